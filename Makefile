@@ -1,0 +1,86 @@
+# Targets of pricestack; `make help` lists them.
+#
+# What is asked for is decided by the commands, not by file dates: a stage that finds
+# its own key in the run folder says "up to date" and does nothing.
+
+PYTHON ?= python3
+VENV   ?= .venv
+RUN    ?= runs/sample
+FOLDS  ?= 5
+RECIPE ?= default
+ARGS   ?=
+
+BIN := $(VENV)/bin
+
+# Without a CATALOG the stages work on the bundled sample, with a short training.
+ifdef CATALOG
+EMBED_ARGS = --catalog "$(CATALOG)" $(if $(IMAGES),--images "$(IMAGES)")
+else ifeq ($(RUN),runs/sample)
+EMBED_ARGS  = --catalog sample/catalog.csv --images sample/images --random-weights \
+              --image-size 96
+FINETUNE_ARGS = --image-size 96 --smooth-l1-epochs 5 --smape-epochs 3
+SAMPLE = sample/catalog.csv
+endif
+
+# The names of folders are among the targets: without this, make would find the
+# folders up to date and do nothing.
+.PHONY: help venv demo embeddings finetune stack evaluate test check clean
+.DEFAULT_GOAL := help
+
+help: ## list targets and variables
+	@echo "Targets:"
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | \
+	  awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+	@echo "Variables (make TARGET NAME=value):"
+	@echo "  CATALOG     CSV or Parquet file; without it, the bundled sample"
+	@echo "  IMAGES      folder of the photos"
+	@echo "  RUN         run folder                    [$(RUN)]"
+	@echo "  FOLDS       networks, one per fold        [$(FOLDS)]"
+	@echo "  RECIPE      default or paper              [$(RECIPE)]"
+	@echo "  ARGS        more options of the command, e.g. ARGS='--text-column title'"
+	@echo "  PYTHON      Python 3.11 or later to make the environment with [$(PYTHON)]"
+
+venv: $(VENV)/installed ## make .venv: the package, its extras and the tools
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	  --constraint constraints.txt --editable '.[sample,parquet,dev]'
+	@touch $@
+
+demo: venv ## everything on the bundled sample: photos and texts to a judged price
+	$(MAKE) --no-print-directory embeddings RUN=runs/sample
+	$(MAKE) --no-print-directory finetune RUN=runs/sample
+	$(MAKE) --no-print-directory stack RUN=runs/sample
+	$(BIN)/evaluate --folds $(FOLDS) --run runs/sample
+
+sample/catalog.csv: | venv
+	$(BIN)/pricestack sample --products 600 --out sample
+
+embeddings: venv $(SAMPLE) ## catalog and photos to feature arrays
+ifeq ($(EMBED_ARGS),)
+	@echo "make embeddings: RUN=$(RUN) needs CATALOG=FILE (and IMAGES=DIR)"; exit 2
+else
+	$(BIN)/pricestack embed $(EMBED_ARGS) --run "$(RUN)" $(ARGS)
+endif
+
+finetune: venv ## one network per fold
+	$(BIN)/pricestack finetune --run "$(RUN)" --folds $(FOLDS) --recipe $(RECIPE) \
+	  $(FINETUNE_ARGS) $(ARGS)
+
+stack: venv ## boosters on the residual, and the verdict
+	$(BIN)/pricestack stack --run "$(RUN)" $(ARGS)
+
+evaluate: venv ## the table of a finished run
+	$(BIN)/evaluate --folds $(FOLDS) --run "$(RUN)" $(ARGS)
+
+test: venv ## the whole test suite
+	$(BIN)/python -m pytest $(ARGS)
+
+check: venv ## ruff (lint and format) and mypy --strict
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean: ## remove the sample and its run (not .venv, not other runs)
+	rm -rf sample runs/sample

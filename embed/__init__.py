@@ -1,0 +1,1 @@
+"""Catalog rows in, feature matrices out; no price reaches a feature."""

@@ -1,0 +1,123 @@
+"""`python -m embed`: catalog and photos to feature arrays."""
+
+from pathlib import Path
+from typing import get_args
+
+import click
+import numpy as np
+
+from embed.catalog import Catalog, read_catalog
+from embed.commands import catalog_options, columns_from, one_line_errors, run_option
+from embed.config import EmbedConfig, Precision
+
+
+@click.command("embed")
+@click.option(
+    "--catalog",
+    "catalog_path",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="CSV or Parquet file, a product per row.",
+)
+@click.option(
+    "--images",
+    "images_dir",
+    type=click.Path(path_type=Path),
+    help="Folder of the photos, named by the last part of the link or by sample_id.",
+)
+@run_option
+@catalog_options
+@click.option(
+    "--text-encoder",
+    default=EmbedConfig.text_encoder,
+    show_default=True,
+    help="Name or folder of a BERT-like encoder.",
+)
+@click.option(
+    "--image-encoder",
+    default=EmbedConfig.image_encoder,
+    show_default=True,
+    help="efficientnet_b0, or a file of its weights.",
+)
+@click.option(
+    "--random-weights",
+    is_flag=True,
+    help="Start an image encoder whose weights cannot be found from random numbers.",
+)
+@click.option(
+    "--max-tokens",
+    default=EmbedConfig.max_tokens,
+    show_default=True,
+    help="Tokens kept of each text.",
+)
+@click.option(
+    "--image-size",
+    default=EmbedConfig.image_size,
+    show_default=True,
+    help="Side of the thumbnails, pixels.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(get_args(Precision)),
+    default=EmbedConfig.precision,
+    show_default=True,
+    help="auto: bf16 where the processor has it. fp32: exact.",
+)
+@click.option(
+    "--threads", "n_threads", default=EmbedConfig.n_threads, show_default=True
+)
+@click.option("--seed", default=EmbedConfig.seed, show_default=True)
+@one_line_errors
+def embed_command(
+    catalog_path: Path,
+    images_dir: Path | None,
+    run_dir: Path,
+    text_columns: tuple[str, ...],
+    id_column: str,
+    price_column: str,
+    image_column: str,
+    **settings: object,
+) -> None:
+    """Turn a catalog and its photos into feature arrays, in RUN/embed.
+
+    \b
+    Example:
+      pricestack embed --catalog catalog.csv --images photos --run runs/mine
+    """
+    columns = columns_from(
+        text_columns=text_columns,
+        id_column=id_column,
+        price_column=price_column,
+        image_column=image_column,
+    )
+    config = EmbedConfig(**settings)  # type: ignore[arg-type]
+    catalog = read_catalog(catalog_path, columns=columns)
+    _mention_unpriced(catalog)
+    from embed.extract import extract  # late: it brings torch
+
+    manifest = extract(catalog, run_dir, images_dir=images_dir, config=config)
+    substituted = manifest["substituted"]
+    click.echo(
+        f"{manifest['n_products']} products embedded in {manifest['seconds']:.0f} s "
+        f"({run_dir / 'embed'})."
+    )
+    if any(substituted.values()):
+        click.echo(
+            f"Placeholders: {substituted['text']} without usable text, "
+            f"{substituted['image']} without a usable photo; each with its reason in "
+            f"{run_dir / 'embed' / 'problems.csv'}."
+        )
+
+
+def _mention_unpriced(catalog: Catalog) -> None:
+    if catalog.price is None or not np.isnan(catalog.price).any():
+        return
+    click.echo(
+        f"Note: {int(np.isnan(catalog.price).sum())} of {catalog.n_products} products "
+        f"have no usable price; fine-tuning will ask for --drop-unpriced.",
+        err=True,
+    )
+
+
+if __name__ == "__main__":
+    embed_command()

@@ -1,0 +1,201 @@
+"""Memory-mapped `.npy` arrays, written in chunks that a stopped run can go on from."""
+
+from pathlib import Path
+from typing import Any, BinaryIO, Self
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import DTypeLike, NDArray
+
+from embed.manifest import CacheError
+
+FLOAT16_LIMIT = 65504.0
+
+
+def open_rows(
+    path: Path, *, shape: tuple[int, ...], dtype: DTypeLike, resume: bool
+) -> NDArray[Any]:
+    """Open a `.npy` memmap for writing rows.
+
+    Parameters
+    ----------
+    path : Path
+        File to create, or to go on with.
+    shape : tuple of int
+        Full shape; the first axis is the catalog's rows.
+    dtype : dtype
+        At rest: float16 for features, float32 for attributes.
+    resume : bool
+        Keep what the file holds. It must then have this shape and dtype.
+
+    Returns
+    -------
+    memmap of shape `shape`
+
+    Raises
+    ------
+    CacheError
+        If `resume` and the file is missing or has another shape or dtype.
+    """
+    if not resume:
+        return npy.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=shape)
+    rows = read_rows(path, mode="r+")
+    if rows.shape != shape or rows.dtype != np.dtype(dtype):
+        raise CacheError(
+            f"{path}: has {rows.dtype}{list(rows.shape)}, expected "
+            f"{np.dtype(dtype)}{list(shape)}. Delete the folder {path.parent} and run "
+            f"the stage again."
+        )
+    return rows
+
+
+def read_rows(path: Path, *, mode: str = "r") -> NDArray[Any]:
+    """Open a finished `.npy` array without reading it into memory.
+
+    Raises
+    ------
+    CacheError
+        If the file is missing, cut short or not an array of plain numbers.
+    """
+    try:
+        return npy.open_memmap(path, mode=mode)
+    except FileNotFoundError as error:
+        raise CacheError(
+            f"{path}: is missing. Run the stage again; it goes on where it was."
+        ) from error
+    except (OSError, ValueError, EOFError) as error:
+        raise CacheError(
+            f"{path}: is not a whole .npy array ({error}). Delete the folder "
+            f"{path.parent} and run the stage again."
+        ) from error
+
+
+def to_float16(features: NDArray[np.float32], *, name: str) -> NDArray[np.float16]:
+    """Narrow features to float16, refusing what it cannot hold.
+
+    Raises
+    ------
+    FloatingPointError
+        If a value is not finite or 65504 or larger in size.
+    """
+    largest = float(np.abs(features).max(initial=0.0))
+    if not largest < FLOAT16_LIMIT:
+        raise FloatingPointError(
+            f"{name}: features must be finite and below {FLOAT16_LIMIT:g} to be "
+            f"stored as float16, found {largest!r}. Try --precision fp32."
+        )
+    return features.astype(np.float16)
+
+
+class RaggedWriter:
+    """Rows of different lengths as one flat `.npy` array plus offsets.
+
+    Row i is `flat[offsets[i]:offsets[i + 1]]`. Rows are appended in order; the header
+    of the flat file gets its final length in `close`.
+
+    Parameters
+    ----------
+    path : Path
+        The flat array; the offsets lie beside it as `NAME_offsets.npy`.
+    n_rows : int
+        Rows that will be written.
+    dtype : dtype
+        Of the flat array.
+    rows_done : int
+        Rows to keep of a stopped run; what was written after them is cut off.
+    """
+
+    def __init__(
+        self, path: Path, *, n_rows: int, dtype: DTypeLike, rows_done: int
+    ) -> None:
+        self.dtype = np.dtype(dtype)
+        self.offsets = open_rows(
+            offsets_path(path),
+            shape=(n_rows + 1,),
+            dtype=np.int64,
+            resume=rows_done > 0,
+        )
+        self.n_rows = rows_done
+        self._file: BinaryIO = path.open("r+b" if rows_done else "w+b")
+        self._write_header()
+        self._file.truncate(self._file.tell() + self._n_bytes())
+        self._file.seek(0, 2)
+
+    def append(self, row: NDArray[Any]) -> None:
+        """Write the next row, shape (length,)."""
+        self._file.write(np.ascontiguousarray(row, dtype=self.dtype).tobytes())
+        self.offsets[self.n_rows + 1] = self.offsets[self.n_rows] + len(row)
+        self.n_rows += 1
+
+    def flush(self) -> None:
+        """Bring what was appended to the file."""
+        self._file.flush()
+        self.offsets.flush()  # type: ignore[attr-defined]
+
+    def close(self) -> None:
+        """Write the final header."""
+        self.flush()
+        self._file.seek(0)
+        self._write_header()
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _n_bytes(self) -> int:
+        return int(self.offsets[self.n_rows]) * self.dtype.itemsize
+
+    def _write_header(self) -> None:
+        # numpy pads a header so that the first axis can grow in place.
+        npy.write_array_header_1_0(
+            self._file,
+            {
+                "descr": npy.dtype_to_descr(self.dtype),
+                "fortran_order": False,
+                "shape": (int(self.offsets[self.n_rows]),),
+            },
+        )
+
+
+class RaggedRows:
+    """What `RaggedWriter` wrote, memory-mapped: `rows[i]` is row i, shape (length,)."""
+
+    def __init__(self, path: Path) -> None:
+        self.flat = _read_flat(path)
+        self.offsets: NDArray[np.int64] = np.asarray(read_rows(offsets_path(path)))
+        if int(self.offsets[-1]) != len(self.flat):
+            raise CacheError(
+                f"{path}: holds {len(self.flat)} values, its offsets say "
+                f"{int(self.offsets[-1])}. Delete the folder {path.parent} and run the "
+                f"stage again."
+            )
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Length of each row, shape (n_rows,)."""
+        return np.diff(self.offsets)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, row: int) -> NDArray[Any]:
+        return self.flat[self.offsets[row] : self.offsets[row + 1]]
+
+
+def offsets_path(path: Path) -> Path:
+    """Return where the offsets of a ragged array lie."""
+    return path.with_name(f"{path.stem}_offsets.npy")
+
+
+def _read_flat(path: Path) -> NDArray[Any]:
+    # A catalog without one photo has an empty thumbnail array, which cannot be mapped.
+    if path.exists():
+        with path.open("rb") as file:
+            if npy.read_magic(file) == (1, 0):
+                shape, _, dtype = npy.read_array_header_1_0(file)
+                if shape == (0,):
+                    return np.zeros(0, dtype=dtype)
+    return read_rows(path)

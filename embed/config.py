@@ -1,0 +1,65 @@
+"""Settings of the embedding stage."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from embed.errors import ConfigError
+
+Precision = Literal["auto", "fp32", "bf16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedConfig:
+    """What the frozen features are made with; the whole of it is in the manifest."""
+
+    text_encoder: str = "sentence-transformers/all-MiniLM-L6-v2"
+    """Name or path. Tuned for sentence similarity, so its frozen features serve better
+    than those of the same network before that (nreimers/MiniLM-L6-H384-uncased)."""
+
+    image_encoder: str = "efficientnet_b0"
+    """`efficientnet_b0` (torchvision, IMAGENET1K_V1) or a path to its weights."""
+
+    random_weights: bool = False
+    """Start an image encoder whose weights cannot be found from random numbers."""
+
+    max_tokens: int = 128
+    """Tokens kept of each text, both special tokens included."""
+
+    image_size: int = 224
+    """Side of the square thumbnail, pixels; what EfficientNet-B0 was trained on."""
+
+    text_batch_size: int = 32
+    """Texts in a batch; they are sorted by length first."""
+
+    image_batch_size: int = 16
+    """Images in a batch; larger ones are slower on a CPU, whose cache they leave."""
+
+    chunk_size: int = 512
+    """Products between two records of progress; bounds memory (about 150 kB each)."""
+
+    precision: Precision = "auto"
+    """`auto` is bf16 where the processor computes in it, else fp32 (exact)."""
+
+    n_threads: int = 2
+    """Threads for arithmetic, and as many again for decoding photos."""
+
+    seed: int = 0
+    """Of random weights, where they are asked for."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that no run can use."""
+        for name in ("text_batch_size", "image_batch_size", "chunk_size", "n_threads"):
+            if getattr(self, name) < 1:
+                raise ConfigError(
+                    f"EmbedConfig.{name} must be at least 1, got {getattr(self, name)}"
+                )
+        if not 8 <= self.max_tokens <= 512:
+            raise ConfigError(
+                f"EmbedConfig.max_tokens must be 8 to 512 (the encoder has 512 "
+                f"positions), got {self.max_tokens}"
+            )
+        if not 32 <= self.image_size <= 1024:
+            raise ConfigError(
+                f"EmbedConfig.image_size must be 32 to 1024 pixels, "
+                f"got {self.image_size}"
+            )

@@ -1,0 +1,220 @@
+"""The two encoders: MiniLM for text, EfficientNet-B0 for photos.
+
+Wang et al., 2020, "MiniLM: Deep Self-Attention Distillation for Task-Agnostic
+Compression of Pre-Trained Transformers", arXiv:2002.10957. Tan and Le, 2019,
+"EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks",
+arXiv:1905.11946.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torchvision.models import efficientnet_b0
+from torchvision.ops.misc import Conv2dNormActivation
+from transformers import AutoModel, PreTrainedModel
+
+from embed.weights import WeightsError, read_image_weights
+
+IMAGE_DIM = 1280
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def load_text_backbone(folder: Path, *, dropout: float | None = None) -> nn.Module:
+    """Load a BERT-like encoder in float32.
+
+    Parameters
+    ----------
+    folder : Path
+        With config.json and model.safetensors.
+    dropout : float, optional
+        Hidden and attention dropout while training; the encoder's own by default.
+
+    Raises
+    ------
+    WeightsError
+        If the folder does not hold a model that transformers can load.
+    """
+    options = {}
+    if dropout is not None:
+        options = {
+            "hidden_dropout_prob": dropout,
+            "attention_probs_dropout_prob": dropout,
+        }
+    try:
+        backbone: PreTrainedModel = AutoModel.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, **options
+        )
+    except (OSError, ValueError, RuntimeError, TypeError) as error:
+        raise WeightsError(
+            f"text encoder {folder}: not a model that transformers loads ({error})"
+        ) from error
+    module: nn.Module = backbone
+    return module.float()
+
+
+def load_image_backbone(weights: Path | None, *, seed: int = 0) -> nn.Module:
+    """Load EfficientNet-B0 without its classifier, in float32.
+
+    Parameters
+    ----------
+    weights : Path or None
+        torchvision's layout, with or without the classifier; None: random numbers.
+    seed : int
+        Of the random numbers.
+
+    Returns
+    -------
+    nn.Module
+        Images (batch, 3, height, width), normalised, to (batch, 1280, h / 32, w / 32).
+
+    Raises
+    ------
+    WeightsError
+        If tensors are missing or have other shapes.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        features: nn.Module = efficientnet_b0().features
+    if weights is not None:
+        state = {
+            name.removeprefix("features."): tensor.float()
+            for name, tensor in read_image_weights(weights).items()
+            if name.startswith("features.")
+        }
+        own = features.state_dict()
+        wrong = [
+            name
+            for name, tensor in own.items()
+            if not name.endswith("num_batches_tracked")
+            and (name not in state or state[name].shape != tensor.shape)
+        ]
+        if wrong:
+            raise WeightsError(
+                f"{weights}: must hold torchvision's efficientnet_b0; "
+                f"{len(wrong)} tensors are missing or have another shape, "
+                f"the first: features.{wrong[0]}"
+            )
+        features.load_state_dict({**own, **state})
+    return features
+
+
+def mean_pool(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Average token vectors where the mask is 1, in float32.
+
+    Parameters
+    ----------
+    hidden : Tensor of shape (batch, tokens, dim)
+    mask : Tensor of shape (batch, tokens), 0 or 1
+    """
+    weights = mask.unsqueeze(-1).float()
+    return (hidden.float() * weights).sum(1) / weights.sum(1).clamp(min=1)
+
+
+def normalise_images(pixels: torch.Tensor) -> torch.Tensor:
+    """Bring RGB bytes to what the encoder was trained on.
+
+    Parameters
+    ----------
+    pixels : uint8 Tensor of shape (batch, height, width, 3)
+
+    Returns
+    -------
+    float32 Tensor of shape (batch, 3, height, width), channels last in memory
+    """
+    mean = torch.tensor(_IMAGENET_MEAN, device=pixels.device) * 255
+    std = torch.tensor(_IMAGENET_STD, device=pixels.device) * 255
+    return ((pixels.float() - mean) / std).permute(0, 3, 1, 2)
+
+
+def pad_tokens(
+    token_ids: Sequence[NDArray[np.integer]],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pad token ids to the longest, rounded up to a multiple of 8.
+
+    Returns
+    -------
+    tokens, mask : int64 Tensors of shape (batch, tokens)
+    """
+    longest = max(len(ids) for ids in token_ids)
+    width = -(-longest // 8) * 8
+    tokens = torch.zeros(len(token_ids), width, dtype=torch.long)
+    mask = torch.zeros(len(token_ids), width, dtype=torch.long)
+    for row, ids in enumerate(token_ids):
+        tokens[row, : len(ids)] = torch.from_numpy(np.array(ids, dtype=np.int64))
+        mask[row, : len(ids)] = 1
+    return tokens, mask
+
+
+class TextEncoder:
+    """A frozen text encoder: token ids to the mean of the last hidden states."""
+
+    def __init__(
+        self, backbone: nn.Module, *, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self.device = device
+        self.backbone = backbone.eval().to(device=device, dtype=dtype)
+        self.dim = int(backbone.config.hidden_size)  # type: ignore[union-attr, arg-type]
+
+    @torch.inference_mode()
+    def encode(
+        self, token_ids: Sequence[NDArray[np.integer]], *, batch_size: int
+    ) -> NDArray[np.float32]:
+        """Encode texts, sorted by length so that little is padding.
+
+        Returns
+        -------
+        ndarray of shape (len(token_ids), dim), in the order given
+        """
+        features = np.zeros((len(token_ids), self.dim), dtype=np.float32)
+        order = np.argsort([len(ids) for ids in token_ids], kind="stable")
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            tokens, mask = pad_tokens([token_ids[row] for row in rows])
+            tokens, mask = tokens.to(self.device), mask.to(self.device)
+            hidden = self.backbone(input_ids=tokens, attention_mask=mask)
+            pooled = mean_pool(hidden.last_hidden_state, mask)
+            features[rows] = pooled.cpu().numpy()
+        return features
+
+
+class ImageEncoder:
+    """A frozen image encoder: thumbnails to globally pooled features (1280)."""
+
+    def __init__(
+        self, backbone: nn.Module, *, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        self.device, self.dtype = device, dtype
+        backbone = _fuse_batch_norms(backbone.eval()).to(device=device, dtype=dtype)
+        self.backbone = backbone.to(memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def encode(
+        self, thumbnails: Sequence[NDArray[np.uint8]], *, batch_size: int
+    ) -> NDArray[np.float32]:
+        """Encode thumbnails of shape (size, size, 3).
+
+        Returns
+        -------
+        ndarray of shape (len(thumbnails), 1280)
+        """
+        features = np.zeros((len(thumbnails), IMAGE_DIM), dtype=np.float32)
+        for start in range(0, len(thumbnails), batch_size):
+            pixels = np.stack(thumbnails[start : start + batch_size])
+            images = normalise_images(torch.from_numpy(pixels).to(self.device))
+            maps = self.backbone(images.to(self.dtype))
+            features[start : start + batch_size] = maps.float().mean((2, 3)).cpu()
+        return features
+
+
+def _fuse_batch_norms(backbone: nn.Module) -> nn.Module:
+    for block in backbone.modules():
+        if isinstance(block, Conv2dNormActivation):
+            block[0] = fuse_conv_bn_eval(block[0], block[1])
+            block[1] = nn.Identity()
+    return backbone

@@ -1,0 +1,9 @@
+"""Errors that the user can put right; the commands show them as one line."""
+
+
+class InputError(ValueError):
+    """Base of the project's own errors. The message says where, what, what to do."""
+
+
+class ConfigError(InputError):
+    """A setting that no run can use."""

@@ -1,0 +1,429 @@
+"""The embedding job: a catalog and a folder of photos to arrays, in bounded memory.
+
+The catalog is worked through in chunks of rows. While one chunk is encoded, the photos
+of the next are decoded. A chunk that is done is recorded, so a stopped run goes on
+after it and ends with the same bytes as one that was never stopped.
+"""
+
+import csv
+import dataclasses
+import io
+import logging
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from embed.arrays import RaggedWriter, open_rows, to_float16
+from embed.attributes import ATTRIBUTE_NAMES, extract_attributes
+from embed.catalog import Catalog
+from embed.config import EmbedConfig
+from embed.encoders import (
+    IMAGE_DIM,
+    ImageEncoder,
+    TextEncoder,
+    load_image_backbone,
+    load_text_backbone,
+)
+from embed.images import (
+    UnreadableImage,
+    encode_thumbnail,
+    find_image,
+    index_images,
+    load_image,
+)
+from embed.machine import describe_device, has_bf16, pick_device, prepare_machine
+from embed.manifest import (
+    MANIFEST_NAME,
+    content_key,
+    environment,
+    read_json,
+    sha256_strings,
+    write_json,
+)
+from embed.progress import track
+from embed.text import MISSING_TEXT, compose_text, parse_fields
+from embed.weights import (
+    WeightsError,
+    find_image_weights,
+    find_text_weights,
+    weights_key,
+)
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1  # raise it when the same inputs give other arrays than before
+PROBLEM_COLUMNS = ("sample_id", "field", "reason")
+_PROGRESS_NAME = "progress.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """All that the arrays depend on, resolved."""
+
+    catalog: Catalog
+    photos: tuple[Path | None, ...]
+    text_weights: Path
+    image_weights: Path | None
+    device: torch.device
+    dtype: torch.dtype
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chunk:
+    """What one chunk of rows becomes before it is encoded."""
+
+    rows: range
+    texts: list[str]
+    attributes: NDArray[np.float32]
+    thumbnails: list[NDArray[np.uint8] | UnreadableImage]
+
+
+def extract(
+    catalog: Catalog, run_dir: Path, *, images_dir: Path | None, config: EmbedConfig
+) -> dict[str, Any]:
+    """Write `run_dir/embed`: frozen features, attributes, token ids and thumbnails.
+
+    Parameters
+    ----------
+    catalog : Catalog
+        Row i of every array is row i of it.
+    run_dir : Path
+        Run folder; made if missing. Finished work for the same inputs is kept.
+    images_dir : Path, optional
+        Folder of the photos.
+    config : EmbedConfig
+
+    Returns
+    -------
+    dict
+        The stage's manifest.
+
+    Raises
+    ------
+    WeightsError, CacheError, CatalogError
+        With one line that says where, what and what to do.
+    """
+    prepare_machine(config.n_threads)
+    inputs = _resolve(catalog, images_dir, config)
+    key = content_key(_key_parts(inputs, config))
+    stage_dir = run_dir / "embed"
+    finished = read_json(stage_dir / MANIFEST_NAME)
+    if finished is not None and finished.get("key") == key:
+        logger.info("%s: up to date", stage_dir)
+        return finished
+    stage_dir.mkdir(parents=True, exist_ok=True)
+    done = _progress(stage_dir, key)
+    started = time.monotonic()
+    counts = _write_chunks(inputs, config, stage_dir, done)
+    manifest = {
+        "stage": "embed",
+        "key": key,
+        "config": dataclasses.asdict(config),
+        "inputs": {
+            **_key_parts(inputs, config),
+            "catalog_path": str(catalog.path.resolve()),
+            "columns": dataclasses.asdict(catalog.columns),
+            "images_dir": str(images_dir.resolve()) if images_dir else None,
+            "text_weights": str(inputs.text_weights),
+            "image_weights": str(inputs.image_weights or "random"),
+        },
+        "n_products": catalog.n_products,
+        "attribute_names": list(ATTRIBUTE_NAMES),
+        "substituted": counts,
+        "environment": environment(),
+        "device": describe_device(inputs.device),
+        "seconds": round(done["seconds"] + time.monotonic() - started, 2),
+    }
+    write_json(stage_dir / MANIFEST_NAME, manifest)
+    (stage_dir / _PROGRESS_NAME).unlink(missing_ok=True)
+    return manifest
+
+
+def _resolve(catalog: Catalog, images_dir: Path | None, config: EmbedConfig) -> Inputs:
+    index = index_images(images_dir) if images_dir else {}
+    photos = tuple(
+        find_image(index, image_link=link, sample_id=str(sample_id))
+        for link, sample_id in zip(catalog.image_link, catalog.sample_id, strict=True)
+    )
+    device = pick_device()
+    use_bf16 = config.precision == "bf16" or (
+        config.precision == "auto" and has_bf16(device)
+    )
+    return Inputs(
+        catalog=catalog,
+        photos=photos,
+        text_weights=find_text_weights(config.text_encoder),
+        image_weights=_image_weights(config),
+        device=device,
+        dtype=torch.bfloat16 if use_bf16 else torch.float32,
+    )
+
+
+def _image_weights(config: EmbedConfig) -> Path | None:
+    try:
+        return find_image_weights(config.image_encoder)
+    except WeightsError:
+        if not config.random_weights:
+            raise
+    logger.warning(
+        "image encoder %r: no weights found; --random-weights was given, so it starts "
+        "from RANDOM numbers. Its frozen features are poor; label results with it.",
+        config.image_encoder,
+    )
+    return None
+
+
+def _key_parts(inputs: Inputs, config: EmbedConfig) -> dict[str, Any]:
+    # A photo counts by name and size: reading every file only to find that nothing
+    # changed would take as long as the work that is saved.
+    photos = (f"{p.name}:{p.stat().st_size}" if p else "" for p in inputs.photos)
+    settings = dataclasses.asdict(config)
+    for name in ("n_threads", "text_encoder", "image_encoder", "precision"):
+        del settings[name]  # they are in the key by what they come to
+    return {
+        "format": FORMAT,
+        "settings": settings,
+        "dtype": str(inputs.dtype),
+        "catalog_sha256": inputs.catalog.content_sha256,
+        "sample_id_sha256": sha256_strings(map(str, inputs.catalog.sample_id)),
+        "photos_sha256": sha256_strings(photos),
+        "text_weights_sha256": weights_key(inputs.text_weights),
+        "image_weights_sha256": weights_key(inputs.image_weights),
+    }
+
+
+def _progress(stage_dir: Path, key: str) -> dict[str, Any]:
+    done = read_json(stage_dir / _PROGRESS_NAME)
+    if done is not None and done.get("key") == key:
+        logger.info("%s: goes on after product %d", stage_dir, done["rows"])
+        return done
+    (stage_dir / MANIFEST_NAME).unlink(missing_ok=True)
+    return {"key": key, "rows": 0, "problem_bytes": 0, "seconds": 0.0}
+
+
+def _write_chunks(
+    inputs: Inputs, config: EmbedConfig, stage_dir: Path, done: dict[str, Any]
+) -> dict[str, int]:
+    started = time.monotonic()
+    with ExitStack() as stack:
+        writer = ArrayWriter(inputs, config, stage_dir, done, stack)
+        chunks = _prepared_chunks(inputs, config, done["rows"])
+        for chunk in track(
+            ((len(chunk.rows), chunk) for chunk in chunks),
+            total=inputs.catalog.n_products - done["rows"],
+            label="embed",
+            unit="products",
+        ):
+            writer.write(chunk)
+            write_json(
+                stage_dir / _PROGRESS_NAME,
+                {
+                    "key": done["key"],
+                    "rows": chunk.rows.stop,
+                    "problem_bytes": writer.flush(),
+                    "seconds": done["seconds"] + time.monotonic() - started,
+                },
+            )
+        return writer.counts()
+
+
+def _prepared_chunks(
+    inputs: Inputs, config: EmbedConfig, first: int
+) -> Iterator[Chunk]:
+    """Yield chunks; photos of the next are decoded while one is in use."""
+    n_products = inputs.catalog.n_products
+    starts = range(first, n_products, config.chunk_size)
+    with ThreadPoolExecutor(config.n_threads) as pool:
+        ahead: list[tuple[range, list[Future[Any]]]] = []
+        for start in starts:
+            rows = range(start, min(start + config.chunk_size, n_products))
+            photos = [pool.submit(_photo, inputs, config, row) for row in rows]
+            ahead.append((rows, photos))
+            if len(ahead) == 2:
+                yield _chunk(inputs, *ahead.pop(0))
+        for rows, photos in ahead:
+            yield _chunk(inputs, rows, photos)
+
+
+def _photo(
+    inputs: Inputs, config: EmbedConfig, row: int
+) -> NDArray[np.uint8] | UnreadableImage:
+    path = inputs.photos[row]
+    if path is None:
+        link = inputs.catalog.image_link[row]
+        return UnreadableImage(
+            "no photo of that name or sample_id in the images folder"
+            if link
+            else "no image link, and no photo named by sample_id"
+        )
+    try:
+        return load_image(path, size=config.image_size)
+    except UnreadableImage as problem:
+        return problem
+
+
+def _chunk(inputs: Inputs, rows: range, photos: list[Future[Any]]) -> Chunk:
+    products = [parse_fields(inputs.catalog.text[row]) for row in rows]
+    return Chunk(
+        rows=rows,
+        texts=[compose_text(product) for product in products],
+        attributes=np.stack([extract_attributes(product) for product in products]),
+        thumbnails=[photo.result() for photo in photos],
+    )
+
+
+class ArrayWriter:
+    """The open arrays of the stage; `write` brings one chunk into all of them."""
+
+    def __init__(
+        self,
+        inputs: Inputs,
+        config: EmbedConfig,
+        stage_dir: Path,
+        done: dict[str, Any],
+        stack: ExitStack,
+    ) -> None:
+        self.config = config
+        self.sample_id = inputs.catalog.sample_id
+        self.first_text = _first_rows(inputs.catalog.text)
+        self.first_photo = _first_rows(inputs.photos)
+        self._load_encoders(inputs)
+        n, rows_done = inputs.catalog.n_products, int(done["rows"])
+
+        def rows(name: str, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+            path = stage_dir / f"{name}.npy"
+            return open_rows(path, shape=shape, dtype=dtype, resume=rows_done > 0)
+
+        def ragged(name: str, dtype: str) -> RaggedWriter:
+            path = stage_dir / f"{name}.npy"
+            return stack.enter_context(
+                RaggedWriter(path, n_rows=n, dtype=dtype, rows_done=rows_done)
+            )
+
+        self.arrays = {
+            "text": rows("text", (n, self.text_encoder.dim), "float16"),
+            "image": rows("image", (n, IMAGE_DIM), "float16"),
+            "text_ok": rows("text_ok", (n,), "bool"),
+            "image_ok": rows("image_ok", (n,), "bool"),
+            "attributes": rows("attributes", (n, len(ATTRIBUTE_NAMES)), "float32"),
+        }
+        self.tokens = ragged("tokens", "int32")
+        self.thumbnails = ragged("thumbnails", "uint8")
+        self.problems = stack.enter_context(
+            _open_problems(stage_dir / "problems.csv", int(done["problem_bytes"]))
+        )
+        np.save(stage_dir / "sample_id.npy", inputs.catalog.sample_id)
+
+    def _load_encoders(self, inputs: Inputs) -> None:
+        self.tokenizer = Tokenizer.from_file(
+            str(inputs.text_weights / "tokenizer.json")
+        )
+        self.tokenizer.no_padding()
+        self.tokenizer.enable_truncation(self.config.max_tokens)
+        self.text_encoder = TextEncoder(
+            load_text_backbone(inputs.text_weights),
+            device=inputs.device,
+            dtype=inputs.dtype,
+        )
+        self.image_encoder = ImageEncoder(
+            load_image_backbone(inputs.image_weights, seed=self.config.seed),
+            device=inputs.device,
+            dtype=inputs.dtype,
+        )
+
+    def write(self, chunk: Chunk) -> None:
+        """Encode a chunk and write its rows."""
+        token_ids = [
+            np.array(encoding.ids, dtype=np.int32)
+            for encoding in self.tokenizer.encode_batch(chunk.texts)
+        ]
+        for ids in token_ids:
+            self.tokens.append(ids)
+        self._write_text(chunk.rows, token_ids)
+        self._write_images(chunk.rows, chunk.thumbnails)
+        span = slice(chunk.rows.start, chunk.rows.stop)
+        self.arrays["attributes"][span] = chunk.attributes
+        self.arrays["text_ok"][span] = [text != MISSING_TEXT for text in chunk.texts]
+        self._write_problems(chunk)
+
+    def _write_text(self, rows: range, token_ids: list[NDArray[np.int32]]) -> None:
+        text = self.arrays["text"]
+        new = [row for row in rows if self.first_text[row] == row]
+        features = self.text_encoder.encode(
+            [token_ids[row - rows.start] for row in new],
+            batch_size=self.config.text_batch_size,
+        )
+        text[new] = to_float16(features, name="text")
+        for row in rows:
+            text[row] = text[self.first_text[row]]
+
+    def _write_images(
+        self, rows: range, thumbnails: list[NDArray[np.uint8] | UnreadableImage]
+    ) -> None:
+        image = self.arrays["image"]
+        pictures = {
+            row: thumbnail
+            for row, thumbnail in zip(rows, thumbnails, strict=True)
+            if not isinstance(thumbnail, UnreadableImage)
+        }
+        new = [row for row in pictures if self.first_photo[row] == row]
+        features = self.image_encoder.encode(
+            [pictures[row] for row in new], batch_size=self.config.image_batch_size
+        )
+        image[new] = to_float16(features, name="image")
+        for row in rows:
+            self.arrays["image_ok"][row] = row in pictures
+            image[row] = image[self.first_photo[row]] if row in pictures else 0
+            jpeg = encode_thumbnail(pictures[row]) if row in pictures else b""
+            self.thumbnails.append(np.frombuffer(jpeg, dtype=np.uint8))
+
+    def _write_problems(self, chunk: Chunk) -> None:
+        lines = csv.writer(self.problems, lineterminator="\n")
+        for row, text, photo in zip(
+            chunk.rows, chunk.texts, chunk.thumbnails, strict=True
+        ):
+            if text == MISSING_TEXT:
+                lines.writerow((self.sample_id[row], "text", "no usable text"))
+            if isinstance(photo, UnreadableImage):
+                lines.writerow((self.sample_id[row], "image", str(photo)))
+
+    def flush(self) -> int:
+        """Bring all rows to disk; return the size of problems.csv in bytes."""
+        for array in self.arrays.values():
+            array.flush()  # type: ignore[attr-defined]
+        self.tokens.flush()
+        self.thumbnails.flush()
+        self.problems.flush()
+        return self.problems.tell()
+
+    def counts(self) -> dict[str, int]:
+        """Count the substituted inputs."""
+        return {
+            "text": int((~self.arrays["text_ok"]).sum()),
+            "image": int((~self.arrays["image_ok"]).sum()),
+        }
+
+
+def _first_rows(values: tuple[Any, ...]) -> list[int]:
+    """For each row, the first row with an equal value: equal inputs encode once."""
+    first: dict[Any, int] = {}
+    return [first.setdefault(value, row) for row, value in enumerate(values)]
+
+
+def _open_problems(path: Path, keep_bytes: int) -> io.TextIOWrapper:
+    file = path.open("r+b" if keep_bytes else "w+b")
+    file.truncate(keep_bytes)
+    file.seek(keep_bytes)
+    text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+    if not keep_bytes:
+        csv.writer(text, lineterminator="\n").writerow(PROBLEM_COLUMNS)
+    return text

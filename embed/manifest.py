@@ -1,0 +1,121 @@
+"""The record of every stage: written last, by rename, so that it means "finished"."""
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Iterable, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from embed.errors import InputError
+
+MANIFEST_NAME = "manifest.json"
+_PACKAGES = ("torch", "torchvision", "transformers", "lightgbm", "numpy", "pillow")
+_COMMAND = {"embed": "embeddings", "finetune": "finetune", "stack": "stack"}
+
+
+class CacheError(InputError):
+    """What a run folder holds does not fit what is asked of it."""
+
+
+def write_json(path: Path, record: Mapping[str, Any]) -> None:
+    """Write a JSON file whole or not at all (temporary file, fsync, rename)."""
+    partial = path.with_name(path.name + ".part")
+    with partial.open("w", encoding="utf-8") as file:
+        json.dump(record, file, indent=2, ensure_ascii=False, allow_nan=False)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Read a JSON object, or None if there is no such file.
+
+    Raises
+    ------
+    CacheError
+        If the file is there and is not a JSON object.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise CacheError(
+            f"{path}: not readable as JSON ({error}). Delete the file and run the "
+            f"stage again."
+        ) from error
+    if not isinstance(record, dict):
+        raise CacheError(f"{path}: must hold a JSON object. Delete it and run again.")
+    return record
+
+
+def require_stage(run_dir: Path, stage: str) -> dict[str, Any]:
+    """Return the manifest of a finished stage.
+
+    Raises
+    ------
+    CacheError
+        If the stage has not finished in this run folder.
+    """
+    manifest = read_json(run_dir / stage / MANIFEST_NAME)
+    if manifest is None:
+        raise CacheError(
+            f"{run_dir / stage}: this stage has not finished in the run. "
+            f"Run `make {_COMMAND[stage]} RUN={run_dir}` first."
+        )
+    return manifest
+
+
+def require_same_key(run_dir: Path, stage: str, found: str, expected: str) -> None:
+    """Refuse a stage that was made from other inputs than the ones now in the run.
+
+    Raises
+    ------
+    CacheError
+        If the keys differ; the message names both.
+    """
+    if found != expected:
+        raise CacheError(
+            f"{run_dir / stage}: made from inputs with key {found[:12]}, but the run "
+            f"now holds {expected[:12]}. Run `make {_COMMAND[stage]} RUN={run_dir}` "
+            f"to make it anew."
+        )
+
+
+def content_key(parts: Mapping[str, Any]) -> str:
+    """Return the sha256 (hex) of a JSON-serialisable mapping, order-independent."""
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def sha256_strings(strings: Iterable[str]) -> str:
+    """Return the sha256 (hex) of a sequence of strings, each with its length."""
+    digest = hashlib.sha256()
+    for string in strings:
+        encoded = string.encode("utf-8", "surrogatepass")
+        digest.update(f"{len(encoded)}:".encode())
+        digest.update(encoded)
+    return digest.hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """Return the sha256 (hex) of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def environment() -> dict[str, str]:
+    """Return the versions a result depends on, for the record."""
+    versions = {name: _version(name) for name in _PACKAGES}
+    return {"python": platform.python_version(), **versions}
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,49 @@
+"""How far long work is: a bar on a terminal, a plain line now and then elsewhere."""
+
+import logging
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from tqdm import tqdm
+
+logger = logging.getLogger(__name__)
+Item = TypeVar("Item")
+_SECONDS_BETWEEN_LINES = 15.0
+
+
+def track(
+    items: Iterable[tuple[int, Item]], *, total: int, label: str, unit: str
+) -> Iterator[Item]:
+    """Yield items while showing how much of the work is done, its rate and ETA.
+
+    Parameters
+    ----------
+    items : iterable of (int, item)
+        Each with the units of work that it stands for, counted when the next item
+        is asked for.
+    total : int
+        Units in all.
+    label, unit : str
+        What is done, and to what: "embed", "products".
+    """
+    if sys.stderr.isatty():
+        with tqdm(total=total, desc=label, unit=f" {unit}") as bar:
+            for amount, item in items:
+                yield item
+                bar.update(amount)
+        return
+    done, start = 0, time.monotonic()
+    last = start
+    for amount, item in items:
+        yield item
+        done += amount
+        now = time.monotonic()
+        if now - last > _SECONDS_BETWEEN_LINES and done < total:
+            rate = done / (now - start)
+            logger.info(
+                "%s: %d of %d %s, %.1f/s, %.0f s to go",
+                *(label, done, total, unit, rate, (total - done) / rate),
+            )
+            last = now

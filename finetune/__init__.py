@@ -1,0 +1,1 @@
+"""The two-tower price network, trained and judged out of fold."""

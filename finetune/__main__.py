@@ -1,0 +1,100 @@
+"""`python -m finetune`: one network per fold."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+
+from embed.commands import one_line_errors, run_option
+from finetune.config import RECIPES, FinetuneConfig, Precision, Recipe
+
+_SETTINGS: tuple[tuple[str, type, str], ...] = (
+    ("smooth_l1_epochs", int, "Epochs of phase 1, SmoothL1 on log price."),
+    ("smape_epochs", int, "Epochs of phase 2, differentiable SMAPE."),
+    ("batch_size", int, "Products for one update."),
+    ("micro_batch_size", int, "Products through the towers at once."),
+    ("text_learning_rate", float, "Peak, text tower."),
+    ("image_learning_rate", float, "Peak, photo tower."),
+    ("fusion_learning_rate", float, "Peak, projections and head."),
+    ("max_tokens", int, "Tokens of each text."),
+    ("image_size", int, "Side of the photos, pixels."),
+)
+
+
+def _setting_options(command: Any) -> Any:
+    for name, kind, help_text in reversed(_SETTINGS):
+        option = f"--{name.replace('_', '-')}"
+        default = getattr(FinetuneConfig, name)
+        text = f"{help_text}  [default: the recipe's; {default:g} in `default`]"
+        command = click.option(option, name, type=kind, help=text)(command)
+    return command
+
+
+@click.command("finetune")
+@run_option
+@click.option(
+    "--recipe",
+    type=click.Choice(get_args(Recipe)),
+    default=FinetuneConfig.recipe,
+    show_default=True,
+    help="default: ours, by measurement. paper: the source document's.",
+)
+@click.option(
+    "--folds", "n_folds", default=FinetuneConfig.n_folds, show_default=True, type=int
+)
+@click.option("--only-fold", type=int, help="Train this fold only, counted from 0.")
+@click.option(
+    "--drop-unpriced",
+    is_flag=True,
+    help="Train without the products that have no usable price.",
+)
+@_setting_options
+@click.option(
+    "--precision",
+    type=click.Choice(get_args(Precision)),
+    default=FinetuneConfig.precision,
+    show_default=True,
+    help="auto: fp16 on CUDA, bf16 on a CPU that has it, else fp32.",
+)
+@click.option(
+    "--threads", "n_threads", default=FinetuneConfig.n_threads, show_default=True
+)
+@click.option("--seed", default=FinetuneConfig.seed, show_default=True)
+@one_line_errors
+def finetune_command(
+    run_dir: Path,
+    recipe: Recipe,
+    only_fold: int | None,
+    drop_unpriced: bool,
+    **settings: Any,
+) -> None:
+    """Train the network once per fold, in RUN/finetune.
+
+    \b
+    Example:
+      pricestack finetune --run runs/mine --folds 5
+    """
+    given = {name: value for name, value in settings.items() if value is not None}
+    config = dataclasses.replace(RECIPES[recipe], **given)
+    from finetune.out_of_fold import finetune  # late: it brings torch
+
+    manifest = finetune(
+        run_dir, config=config, drop_unpriced=drop_unpriced, only_fold=only_fold
+    )
+    if manifest is None:
+        click.echo(f"Fold {only_fold} is done; the stage needs the others too.")
+        return
+    click.echo(
+        f"{config.n_folds} networks trained in {manifest['seconds'] / 60:.1f} min; "
+        f"out-of-fold SMAPE {manifest['smape']:.2f} ({run_dir / 'finetune'})."
+    )
+    if manifest["n_unpriced_dropped"]:
+        click.echo(
+            f"{manifest['n_unpriced_dropped']} products without a usable price were "
+            f"left out of training."
+        )
+
+
+if __name__ == "__main__":
+    finetune_command()

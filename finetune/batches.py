@@ -1,0 +1,160 @@
+"""Cached tokens and thumbnails to batches of similar length."""
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from embed.arrays import RaggedRows, read_rows
+from embed.encoders import pad_tokens
+
+_POOL_BATCHES = 32  # batches that are sorted by length together
+_SMALLEST_CROP = 0.85  # of the side, when a training photo is cropped
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Inputs of the network for some products."""
+
+    tokens: torch.Tensor  # int64 (batch, length)
+    mask: torch.Tensor  # int64 (batch, length)
+    pixels: torch.Tensor  # uint8 (n_images, size, size, 3)
+    image_rows: torch.Tensor  # int64 (n_images,)
+    attributes: torch.Tensor  # float32 (batch, n_attributes), NaN: unknown
+
+    def to(self, device: torch.device) -> "Batch":
+        """Move all tensors to a device."""
+        return Batch(**{name: tensor.to(device) for name, tensor in vars(self).items()})
+
+    def split(self, size: int) -> Iterator["Batch"]:
+        """Yield micro-batches of at most `size` products."""
+        for start in range(0, len(self.tokens), size):
+            stop = min(start + size, len(self.tokens))
+            inside = (self.image_rows >= start) & (self.image_rows < stop)
+            yield Batch(
+                tokens=self.tokens[start:stop],
+                mask=self.mask[start:stop],
+                pixels=self.pixels[inside],
+                image_rows=self.image_rows[inside] - start,
+                attributes=self.attributes[start:stop],
+            )
+
+
+class ProductCache:
+    """What the embedding stage left for fine-tuning, memory-mapped.
+
+    Parameters
+    ----------
+    embed_dir : Path
+        Folder of a finished embedding stage.
+    max_tokens : int
+        Texts are cut to this many tokens; the closing token stays.
+    image_size : int
+        Side of the photos, pixels.
+    """
+
+    def __init__(self, embed_dir: Path, *, max_tokens: int, image_size: int) -> None:
+        self.tokens = RaggedRows(embed_dir / "tokens.npy")
+        self.thumbnails = RaggedRows(embed_dir / "thumbnails.npy")
+        self.attributes = read_rows(embed_dir / "attributes.npy")
+        self.image_ok = read_rows(embed_dir / "image_ok.npy")
+        self.max_tokens = max_tokens
+        self.image_size = image_size
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each text after the cut, shape (n_products,)."""
+        return np.minimum(self.tokens.lengths, self.max_tokens)
+
+    def batch(
+        self, rows: NDArray[np.integer], *, augment: np.random.Generator | None = None
+    ) -> Batch:
+        """Load products as a batch.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (batch,)
+            Catalog rows.
+        augment : Generator, optional
+            Crop and mirror the photos at random; without it they are whole.
+        """
+        tokens, mask = pad_tokens([self._token_ids(int(row)) for row in rows])
+        with_photo = np.flatnonzero(self.image_ok[rows])
+        photos = [self._photo(int(rows[at]), augment) for at in with_photo]
+        size = self.image_size
+        pixels = np.stack(photos) if photos else np.zeros((0, size, size, 3), np.uint8)
+        return Batch(
+            tokens=tokens,
+            mask=mask,
+            pixels=torch.from_numpy(pixels),
+            image_rows=torch.from_numpy(with_photo),
+            attributes=torch.from_numpy(np.array(self.attributes[rows])),
+        )
+
+    def _token_ids(self, row: int) -> NDArray[np.integer]:
+        ids = self.tokens[row]
+        if len(ids) <= self.max_tokens:
+            return ids
+        return np.concatenate([ids[: self.max_tokens - 1], ids[-1:]])
+
+    def _photo(
+        self, row: int, augment: np.random.Generator | None
+    ) -> NDArray[np.uint8]:
+        photo = Image.open(io.BytesIO(self.thumbnails[row].tobytes()))
+        side = photo.width
+        box = (0.0, 0.0, float(side), float(side))
+        mirror = False
+        if augment is not None:
+            crop = side * augment.uniform(_SMALLEST_CROP, 1)
+            left, top = augment.uniform(0, side - crop, size=2)
+            box = (left, top, left + crop, top + crop)
+            mirror = bool(augment.random() < 0.5)
+        size = (self.image_size, self.image_size)
+        pixels = np.asarray(photo.resize(size, Image.Resampling.BILINEAR, box=box))
+        return pixels[:, ::-1] if mirror else pixels
+
+
+def shuffled_batches(
+    rows: NDArray[np.integer],
+    lengths: NDArray[np.integer],
+    *,
+    batch_size: int,
+    rng: np.random.Generator,
+) -> list[NDArray[np.integer]]:
+    """Shuffle rows into batches of similar text length, in random order.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_train,)
+        Catalog rows to visit, each once.
+    lengths : ndarray of shape (n_products,)
+        Tokens of every text of the catalog.
+    batch_size : int
+        A last batch of less than half of it joins the one before.
+    rng : Generator
+        The same state gives the same batches.
+    """
+    shuffled = rng.permutation(rows)
+    batches: list[NDArray[np.integer]] = []
+    for start in range(0, len(shuffled), batch_size * _POOL_BATCHES):
+        pool = shuffled[start : start + batch_size * _POOL_BATCHES]
+        pool = pool[np.argsort(lengths[pool], kind="stable")]
+        n_batches = max(1, round(len(pool) / batch_size))
+        batches.extend(np.array_split(pool, n_batches))
+    return [batches[at] for at in rng.permutation(len(batches))]
+
+
+def sorted_batches(
+    rows: NDArray[np.integer], lengths: NDArray[np.integer], *, batch_size: int
+) -> list[NDArray[np.integer]]:
+    """Cut rows into batches of similar text length, in a fixed order."""
+    order = rows[np.argsort(lengths[rows], kind="stable")]
+    return [order[at : at + batch_size] for at in range(0, len(order), batch_size)]

@@ -1,0 +1,151 @@
+"""Settings of the fine-tuning stage, and the two named recipes."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from embed.errors import ConfigError
+
+Recipe = Literal["default", "paper"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneConfig:
+    """How the network is trained; the whole of it is in the manifest."""
+
+    recipe: Recipe = "default"
+    """Name of the recipe that the other fields began from."""
+
+    n_folds: int = 5
+    """Networks, each judged on the products that it never saw."""
+
+    seed: int = 0
+    """Of folds, batches, dropout and new weights."""
+
+    smooth_l1_epochs: int = 3
+    """Phase 1: SmoothL1 on log1p price."""
+
+    smape_epochs: int = 2
+    """Phase 2: differentiable SMAPE, which is non-convex far from the answer."""
+
+    smooth_l1_beta: float = 0.5
+    """Log price; errors below it are squared, above it linear."""
+
+    batch_size: int = 32
+    """Products for one update."""
+
+    micro_batch_size: int = 64
+    """Products through the towers at once; smaller takes less memory and time more,
+    and the update stays the same."""
+
+    text_learning_rate: float = 2e-4
+    """Peak, AdamW. 5e-5 to 1e-4 worked for MiniLM elsewhere."""
+
+    image_learning_rate: float = 3e-4
+    """Peak, AdamW."""
+
+    fusion_learning_rate: float = 1e-3
+    """Peak, AdamW: projections and head, which start from random numbers."""
+
+    weight_decay: float = 0.01
+    """AdamW, on matrices only."""
+
+    warmup_fraction: float = 0.08
+    """Share of all updates in which the learning rates rise from 0."""
+
+    smooth_l1_cycle_epochs: int = 0
+    """Length of a cosine cycle in phase 1, with a warm restart after each; 0 in both
+    phases: one cosine over all epochs."""
+
+    smape_cycle_epochs: int = 0
+    """Length of a cosine cycle in phase 2."""
+
+    clip_norm: float = 1.0
+    """Largest norm of the gradient; longer ones are scaled to it."""
+
+    ema_decay: float = 0.995
+    """Of the running average of weights that is kept in the end; 0: none."""
+
+    head_dropout: float = 0.25
+    """After each hidden layer of the head."""
+
+    encoder_dropout: float = 0.0
+    """Inside the text encoder. Dropout biases regression towards the mean."""
+
+    freeze_batch_norm: bool = True
+    """Keep the photo tower's batch statistics: a batch holds few photos."""
+
+    use_attributes: bool = True
+    """Give sizes and pack counts to the head beside the 512 fused values."""
+
+    max_tokens: int = 64
+    """Tokens of each text; the cache may hold more."""
+
+    image_size: int = 160
+    """Side of the photo as the network sees it, pixels; half the work of 224."""
+
+    precision: Precision = "auto"
+    """`auto`: fp16 with a gradient scaler on CUDA, bf16 on a CPU that has it, fp32
+    elsewhere."""
+
+    n_threads: int = 2
+    """Threads for arithmetic."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that no run can use."""
+        if self.n_folds < 2:
+            raise ConfigError(
+                f"--folds must be at least 2: each product is priced by a network "
+                f"that never saw it, got {self.n_folds}"
+            )
+        if self.smooth_l1_epochs < 0 or self.smape_epochs < 0 or self.n_epochs < 1:
+            raise ConfigError(
+                f"epochs must be at least 1 in all and none negative, got "
+                f"{self.smooth_l1_epochs} of SmoothL1 and {self.smape_epochs} of SMAPE"
+            )
+        if min(self.smooth_l1_cycle_epochs, self.smape_cycle_epochs) < 0 or (
+            (self.smooth_l1_cycle_epochs > 0) != (self.smape_cycle_epochs > 0)
+        ):
+            raise ConfigError(
+                f"cycle epochs must be at least 1 in both phases, or 0 in both, got "
+                f"{self.smooth_l1_cycle_epochs} and {self.smape_cycle_epochs}"
+            )
+        if self.batch_size < 2 or self.micro_batch_size < 1:
+            raise ConfigError(
+                f"--batch-size must be at least 2 (the head normalises over the batch) "
+                f"and --micro-batch-size at least 1, got {self.batch_size} and "
+                f"{self.micro_batch_size}"
+            )
+        if not 8 <= self.max_tokens <= 512:
+            raise ConfigError(f"--max-tokens must be 8 to 512, got {self.max_tokens}")
+        if not 32 <= self.image_size <= 1024:
+            raise ConfigError(
+                f"--image-size must be 32 to 1024 pixels, got {self.image_size}"
+            )
+
+    @property
+    def n_epochs(self) -> int:
+        """Epochs of both phases."""
+        return self.smooth_l1_epochs + self.smape_epochs
+
+
+# What the source document states, kept exactly: SmoothL1 with beta 0.5, then SMAPE;
+# AdamW with these three rates; warm restarts, short cycles in the second phase; all
+# layers unfrozen; 20 epochs. What it does not state (batch, tokens, image side, the
+# split of the 20 epochs) is chosen here.
+PAPER = FinetuneConfig(
+    recipe="paper",
+    smooth_l1_epochs=12,
+    smape_epochs=8,
+    smooth_l1_cycle_epochs=6,
+    smape_cycle_epochs=2,
+    text_learning_rate=5e-6,
+    image_learning_rate=7e-6,
+    fusion_learning_rate=1e-5,
+    warmup_fraction=0.0,
+    ema_decay=0.0,
+    encoder_dropout=0.1,
+    freeze_batch_norm=False,
+    use_attributes=False,
+)
+RECIPES: dict[Recipe, FinetuneConfig] = {"default": FinetuneConfig(), "paper": PAPER}

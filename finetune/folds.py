@@ -1,0 +1,126 @@
+"""Which fold each product belongs to: duplicates together, prices balanced, stable."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embed.errors import ConfigError
+
+
+def duplicate_groups(*keys: Sequence[str]) -> NDArray[np.int64]:
+    """Group rows that share a key, directly or by way of others.
+
+    Parameters
+    ----------
+    *keys : sequence of str, one per row
+        Kinds of key, such as text and photo. Rows that share a non-empty key of the
+        same kind are in one group.
+
+    Returns
+    -------
+    ndarray of shape (n_products,)
+        The first row of each row's group.
+    """
+    parent = list(range(len(keys[0])))
+
+    def root(row: int) -> int:
+        while parent[row] != row:
+            parent[row] = parent[parent[row]]
+            row = parent[row]
+        return row
+
+    for kind in keys:
+        first: dict[str, int] = {}
+        for row, key in enumerate(kind):
+            if key:
+                one, other = sorted((root(first.setdefault(key, row)), root(row)))
+                parent[other] = one
+    return np.array([root(row) for row in range(len(parent))], dtype=np.int64)
+
+
+def assign_folds(
+    price: NDArray[np.floating],
+    groups: NDArray[np.integer],
+    *,
+    n_folds: int,
+    seed: int,
+    order_keys: Sequence[str] | None = None,
+) -> NDArray[np.int8]:
+    """Assign whole groups to folds of equal size and like prices.
+
+    Groups are sorted by mean log1p price. Each run of `n_folds` neighbours goes to
+    `n_folds` different folds, in random order; larger groups go first, each to the
+    fold that has the fewest products.
+
+    Parameters
+    ----------
+    price : ndarray of shape (n_products,)
+        Catalog currency; NaN: unpriced.
+    groups : ndarray of shape (n_products,)
+        Products of one group share a fold.
+    n_folds : int
+    seed : int
+        The same input and seed give the same folds.
+    order_keys : sequence of str, one per product, optional
+        Break ties in price independently of the order of rows; ids, for example.
+
+    Returns
+    -------
+    ndarray of shape (n_products,)
+        0 to n_folds - 1; -1 where unpriced.
+
+    Raises
+    ------
+    ConfigError
+        If there are fewer than two folds, or fewer priced groups than folds.
+    """
+    # In order of price, NaN last: a sum in order of rows would round differently
+    # when the rows are shuffled, and part groups of equal means.
+    by_price = np.argsort(price, kind="stable")
+    priced = by_price[: np.count_nonzero(~np.isnan(price))]
+    names, member, sizes = np.unique(
+        groups[priced], return_inverse=True, return_counts=True
+    )
+    if n_folds < 2 or len(names) < n_folds:
+        raise ConfigError(
+            f"--folds must be 2 to the number of distinct priced products, which is "
+            f"{len(names)}, got {n_folds}. Use fewer folds or more products."
+        )
+    mean = np.bincount(member, np.log1p(price[priced])) / sizes
+    ties = _tie_breakers(order_keys, priced, member, len(names))
+    order = np.lexsort((ties, mean))
+    rng = np.random.default_rng(seed)
+    fold_of_group = np.zeros(len(names), dtype=np.int8)
+    filled = np.zeros(n_folds, dtype=np.int64)
+    for group in order[sizes[order] > 1]:
+        fold = int(np.argmin(filled + rng.random(n_folds)))
+        fold_of_group[group] = fold
+        filled[fold] += sizes[group]
+    # Singles come last; what is left of them after whole deals evens the folds out.
+    singles = order[sizes[order] == 1]
+    for start in range(0, len(singles), n_folds):
+        hand = singles[start : start + n_folds]
+        is_last = len(hand) < n_folds
+        deal = np.argsort(filled + rng.random(n_folds) * (0.5 if is_last else 1e9))
+        fold_of_group[hand] = deal[: len(hand)]
+        filled[deal[: len(hand)]] += 1
+    folds = np.full(len(price), -1, dtype=np.int8)
+    folds[priced] = fold_of_group[member]
+    return folds
+
+
+def _tie_breakers(
+    order_keys: Sequence[str] | None,
+    priced: NDArray[np.integer],
+    member: NDArray[np.integer],
+    n_groups: int,
+) -> NDArray[np.int64]:
+    if order_keys is None:
+        return np.arange(n_groups)
+    rank = np.empty(len(priced), dtype=np.int64)
+    by_key = sorted(range(len(priced)), key=lambda at: order_keys[int(priced[at])])
+    rank[by_key] = np.arange(len(priced))
+    first = np.full(n_groups, len(priced), dtype=np.int64)
+    np.minimum.at(first, member, rank)
+    return first

@@ -1,0 +1,239 @@
+"""The network: two backbones, two projections, one fusion head."""
+
+import contextlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from embed.encoders import (
+    IMAGE_DIM,
+    load_image_backbone,
+    load_text_backbone,
+    mean_pool,
+    normalise_images,
+)
+
+TOWER_DIM = 256
+FUSED_DIM = 2 * TOWER_DIM
+
+
+class PriceNetwork(nn.Module):
+    """Text and photo to a log1p price, by way of a fused embedding of 256 + 256.
+
+    Parameters
+    ----------
+    text_backbone : nn.Module
+        BERT-like; masked mean of its last hidden states.
+    image_backbone : nn.Module
+        Images (batch, 3, h, w) to feature maps (batch, 1280, h / 32, w / 32).
+    n_attributes : int
+        Numbers that join the fused embedding before the head; 0: none.
+    head_dropout : float
+    freeze_batch_norm : bool
+        Keep the image backbone's batch statistics while training.
+
+    Notes
+    -----
+    A product without a photo gets a learned vector in place of its image half, so it
+    costs nothing in the image tower. The head works in standardised log price; the
+    median and spread of the training prices are buffers, so that an untrained head
+    starts at the median.
+    """
+
+    price_centre: torch.Tensor
+    price_scale: torch.Tensor
+    attribute_mean: torch.Tensor
+    attribute_scale: torch.Tensor
+
+    def __init__(
+        self,
+        text_backbone: nn.Module,
+        image_backbone: nn.Module,
+        *,
+        n_attributes: int = 0,
+        head_dropout: float = 0.25,
+        freeze_batch_norm: bool = True,
+    ) -> None:
+        super().__init__()
+        self.text_backbone = text_backbone
+        self.image_backbone = image_backbone
+        text_dim = int(text_backbone.config.hidden_size)  # type: ignore[union-attr, arg-type]
+        self.text_projection = nn.Linear(text_dim, TOWER_DIM)
+        self.image_projection = nn.Linear(IMAGE_DIM, TOWER_DIM)
+        self.missing_image = nn.Parameter(torch.zeros(TOWER_DIM))
+        self.head = _build_head(FUSED_DIM + n_attributes, head_dropout)
+        self.freeze_batch_norm = freeze_batch_norm
+        self.n_attributes = n_attributes
+        self.register_buffer("price_centre", torch.zeros(()))
+        self.register_buffer("price_scale", torch.ones(()))
+        # Attributes are standardised by the training rows; 0 where unknown.
+        self.register_buffer("attribute_mean", torch.zeros(n_attributes // 2))
+        self.register_buffer("attribute_scale", torch.ones(n_attributes // 2))
+
+    def train(self, mode: bool = True) -> "PriceNetwork":
+        """Set training mode, with the photo tower's batch statistics kept if asked."""
+        super().train(mode)
+        if self.freeze_batch_norm:
+            for module in self.image_backbone.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        return self
+
+    def fit_scales(
+        self, log_price: NDArray[np.float64], attributes: NDArray[np.float32]
+    ) -> None:
+        """Set the buffers from training rows only.
+
+        Parameters
+        ----------
+        log_price : ndarray of shape (n_train,), log1p price
+        attributes : ndarray of shape (n_train, n_attributes / 2), NaN where unknown
+        """
+        self.price_centre.fill_(float(np.median(log_price)))
+        self.price_scale.fill_(max(float(log_price.std()), 1e-3))
+        for column in range(len(self.attribute_mean)):
+            known = attributes[:, column][~np.isnan(attributes[:, column])]
+            if len(known):
+                self.attribute_mean[column] = float(known.mean())
+                self.attribute_scale[column] = max(float(known.std()), 1e-3)
+
+    def fuse(
+        self,
+        tokens: torch.Tensor,
+        mask: torch.Tensor,
+        pixels: torch.Tensor,
+        image_rows: torch.Tensor,
+    ) -> torch.Tensor:
+        """Embed products.
+
+        Parameters
+        ----------
+        tokens, mask : int64 Tensors of shape (batch, length)
+        pixels : uint8 Tensor of shape (n_images, size, size, 3)
+        image_rows : int64 Tensor of shape (n_images,)
+            Rows of the batch that the images belong to; the others have no photo.
+
+        Returns
+        -------
+        float32 Tensor of shape (batch, 512): text half, then image half
+        """
+        hidden = self.text_backbone(input_ids=tokens, attention_mask=mask)
+        pooled = mean_pool(hidden.last_hidden_state, mask)
+        with _full_precision(pooled):
+            text = self.text_projection(pooled)
+        image = self.missing_image.expand(len(tokens), -1)
+        if len(image_rows):
+            image = image.index_copy(0, image_rows, self._embed_images(pixels))
+        return torch.cat([text, image], dim=1)
+
+    def _embed_images(self, pixels: torch.Tensor) -> torch.Tensor:
+        images = normalise_images(pixels)
+        # On a CPU the backward pass of bf16 depthwise convolutions is many times
+        # slower than in fp32, and takes the gain of the others with it.
+        in_fp32 = images.device.type == "cpu"
+        with _full_precision(images) if in_fp32 else contextlib.nullcontext():
+            maps = self.image_backbone(images)
+        pooled = maps.float().mean((2, 3))
+        with _full_precision(pooled):
+            embedded: torch.Tensor = self.image_projection(pooled)
+        return embedded
+
+    def price(self, fused: torch.Tensor, attributes: torch.Tensor) -> torch.Tensor:
+        """Predict log1p price, shape (batch,), from fused embeddings and attributes.
+
+        Parameters
+        ----------
+        fused : Tensor of shape (batch, 512)
+        attributes : float32 Tensor of shape (batch, n_attributes / 2), NaN: unknown
+        """
+        if self.n_attributes:
+            known = ~torch.isnan(attributes)
+            scaled = (attributes - self.attribute_mean) / self.attribute_scale
+            scaled = torch.where(known, scaled, 0).clamp(-5, 5)
+            fused = torch.cat([fused, scaled, known.float()], dim=1)
+        with _full_precision(fused):  # bf16 would round a price to 1 %
+            standardised: torch.Tensor = self.head(fused).squeeze(1)
+        return standardised * self.price_scale + self.price_centre
+
+    def parameter_groups(
+        self, *, text: float, image: float, fusion: float, weight_decay: float
+    ) -> list[dict[str, object]]:
+        """Return AdamW's groups: three learning rates, decay on matrices only."""
+        rates = (
+            (text, self.text_backbone.parameters()),
+            (image, self.image_backbone.parameters()),
+            (fusion, self._fusion_parameters()),
+        )
+        groups: list[dict[str, object]] = []
+        for rate, parameters in rates:
+            every = list(parameters)
+            for decay, few in (
+                (weight_decay, [p for p in every if p.ndim > 1]),
+                (0.0, [p for p in every if p.ndim <= 1]),
+            ):
+                groups.append(
+                    {
+                        "params": few,
+                        "lr": rate,
+                        "initial_lr": rate,
+                        "weight_decay": decay,
+                    }
+                )
+        return groups
+
+    def _fusion_parameters(self) -> Iterable[nn.Parameter]:
+        for module in (self.text_projection, self.image_projection, self.head):
+            yield from module.parameters()
+        yield self.missing_image
+
+
+def build_network(
+    text_weights: Path,
+    image_weights: Path | None,
+    *,
+    n_attributes: int,
+    head_dropout: float,
+    encoder_dropout: float,
+    freeze_batch_norm: bool,
+    seed: int,
+) -> PriceNetwork:
+    """Load both backbones and draw projections and head from `seed`.
+
+    Parameters
+    ----------
+    n_attributes : int
+        Columns of the attribute array; the head gets each with a flag "known".
+    """
+    text_backbone = load_text_backbone(text_weights, dropout=encoder_dropout)
+    image_backbone = load_image_backbone(image_weights, seed=seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return PriceNetwork(
+            text_backbone,
+            image_backbone,
+            n_attributes=2 * n_attributes,
+            head_dropout=head_dropout,
+            freeze_batch_norm=freeze_batch_norm,
+        )
+
+
+def _full_precision(tensor: torch.Tensor) -> torch.autocast:
+    return torch.autocast(tensor.device.type, enabled=False)
+
+
+def _build_head(input_dim: int, dropout: float) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(input_dim, 256),
+        nn.BatchNorm1d(256),
+        nn.GELU(),
+        nn.Dropout(dropout),
+        nn.Linear(256, 64),
+        nn.BatchNorm1d(64),
+        nn.GELU(),
+        nn.Dropout(dropout),
+        nn.Linear(64, 1),
+    )

@@ -1,0 +1,408 @@
+"""Train a network per fold; price each product by one that never saw it."""
+
+import dataclasses
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+
+from embed.arrays import open_rows, read_rows, to_float16
+from embed.catalog import Catalog, CatalogColumns, read_catalog, require_prices
+from embed.errors import ConfigError
+from embed.machine import describe_device, pick_device, prepare_machine
+from embed.manifest import (
+    MANIFEST_NAME,
+    CacheError,
+    content_key,
+    environment,
+    read_json,
+    require_stage,
+    sha256_file,
+    sha256_strings,
+    write_json,
+)
+from embed.weights import weights_key
+from finetune.arithmetic import Arithmetic, choose_arithmetic
+from finetune.batches import ProductCache
+from finetune.checkpoint import remove_checkpoint
+from finetune.config import FinetuneConfig
+from finetune.folds import assign_folds, duplicate_groups
+from finetune.model import FUSED_DIM, PriceNetwork, build_network
+from finetune.smape import smape, to_price
+from finetune.train import apply_network, train_network
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1  # raise it when the same inputs give other arrays than before
+MAX_ANCHORS = 1500
+MODEL_NAME = "model.safetensors"
+_PLAN_NAME = "plan.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """All that training needs, resolved."""
+
+    stage_dir: Path
+    embed: dict[str, Any]  # manifest
+    config: FinetuneConfig
+    arithmetic: Arithmetic
+    cache: ProductCache
+    price: NDArray[np.float64]  # (n_products,), NaN: unpriced
+    folds: NDArray[np.int8]  # (n_products,), -1: unpriced
+    groups: NDArray[np.int64]  # (n_products,), duplicates share one
+    anchor_rows: NDArray[np.int64]
+    key: str
+
+    @property
+    def log_price(self) -> NDArray[np.float64]:
+        """log1p price, shape (n_products,)."""
+        return np.log1p(self.price)
+
+
+def finetune(
+    run_dir: Path,
+    *,
+    config: FinetuneConfig,
+    drop_unpriced: bool = False,
+    only_fold: int | None = None,
+) -> dict[str, Any] | None:
+    """Write `run_dir/finetune`: one network per fold and what each held out.
+
+    Parameters
+    ----------
+    run_dir : Path
+        With a finished embedding stage. Finished folds and epochs are kept.
+    config : FinetuneConfig
+    drop_unpriced : bool
+        Train without the products that have no usable price, instead of refusing.
+    only_fold : int, optional
+        Train this fold only; the stage stays unfinished until all are there.
+
+    Returns
+    -------
+    dict or None
+        The stage's manifest; None while folds are missing.
+
+    Raises
+    ------
+    CatalogError, CacheError, ConfigError, TrainingError
+        With one line that says where, what and what to do.
+    """
+    if only_fold is not None and not 0 <= only_fold < config.n_folds:
+        raise ConfigError(
+            f"--only-fold must be 0 to {config.n_folds - 1}, got {only_fold}"
+        )
+    prepare_machine(config.n_threads)
+    job = _prepare(run_dir, config, drop_unpriced)
+    finished = read_json(job.stage_dir / MANIFEST_NAME)
+    if finished is not None and finished.get("key") == job.key:
+        logger.info("%s: up to date", job.stage_dir)
+        return finished
+    _begin(job)
+    chosen = range(config.n_folds) if only_fold is None else [only_fold]
+    for fold in chosen:
+        _finish_fold(job, fold)
+    return _finish_stage(job, n_unpriced=int(np.isnan(job.price).sum()))
+
+
+def load_network(
+    stage_dir: Path, fold: int, *, embed: dict[str, Any], config: FinetuneConfig
+) -> PriceNetwork:
+    """Load a finished fold's network, ready to predict.
+
+    Parameters
+    ----------
+    stage_dir : Path
+        The fine-tuning stage's folder.
+    fold : int
+    embed : dict
+        Manifest of the embedding stage.
+    config : FinetuneConfig
+
+    Raises
+    ------
+    CacheError
+        If the fold's weights are missing or do not fit.
+    """
+    path = stage_dir / f"fold-{fold}" / MODEL_NAME
+    network = _build(embed, config)
+    try:
+        network.load_state_dict(load_file(path))
+    except Exception as error:  # safetensors has its own kinds for each bad file
+        raise CacheError(
+            f"{path}: not the weights of this network ({error}). Delete "
+            f"{path.parent} and run `make finetune` again."
+        ) from error
+    return network.eval()
+
+
+def catalog_of_run(embed: dict[str, Any]) -> Catalog:
+    """Read the catalog that a run was made from, and refuse a changed one.
+
+    Raises
+    ------
+    CatalogError
+        If the file cannot be read any more.
+    CacheError
+        If its ids, texts or image links are others than when it was embedded.
+    """
+    columns = dict(embed["inputs"]["columns"])
+    columns["text"] = tuple(columns["text"])
+    path = Path(embed["inputs"]["catalog_path"])
+    catalog = read_catalog(path, columns=CatalogColumns(**columns))
+    if catalog.content_sha256 != embed["inputs"]["catalog_sha256"]:
+        raise CacheError(
+            f"{path}: its ids, texts or image links have changed since the run was "
+            f"embedded. Run `make embeddings` again, with the same RUN."
+        )
+    return catalog
+
+
+def _prepare(run_dir: Path, config: FinetuneConfig, drop_unpriced: bool) -> Job:
+    embed = require_stage(run_dir, "embed")
+    embed_dir = run_dir / "embed"
+    catalog = catalog_of_run(embed)
+    price = require_prices(catalog, drop_unpriced=drop_unpriced)
+    cache = ProductCache(
+        embed_dir, max_tokens=config.max_tokens, image_size=config.image_size
+    )
+    groups = product_groups(catalog, embed_dir)
+    folds = assign_folds(
+        price,
+        groups,
+        n_folds=config.n_folds,
+        seed=config.seed,
+        order_keys=[str(sample_id) for sample_id in catalog.sample_id],
+    )
+    settings = dataclasses.asdict(config)
+    del settings["n_threads"]
+    arithmetic = choose_arithmetic(config.precision, pick_device())
+    key = content_key(
+        {
+            "format": FORMAT,
+            "embed": embed["key"],
+            "settings": settings,
+            "autocast": str(arithmetic.autocast_dtype),
+            "device": arithmetic.device.type,
+            "price_sha256": sha256_strings(map(repr, price.tolist())),
+        }
+    )
+    return Job(
+        stage_dir=run_dir / "finetune",
+        embed=embed,
+        config=config,
+        arithmetic=arithmetic,
+        cache=cache,
+        price=price,
+        folds=folds,
+        groups=groups,
+        anchor_rows=_choose_anchors(cache, config.seed),
+        key=key,
+    )
+
+
+def product_groups(catalog: Catalog, embed_dir: Path) -> NDArray[np.int64]:
+    """Group products with the same text, the same photo link or the same photo.
+
+    Returns
+    -------
+    ndarray of shape (n_products,)
+        Group of each product.
+    """
+    cache = ProductCache(embed_dir, max_tokens=512, image_size=32)
+    texts = [" ".join(text.lower().split()) for text in catalog.text]
+    links = [link.split("?")[0].rsplit("/", 1)[-1] for link in catalog.image_link]
+    photos = [
+        sha256_strings([cache.thumbnails[row].tobytes().hex()])
+        if cache.image_ok[row]
+        else ""
+        for row in range(len(cache))
+    ]
+    return duplicate_groups(texts, links, photos)
+
+
+def _choose_anchors(cache: ProductCache, seed: int) -> NDArray[np.int64]:
+    """Choose the rows that every fold network embeds; half with photo if possible."""
+    rng = np.random.default_rng([seed, 1])
+    order = rng.permutation(len(cache))
+    with_photo = order[np.asarray(cache.image_ok)[order]][: MAX_ANCHORS // 2]
+    others = order[~np.isin(order, with_photo)]
+    chosen = np.concatenate([with_photo, others[: MAX_ANCHORS - len(with_photo)]])
+    return np.sort(chosen)
+
+
+def _begin(job: Job) -> None:
+    """Take up a stopped run of the same inputs, or clear what another one left."""
+    job.stage_dir.mkdir(parents=True, exist_ok=True)
+    plan = read_json(job.stage_dir / _PLAN_NAME)
+    resume = plan is not None and plan.get("key") == job.key
+    if not resume:
+        (job.stage_dir / MANIFEST_NAME).unlink(missing_ok=True)
+        (job.stage_dir / _PLAN_NAME).unlink(missing_ok=True)
+        for old in job.stage_dir.glob(f"fold-*/{MANIFEST_NAME}"):
+            old.unlink()
+        for old in job.stage_dir.glob("fold-*"):
+            remove_checkpoint(old)
+    np.save(job.stage_dir / "price.npy", job.price)
+    np.save(job.stage_dir / "folds.npy", job.folds)
+    np.save(job.stage_dir / "groups.npy", job.groups)
+    np.save(job.stage_dir / "anchor_rows.npy", job.anchor_rows)
+    for name, shape, dtype in _arrays(job):
+        path = job.stage_dir / name
+        open_rows(path, shape=shape, dtype=dtype, resume=resume)
+    if not resume:
+        write_json(job.stage_dir / _PLAN_NAME, {"key": job.key})
+
+
+def _arrays(job: Job) -> list[tuple[str, tuple[int, ...], str]]:
+    n, k, m = len(job.price), job.config.n_folds, len(job.anchor_rows)
+    return [
+        ("oof_log_price.npy", (n,), "float32"),
+        ("fused.npy", (n, FUSED_DIM), "float16"),
+        ("anchors.npy", (k, m, FUSED_DIM), "float16"),
+        ("unpriced_log_price.npy", (k, max(1, int((job.folds < 0).sum()))), "float32"),
+    ]
+
+
+def _finish_fold(job: Job, fold: int) -> None:
+    fold_dir = job.stage_dir / f"fold-{fold}"
+    fold_dir.mkdir(exist_ok=True)
+    if read_json(fold_dir / MANIFEST_NAME) is not None:
+        logger.info("%s: up to date", fold_dir)
+        return
+    started = time.monotonic()
+    network = _build(job.embed, job.config)
+    train_network(
+        network,
+        job.cache,
+        job.log_price,
+        np.flatnonzero((job.folds != fold) & (job.folds >= 0)),
+        config=job.config,
+        arithmetic=job.arithmetic,
+        fold_dir=fold_dir,
+        fold=fold,
+    )
+    trained = time.monotonic()
+    partial = fold_dir / (MODEL_NAME + ".part")
+    save_file(
+        {k: v.contiguous().cpu() for k, v in network.state_dict().items()}, partial
+    )
+    partial.replace(fold_dir / MODEL_NAME)
+    score = _apply_fold(job, fold, network)
+    logger.info(
+        "fold %d: SMAPE %.2f on the %d products it held out",
+        *(fold, score, int((job.folds == fold).sum())),
+    )
+    write_json(
+        fold_dir / MANIFEST_NAME,
+        {
+            "fold": fold,
+            "key": job.key,
+            "n_train": int(((job.folds != fold) & (job.folds >= 0)).sum()),
+            "n_held_out": int((job.folds == fold).sum()),
+            "held_out_smape": score,
+            "model_sha256": sha256_file(fold_dir / MODEL_NAME),
+            "seconds": {
+                "train": round(trained - started, 2),
+                "apply": round(time.monotonic() - trained, 2),
+            },
+        },
+    )
+    remove_checkpoint(fold_dir)
+
+
+def _apply_fold(job: Job, fold: int, network: PriceNetwork) -> float:
+    """Write what the network says of the rows it held out; return their SMAPE."""
+    files = {
+        name: read_rows(job.stage_dir / name, mode="r+") for name, _, _ in _arrays(job)
+    }
+    held_out = np.flatnonzero(job.folds == fold)
+    unpriced = np.flatnonzero(job.folds < 0)
+    for rows, out in ((held_out, "held_out"), (unpriced, "unpriced")):
+        if not len(rows):
+            continue
+        log_price, fused = apply_network(
+            network, job.cache, rows, arithmetic=job.arithmetic
+        )
+        if out == "held_out":
+            files["oof_log_price.npy"][rows] = log_price
+            predicted = log_price
+        else:
+            files["unpriced_log_price.npy"][fold] = log_price
+        # Unpriced rows were seen by no network: they take the first one's embedding.
+        if out == "held_out" or fold == 0:
+            files["fused.npy"][rows] = to_float16(fused, name="fused")
+    _, anchors = apply_network(
+        network, job.cache, job.anchor_rows, arithmetic=job.arithmetic
+    )
+    files["anchors.npy"][fold] = to_float16(anchors, name="anchors")
+    for array in files.values():
+        array.flush()  # type: ignore[attr-defined]
+    return smape(job.price[held_out], to_price(predicted))
+
+
+def _finish_stage(job: Job, *, n_unpriced: int) -> dict[str, Any] | None:
+    folds = [
+        read_json(job.stage_dir / f"fold-{fold}" / MANIFEST_NAME)
+        for fold in range(job.config.n_folds)
+    ]
+    if any(fold is None for fold in folds):
+        return None
+    log_price = read_rows(job.stage_dir / "oof_log_price.npy", mode="r+")
+    if n_unpriced:
+        from_each = read_rows(job.stage_dir / "unpriced_log_price.npy")
+        log_price[job.folds < 0] = from_each.mean(0)
+        log_price.flush()  # type: ignore[attr-defined]
+    priced = job.folds >= 0
+    manifest = {
+        "stage": "finetune",
+        "key": job.key,
+        "embed_key": job.embed["key"],
+        "config": dataclasses.asdict(job.config),
+        "n_products": len(job.price),
+        "n_unpriced_dropped": n_unpriced,
+        "smape": smape(job.price[priced], to_price(log_price[priced])),
+        "folds": folds,
+        "environment": environment(),
+        "device": describe_device(job.arithmetic.device),
+        "precision": str(job.arithmetic.autocast_dtype or torch.float32),
+        "seconds": round(sum(sum(f["seconds"].values()) for f in folds if f), 2),
+    }
+    write_json(job.stage_dir / MANIFEST_NAME, manifest)
+    return manifest
+
+
+def _build(embed: dict[str, Any], config: FinetuneConfig) -> PriceNetwork:
+    inputs = embed["inputs"]
+    text = Path(inputs["text_weights"])
+    image = (
+        None if inputs["image_weights"] == "random" else Path(inputs["image_weights"])
+    )
+    for name, path in (("text", text), ("image", image)):
+        if path is not None and not path.exists():
+            raise CacheError(
+                f"{path}: the {name} encoder that the run was embedded with is not "
+                f"there any more. Put it back, or run `make embeddings` anew."
+            )
+        expected = inputs[f"{name}_weights_sha256"]
+        if weights_key(path) != expected:
+            raise CacheError(
+                f"{path}: the {name} encoder's weights have changed since the run was "
+                f"embedded ({expected[:12]}). Run `make embeddings` anew."
+            )
+    return build_network(
+        text,
+        image,
+        n_attributes=len(embed["attribute_names"]) if config.use_attributes else 0,
+        head_dropout=config.head_dropout,
+        encoder_dropout=config.encoder_dropout,
+        freeze_batch_norm=config.freeze_batch_norm,
+        seed=config.seed,
+    )

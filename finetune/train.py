@@ -1,0 +1,230 @@
+"""Train one network: one loop, two phases, resumable after every epoch."""
+
+import csv
+import logging
+import math
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from embed.errors import InputError
+from embed.progress import track
+from finetune.accumulate import Criterion, accumulate_gradients, fuse_batch
+from finetune.arithmetic import Arithmetic
+from finetune.batches import ProductCache, shuffled_batches, sorted_batches
+from finetune.checkpoint import TrainingState
+from finetune.config import FinetuneConfig
+from finetune.losses import smape_loss, smooth_l1_loss
+from finetune.model import FUSED_DIM, PriceNetwork
+
+logger = logging.getLogger(__name__)
+_EVALUATION_BATCH = 64
+
+
+class TrainingError(InputError):
+    """Training came to a point from which it cannot go on."""
+
+
+def learning_rate_factor(epoch: float, config: FinetuneConfig) -> float:
+    """Return the share of the peak learning rate at a point of training.
+
+    Cosine annealing with warm restarts (Loshchilov and Hutter, 2017, "SGDR",
+    arXiv:1608.03983), after a linear warm-up.
+
+    Parameters
+    ----------
+    epoch : float
+        Epochs done, 0 to `config.n_epochs`.
+    """
+    warmup = config.warmup_fraction * config.n_epochs
+    if epoch < warmup:
+        return epoch / warmup
+    if not config.smooth_l1_cycle_epochs:
+        position = (epoch - warmup) / (config.n_epochs - warmup)
+    elif epoch < config.smooth_l1_epochs:
+        cycle = config.smooth_l1_cycle_epochs
+        position = epoch % cycle / cycle
+    else:
+        cycle = config.smape_cycle_epochs
+        position = (epoch - config.smooth_l1_epochs) % cycle / cycle
+    return 0.5 * (1 + math.cos(math.pi * position))
+
+
+def train_network(
+    network: PriceNetwork,
+    cache: ProductCache,
+    log_price: NDArray[np.float64],
+    rows: NDArray[np.integer],
+    *,
+    config: FinetuneConfig,
+    arithmetic: Arithmetic,
+    fold_dir: Path,
+    fold: int,
+) -> None:
+    """Train on some rows of the catalog; the network ends with its averaged weights.
+
+    Parameters
+    ----------
+    network : PriceNetwork
+        Fresh; its scales are fitted here, on `rows`.
+    cache : ProductCache
+    log_price : ndarray of shape (n_products,)
+        log1p price; only `rows` are read.
+    rows : ndarray of shape (n_train,)
+    config : FinetuneConfig
+    arithmetic : Arithmetic
+    fold_dir : Path
+        Gets history.csv, and a checkpoint after every epoch to go on from.
+    fold : int
+        Enters the seeds.
+
+    Raises
+    ------
+    TrainingError
+        If the loss is not finite.
+    """
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    device = arithmetic.device
+    network.to(device)
+    network.fit_scales(log_price[rows], cache.attributes[rows])
+    state = _fresh_state(network, config, arithmetic)
+    state.resume(fold_dir, device)
+    optimizer, scaler = state.optimizer, state.scaler
+    peaks = [group["initial_lr"] for group in optimizer.param_groups]
+    while state.epochs_done < config.n_epochs:
+        started, epoch = time.monotonic(), state.epochs_done
+        rng = np.random.default_rng([config.seed, fold, epoch])
+        torch.manual_seed(int(rng.integers(2**63)))
+        batches = shuffled_batches(
+            rows, cache.lengths, batch_size=config.batch_size, rng=rng
+        )
+        criterion = _criterion(epoch, config)
+        losses, errors = np.zeros(len(batches)), np.zeros(len(batches))
+        network.train()
+        for at, batch_rows in track(
+            ((len(batch), (at, batch)) for at, batch in enumerate(batches)),
+            total=len(rows),
+            label=f"fold {fold}, epoch {epoch + 1} of {config.n_epochs}",
+            unit="products",
+        ):
+            factor = learning_rate_factor(epoch + at / len(batches), config)
+            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+                group["lr"] = peak * factor
+            batch = cache.batch(batch_rows, augment=rng).to(device)
+            target = torch.from_numpy(log_price[batch_rows]).float().to(device)
+            losses[at], predicted = accumulate_gradients(
+                network,
+                batch,
+                target,
+                criterion=criterion,
+                arithmetic=arithmetic,
+                scaler=scaler,
+                micro_batch_size=config.micro_batch_size,
+            )
+            _require_finite(losses[at], fold, epoch, at)
+            scaler.unscale_(optimizer)
+            nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm)
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad(set_to_none=True)
+            state.update_average(
+                decay=config.ema_decay, updates_done=epoch * len(batches) + at
+            )
+            errors[at] = float(smape_loss(predicted, target)) * len(batch_rows)
+        state.epochs_done += 1
+        state.history.append(
+            {
+                "epoch": state.epochs_done,
+                "phase": 1 if epoch < config.smooth_l1_epochs else 2,
+                "loss": round(float(losses.mean()), 6),
+                "train_smape": round(100 * float(errors.sum()) / len(rows), 4),
+                "learning_rate_factor": round(learning_rate_factor(epoch, config), 6),
+                "seconds": round(time.monotonic() - started, 2),
+            }
+        )
+        _log_epoch(fold, state, config)
+        state.save(fold_dir)
+        _write_history(fold_dir / "history.csv", state.history)
+    network.load_state_dict(state.average)
+    network.eval()
+
+
+def _fresh_state(
+    network: PriceNetwork, config: FinetuneConfig, arithmetic: Arithmetic
+) -> TrainingState:
+    groups = network.parameter_groups(
+        text=config.text_learning_rate,
+        image=config.image_learning_rate,
+        fusion=config.fusion_learning_rate,
+        weight_decay=config.weight_decay,
+    )
+    return TrainingState(
+        network=network,
+        optimizer=torch.optim.AdamW(groups, fused=True),
+        scaler=arithmetic.scaler(),
+        average={name: t.detach().clone() for name, t in network.state_dict().items()},
+    )
+
+
+@torch.no_grad()
+def apply_network(
+    network: PriceNetwork,
+    cache: ProductCache,
+    rows: NDArray[np.integer],
+    *,
+    arithmetic: Arithmetic,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Price and embed products with a trained network.
+
+    Returns
+    -------
+    log_price : ndarray of shape (len(rows),), log1p price
+    fused : ndarray of shape (len(rows), 512)
+    """
+    network.to(arithmetic.device).eval()
+    log_price = np.zeros(len(rows), dtype=np.float32)
+    fused = np.zeros((len(rows), FUSED_DIM), dtype=np.float32)
+    places = np.arange(len(rows))
+    for at in sorted_batches(places, cache.lengths[rows], batch_size=_EVALUATION_BATCH):
+        batch = cache.batch(rows[at]).to(arithmetic.device)
+        with arithmetic.autocast():
+            embedded = fuse_batch(network, batch)
+            predicted = network.price(embedded, batch.attributes)
+        fused[at] = embedded.float().cpu().numpy()
+        log_price[at] = predicted.float().cpu().numpy()
+    return log_price, fused
+
+
+def _criterion(epoch: int, config: FinetuneConfig) -> Criterion:
+    if epoch < config.smooth_l1_epochs:
+        return partial(smooth_l1_loss, beta=config.smooth_l1_beta)
+    return smape_loss
+
+
+def _require_finite(loss: float, fold: int, epoch: int, at: int) -> None:
+    if not math.isfinite(loss):
+        raise TrainingError(
+            f"fold {fold}, epoch {epoch + 1}, batch {at}: the loss is {loss}. The last "
+            f"whole epoch is kept. Lower the learning rates, or try --precision fp32."
+        )
+
+
+def _log_epoch(fold: int, state: TrainingState, config: FinetuneConfig) -> None:
+    last = state.history[-1]
+    logger.info(
+        "fold %d, epoch %d of %d: loss %.4f, SMAPE on its training rows %.2f, %.0f s",
+        *(fold, state.epochs_done, config.n_epochs),
+        *(last["loss"], last["train_smape"], last["seconds"]),
+    )
+
+
+def _write_history(path: Path, history: list[dict[str, float]]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        lines = csv.DictWriter(file, list(history[0]), lineterminator="\n")
+        lines.writeheader()
+        lines.writerows(history)

@@ -1,0 +1,1 @@
+"""LightGBM on the residual of the network, the verdict, and predictions."""

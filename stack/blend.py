@@ -1,0 +1,103 @@
+"""The control: ln price = w1·ln network + w2·ln LightGBM, two weights and no more.
+
+A stacker with thousands of features that does not beat two numbers is not worth its
+features. The weights for a fold come from the other folds' rows only.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from finetune.smape import smape, to_price
+
+# Both pure models are corners, so the fit is never worse than either on its own rows.
+_FIRST_SIMPLEX = np.array([[1.0, 0.0], [0.0, 1.0], [0.6, 0.6]])
+
+
+def blend_out_of_fold(
+    log_price: NDArray[np.floating],
+    *,
+    network: NDArray[np.floating],
+    lightgbm: NDArray[np.floating],
+    folds: NDArray[np.integer],
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Blend two out-of-fold predictions with weights fitted outside each fold.
+
+    Parameters
+    ----------
+    log_price : ndarray of shape (n_products,)
+        log1p of the true price, NaN where unpriced.
+    network, lightgbm : ndarray of shape (n_products,)
+        Out-of-fold log1p prices. Weights act on ln price, floored at one cent.
+    folds : ndarray of shape (n_products,), int
+        0 to n_folds - 1; -1 where unpriced: such rows get the mean of the weights.
+
+    Returns
+    -------
+    blended : ndarray of shape (n_products,), float32
+        log1p price.
+    weights : ndarray of shape (n_folds, 2), float64
+        Of the network and of LightGBM, for each fold.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ or there are fewer than two folds.
+    """
+    _check(folds, log_price=log_price, network=network, lightgbm=lightgbm)
+    logs = np.column_stack([np.log(to_price(network)), np.log(to_price(lightgbm))])
+    price = to_price(log_price)
+    weights = np.array(
+        [
+            fit_weights(price[rows], logs[rows])
+            for fold in range(int(folds.max()) + 1)
+            for rows in [(folds >= 0) & (folds != fold)]
+        ]
+    )
+    # The last row serves fold -1, which indexes it.
+    of_row = np.vstack([weights, weights.mean(axis=0)])[folds]
+    blended = np.log1p(np.exp((of_row * logs).sum(axis=1)))
+    return blended.astype(np.float32), weights
+
+
+def fit_weights(
+    price: NDArray[np.floating], logs: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Find the two weights of least SMAPE (Nelder & Mead).
+
+    Parameters
+    ----------
+    price : ndarray of shape (n,)
+        True prices, catalog currency.
+    logs : ndarray of shape (n, 2)
+        ln of the two predicted prices.
+
+    Returns
+    -------
+    ndarray of shape (2,), float64
+    """
+
+    def blend_smape(weights: NDArray[np.float64]) -> float:
+        return smape(price, np.exp(np.clip(logs @ weights, -50, 50)))
+
+    found = minimize(
+        blend_smape,
+        _FIRST_SIMPLEX[0],
+        method="Nelder-Mead",
+        options={"initial_simplex": _FIRST_SIMPLEX, "xatol": 1e-4, "fatol": 1e-5},
+    )
+    return np.asarray(found.x, dtype=np.float64)
+
+
+def _check(folds: NDArray[np.integer], **arrays: NDArray[np.floating]) -> None:
+    for name, array in arrays.items():
+        if array.shape != folds.shape:
+            raise ValueError(
+                f"blend_out_of_fold: {name} must have the shape of folds, "
+                f"{folds.shape}, got {array.shape}"
+            )
+    if int(folds.max()) < 1:
+        raise ValueError(
+            "blend_out_of_fold: needs at least 2 folds, for the weights of one come "
+            "from the others"
+        )

@@ -1,0 +1,194 @@
+"""The `pricestack` and `evaluate` commands."""
+
+import dataclasses
+from pathlib import Path
+from typing import get_args
+
+import click
+
+from embed.__main__ import embed_command
+from embed.catalog import CatalogColumns, read_catalog
+from embed.commands import catalog_options, columns_from, one_line_errors, run_option
+from finetune.__main__ import finetune_command
+from stack.config import BlockName, StackConfig
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="pricestack")
+def main() -> None:
+    """Price products from catalog text and photo.
+
+    \b
+    The stages, in order, on your own data:
+      pricestack embed --catalog catalog.csv --images photos --run runs/mine
+      pricestack finetune --run runs/mine
+      pricestack stack --run runs/mine
+      pricestack evaluate --run runs/mine --folds 5
+      pricestack predict --run runs/mine --catalog new.csv --out prices.csv
+    """
+
+
+@click.command("stack")
+@run_option
+@click.option(
+    "--blocks",
+    default=",".join(StackConfig.blocks),
+    show_default=True,
+    help=f"What the trees see, of: {', '.join(get_args(BlockName))}.",
+)
+@click.option(
+    "--threads", "n_threads", default=StackConfig.n_threads, show_default=True
+)
+@click.option("--seed", default=StackConfig.seed, show_default=True)
+@one_line_errors
+def stack_command(run_dir: Path, blocks: str, n_threads: int, seed: int) -> None:
+    """Fit boosters on the network's residual and judge them, in RUN/stack.
+
+    \b
+    Example:
+      pricestack stack --run runs/mine
+    """
+    names = tuple(name.strip() for name in blocks.split(","))
+    config = StackConfig(blocks=names, n_threads=n_threads, seed=seed)  # type: ignore[arg-type]
+    from stack.fit import fit_stack  # late: it brings LightGBM and torch
+
+    report = fit_stack(run_dir, config=config)
+    click.echo(report["verdict"]["sentence"])
+
+
+@click.command("evaluate")
+@run_option
+@click.option(
+    "--folds",
+    "n_folds",
+    type=int,
+    help="Folds that the run is expected to have; another number is an error.",
+)
+@one_line_errors
+def evaluate_main(run_dir: Path, n_folds: int | None) -> None:
+    """Compare all predictors of a run out of fold, and say which one serves.
+
+    \b
+    Example:
+      evaluate --run runs/mine --folds 5
+    """
+    from stack.fit import evaluate_run
+    from stack.report import format_report
+
+    click.echo(format_report(evaluate_run(run_dir, n_folds=n_folds)))
+
+
+@click.command("predict")
+@run_option
+@click.option(
+    "--catalog",
+    "catalog_path",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="CSV or Parquet file of the products to price.",
+)
+@click.option(
+    "--images", "images_dir", type=click.Path(path_type=Path), help="Their photos."
+)
+@click.option(
+    "--out",
+    "out_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    help="CSV file to write: sample_id, price.",
+)
+@catalog_options
+@click.option(
+    "--threads", "n_threads", default=StackConfig.n_threads, show_default=True
+)
+@one_line_errors
+def predict_command(
+    run_dir: Path,
+    catalog_path: Path,
+    images_dir: Path | None,
+    out_path: Path,
+    n_threads: int,
+    **columns: object,
+) -> None:
+    """Price new products with a finished run.
+
+    The columns are the run's own unless they are named here.
+
+    \b
+    Example:
+      pricestack predict --run runs/mine --catalog new.csv --images photos \\
+        --out prices.csv
+    """
+    from embed.manifest import require_stage
+
+    embed = require_stage(run_dir, "embed")
+    named = _columns_of_run(embed["inputs"]["columns"], columns)
+    catalog = read_catalog(catalog_path, columns=named)
+    from stack.predict import predict_prices, write_prices
+
+    price, substituted = predict_prices(
+        run_dir, catalog, images_dir=images_dir, n_threads=n_threads
+    )
+    write_prices(out_path, catalog, price)
+    click.echo(f"{catalog.n_products} prices written to {out_path}.")
+    if any(substituted.values()):
+        click.echo(
+            f"Placeholders: {substituted['text']} products without usable text, "
+            f"{substituted['image']} without a usable photo."
+        )
+
+
+@click.command("sample")
+@click.option("--products", "n_products", default=600, show_default=True)
+@click.option(
+    "--out",
+    "out_dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="Folder to write catalog.csv, law.csv and images/ to.",
+)
+@click.option("--seed", default=0, show_default=True)
+@one_line_errors
+def sample_command(n_products: int, out_dir: Path, seed: int) -> None:
+    """Draw a sample catalog whose prices follow a stated law with stated noise.
+
+    \b
+    Example:
+      pricestack sample --products 600 --out sample
+    """
+    from embed.sample import write_sample
+
+    path = write_sample(out_dir, n_products=n_products, seed=seed)
+    click.echo(f"{n_products} products drawn: {path}")
+
+
+def _columns_of_run(
+    of_run: dict[str, object], options: dict[str, object]
+) -> CatalogColumns:
+    """Take each column from the options if it was named there, else from the run."""
+    run_columns = CatalogColumns(**{**of_run, "text": tuple(of_run["text"])})  # type: ignore[arg-type]
+    asked = columns_from(**options)  # type: ignore[arg-type]
+    context = click.get_current_context()
+    given = {
+        field: getattr(asked, field)
+        for option, field in (
+            ("text_columns", "text"),
+            ("id_column", "sample_id"),
+            ("price_column", "price"),
+            ("image_column", "image"),
+        )
+        if context.get_parameter_source(option)
+        is click.core.ParameterSource.COMMANDLINE
+    }
+    return dataclasses.replace(run_columns, **given)
+
+
+for command in (
+    embed_command,
+    finetune_command,
+    stack_command,
+    evaluate_main,
+    predict_command,
+    sample_command,
+):
+    main.add_command(command)

@@ -1,0 +1,107 @@
+"""Settings of the stacking stage."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from embed.errors import ConfigError
+
+BlockName = Literal["text", "image", "fused", "attributes", "network"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StackConfig:
+    """What the boosters are made with; the whole of it is in the manifest."""
+
+    blocks: tuple[BlockName, ...] = get_args(BlockName)
+    """What the trees see: frozen text and image features, the network's fused
+    embedding, sizes and pack counts, the network's log price."""
+
+    learning_rate: float = 0.05
+    """Shrinkage of each tree; half of it takes twice the rounds."""
+
+    num_leaves: int = 31
+    """Leaves of a tree; the residual of a trained network is a shallow function."""
+
+    max_rounds: int = 1000
+    """Trees at most; early stopping decides how many, down to none."""
+
+    early_stopping_rounds: int = 50
+    """Rounds without a better SMAPE after which a booster stops."""
+
+    feature_fraction: float = 0.2
+    """Share of the columns each tree may use; time is proportional to it, and dense
+    embeddings are redundant."""
+
+    bagging_fraction: float = 0.8
+    """Share of the rows each tree is grown on."""
+
+    min_data_in_leaf: int = 40
+    """Rows in a leaf; its value is their median residual, noisy below about 30."""
+
+    lambda_l2: float = 1.0
+    """L2 penalty in the gain of a split."""
+
+    max_bin: int = 63
+    """Bins of a feature; 255 takes 1.3 times as long."""
+
+    bin_sample: int = 10_000
+    """Rows that bin bounds are found on. LightGBM copies them as float64, so this and
+    not the matrix sets the memory peak (200,000 of 2,176 columns: 2.7 GB)."""
+
+    valid_fraction: float = 0.1
+    """Share of the training rows set aside for early stopping, duplicates together."""
+
+    n_bootstrap: int = 10_000
+    """Resamples behind each interval."""
+
+    n_threads: int = 2
+    """Threads of LightGBM."""
+
+    seed: int = 0
+    """Of the validation part, the columns and rows of each tree, and the bootstrap."""
+
+    def __post_init__(self) -> None:
+        """Refuse values that no run can use."""
+        self._check_blocks()
+        for name in _COUNTS:
+            self._check(name, getattr(self, name) >= 1, "must be at least 1")
+        for name in ("feature_fraction", "bagging_fraction"):
+            self._check(name, 0 < getattr(self, name) <= 1, "must be in (0, 1]")
+        self._check("learning_rate", 0 < self.learning_rate <= 1, "must be in (0, 1]")
+        self._check("num_leaves", self.num_leaves >= 2, "must be at least 2")
+        self._check("lambda_l2", self.lambda_l2 >= 0, "must not be negative")
+        self._check("seed", 0 <= self.seed < 2**31, "must be 0 to 2147483647")
+        self._check(
+            "max_bin",
+            2 <= self.max_bin <= 255,
+            "must be 2 to 255 (one byte in memory for each value)",
+        )
+        self._check(
+            "valid_fraction",
+            0 < self.valid_fraction <= 0.5,
+            "must be in (0, 0.5], the rest is trained on",
+        )
+
+    def _check_blocks(self) -> None:
+        known = get_args(BlockName)
+        rule = f"must be one or more of {', '.join(known)}, each once"
+        blocks = self.blocks
+        valid = bool(blocks) and set(blocks) <= set(known)
+        self._check("blocks", valid and len(set(blocks)) == len(blocks), rule)
+
+    def _check(self, name: str, valid: bool, rule: str) -> None:
+        if not valid:
+            raise ConfigError(
+                f"StackConfig.{name} {rule}, got {getattr(self, name)!r}. "
+                f"Leave it out for the default, {getattr(StackConfig, name)!r}."
+            )
+
+
+_COUNTS = (
+    "max_rounds",
+    "early_stopping_rounds",
+    "min_data_in_leaf",
+    "bin_sample",
+    "n_bootstrap",
+    "n_threads",
+)

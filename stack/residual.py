@@ -1,0 +1,295 @@
+"""LightGBM on the network's residual: one booster per fold, judged outside it.
+
+Each booster starts from the network's log price as its initial score and grows trees
+with an L1 loss on log1p price; it keeps as many as lower the SMAPE of a validation
+part, so that zero trees is the network itself.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import lightgbm as lgb
+import numpy as np
+from numpy.typing import NDArray
+
+from embed.manifest import CacheError
+from finetune.smape import smape, to_price
+from stack.config import StackConfig
+from stack.features import BlockMatrix, booster_params, make_dataset
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResidualFit:
+    """What `fit_out_of_fold` found."""
+
+    out_of_fold: NDArray[np.float32]
+    """log1p price of each product by boosters that never saw it, shape (n_products,);
+    where unpriced, the average of all boosters."""
+
+    boosters: list[lgb.Booster]
+    """One for each fold; each predicts what is added to the initial log price."""
+
+    rounds: list[int]
+    """Trees of each booster; 0 where none helped."""
+
+
+def fit_out_of_fold(
+    matrix: BlockMatrix,
+    log_price: NDArray[np.floating],
+    *,
+    init_log_price: NDArray[np.floating] | None,
+    folds: NDArray[np.integer],
+    groups: NDArray[np.integer],
+    config: StackConfig,
+) -> ResidualFit:
+    """Fit a booster for each fold on the rows of the others.
+
+    Parameters
+    ----------
+    matrix : BlockMatrix of shape (n_products, d)
+        Features; what in them was fitted on prices must be out of fold.
+    log_price : ndarray of shape (n_products,)
+        log1p of the true price, NaN only where unpriced.
+    init_log_price : ndarray of shape (n_products,) or None
+        The network's out-of-fold log1p price, where the trees begin. None begins at
+        the median of the training rows: a LightGBM on the features alone.
+    folds : ndarray of shape (n_products,), int
+        0 to n_folds - 1; -1 where unpriced.
+    groups : ndarray of shape (n_products,), int
+        Rows of one group (duplicates) are validated on together or not at all.
+    config : StackConfig
+        Of the trees, early stopping, threads and seed.
+
+    Returns
+    -------
+    ResidualFit
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, a value is not finite, or a fold cannot be fitted.
+    """
+    _check_arrays(matrix, log_price, init_log_price, folds, groups)
+    n_folds = int(folds.max()) + 1
+    dataset = make_dataset(matrix, log_price, config)
+    out_of_fold = np.zeros(len(matrix))
+    boosters, rounds = [], []
+    for fold in range(n_folds):
+        rows = np.flatnonzero((folds >= 0) & (folds != fold))
+        is_valid = _validation_part(groups[rows], config=config, fold=fold)
+        init = _initial(log_price, init_log_price, rows[~is_valid])
+        booster = _fit_booster(
+            _subset(dataset, rows[~is_valid], init),
+            _subset(dataset, rows[is_valid], init),
+            to_price(log_price[rows[is_valid]]),
+            config,
+        )
+        boosters.append(booster)
+        rounds.append(booster.num_trees())
+        logger.info("fold %d of %d: %d trees", fold + 1, n_folds, rounds[-1])
+
+        held_out, unpriced = np.flatnonzero(folds == fold), np.flatnonzero(folds < 0)
+        for where, share in ((held_out, 1.0), (unpriced, 1 / n_folds)):
+            raw = predict_residual([booster], matrix, rows=where, config=config)
+            out_of_fold[where] += share * (init[where] + raw)
+    return ResidualFit(
+        out_of_fold=out_of_fold.astype(np.float32), boosters=boosters, rounds=rounds
+    )
+
+
+def predict_residual(
+    boosters: Sequence[lgb.Booster],
+    matrix: BlockMatrix,
+    *,
+    rows: NDArray[np.integer],
+    config: StackConfig,
+) -> NDArray[np.float64]:
+    """Return what the boosters, on average, add to the initial log price.
+
+    Parameters
+    ----------
+    boosters : sequence of lightgbm.Booster
+        One for out-of-fold rows, all of them for new products.
+    matrix : BlockMatrix of shape (n_products, d)
+        Features, read `batch_size` rows at a time.
+    rows : ndarray of shape (m,), int
+        Rows to predict.
+    config : StackConfig
+        Threads.
+
+    Returns
+    -------
+    ndarray of shape (m,), float64
+        In log1p price.
+    """
+    added = np.zeros(len(rows))
+    grown = [booster for booster in boosters if booster.num_trees()]
+    for start in range(0, len(rows) if grown else 0, matrix.batch_size):
+        chunk = slice(start, start + matrix.batch_size)
+        features = matrix.rows(rows[chunk])
+        for booster in grown:
+            raw = booster.predict(features, num_threads=config.n_threads)
+            added[chunk] += np.asarray(raw) / len(boosters)
+    return added
+
+
+def save_boosters(boosters: Sequence[lgb.Booster], directory: Path) -> None:
+    """Write each booster as text, `booster-0.txt` and so on, and remove older ones."""
+    for path in directory.glob("booster-*.txt"):
+        path.unlink()
+    for fold, booster in enumerate(boosters):
+        booster.save_model(directory / f"booster-{fold}.txt")
+
+
+def load_boosters(
+    directory: Path, *, feature_names: Sequence[str]
+) -> list[lgb.Booster]:
+    """Read the boosters of `save_boosters`, in the order of their folds.
+
+    Parameters
+    ----------
+    directory : Path
+        Where they were saved.
+    feature_names : sequence of str
+        Columns of the matrix they will be used on.
+
+    Raises
+    ------
+    CacheError
+        If there is none, one cannot be read, or one was fitted on other features.
+    """
+    n_boosters = len(list(directory.glob("booster-*.txt")))
+    if not n_boosters:
+        raise CacheError(f"{directory}: holds no booster-0.txt. Run `make stack`.")
+    paths = [directory / f"booster-{fold}.txt" for fold in range(n_boosters)]
+    return [_load_booster(path, list(feature_names)) for path in paths]
+
+
+def _load_booster(path: Path, feature_names: list[str]) -> lgb.Booster:
+    try:
+        booster = lgb.Booster(model_str=path.read_text(encoding="utf-8"))
+    except (OSError, lgb.basic.LightGBMError) as error:
+        raise CacheError(
+            f"{path}: is not a whole LightGBM model ({error}). Run `make stack`."
+        ) from error
+    found = booster.feature_name()
+    if found != feature_names:
+        pairs = zip(found, feature_names, strict=False)
+        first = next((pair for pair in pairs if pair[0] != pair[1]), None)
+        detail = f"; first difference: {first[0]!r}, {first[1]!r}" if first else ""
+        raise CacheError(
+            f"{path}: was fitted on {len(found)} features, the matrix has "
+            f"{len(feature_names)}{detail}. Run `make stack` to fit it anew."
+        )
+    return booster
+
+
+def _fit_booster(
+    train_set: lgb.Dataset,
+    valid_set: lgb.Dataset,
+    valid_price: NDArray[np.float64],
+    config: StackConfig,
+) -> lgb.Booster:
+    """Add trees until the validation SMAPE stops falling; keep the best number."""
+
+    def price_smape(
+        log_price: NDArray[np.float64], _: lgb.Dataset
+    ) -> tuple[str, float, bool]:
+        return "smape", smape(valid_price, to_price(log_price)), False
+
+    booster = lgb.Booster(booster_params(config), train_set)
+    booster.add_valid(valid_set, "valid")
+    # lgb.train keeps at least one tree; this loop also measures before the first.
+    best_round, best_smape = 0, booster.eval_valid(price_smape)[0][2]
+    without_trees = booster.model_to_string()
+    for n_trees in range(1, config.max_rounds + 1):
+        if booster.update():  # no split is left that gains anything
+            break
+        found = booster.eval_valid(price_smape)[0][2]
+        if found < best_smape:
+            best_round, best_smape = n_trees, found
+        elif n_trees - best_round >= config.early_stopping_rounds:
+            break
+    if not best_round:  # num_iteration=0 would mean all of them
+        return lgb.Booster(model_str=without_trees)
+    return lgb.Booster(model_str=booster.model_to_string(num_iteration=best_round))
+
+
+def _subset(
+    dataset: lgb.Dataset, rows: NDArray[np.integer], init: NDArray[np.float32]
+) -> lgb.Dataset:
+    subset = dataset.subset(rows.tolist()).construct()
+    return subset.set_init_score(init[rows])
+
+
+def _initial(
+    log_price: NDArray[np.floating],
+    init_log_price: NDArray[np.floating] | None,
+    train_rows: NDArray[np.integer],
+) -> NDArray[np.float32]:
+    # float32, as LightGBM keeps its labels: in float64 an exact network would differ
+    # from them by rounding, whose sign the L1 gradient takes for an error.
+    if init_log_price is not None:
+        return np.asarray(init_log_price, dtype=np.float32)
+    median = np.median(log_price[train_rows])
+    return np.full(len(log_price), median, dtype=np.float32)
+
+
+def _validation_part(
+    groups: NDArray[np.integer], *, config: StackConfig, fold: int
+) -> NDArray[np.bool_]:
+    """Draw whole groups until they hold about `valid_fraction` of the rows."""
+    _, group_of_row, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    order = np.random.default_rng([config.seed, fold]).permutation(len(sizes))
+    before = np.cumsum(sizes[order]) - sizes[order]
+    chosen = np.zeros(len(sizes), dtype=bool)
+    chosen[order[before < config.valid_fraction * len(groups)]] = True
+    if chosen.all():
+        raise ValueError(
+            f"fit_out_of_fold: fold {fold} leaves {len(groups)} rows in {len(sizes)} "
+            f"groups to train on, too few to set some aside for early stopping. Use "
+            f"more products or fewer folds."
+        )
+    return np.asarray(chosen[group_of_row])
+
+
+def _check_arrays(
+    matrix: BlockMatrix,
+    log_price: NDArray[np.floating],
+    init_log_price: NDArray[np.floating] | None,
+    folds: NDArray[np.integer],
+    groups: NDArray[np.integer],
+) -> None:
+    arrays = {"log_price": log_price, "folds": folds, "groups": groups}
+    if init_log_price is not None:
+        arrays["init_log_price"] = init_log_price
+    for name, array in arrays.items():
+        if array.shape != (len(matrix),):
+            raise ValueError(
+                f"fit_out_of_fold: {name} must have shape ({len(matrix)},), as the "
+                f"feature matrix has rows, got {array.shape}"
+            )
+    found = np.unique(folds[folds >= 0]).tolist()
+    if len(found) < 2 or found != list(range(len(found))):
+        raise ValueError(
+            f"fit_out_of_fold: folds must be 0, 1, … with at least 2 and none empty, "
+            f"got {found}"
+        )
+    _check_finite("log_price", log_price, folds >= 0)
+    if init_log_price is not None:
+        _check_finite("init_log_price", init_log_price, np.ones(len(matrix), bool))
+
+
+def _check_finite(
+    name: str, array: NDArray[np.floating], where: NDArray[np.bool_]
+) -> None:
+    if bad := np.flatnonzero(where & ~np.isfinite(array)).tolist():
+        raise ValueError(
+            f"fit_out_of_fold: {name} must be finite, row {bad[0]} (of {len(bad)} "
+            f"such) is {array[bad[0]]}. Give unpriced rows fold -1; a network's price "
+            f"is needed for every row."
+        )

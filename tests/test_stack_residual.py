@@ -1,0 +1,212 @@
+import numpy as np
+import pytest
+
+from embed.manifest import CacheError
+from finetune.smape import smape, to_price
+from stack.config import StackConfig
+from stack.features import BlockMatrix
+from stack.residual import (
+    _validation_part,
+    fit_out_of_fold,
+    load_boosters,
+    predict_residual,
+    save_boosters,
+)
+
+N = 1200
+CONFIG = StackConfig(
+    n_threads=1, max_rounds=60, early_stopping_rounds=10, learning_rate=0.2,
+    min_data_in_leaf=10, feature_fraction=1.0,
+)  # fmt: skip
+
+
+@pytest.fixture
+def catalog():
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(N, 6)).astype(np.float32)
+    log_price = (2.5 + 0.6 * features[:, 1] + 0.1 * rng.normal(size=N)).astype("f4")
+    folds = (np.arange(N) % 3).astype(np.int8)
+    return {
+        "matrix": BlockMatrix({"text": features}),
+        "features": features,
+        "log_price": log_price,
+        "folds": folds,
+        "groups": np.arange(N),
+    }
+
+
+def fit(catalog, init_log_price, *, config=CONFIG, **changed):
+    given = {**catalog, **changed}
+    return fit_out_of_fold(
+        given["matrix"],
+        given["log_price"],
+        init_log_price=init_log_price,
+        folds=given["folds"],
+        groups=given["groups"],
+        config=config,
+    )
+
+
+def price_smape(log_price, predicted):
+    return smape(to_price(log_price), to_price(predicted))
+
+
+def test_an_exact_network_is_left_alone(catalog):
+    result = fit(catalog, catalog["log_price"])
+    assert result.rounds == [0, 0, 0]
+    np.testing.assert_array_equal(result.out_of_fold, catalog["log_price"])
+
+
+def test_a_network_with_nothing_left_to_correct_keeps_zero_trees_possible(catalog):
+    noise = np.random.default_rng(5).normal(0, 0.5, size=N)
+    blind = BlockMatrix({"text": np.zeros((N, 2), dtype=np.float32)})
+    init = (catalog["log_price"] + noise).astype(np.float32)
+    config = StackConfig(n_threads=1, min_data_in_leaf=10, bagging_fraction=1.0)
+    result = fit(catalog, init, matrix=blind, config=config)
+    assert result.rounds == [0, 0, 0]
+    np.testing.assert_array_equal(result.out_of_fold, init)
+
+
+def test_an_error_that_a_feature_explains_is_corrected(catalog):
+    wrong = catalog["log_price"] - 0.8 * (catalog["features"][:, 3] > 0)
+    result = fit(catalog, wrong)
+    assert min(result.rounds) > 0
+    before = price_smape(catalog["log_price"], wrong)
+    after = price_smape(catalog["log_price"], result.out_of_fold)
+    assert before > 30
+    assert after < 3
+
+
+def test_without_a_network_the_trees_begin_at_the_median(catalog):
+    result = fit(catalog, None)
+    median = np.full(N, np.median(catalog["log_price"]))
+    alone = price_smape(catalog["log_price"], result.out_of_fold)
+    assert alone < 0.5 * price_smape(catalog["log_price"], median)
+
+
+def test_held_out_prices_do_not_change_their_own_predictions(catalog):
+    held_out = np.flatnonzero(catalog["folds"] == 1)
+    network = catalog["log_price"] * 0.8
+    permuted = catalog["log_price"].copy()
+    permuted[held_out] = np.random.default_rng(1).permutation(permuted[held_out])
+    honest = fit(catalog, network).out_of_fold
+    changed = fit(catalog, network, log_price=permuted).out_of_fold
+    np.testing.assert_array_equal(honest[held_out], changed[held_out])
+    assert (honest != changed).any()  # the other folds do learn from them
+
+
+def test_features_fitted_in_sample_fake_the_score(catalog):
+    rng = np.random.default_rng(3)
+    noise = rng.normal(0, 0.5, size=N)
+    log_price = (catalog["log_price"] + noise).astype(np.float32)
+    honest = fit(catalog, None, log_price=log_price)
+    # A network that has seen the rows carries their noise in its embedding.
+    embedding = np.column_stack(
+        [log_price + rng.normal(0, 0.05, N), rng.normal(size=N)]
+    )
+    leaky = BlockMatrix({"text": catalog["features"], "fused": embedding})
+    faked = fit(catalog, None, log_price=log_price, matrix=leaky)
+    honest_smape = price_smape(log_price, honest.out_of_fold)
+    assert price_smape(log_price, faked.out_of_fold) < 0.4 * honest_smape
+    assert honest_smape > 30  # what noise of s.d. 0.5 leaves
+
+
+def test_unpriced_rows_get_the_average_of_all_boosters(catalog):
+    folds, log_price = catalog["folds"].copy(), catalog["log_price"].copy()
+    folds[:4], log_price[:4] = -1, np.nan
+    init = (catalog["log_price"] * 0.8).astype(np.float32)
+    result = fit(catalog, init, folds=folds, log_price=log_price)
+    rows = np.arange(4)
+    added = [
+        predict_residual([booster], catalog["matrix"], rows=rows, config=CONFIG)
+        for booster in result.boosters
+    ]
+    expected = init[:4] + np.mean(added, axis=0)
+    np.testing.assert_allclose(result.out_of_fold[:4], expected, rtol=1e-6)
+    together = predict_residual(
+        result.boosters, catalog["matrix"], rows=rows, config=CONFIG
+    )
+    np.testing.assert_allclose(together, np.mean(added, axis=0))
+
+
+def test_the_same_seed_gives_the_same_predictions(catalog):
+    network = catalog["log_price"] * 0.8
+    first, second = fit(catalog, network), fit(catalog, network)
+    np.testing.assert_array_equal(first.out_of_fold, second.out_of_fold)
+
+
+def test_chunks_do_not_change_predictions(catalog):
+    result = fit(catalog, None)
+    rows = np.arange(N)[::-1]
+    whole = predict_residual(
+        result.boosters, catalog["matrix"], rows=rows, config=CONFIG
+    )
+    catalog["matrix"].batch_size = 7
+    chunked = predict_residual(
+        result.boosters, catalog["matrix"], rows=rows, config=CONFIG
+    )
+    np.testing.assert_array_equal(whole, chunked)
+
+
+def test_duplicates_are_not_split_between_training_and_validation():
+    groups = np.random.default_rng(0).integers(300, size=N)
+    for fold in range(5):
+        is_valid = _validation_part(groups, config=CONFIG, fold=fold)
+        assert not set(groups[is_valid]) & set(groups[~is_valid])
+        assert 0.1 <= is_valid.mean() < 0.12
+
+
+def test_too_few_groups_to_validate_on_are_refused(catalog):
+    with pytest.raises(ValueError, match=r"800 rows in 1 groups .* too few"):
+        fit(catalog, None, groups=np.zeros(N, dtype=int))
+
+
+def test_saved_boosters_predict_the_same(catalog, tmp_path):
+    wrong = catalog["log_price"] - 0.8 * (catalog["features"][:, 3] > 0)
+    boosters = [*fit(catalog, wrong).boosters, *fit(catalog, wrong + 0).boosters[:1]]
+    boosters.append(fit(catalog, catalog["log_price"]).boosters[0])  # without trees
+    (tmp_path / "booster-9.txt").write_text("left over")
+    save_boosters(boosters, tmp_path)
+    loaded = load_boosters(tmp_path, feature_names=catalog["matrix"].feature_names)
+    assert [b.num_trees() for b in loaded] == [b.num_trees() for b in boosters]
+    rows = np.arange(20)
+    for found in (loaded, loaded[-1:]):
+        expected = boosters if found is loaded else boosters[-1:]
+        np.testing.assert_array_equal(
+            predict_residual(found, catalog["matrix"], rows=rows, config=CONFIG),
+            predict_residual(expected, catalog["matrix"], rows=rows, config=CONFIG),
+        )
+
+
+def test_boosters_of_other_features_are_refused(catalog, tmp_path):
+    config = StackConfig(n_threads=1, max_rounds=1)
+    save_boosters(fit(catalog, None, config=config).boosters, tmp_path)
+    names = [*catalog["matrix"].feature_names[:-1], "image-0"]
+    with pytest.raises(CacheError, match="first difference: 'text-5', 'image-0'"):
+        load_boosters(tmp_path, feature_names=names)
+    with pytest.raises(CacheError, match="fitted on 6 features, the matrix has 3"):
+        load_boosters(tmp_path, feature_names=names[:3])
+
+
+def test_missing_or_broken_boosters_are_refused(tmp_path, capfd):
+    with pytest.raises(CacheError, match=r"holds no booster-0\.txt"):
+        load_boosters(tmp_path, feature_names=[])
+    (tmp_path / "booster-0.txt").write_text("tree\n")
+    with pytest.raises(CacheError, match="not a whole LightGBM model"):
+        load_boosters(tmp_path, feature_names=[])
+    (tmp_path / "booster-0.txt").rename(tmp_path / "booster-1.txt")
+    with pytest.raises(CacheError, match=r"booster-0\.txt"):
+        load_boosters(tmp_path, feature_names=[])
+
+
+def test_arrays_that_do_not_fit_are_refused(catalog):
+    log_price = catalog["log_price"].copy()
+    with pytest.raises(ValueError, match=r"folds must have shape \(1200,\)"):
+        fit(catalog, None, folds=catalog["folds"][1:])
+    with pytest.raises(ValueError, match=r"folds must be 0, 1, … .* got \[0, 2\]"):
+        fit(catalog, None, folds=np.where(catalog["folds"] == 1, 2, catalog["folds"]))
+    with pytest.raises(ValueError, match="init_log_price must be finite, row 5"):
+        fit(catalog, np.where(np.arange(N) == 5, np.nan, log_price))
+    log_price[3] = np.nan
+    with pytest.raises(ValueError, match=r"log_price must be finite, row 3 \(of 1"):
+        fit(catalog, None, log_price=log_price)
