@@ -5,7 +5,7 @@
 
 PYTHON ?= python3
 VENV   ?= .venv
-RUN    ?= runs/sample
+RUN    ?= $(if $(CATALOG),runs/mine,runs/sample)
 FOLDS  ?= 5
 RECIPE ?= default
 ARGS   ?=

@@ -1,5 +1,7 @@
 """Memory-mapped `.npy` arrays, written in chunks that a stopped run can go on from."""
 
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
@@ -7,6 +9,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import DTypeLike, NDArray
 
+from embed.errors import InputError
 from embed.manifest import CacheError
 
 FLOAT16_LIMIT = 65504.0
@@ -58,11 +61,11 @@ def read_rows(path: Path, *, mode: str = "r") -> NDArray[Any]:
         If the file is missing, cut short or not an array of plain numbers.
     """
     try:
-        return npy.open_memmap(path, mode=mode)
+        # Opened for writing, a file that is cut short would be filled with zeros.
+        rows = npy.open_memmap(path, mode="r")
+        return rows if mode == "r" else npy.open_memmap(path, mode=mode)
     except FileNotFoundError as error:
-        raise CacheError(
-            f"{path}: is missing. Run the stage again; it goes on where it was."
-        ) from error
+        raise _missing(path) from error
     except (OSError, ValueError, EOFError) as error:
         raise CacheError(
             f"{path}: is not a whole .npy array ({error}). Delete the folder "
@@ -75,12 +78,12 @@ def to_float16(features: NDArray[np.float32], *, name: str) -> NDArray[np.float1
 
     Raises
     ------
-    FloatingPointError
+    InputError
         If a value is not finite or 65504 or larger in size.
     """
     largest = float(np.abs(features).max(initial=0.0))
     if not largest < FLOAT16_LIMIT:
-        raise FloatingPointError(
+        raise InputError(
             f"{name}: features must be finite and below {FLOAT16_LIMIT:g} to be "
             f"stored as float16, found {largest!r}. Try --precision fp32."
         )
@@ -103,6 +106,11 @@ class RaggedWriter:
         Of the flat array.
     rows_done : int
         Rows to keep of a stopped run; what was written after them is cut off.
+
+    Raises
+    ------
+    CacheError
+        If the files of a stopped run lack some of those rows.
     """
 
     def __init__(
@@ -116,9 +124,20 @@ class RaggedWriter:
             resume=rows_done > 0,
         )
         self.n_rows = rows_done
+        if rows_done and not path.is_file():
+            raise _missing(path)
         self._file: BinaryIO = path.open("r+b" if rows_done else "w+b")
+        found = self._file.seek(0, 2)
+        self._file.seek(0)
         self._write_header()
-        self._file.truncate(self._file.tell() + self._n_bytes())
+        expected = self._file.tell() + self._n_bytes()
+        if rows_done and found < expected:
+            self._file.close()
+            raise CacheError(
+                f"{path}: holds {found} bytes, its first {rows_done} rows take "
+                f"{expected}. Delete the folder {path.parent} and run the stage again."
+            )
+        self._file.truncate(expected)
         self._file.seek(0, 2)
 
     def append(self, row: NDArray[Any]) -> None:
@@ -128,8 +147,9 @@ class RaggedWriter:
         self.n_rows += 1
 
     def flush(self) -> None:
-        """Bring what was appended to the file."""
+        """Bring what was appended to disk."""
         self._file.flush()
+        os.fsync(self._file.fileno())
         self.offsets.flush()  # type: ignore[attr-defined]
 
     def close(self) -> None:
@@ -192,10 +212,15 @@ def offsets_path(path: Path) -> Path:
 
 def _read_flat(path: Path) -> NDArray[Any]:
     # A catalog without one photo has an empty thumbnail array, which cannot be mapped.
-    if path.exists():
-        with path.open("rb") as file:
-            if npy.read_magic(file) == (1, 0):
-                shape, _, dtype = npy.read_array_header_1_0(file)
-                if shape == (0,):
-                    return np.zeros(0, dtype=dtype)
-    return read_rows(path)
+    with suppress(OSError, ValueError), path.open("rb") as file:
+        if npy.read_magic(file) == (1, 0):
+            shape, _, dtype = npy.read_array_header_1_0(file)
+            if shape == (0,):
+                return np.zeros(0, dtype=dtype)
+    return read_rows(path)  # says what is wrong with the file
+
+
+def _missing(path: Path) -> CacheError:
+    return CacheError(
+        f"{path}: is missing. Delete the folder {path.parent} and run the stage again."
+    )

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models import efficientnet_b0
@@ -46,14 +47,28 @@ def load_text_backbone(folder: Path, *, dropout: float | None = None) -> nn.Modu
             "hidden_dropout_prob": dropout,
             "attention_probs_dropout_prob": dropout,
         }
+    backbone: PreTrainedModel
     try:
-        backbone: PreTrainedModel = AutoModel.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, **options
+        backbone, found = AutoModel.from_pretrained(
+            folder,
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+            **options,
         )
-    except (OSError, ValueError, RuntimeError, TypeError) as error:
+    except (OSError, ValueError, RuntimeError, TypeError, SafetensorError) as error:
+        reason = str(error).strip().split("\n", 1)[0]
         raise WeightsError(
-            f"text encoder {folder}: not a model that transformers loads ({error})"
+            f"text encoder {folder}: not a model that transformers loads ({reason})"
         ) from error
+    # The pooler is not used, and many checkpoints lack it.
+    missing = sorted(n for n in found["missing_keys"] if not n.startswith("pooler."))
+    if missing:
+        raise WeightsError(
+            f"text encoder {folder}: model.safetensors lacks {len(missing)} of the "
+            f"model's tensors, the first: {missing[0]}. They would be random numbers; "
+            f"give the encoder's own weights."
+        )
     module: nn.Module = backbone
     return module.float()
 
@@ -76,11 +91,13 @@ def load_image_backbone(weights: Path | None, *, seed: int = 0) -> nn.Module:
     Raises
     ------
     WeightsError
-        If tensors are missing or have other shapes.
+        If tensors are missing, have other shapes or belong to another network.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         features: nn.Module = efficientnet_b0().features
+        if weights is None:
+            _fit_batch_statistics(features)
     if weights is not None:
         state = {
             name.removeprefix("features."): tensor.float()
@@ -94,11 +111,12 @@ def load_image_backbone(weights: Path | None, *, seed: int = 0) -> nn.Module:
             if not name.endswith("num_batches_tracked")
             and (name not in state or state[name].shape != tensor.shape)
         ]
+        wrong += [name for name in state if name not in own]  # a larger EfficientNet
         if wrong:
             raise WeightsError(
-                f"{weights}: must hold torchvision's efficientnet_b0; "
-                f"{len(wrong)} tensors are missing or have another shape, "
-                f"the first: features.{wrong[0]}"
+                f"{weights}: must hold torchvision's efficientnet_b0; {len(wrong)} "
+                f"tensors are missing, have another shape or belong to another "
+                f"network, the first: features.{wrong[0]}"
             )
         features.load_state_dict({**own, **state})
     return features
@@ -210,6 +228,21 @@ class ImageEncoder:
             maps = self.backbone(images.to(self.dtype))
             features[start : start + batch_size] = maps.float().mean((2, 3)).cpu()
         return features
+
+
+@torch.no_grad()
+def _fit_batch_statistics(features: nn.Module) -> None:
+    """Take batch statistics from noise, so that random features tell photos apart."""
+    # Without them each layer shrinks its input, down to what float16 rounds to 0.
+    norms = [m for m in features.modules() if isinstance(m, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = 1.0
+    # A colour for each picture and coarse shapes on it, as large as photos' values.
+    coarse = torch.randn(32, 3, 1, 1) + torch.randn(32, 3, 6, 6)
+    features.train()(nn.functional.interpolate(coarse, size=96, mode="bilinear"))
+    for norm in norms:
+        norm.momentum = 0.1
+    features.eval()
 
 
 def _fuse_batch_norms(backbone: nn.Module) -> nn.Module:

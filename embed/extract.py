@@ -9,11 +9,9 @@ import csv
 import dataclasses
 import io
 import logging
+import os
 import time
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +21,9 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from embed.arrays import RaggedWriter, open_rows, to_float16
-from embed.attributes import ATTRIBUTE_NAMES, extract_attributes
+from embed.attributes import ATTRIBUTE_NAMES
 from embed.catalog import Catalog
+from embed.chunks import Chunk, Inputs, prepared_chunks
 from embed.config import EmbedConfig
 from embed.encoders import (
     IMAGE_DIM,
@@ -38,7 +37,6 @@ from embed.images import (
     encode_thumbnail,
     find_image,
     index_images,
-    load_image,
 )
 from embed.machine import describe_device, has_bf16, pick_device, prepare_machine
 from embed.manifest import (
@@ -50,7 +48,7 @@ from embed.manifest import (
     write_json,
 )
 from embed.progress import track
-from embed.text import MISSING_TEXT, compose_text, parse_fields
+from embed.text import MISSING_TEXT
 from embed.weights import (
     WeightsError,
     find_image_weights,
@@ -63,28 +61,6 @@ logger = logging.getLogger(__name__)
 FORMAT = 1  # raise it when the same inputs give other arrays than before
 PROBLEM_COLUMNS = ("sample_id", "field", "reason")
 _PROGRESS_NAME = "progress.json"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Inputs:
-    """All that the arrays depend on, resolved."""
-
-    catalog: Catalog
-    photos: tuple[Path | None, ...]
-    text_weights: Path
-    image_weights: Path | None
-    device: torch.device
-    dtype: torch.dtype
-
-
-@dataclass(frozen=True, kw_only=True)
-class Chunk:
-    """What one chunk of rows becomes before it is encoded."""
-
-    rows: range
-    texts: list[str]
-    attributes: NDArray[np.float32]
-    thumbnails: list[NDArray[np.uint8] | UnreadableImage]
 
 
 def extract(
@@ -115,11 +91,12 @@ def extract(
     prepare_machine(config.n_threads)
     inputs = _resolve(catalog, images_dir, config)
     key = content_key(_key_parts(inputs, config))
+    locations = _locations(inputs, images_dir)
     stage_dir = run_dir / "embed"
     finished = read_json(stage_dir / MANIFEST_NAME)
     if finished is not None and finished.get("key") == key:
         logger.info("%s: up to date", stage_dir)
-        return finished
+        return _relocated(finished, stage_dir, locations)
     stage_dir.mkdir(parents=True, exist_ok=True)
     done = _progress(stage_dir, key)
     started = time.monotonic()
@@ -128,14 +105,7 @@ def extract(
         "stage": "embed",
         "key": key,
         "config": dataclasses.asdict(config),
-        "inputs": {
-            **_key_parts(inputs, config),
-            "catalog_path": str(catalog.path.resolve()),
-            "columns": dataclasses.asdict(catalog.columns),
-            "images_dir": str(images_dir.resolve()) if images_dir else None,
-            "text_weights": str(inputs.text_weights),
-            "image_weights": str(inputs.image_weights or "random"),
-        },
+        "inputs": {**_key_parts(inputs, config), **locations},
         "n_products": catalog.n_products,
         "attribute_names": list(ATTRIBUTE_NAMES),
         "substituted": counts,
@@ -185,7 +155,7 @@ def _image_weights(config: EmbedConfig) -> Path | None:
 def _key_parts(inputs: Inputs, config: EmbedConfig) -> dict[str, Any]:
     # A photo counts by name and size: reading every file only to find that nothing
     # changed would take as long as the work that is saved.
-    photos = (f"{p.name}:{p.stat().st_size}" if p else "" for p in inputs.photos)
+    photos = (f"{p.name}:{_size(p)}" if p else "" for p in inputs.photos)
     settings = dataclasses.asdict(config)
     for name in ("n_threads", "text_encoder", "image_encoder", "precision"):
         del settings[name]  # they are in the key by what they come to
@@ -201,12 +171,43 @@ def _key_parts(inputs: Inputs, config: EmbedConfig) -> dict[str, Any]:
     }
 
 
+def _size(photo: Path) -> int:
+    try:
+        return photo.stat().st_size
+    except OSError:  # a broken link: it gets a placeholder like any unreadable photo
+        return -1
+
+
+def _locations(inputs: Inputs, images_dir: Path | None) -> dict[str, Any]:
+    """Where later stages find the inputs again; what they hold is in the key."""
+    columns, image = inputs.catalog.columns, inputs.image_weights
+    return {
+        "catalog_path": str(inputs.catalog.path.resolve()),
+        "columns": {**dataclasses.asdict(columns), "text": list(columns.text)},
+        "images_dir": str(images_dir.resolve()) if images_dir else None,
+        "text_weights": str(inputs.text_weights.absolute()),
+        "image_weights": str(image.absolute()) if image else "random",
+    }
+
+
+def _relocated(
+    manifest: dict[str, Any], stage_dir: Path, locations: dict[str, Any]
+) -> dict[str, Any]:
+    """Prices are not in the key: their file and column must be the ones named now."""
+    found = {**manifest, "inputs": {**manifest["inputs"], **locations}}
+    if found != manifest:
+        write_json(stage_dir / MANIFEST_NAME, found)
+    return found
+
+
 def _progress(stage_dir: Path, key: str) -> dict[str, Any]:
     done = read_json(stage_dir / _PROGRESS_NAME)
     if done is not None and done.get("key") == key:
         logger.info("%s: goes on after product %d", stage_dir, done["rows"])
         return done
+    # Both, before any array changes: what they record is overwritten from here on.
     (stage_dir / MANIFEST_NAME).unlink(missing_ok=True)
+    (stage_dir / _PROGRESS_NAME).unlink(missing_ok=True)
     return {"key": key, "rows": 0, "problem_bytes": 0, "seconds": 0.0}
 
 
@@ -216,7 +217,7 @@ def _write_chunks(
     started = time.monotonic()
     with ExitStack() as stack:
         writer = ArrayWriter(inputs, config, stage_dir, done, stack)
-        chunks = _prepared_chunks(inputs, config, done["rows"])
+        chunks = prepared_chunks(inputs, config, done["rows"])
         for chunk in track(
             ((len(chunk.rows), chunk) for chunk in chunks),
             total=inputs.catalog.n_products - done["rows"],
@@ -234,51 +235,6 @@ def _write_chunks(
                 },
             )
         return writer.counts()
-
-
-def _prepared_chunks(
-    inputs: Inputs, config: EmbedConfig, first: int
-) -> Iterator[Chunk]:
-    """Yield chunks; photos of the next are decoded while one is in use."""
-    n_products = inputs.catalog.n_products
-    starts = range(first, n_products, config.chunk_size)
-    with ThreadPoolExecutor(config.n_threads) as pool:
-        ahead: list[tuple[range, list[Future[Any]]]] = []
-        for start in starts:
-            rows = range(start, min(start + config.chunk_size, n_products))
-            photos = [pool.submit(_photo, inputs, config, row) for row in rows]
-            ahead.append((rows, photos))
-            if len(ahead) == 2:
-                yield _chunk(inputs, *ahead.pop(0))
-        for rows, photos in ahead:
-            yield _chunk(inputs, rows, photos)
-
-
-def _photo(
-    inputs: Inputs, config: EmbedConfig, row: int
-) -> NDArray[np.uint8] | UnreadableImage:
-    path = inputs.photos[row]
-    if path is None:
-        link = inputs.catalog.image_link[row]
-        return UnreadableImage(
-            "no photo of that name or sample_id in the images folder"
-            if link
-            else "no image link, and no photo named by sample_id"
-        )
-    try:
-        return load_image(path, size=config.image_size)
-    except UnreadableImage as problem:
-        return problem
-
-
-def _chunk(inputs: Inputs, rows: range, photos: list[Future[Any]]) -> Chunk:
-    products = [parse_fields(inputs.catalog.text[row]) for row in rows]
-    return Chunk(
-        rows=rows,
-        texts=[compose_text(product) for product in products],
-        attributes=np.stack([extract_attributes(product) for product in products]),
-        thumbnails=[photo.result() for photo in photos],
-    )
 
 
 class ArrayWriter:
@@ -403,6 +359,7 @@ class ArrayWriter:
         self.tokens.flush()
         self.thumbnails.flush()
         self.problems.flush()
+        os.fsync(self.problems.fileno())
         return self.problems.tell()
 
     def counts(self) -> dict[str, int]:

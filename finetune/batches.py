@@ -1,6 +1,7 @@
 """Cached tokens and thumbnails to batches of similar length."""
 
 import io
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,16 +139,20 @@ def shuffled_batches(
     lengths : ndarray of shape (n_products,)
         Tokens of every text of the catalog.
     batch_size : int
-        A last batch of less than half of it joins the one before.
+        Near size of each; at least 2 rows if there are as many.
     rng : Generator
         The same state gives the same batches.
     """
     shuffled = rng.permutation(rows)
     batches: list[NDArray[np.integer]] = []
-    for start in range(0, len(shuffled), batch_size * _POOL_BATCHES):
-        pool = shuffled[start : start + batch_size * _POOL_BATCHES]
+    bounds = [*range(0, len(shuffled), batch_size * _POOL_BATCHES), len(shuffled)]
+    # A batch of one row cannot be normalised.
+    if len(bounds) > 2 and bounds[-1] - bounds[-2] == 1:
+        del bounds[-2]
+    for start, stop in itertools.pairwise(bounds):
+        pool = shuffled[start:stop]
         pool = pool[np.argsort(lengths[pool], kind="stable")]
-        n_batches = max(1, round(len(pool) / batch_size))
+        n_batches = max(1, min(round(len(pool) / batch_size), len(pool) // 2))
         batches.extend(np.array_split(pool, n_batches))
     return [batches[at] for at in rng.permutation(len(batches))]
 

@@ -403,6 +403,7 @@ def _build(embed: dict[str, Any], config: FinetuneConfig) -> PriceNetwork:
         n_attributes=len(embed["attribute_names"]) if config.use_attributes else 0,
         head_dropout=config.head_dropout,
         encoder_dropout=config.encoder_dropout,
-        freeze_batch_norm=config.freeze_batch_norm,
+        # Random weights come without the statistics that normalise them.
+        freeze_batch_norm=config.freeze_batch_norm and image is not None,
         seed=config.seed,
     )

@@ -148,8 +148,9 @@ def train_network(
             }
         )
         _log_epoch(fold, state, config)
-        state.save(fold_dir)
+        # The checkpoint last: a run stopped between the two does the epoch again.
         _write_history(fold_dir / "history.csv", state.history)
+        state.save(fold_dir)
     network.load_state_dict(state.average)
     network.eval()
 

@@ -1,20 +1,19 @@
-"""The comparison: scores, their uncertainty, and the verdict on the stacker.
+"""The comparison: how far each predictor's prices lie from the true ones.
 
-Every prediction judged here is out of fold. Resampling is over rows and paired: the
-same rows for both predictors, since a row's error has a standard deviation of about
-36 points and most of it is common to both.
+Every prediction judged here is out of fold.
 """
 
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from finetune.smape import smape, smape_half, smape_log1p, smape_rows, to_price
+from finetune.smape import smape, smape_half, smape_log1p, to_price
 from stack.config import StackConfig
+from stack.verdict import checked_smape_rows, decide
 
 PREDICTOR_LABELS = {
     "median": "Constant median",
@@ -28,7 +27,6 @@ PREDICTOR_LABELS = {
 
 _GIVEN = ("lightgbm", "network", "blend", "stacker")
 _N_BANDS = 5
-_DRAWS_AT_ONCE = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,32 +55,6 @@ class Scores:
     """R² of log1p prices; NaN if all true prices are equal."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Interval:
-    """A difference in SMAPE (points of 0 to 200) and its 95 % interval."""
-
-    mean: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.mean:+.3f} (95 % interval {self.low:+.3f} to {self.high:+.3f})"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """Which predictor serves, and why."""
-
-    chosen: Literal["network", "stacker"]
-    interval_network: Interval
-    """SMAPE(stacker) - SMAPE(network)."""
-
-    interval_blend: Interval
-    """SMAPE(stacker) - SMAPE(blend control)."""
-
-    sentence: str
-
-
 def score(price: NDArray[np.floating], predicted: NDArray[np.floating]) -> Scores:
     """Score predicted prices.
 
@@ -100,7 +72,7 @@ def score(price: NDArray[np.floating], predicted: NDArray[np.floating]) -> Score
     ValueError
         If the shapes differ or there is no row.
     """
-    rows = _smape_rows(price, predicted, where="score")
+    rows = checked_smape_rows(price, predicted, where="score")
     error = np.abs(price - predicted)
     return Scores(
         smape=smape(price, predicted),
@@ -110,84 +82,6 @@ def score(price: NDArray[np.floating], predicted: NDArray[np.floating]) -> Score
         mae=float(error.mean()),
         median_ape=float(100 * np.median(error / price)),
         r2_log=_r2(np.log1p(price), np.log1p(predicted)),
-    )
-
-
-def paired_bootstrap(
-    price: NDArray[np.floating],
-    predicted: NDArray[np.floating],
-    reference: NDArray[np.floating],
-    *,
-    n_bootstrap: int,
-    seed: int,
-) -> Interval:
-    """Percentile interval of SMAPE(predicted) - SMAPE(reference) over resampled rows.
-
-    Parameters
-    ----------
-    price, predicted, reference : ndarray of shape (n_products,)
-        Prices in catalog currency.
-    n_bootstrap : int
-        Resamples of n_products rows each.
-    seed : int
-        The same seed gives the same interval.
-
-    Returns
-    -------
-    Interval
-        Points of SMAPE (0 to 200); below zero, `predicted` is better.
-
-    References
-    ----------
-    Efron & Tibshirani (1993), An Introduction to the Bootstrap, chapter 13.
-    """
-    difference = _smape_rows(price, predicted, where="paired_bootstrap")
-    difference -= _smape_rows(price, reference, where="paired_bootstrap")
-    n = len(difference)
-    generator = np.random.default_rng(seed)
-    means = np.empty(n_bootstrap)
-    # Row numbers, not multinomial counts: the same distribution, 15 times as fast.
-    step = max(1, _DRAWS_AT_ONCE // n)
-    for start in range(0, n_bootstrap, step):
-        stop = min(start + step, n_bootstrap)
-        drawn = generator.integers(n, size=(stop - start, n))
-        means[start:stop] = difference[drawn].mean(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return Interval(mean=float(difference.mean()), low=float(low), high=float(high))
-
-
-def decide(
-    price: NDArray[np.floating],
-    *,
-    network: NDArray[np.floating],
-    stacker: NDArray[np.floating],
-    blend: NDArray[np.floating],
-    n_bootstrap: int,
-    seed: int,
-) -> Verdict:
-    """Accept the stacker only if it is better than the network beyond the noise.
-
-    Parameters
-    ----------
-    price, network, stacker, blend : ndarray of shape (n_products,)
-        True prices and out-of-fold predictions, catalog currency.
-    n_bootstrap, seed : int
-        Of both intervals.
-
-    Returns
-    -------
-    Verdict
-        `chosen` is "stacker" only if its 95 % interval against the network lies below
-        zero. The blend does not choose: it shows whether the trees earn their place.
-    """
-    draws = {"n_bootstrap": n_bootstrap, "seed": seed}
-    against_network = paired_bootstrap(price, stacker, network, **draws)
-    against_blend = paired_bootstrap(price, stacker, blend, **draws)
-    return Verdict(
-        chosen="stacker" if against_network.high < 0 else "network",
-        interval_network=against_network,
-        interval_blend=against_blend,
-        sentence=_sentence(against_network, against_blend),
     )
 
 
@@ -345,37 +239,6 @@ def _part(
             for name, predicted in predicteds.items()
         },
     }
-
-
-def _sentence(against_network: Interval, against_blend: Interval) -> str:
-    if against_network.high < 0:
-        verdict = (
-            f"The stacker is used: its SMAPE differs from the network's by "
-            f"{against_network}, wholly below zero."
-        )
-    else:
-        verdict = (
-            f"The network is used alone: the stacker's SMAPE differs from it by "
-            f"{against_network}, not wholly below zero."
-        )
-    if against_blend.high < 0:
-        control = "The stacker beats the blend control"
-    elif against_blend.low > 0:
-        control = "The blend control beats the stacker"
-    else:
-        control = "The stacker does not beat the blend control beyond the noise"
-    return f"{verdict} {control}: {against_blend}."
-
-
-def _smape_rows(
-    price: NDArray[np.floating], predicted: NDArray[np.floating], *, where: str
-) -> NDArray[np.float64]:
-    if price.shape != predicted.shape or price.ndim != 1 or not len(price):
-        raise ValueError(
-            f"{where}: prices must have one shape (n_products,) with at least one row, "
-            f"got {price.shape} and {predicted.shape}"
-        )
-    return smape_rows(price, predicted)
 
 
 def _check_arrays(

@@ -1,15 +1,23 @@
 """Small inputs that the tests share: a tiny text encoder, a sample, a finished run."""
 
+import csv
+import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from torch import nn
 from transformers import BertConfig, BertModel
 
+from embed.arrays import RaggedWriter
 from embed.catalog import read_catalog
 from embed.config import EmbedConfig
+from embed.encoders import IMAGE_DIM
 from embed.extract import extract
+from embed.images import encode_thumbnail
 from embed.sample import write_sample
 from finetune.config import FinetuneConfig
 from finetune.out_of_fold import finetune
@@ -54,6 +62,73 @@ TINY_TRAINING = FinetuneConfig(
     precision="fp32",
 )
 TINY_STACK = StackConfig(max_rounds=5, min_data_in_leaf=5, n_bootstrap=200)
+
+
+def small_image_backbone(weights: Path | None, *, seed: int = 0) -> nn.Module:
+    """Stand in for EfficientNet-B0 (1280 maps, batch statistics) at no cost."""
+    del weights
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return nn.Sequential(
+            nn.Conv2d(3, 16, 8, stride=8),
+            nn.BatchNorm2d(16),
+            nn.SiLU(),
+            nn.Conv2d(16, IMAGE_DIM, 1),
+        )
+
+
+@pytest.fixture
+def small_photo_tower(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Train networks with the stand-in for EfficientNet-B0."""
+    monkeypatch.setattr("finetune.model.load_image_backbone", small_image_backbone)
+
+
+def write_product_cache(
+    folder: Path,
+    token_ids: list[list[int]],
+    photos: list[np.ndarray | None],
+    attributes: np.ndarray | None = None,
+) -> Path:
+    """Write what fine-tuning reads of an embedding stage."""
+    folder.mkdir(parents=True, exist_ok=True)
+    n = len(token_ids)
+    with RaggedWriter(
+        folder / "tokens.npy", n_rows=n, dtype="int32", rows_done=0
+    ) as tokens:
+        for ids in token_ids:
+            tokens.append(np.array(ids, dtype=np.int32))
+    with RaggedWriter(
+        folder / "thumbnails.npy", n_rows=n, dtype="uint8", rows_done=0
+    ) as thumbnails:
+        for photo in photos:
+            jpeg = b"" if photo is None else encode_thumbnail(photo)
+            thumbnails.append(np.frombuffer(jpeg, dtype=np.uint8))
+    if attributes is None:
+        attributes = np.full((n, 2), np.nan, dtype=np.float32)
+    np.save(folder / "attributes.npy", attributes.astype(np.float32))
+    np.save(folder / "image_ok.npy", np.array([p is not None for p in photos]))
+    return folder
+
+
+def copy_run(run_dir: Path, to: Path, *, prices: list[str] | None = None) -> Path:
+    """Copy a run; with `prices`, let its catalog be one that differs in them alone."""
+    shutil.copytree(run_dir, to)
+    if prices is None:
+        return to
+    manifest_path = to / "embed" / "manifest.json"
+    manifest = json.loads(manifest_path.read_text())
+    with Path(manifest["inputs"]["catalog_path"]).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row, price in zip(rows, prices, strict=True):
+        row["price"] = price
+    catalog_path = to / "catalog.csv"
+    with catalog_path.open("w", newline="") as file:
+        lines = csv.DictWriter(file, list(rows[0]))
+        lines.writeheader()
+        lines.writerows(rows)
+    manifest["inputs"]["catalog_path"] = str(catalog_path)
+    manifest_path.write_text(json.dumps(manifest))
+    return to
 
 
 @pytest.fixture(scope="session")

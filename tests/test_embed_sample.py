@@ -15,7 +15,7 @@ from embed.sample import (
     SampleProduct,
     best_reachable_prices,
     compose_content,
-    draw_photo,
+    photo_of,
     photo_part,
     shared_part,
     text_part,
@@ -91,9 +91,9 @@ def test_text_tells_nothing_of_what_only_the_photo_shows():
 
 
 def test_photo_tells_nothing_of_what_only_the_text_says():
-    photo = draw_photo(PRODUCT).tobytes()
+    photo = photo_of(PRODUCT).tobytes()
     for change in ({"brand": "Millbrook"}, {"size": 24}, {"pack": 6}, {"wording": 9}):
-        assert draw_photo(replace(PRODUCT, **change)).tobytes() == photo
+        assert photo_of(replace(PRODUCT, **change)).tobytes() == photo
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_each_property_moves_its_own_part_and_shows_where_it_should(change, move
     for part in (shared_part, text_part, photo_part):
         assert (part(changed) != part(PRODUCT)) == (part is moved)
     in_text = compose_content(changed) != compose_content(PRODUCT)
-    in_photo = draw_photo(changed).tobytes() != draw_photo(PRODUCT).tobytes()
+    in_photo = photo_of(changed).tobytes() != photo_of(PRODUCT).tobytes()
     assert in_text == (moved is not photo_part)
     assert in_photo == (moved is not text_part)
 
@@ -122,7 +122,7 @@ def test_wording_and_pose_do_not_move_the_law():
     for part in (shared_part, text_part, photo_part):
         assert part(changed) == part(PRODUCT)
     assert compose_content(changed) != compose_content(PRODUCT)
-    assert draw_photo(changed).tobytes() != draw_photo(PRODUCT).tobytes()
+    assert photo_of(changed).tobytes() != photo_of(PRODUCT).tobytes()
 
 
 def test_content_is_in_the_form_of_the_challenge():
@@ -192,7 +192,7 @@ def test_colour_dominates_the_photo():
     for category in CATEGORIES:
         means = [
             np.asarray(
-                draw_photo(replace(PRODUCT, category=category, finish=f)), float
+                photo_of(replace(PRODUCT, category=category, finish=f)), float
             ).mean((0, 1))
             for f in FINISHES
         ]

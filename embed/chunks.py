@@ -1,0 +1,82 @@
+"""Chunks of catalog rows made ready to encode, photos decoded one chunk ahead."""
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from embed.attributes import extract_attributes
+from embed.catalog import Catalog
+from embed.config import EmbedConfig
+from embed.images import UnreadableImage, load_image
+from embed.text import compose_text, parse_fields
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """All that the arrays depend on, resolved."""
+
+    catalog: Catalog
+    photos: tuple[Path | None, ...]
+    text_weights: Path
+    image_weights: Path | None
+    device: torch.device
+    dtype: torch.dtype
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chunk:
+    """What one chunk of rows becomes before it is encoded."""
+
+    rows: range
+    texts: list[str]
+    attributes: NDArray[np.float32]
+    thumbnails: list[NDArray[np.uint8] | UnreadableImage]
+
+
+def prepared_chunks(inputs: Inputs, config: EmbedConfig, first: int) -> Iterator[Chunk]:
+    """Yield chunks from row `first`; photos of the next are decoded meanwhile."""
+    n_products = inputs.catalog.n_products
+    starts = range(first, n_products, config.chunk_size)
+    with ThreadPoolExecutor(config.n_threads) as pool:
+        ahead: list[tuple[range, list[Future[Any]]]] = []
+        for start in starts:
+            rows = range(start, min(start + config.chunk_size, n_products))
+            photos = [pool.submit(_photo, inputs, config, row) for row in rows]
+            ahead.append((rows, photos))
+            if len(ahead) == 2:
+                yield _chunk(inputs, *ahead.pop(0))
+        for rows, photos in ahead:
+            yield _chunk(inputs, rows, photos)
+
+
+def _photo(
+    inputs: Inputs, config: EmbedConfig, row: int
+) -> NDArray[np.uint8] | UnreadableImage:
+    path = inputs.photos[row]
+    if path is None:
+        link = inputs.catalog.image_link[row]
+        return UnreadableImage(
+            "no photo of that name or sample_id in the images folder"
+            if link
+            else "no image link, and no photo named by sample_id"
+        )
+    try:
+        return load_image(path, size=config.image_size)
+    except UnreadableImage as problem:
+        return problem
+
+
+def _chunk(inputs: Inputs, rows: range, photos: list[Future[Any]]) -> Chunk:
+    products = [parse_fields(inputs.catalog.text[row]) for row in rows]
+    return Chunk(
+        rows=rows,
+        texts=[compose_text(product) for product in products],
+        attributes=np.stack([extract_attributes(product) for product in products]),
+        thumbnails=[photo.result() for photo in photos],
+    )

@@ -1,0 +1,207 @@
+from copy import deepcopy
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tokenizers import Tokenizer
+from torchvision.transforms import v2
+from transformers import AutoModel, BertConfig, BertModel
+
+from embed.encoders import (
+    IMAGE_DIM,
+    ImageEncoder,
+    TextEncoder,
+    load_image_backbone,
+    load_text_backbone,
+    mean_pool,
+    normalise_images,
+    pad_tokens,
+)
+from embed.machine import has_bf16
+from embed.sample_photos import draw_photo
+
+CPU = torch.device("cpu")
+TEXTS = (
+    "6 ounces of honey",
+    "a",
+    "olive oil, cold pressed, from the first harvest of the year (pack of 12)",
+    "soup & crackers",
+    "ice cream",
+)
+
+
+def photos(size=32):
+    categories = ("Soup", "Honey", "Coffee", "Juice", "Crackers", "Olive Oil")
+    finishes = ("grey", "blue", "green", "red", "gold", "red")
+    drawn = (
+        draw_photo(category, finish, n_dots=pose % 4, pose=pose)
+        for pose, (category, finish) in enumerate(
+            zip(categories, finishes, strict=True)
+        )
+    )
+    return [np.asarray(p.resize((size, size), Image.Resampling.BOX)) for p in drawn]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_encoder):
+    return Tokenizer.from_file(str(tiny_encoder / "tokenizer.json"))
+
+
+@pytest.fixture(scope="module")
+def token_ids(tokenizer):
+    return [np.array(encoding.ids) for encoding in tokenizer.encode_batch(TEXTS)]
+
+
+@pytest.fixture(scope="module")
+def text_encoder(tiny_encoder):
+    backbone = load_text_backbone(tiny_encoder)
+    return TextEncoder(backbone, device=CPU, dtype=torch.float32)
+
+
+@pytest.fixture(scope="module")
+def image_backbone():
+    """EfficientNet-B0 that normalises by the statistics of a few photos.
+
+    Untouched random weights bring every photo to the same few numbers near 0.
+    """
+    backbone = load_image_backbone(None).train()
+    for module in backbone.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0
+    with torch.no_grad():
+        backbone(normalise_images(torch.from_numpy(np.stack(photos(64)))))
+    return backbone.eval()
+
+
+@pytest.fixture(scope="module")
+def image_encoder(image_backbone):
+    return ImageEncoder(deepcopy(image_backbone), device=CPU, dtype=torch.float32)
+
+
+def cosines(a, b):
+    return (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+
+
+def test_pooling_ignores_padding():
+    hidden = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(0))
+    mask = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1]])
+    pooled = mean_pool(hidden, mask)
+    torch.testing.assert_close(pooled[0], hidden[0, :2].mean(0))
+    torch.testing.assert_close(pooled[1], hidden[1].mean(0))
+    hidden[0, 2:] = 1e6
+    torch.testing.assert_close(mean_pool(hidden, mask), pooled)
+
+
+def test_tokens_are_padded_to_a_multiple_of_eight():
+    tokens, mask = pad_tokens([np.arange(1, 10), np.arange(1, 3)])
+    assert tokens.shape == mask.shape == (2, 16)
+    assert mask.sum(1).tolist() == [9, 2]
+    assert tokens[1].tolist() == [1, 2] + [0] * 14
+    assert pad_tokens([np.arange(8)])[0].shape == (1, 8)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 100])
+def test_text_features_are_those_of_one_text_at_a_time_through_transformers(
+    tiny_encoder, text_encoder, token_ids, batch_size
+):
+    plain = AutoModel.from_pretrained(tiny_encoder).eval()
+    found = text_encoder.encode(token_ids, batch_size=batch_size)
+    assert found.dtype == np.float32
+    for ids, features in zip(token_ids, found, strict=True):
+        with torch.no_grad():
+            hidden = plain(input_ids=torch.tensor(ids[None])).last_hidden_state
+        np.testing.assert_allclose(features, hidden[0].mean(0), atol=1e-5)
+
+
+def test_text_features_do_not_depend_on_the_order_or_the_batch(text_encoder, token_ids):
+    found = text_encoder.encode(token_ids, batch_size=2)
+    order = [3, 0, 4, 2, 1]
+    turned = text_encoder.encode([token_ids[row] for row in order], batch_size=3)
+    np.testing.assert_allclose(turned, found[order], atol=1e-4)
+
+
+def test_image_features_do_not_depend_on_the_order_or_the_batch(image_encoder):
+    thumbnails = photos()
+    found = image_encoder.encode(thumbnails, batch_size=2)
+    order = [3, 0, 4, 5, 2, 1]
+    turned = image_encoder.encode([thumbnails[row] for row in order], batch_size=5)
+    scale = np.abs(found).max()
+    np.testing.assert_allclose(turned / scale, found[order] / scale, atol=1e-4)
+    assert np.abs(found[0] - found[1]).max() > 1e-2 * scale
+
+
+def test_nothing_to_encode_gives_no_rows(text_encoder, image_encoder):
+    assert text_encoder.encode([], batch_size=4).shape == (0, 32)
+    assert image_encoder.encode([], batch_size=4).shape == (0, IMAGE_DIM)
+
+
+def test_fused_normalisation_equals_the_unfused_network(image_backbone, image_encoder):
+    thumbnails = photos()
+    with torch.no_grad():
+        images = normalise_images(torch.from_numpy(np.stack(thumbnails)))
+        unfused = image_backbone(images).mean((2, 3)).numpy()
+    fused = image_encoder.encode(thumbnails, batch_size=6)
+    scale = np.abs(unfused).max()
+    np.testing.assert_allclose(fused / scale, unfused / scale, atol=1e-3)
+    kinds = {type(m).__name__ for m in image_encoder.backbone.modules()}
+    assert "BatchNorm2d" not in kinds
+
+
+def test_normalised_images_are_those_of_torchvision():
+    pixels = np.stack(photos())
+    expected = v2.Compose(
+        [
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
+        ]
+    )(torch.from_numpy(pixels).permute(0, 3, 1, 2))
+    found = normalise_images(torch.from_numpy(pixels))
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_random_weights_depend_on_the_seed_alone():
+    def first(seed):
+        return next(load_image_backbone(None, seed=seed).parameters())
+
+    before = torch.get_rng_state()
+    assert torch.equal(first(3), first(3))
+    assert not torch.equal(first(3), first(4))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_dropout_can_be_set_for_training(tiny_encoder):
+    backbone = load_text_backbone(tiny_encoder, dropout=0.25)
+    rates = {m.p for m in backbone.modules() if isinstance(m, torch.nn.Dropout)}
+    assert rates == {0.25}
+
+
+@pytest.mark.skipif(not has_bf16(CPU), reason="this processor has no bf16 arithmetic")
+def test_text_features_in_bf16_point_the_same_way():
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=1000,
+        hidden_size=384,
+        num_hidden_layers=6,
+        num_attention_heads=12,
+        intermediate_size=1536,
+    )
+    backbone = BertModel(config)
+    rng = np.random.default_rng(0)
+    token_ids = [rng.integers(1000, size=length) for length in (5, 40, 64, 17)]
+    exact, fast = (
+        TextEncoder(deepcopy(backbone), device=CPU, dtype=dtype).encode(
+            token_ids, batch_size=4
+        )
+        for dtype in (torch.float32, torch.bfloat16)
+    )
+    assert cosines(exact, fast).min() >= 0.998
+
+
+@pytest.mark.skipif(not has_bf16(CPU), reason="this processor has no bf16 arithmetic")
+def test_image_features_in_bf16_point_the_same_way(image_backbone, image_encoder):
+    fast = ImageEncoder(deepcopy(image_backbone), device=CPU, dtype=torch.bfloat16)
+    thumbnails = photos()
+    exact = image_encoder.encode(thumbnails, batch_size=6)
+    assert cosines(exact, fast.encode(thumbnails, batch_size=6)).min() >= 0.998

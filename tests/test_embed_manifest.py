@@ -1,0 +1,116 @@
+import hashlib
+
+import pytest
+
+from embed import manifest
+from embed.manifest import (
+    CacheError,
+    content_key,
+    environment,
+    read_json,
+    require_same_key,
+    require_stage,
+    sha256_file,
+    sha256_strings,
+    write_json,
+)
+
+
+def test_a_record_comes_back_as_it_was_written(tmp_path):
+    record = {"name": "Crème brûlée", "rows": 3, "seconds": 0.25, "columns": ["a"]}
+    write_json(tmp_path / "manifest.json", record)
+    assert read_json(tmp_path / "manifest.json") == record
+    assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), object()])
+def test_a_failing_write_leaves_the_old_record(tmp_path, bad):
+    path = tmp_path / "manifest.json"
+    write_json(path, {"rows": 1})
+    with pytest.raises((ValueError, TypeError)):
+        write_json(path, {"rows": 2, "bad": bad})
+    assert read_json(path) == {"rows": 1}
+
+
+def test_a_write_cut_off_before_the_rename_leaves_the_old_record(tmp_path, monkeypatch):
+    path = tmp_path / "manifest.json"
+    write_json(path, {"rows": 1})
+
+    def killed(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(manifest.os, "fsync", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write_json(path, {"rows": 2})
+    assert read_json(path) == {"rows": 1}
+
+
+@pytest.mark.parametrize("content", [b"", b'{"rows": ', b"\xff\xfe"])
+def test_a_damaged_record_is_refused_by_name(tmp_path, content):
+    (tmp_path / "progress.json").write_bytes(content)
+    with pytest.raises(CacheError, match=r"progress.json: not readable .* Delete the"):
+        read_json(tmp_path / "progress.json")
+
+
+def test_a_record_that_is_no_object_is_refused(tmp_path):
+    (tmp_path / "manifest.json").write_text("[1, 2]")
+    with pytest.raises(CacheError, match="must hold a JSON object"):
+        read_json(tmp_path / "manifest.json")
+
+
+def test_no_record_is_none(tmp_path):
+    assert read_json(tmp_path / "manifest.json") is None
+
+
+@pytest.mark.parametrize(
+    ("stage", "command"),
+    [("embed", "make embeddings"), ("finetune", "make finetune")],
+)
+def test_a_missing_stage_names_the_command_that_makes_it(tmp_path, stage, command):
+    with pytest.raises(CacheError, match=f"not finished .*`{command} RUN={tmp_path}`"):
+        require_stage(tmp_path, stage)
+    (tmp_path / stage).mkdir()
+    write_json(tmp_path / stage / "manifest.json", {"key": "k"})
+    assert require_stage(tmp_path, stage) == {"key": "k"}
+
+
+def test_a_stage_of_other_inputs_is_refused_naming_both_keys(tmp_path):
+    require_same_key(tmp_path, "stack", "a" * 64, "a" * 64)
+    with pytest.raises(
+        CacheError, match=r"key a{12}, but .* holds b{12}\. Run `make stack RUN="
+    ):
+        require_same_key(tmp_path, "stack", "a" * 64, "b" * 64)
+
+
+def test_a_content_key_depends_on_values_and_not_on_their_order():
+    parts = {"rows": 1, "settings": {"seed": 0, "size": 32}}
+    turned = {"settings": {"size": 32, "seed": 0}, "rows": 1}
+    assert content_key(parts) == content_key(turned)
+    assert content_key(parts) != content_key({**parts, "rows": 2})
+
+
+def test_no_two_lists_of_strings_have_the_same_digest():
+    lists = (
+        ["ab", "c"],
+        ["a", "bc"],
+        ["abc"],
+        ["abc", ""],
+        [],
+        [""],
+        ["1:a"],
+        ["1", "a"],
+    )
+    assert len({sha256_strings(strings) for strings in lists}) == len(lists)
+    assert sha256_strings(["\ud800"]) != sha256_strings([""])
+
+
+def test_a_file_has_the_digest_of_its_bytes(tmp_path):
+    (tmp_path / "weights").write_bytes(b"weights")
+    assert sha256_file(tmp_path / "weights") == hashlib.sha256(b"weights").hexdigest()
+
+
+def test_the_environment_names_versions(monkeypatch):
+    monkeypatch.setattr(manifest, "_PACKAGES", ("numpy", "no-such-package"))
+    found = environment()
+    assert found["numpy"][0].isdigit()
+    assert found["no-such-package"] == "not installed"

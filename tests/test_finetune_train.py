@@ -1,0 +1,288 @@
+import csv
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY_TRAINING, small_image_backbone, write_product_cache
+from torch import nn
+
+import finetune.train
+from embed.encoders import load_text_backbone
+from embed.manifest import CacheError
+from finetune.arithmetic import Arithmetic, choose_arithmetic
+from finetune.batches import ProductCache
+from finetune.checkpoint import TrainingState, remove_checkpoint
+from finetune.config import RECIPES, FinetuneConfig
+from finetune.losses import smape_loss, smooth_l1_loss
+from finetune.model import PriceNetwork
+from finetune.train import TrainingError, apply_network, learning_rate_factor
+
+N = 48
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+FP32 = Arithmetic(device=CPU, autocast_dtype=None)
+CONFIG = dataclasses.replace(
+    TINY_TRAINING, smooth_l1_epochs=2, smape_epochs=1, batch_size=12, n_threads=1
+)
+
+
+class Stopped(Exception):
+    pass
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory):
+    """Products whose text says which of two prices they have; half with a photo."""
+    rng = np.random.default_rng(0)
+    is_dear = np.arange(N) % 2 == 1
+    texts = [[2, *[9 + 9 * dear] * rng.integers(2, 9), 3] for dear in is_dear]
+    photos = [
+        rng.integers(0, 255, (32, 32, 3), dtype=np.uint8) if row % 4 < 2 else None
+        for row in range(N)
+    ]
+    folder = write_product_cache(tmp_path_factory.mktemp("planted"), texts, photos)
+    log_price = np.where(is_dear, 3.5, 1.5) + rng.normal(0, 0.05, N)
+    return ProductCache(folder, max_tokens=16, image_size=32), log_price
+
+
+@pytest.fixture
+def train(tiny_encoder, planted):
+    def train(fold_dir, *, config=CONFIG, fold=0, log_price=None):
+        fold_dir.mkdir(exist_ok=True)
+        torch.manual_seed(0)
+        network = PriceNetwork(
+            load_text_backbone(tiny_encoder),
+            small_image_backbone(None),
+            n_attributes=4,
+            freeze_batch_norm=config.freeze_batch_norm,
+        )
+        cache, planted_log_price = planted
+        finetune.train.train_network(
+            network,
+            cache,
+            planted_log_price if log_price is None else log_price,
+            np.arange(N),
+            config=config,
+            arithmetic=FP32,
+            fold_dir=fold_dir,
+            fold=fold,
+        )
+        return network
+
+    return train
+
+
+def history_of(fold_dir):
+    with (fold_dir / "history.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def without_seconds(history):
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in history]
+
+
+def assert_same_weights(network, other):
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, other.state_dict()[name]), name
+
+
+def factors(config, *, per_epoch=100):
+    epochs = np.arange(config.n_epochs * per_epoch) / per_epoch
+    return np.array([learning_rate_factor(float(epoch), config) for epoch in epochs])
+
+
+def test_the_default_rate_rises_from_zero_and_falls_along_a_cosine_to_zero():
+    config = FinetuneConfig()
+    found = factors(config)
+    peak = int(config.warmup_fraction * config.n_epochs * 100)
+    assert found[0] == 0
+    assert found.max() == pytest.approx(1, abs=0.03)
+    assert (np.diff(found[: peak + 1]) > 0).all()
+    assert (np.diff(found[peak + 1 :]) < 0).all()
+    assert found[-1] < 1e-3
+
+
+def test_the_paper_rate_restarts_after_6_and_6_then_after_each_2_epochs():
+    config = RECIPES["paper"]
+    assert (config.smooth_l1_epochs, config.smape_epochs) == (12, 8)
+    found = factors(config)
+    restarts = np.flatnonzero(np.diff(found) > 0) + 1
+    assert (restarts / 100).tolist() == [6, 12, 14, 16, 18]
+    assert found[[0, *restarts]].tolist() == [1.0] * 6
+    assert found[[*(restarts - 1), -1]].max() < 1e-3
+    assert found[[300, 900, 1300, 1900]] == pytest.approx(0.5)
+
+
+def test_the_optimizer_follows_the_schedule_and_history_records_it(train, tmp_path):
+    train(tmp_path)
+    found = [float(row["learning_rate_factor"]) for row in history_of(tmp_path)]
+    expected = [learning_rate_factor(epoch, CONFIG) for epoch in range(3)]
+    assert found == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_second_phase_trains_on_smape(train, tmp_path, monkeypatch):
+    original, used = finetune.train.accumulate_gradients, []
+    one, other = torch.tensor([1.0, 2.0]), torch.tensor([1.5, 3.0])
+
+    def recording(*args, criterion, **kwargs):
+        used.append(float(criterion(one, other)))
+        return original(*args, criterion=criterion, **kwargs)
+
+    monkeypatch.setattr(finetune.train, "accumulate_gradients", recording)
+    train(tmp_path)
+    first = float(smooth_l1_loss(one, other, beta=CONFIG.smooth_l1_beta))
+    assert used == [first] * 8 + [float(smape_loss(one, other))] * 4
+    assert [row["phase"] for row in history_of(tmp_path)] == ["1", "1", "2"]
+
+
+@pytest.mark.parametrize("decay", [0.9, 0.3])
+def test_the_average_of_weights_is_the_one_computed_by_hand(decay):
+    toy = nn.Linear(2, 1)
+    state = TrainingState(
+        network=toy,
+        optimizer=torch.optim.SGD(toy.parameters()),
+        scaler=FP32.scaler(),
+        average={name: t.detach().clone() for name, t in toy.state_dict().items()},
+    )
+    expected = toy.weight.detach().clone()
+    for done in range(20):
+        toy.weight.data.normal_()
+        state.update_average(decay=decay, updates_done=done)
+        keep = min(decay, (1 + done) / (10 + done))
+        expected = keep * expected + (1 - keep) * toy.weight.data
+    torch.testing.assert_close(state.average["weight"], expected)
+
+
+def test_without_decay_the_network_ends_with_its_last_weights(train, tmp_path):
+    config = dataclasses.replace(CONFIG, ema_decay=0.0)
+    network = train(tmp_path, config=config)
+    last = torch.load(tmp_path / "checkpoint.pt", weights_only=True)["network"]
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, last[name]), name
+
+
+def test_training_learns_a_planted_signal(train, tmp_path, planted):
+    config = dataclasses.replace(
+        CONFIG,
+        smooth_l1_epochs=7,
+        smape_epochs=3,
+        text_learning_rate=2e-3,
+        fusion_learning_rate=3e-3,
+        ema_decay=0.5,
+    )
+    network = train(tmp_path, config=config)
+    loss = [float(row["loss"]) for row in history_of(tmp_path)]
+    assert loss[6] < 0.5 * loss[0]
+    cache, log_price = planted
+    predicted, fused = apply_network(network, cache, np.arange(N), arithmetic=FP32)
+    assert np.corrcoef(predicted, log_price)[0, 1] > 0.95
+    assert fused.shape == (N, 512)
+    assert not network.training
+
+
+def test_prices_do_not_depend_on_the_rows_they_are_asked_with(train, tmp_path, planted):
+    network = train(tmp_path)
+    cache, rows = planted[0], np.array([5, 40, 2])
+    every = apply_network(network, cache, np.arange(N), arithmetic=FP32)
+    some = apply_network(network, cache, rows, arithmetic=FP32)
+    np.testing.assert_allclose(some[0], every[0][rows], atol=1e-5)
+    np.testing.assert_allclose(some[1], every[1][rows], atol=1e-5)
+
+
+def test_training_twice_gives_the_same_weights(train, tmp_path):
+    one, other = train(tmp_path / "one"), train(tmp_path / "other")
+    assert_same_weights(one, other)
+    histories = [history_of(tmp_path / name) for name in ("one", "other")]
+    assert without_seconds(histories[0]) == without_seconds(histories[1])
+
+
+def test_folds_see_their_products_in_different_orders(train, tmp_path):
+    one, other = train(tmp_path / "one"), train(tmp_path / "other", fold=1)
+    assert not torch.equal(one.head[0].weight, other.head[0].weight)
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 3])
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_run_stopped_at_any_epoch_ends_as_one_never_stopped(
+    train, tmp_path, monkeypatch, epoch, moment
+):
+    whole = train(tmp_path / "whole")
+    save = TrainingState.save
+
+    def stopping(state, fold_dir):
+        if moment == "after" or state.epochs_done != epoch:
+            save(state, fold_dir)
+        if state.epochs_done == epoch:
+            raise Stopped
+
+    monkeypatch.setattr(TrainingState, "save", stopping)
+    with pytest.raises(Stopped):
+        train(tmp_path / "stopped")
+    monkeypatch.setattr(TrainingState, "save", save)
+    assert_same_weights(train(tmp_path / "stopped"), whole)
+    histories = [history_of(tmp_path / name) for name in ("whole", "stopped")]
+    assert without_seconds(histories[0]) == without_seconds(histories[1])
+    assert len(histories[0]) == 3
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_whole_epoch(
+    train, tmp_path, monkeypatch
+):
+    original, calls = finetune.train.accumulate_gradients, []
+
+    def failing(*args, **kwargs):
+        calls.append(1)
+        loss, predicted = original(*args, **kwargs)
+        return (float("nan") if len(calls) == 7 else loss), predicted
+
+    monkeypatch.setattr(finetune.train, "accumulate_gradients", failing)
+    with pytest.raises(
+        TrainingError,
+        match=r"fold 0, epoch 2, batch 2: the loss is nan.*Lower the learning rates",
+    ):
+        train(tmp_path)
+    kept = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert kept["epochs_done"] == 1
+    assert all(t.isfinite().all() for t in kept["network"].values())
+    monkeypatch.setattr(finetune.train, "accumulate_gradients", original)
+    assert_same_weights(train(tmp_path), train(tmp_path / "whole"))
+
+
+def test_a_damaged_checkpoint_is_named(train, tmp_path):
+    (tmp_path / "checkpoint.pt").write_bytes(b"PK\x03\x04 not all of it")
+    with pytest.raises(CacheError, match=r"checkpoint\.pt: not a checkpoint.*Delete"):
+        train(tmp_path)
+    remove_checkpoint(tmp_path)
+    remove_checkpoint(tmp_path)
+    train(tmp_path)
+
+
+def test_the_chosen_format_is_used():
+    for precision, dtype in (
+        ("fp32", None),
+        ("bf16", torch.bfloat16),
+        ("fp16", torch.float16),
+    ):
+        found = choose_arithmetic(precision, CPU)
+        assert (found.autocast_dtype, found.device) == (dtype, CPU)
+
+
+@pytest.mark.parametrize("has_bf16", [True, False])
+def test_auto_is_fp16_on_cuda_and_never_on_a_cpu(monkeypatch, has_bf16):
+    monkeypatch.setattr("finetune.arithmetic.has_bf16", lambda _: has_bf16)
+    on_cpu = choose_arithmetic("auto", CPU).autocast_dtype
+    assert on_cpu is (torch.bfloat16 if has_bf16 else None)
+    assert choose_arithmetic("auto", CUDA).autocast_dtype is torch.float16
+
+
+def test_gradients_are_scaled_only_in_fp16(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        torch.amp, "GradScaler", lambda *args, **kwargs: asked.append((*args, kwargs))
+    )
+    for precision in ("fp32", "bf16", "fp16"):
+        choose_arithmetic(precision, CUDA).scaler()
+    choose_arithmetic("auto", CPU).scaler()
+    enabled = [options["enabled"] for _, options in asked]
+    assert [device for device, _ in asked] == ["cuda", "cuda", "cuda", "cpu"]
+    assert enabled == [False, False, True, False]

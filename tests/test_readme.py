@@ -1,0 +1,90 @@
+"""The README says what is there: its commands, its options, its layout table."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import click
+import pytest
+
+from stack.cli import main
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = [
+    line.split("#")[0].split()
+    for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+    for line in block.replace("\\\n", " ").splitlines()
+    if line.strip()
+]
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_readme_command_exists_with_its_options(words: list[str]) -> None:
+    program, *rest = words
+    if program == "make":
+        targets = [word for word in rest if "=" not in word]
+        assert targets
+        dry_run = ["make", "--dry-run", *rest]
+        done = subprocess.run(dry_run, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return
+    name = {"evaluate": "evaluate", "pricestack": rest[0]}[Path(program).name]
+    command = main.commands[name]
+    known = {
+        option
+        for parameter in command.params
+        if isinstance(parameter, click.Option)
+        for option in parameter.opts
+    }
+    used = {word for word in rest if word.startswith("--")}
+    assert used <= known
+
+
+def test_layout_table_names_every_module_and_no_other() -> None:
+    named = set(re.findall(r"`((?:embed|finetune|stack)/\w+\.py)`", README))
+    there = {
+        f"{package}/{path.name}"
+        for package in ("embed", "finetune", "stack")
+        for path in (ROOT / package).glob("[!_]*.py")
+    }
+    assert named == there
+
+
+def test_every_make_target_that_help_lists_can_be_planned() -> None:
+    text = subprocess.run(
+        ["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    targets = re.findall(r"^  make (\w+)", text, re.MULTILINE)
+    assert {"demo", "test", "check", "venv", "embeddings", "finetune"} <= set(targets)
+    for target in targets:
+        plan = subprocess.run(
+            ["make", "--dry-run", "--always-make", target],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+        assert plan.returncode == 0, plan.stderr
+
+
+def test_make_stack_runs_although_a_folder_has_its_name() -> None:
+    plan = subprocess.run(
+        ["make", "--dry-run", "stack"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert "pricestack stack" in plan.stdout
+
+
+def test_nothing_names_a_machine_or_a_registry_host() -> None:
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True
+    ).stdout.split()
+    if not listed:
+        pytest.skip("not a git checkout")
+    forbidden = re.compile(r"/(?:home|root|work)/\w|pythonhosted|pypi\.org")
+    found = [
+        name
+        for name in listed
+        if forbidden.search((ROOT / name).read_text(encoding="utf-8"))
+        and name != "tests/test_readme.py"
+    ]
+    assert found == []
