@@ -12,13 +12,15 @@ ARGS   ?=
 
 BIN := $(VENV)/bin
 
-# Without a CATALOG the stages work on the bundled sample, with a short training.
+# Without a CATALOG the stages work on the bundled sample, trained for a few minutes.
 ifdef CATALOG
 EMBED_ARGS = --catalog "$(CATALOG)" $(if $(IMAGES),--images "$(IMAGES)")
 else ifeq ($(RUN),runs/sample)
 EMBED_ARGS  = --catalog sample/catalog.csv --images sample/images --random-weights \
-              --image-size 96
-FINETUNE_ARGS = --image-size 96 --smooth-l1-epochs 5 --smape-epochs 3
+              --image-size 64
+# Small photos and short texts, and a photo tower that learns from random weights.
+FINETUNE_ARGS = --image-size 64 --max-tokens 24 --batch-size 16 \
+                --smooth-l1-epochs 3 --smape-epochs 2 --image-learning-rate 1e-3
 SAMPLE = sample/catalog.csv
 endif
 
@@ -34,7 +36,7 @@ help: ## list targets and variables
 	@echo "Variables (make TARGET NAME=value):"
 	@echo "  CATALOG     CSV or Parquet file; without it, the bundled sample"
 	@echo "  IMAGES      folder of the photos"
-	@echo "  RUN         run folder                    [$(RUN)]"
+	@echo "  RUN         run folder [runs/mine with a CATALOG, else runs/sample]"
 	@echo "  FOLDS       networks, one per fold        [$(FOLDS)]"
 	@echo "  RECIPE      default or paper              [$(RECIPE)]"
 	@echo "  ARGS        more options of the command, e.g. ARGS='--text-column title'"

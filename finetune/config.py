@@ -93,10 +93,10 @@ class FinetuneConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that no run can use."""
-        if self.n_folds < 2:
+        if not 2 <= self.n_folds <= 127:
             raise ConfigError(
-                f"--folds must be at least 2: each product is priced by a network "
-                f"that never saw it, got {self.n_folds}"
+                f"--folds must be at least 2 (each product is priced by a network "
+                f"that never saw it) and at most 127, got {self.n_folds}"
             )
         if self.smooth_l1_epochs < 0 or self.smape_epochs < 0 or self.n_epochs < 1:
             raise ConfigError(
@@ -122,6 +122,27 @@ class FinetuneConfig:
             raise ConfigError(
                 f"--image-size must be 32 to 1024 pixels, got {self.image_size}"
             )
+        self._check_numbers()
+
+    def _check_numbers(self) -> None:
+        rates = ("text_learning_rate", "image_learning_rate", "fusion_learning_rate")
+        for names, holds, rule in (
+            (("n_threads",), self.n_threads >= 1, "at least 1"),
+            (("seed",), 0 <= self.seed < 2**31, "0 to 2147483647"),
+            (rates, all(0 <= getattr(self, name) <= 1 for name in rates), "0 to 1"),
+            (("smooth_l1_beta",), self.smooth_l1_beta > 0, "above 0"),
+            (("weight_decay",), self.weight_decay >= 0, "0 or more"),
+            (("clip_norm",), self.clip_norm > 0, "above 0"),
+            (("warmup_fraction",), 0 <= self.warmup_fraction < 1, "in [0, 1)"),
+            (("ema_decay",), 0 <= self.ema_decay < 1, "in [0, 1)"),
+            (("head_dropout",), 0 <= self.head_dropout < 1, "in [0, 1)"),
+            (("encoder_dropout",), 0 <= self.encoder_dropout < 1, "in [0, 1)"),
+        ):
+            if not holds:
+                found = ", ".join(f"{getattr(self, name):g}" for name in names)
+                raise ConfigError(
+                    f"FinetuneConfig.{', '.join(names)} must be {rule}, got {found}"
+                )
 
     @property
     def n_epochs(self) -> int:

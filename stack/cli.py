@@ -9,6 +9,7 @@ import click
 from embed.__main__ import embed_command
 from embed.catalog import CatalogColumns, read_catalog
 from embed.commands import catalog_options, columns_from, one_line_errors, run_option
+from embed.errors import ConfigError
 from finetune.__main__ import finetune_command
 from stack.config import BlockName, StackConfig
 
@@ -121,6 +122,11 @@ def predict_command(
     """
     from embed.manifest import require_stage
 
+    if not out_path.parent.is_dir():  # before the work, not after it
+        raise ConfigError(
+            f"--out {out_path}: the folder {out_path.parent} is not there. Make it, "
+            f"or choose another."
+        )
     embed = require_stage(run_dir, "embed")
     named = _columns_of_run(embed["inputs"]["columns"], columns)
     catalog = read_catalog(catalog_path, columns=named)

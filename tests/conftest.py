@@ -60,8 +60,11 @@ TINY_TRAINING = FinetuneConfig(
     max_tokens=24,
     image_size=32,
     precision="fp32",
+    n_threads=1,
 )
-TINY_STACK = StackConfig(max_rounds=5, min_data_in_leaf=5, n_bootstrap=200)
+TINY_STACK = StackConfig(
+    max_rounds=5, min_data_in_leaf=5, n_bootstrap=200, n_threads=1
+)
 
 
 def small_image_backbone(weights: Path | None, *, seed: int = 0) -> nn.Module:
@@ -147,6 +150,7 @@ def tiny_config(tiny_encoder: Path) -> EmbedConfig:
         image_size=32,
         chunk_size=16,
         precision="fp32",
+        n_threads=1,
     )
 
 

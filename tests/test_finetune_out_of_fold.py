@@ -24,7 +24,7 @@ from finetune.train import apply_network
 from stack.fit import open_run
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-CONFIG = dataclasses.replace(TINY_TRAINING, n_threads=1, smape_epochs=0)
+CONFIG = dataclasses.replace(TINY_TRAINING, smape_epochs=0)
 ARRAYS = ("oof_log_price", "fused", "anchors", "folds", "groups", "price")
 
 pytestmark = pytest.mark.usefixtures("small_photo_tower")
@@ -279,6 +279,11 @@ def test_an_encoder_that_changed_or_went_away_is_named(run_dir, tmp_path):
         ({"batch_size": 1}, "--batch-size must be at least 2.*got 1"),
         ({"max_tokens": 4}, "--max-tokens must be 8 to 512, got 4"),
         ({"image_size": 8}, "--image-size must be 32 to 1024 pixels, got 8"),
+        ({"n_folds": 300}, "--folds must be .* at most 127, got 300"),
+        ({"n_threads": 0}, "n_threads must be at least 1, got 0"),
+        ({"seed": -1}, "seed must be 0 to 2147483647, got -1"),
+        ({"image_learning_rate": -1.0}, "image_learning_rate.* must be 0 to 1.*, -1"),
+        ({"head_dropout": 1.0}, r"head_dropout must be in \[0, 1\), got 1"),
     ],
 )
 def test_settings_that_no_run_can_use_are_refused(change, message):

@@ -22,7 +22,7 @@ N = 48
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 FP32 = Arithmetic(device=CPU, autocast_dtype=None)
 CONFIG = dataclasses.replace(
-    TINY_TRAINING, smooth_l1_epochs=2, smape_epochs=1, batch_size=12, n_threads=1
+    TINY_TRAINING, smooth_l1_epochs=2, smape_epochs=1, batch_size=12
 )
 
 

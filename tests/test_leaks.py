@@ -2,7 +2,7 @@
 
 import csv
 import dataclasses
-import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +11,6 @@ from conftest import (
     TINY_STACK,
     TINY_TRAINING,
     copy_run,
-    small_image_backbone,
     write_product_cache,
 )
 
@@ -30,10 +29,10 @@ from finetune.train import apply_network, train_network
 from stack.alignment import align_fused
 from stack.config import StackConfig
 from stack.features import BlockMatrix
-from stack.fit import fit_stack, open_run
+from stack.fit import fit_stack
 from stack.residual import fit_out_of_fold
 
-TRAINING = dataclasses.replace(TINY_TRAINING, n_threads=1, smape_epochs=0)
+TRAINING = dataclasses.replace(TINY_TRAINING, smape_epochs=0)
 # Learns by heart: no dropout, no averaging, high rates.
 BY_HEART = dataclasses.replace(
     TRAINING,
@@ -43,9 +42,7 @@ BY_HEART = dataclasses.replace(
     head_dropout=0.0,
     ema_decay=0.0,
 )
-STACK = dataclasses.replace(
-    TINY_STACK, max_rounds=30, early_stopping_rounds=8, n_threads=1
-)
+STACK = dataclasses.replace(TINY_STACK, max_rounds=30, early_stopping_rounds=8)
 N_NOISE = 96
 
 pytestmark = pytest.mark.usefixtures("small_photo_tower")
@@ -94,9 +91,7 @@ def put_in_sample_outputs(run_dir):
     embed = require_stage(run_dir, "embed")
     cache = ProductCache(run_dir / "embed", max_tokens=24, image_size=32)
     network = build_network(
-        run_dir.parents[0] / "unused"
-        if not embed["inputs"]["text_weights"]
-        else embed["inputs"]["text_weights"],
+        Path(embed["inputs"]["text_weights"]),
         None,
         n_attributes=len(embed["attribute_names"]),
         head_dropout=0.0,
@@ -134,7 +129,7 @@ def test_random_prices_cannot_be_predicted_but_by_an_in_sample_leak(honest_run):
     assert leaked["median"]["smape"] == constant
     for name in ("network", "stacker", "chosen"):
         assert leaked[name]["smape"] < 0.7 * constant, name
-        assert leaked[name]["smape"] < constant - 2 * noise, name
+        assert leaked[name]["smape"] < constant - noise, name
 
 
 def test_unaligned_spaces_hide_a_signal_that_alignment_restores():
@@ -258,13 +253,11 @@ def test_a_real_run_splits_no_duplicates(finished_run, sample_catalog):
 
 def with_other_prices(run_dir, to, *, fold, monkeypatch):
     """Copy a run with other prices for one fold's products; the folds stay."""
-    path = run_dir / "catalog.csv"
     folds = np.arange(40) % 3
     monkeypatch.setattr(
         "finetune.out_of_fold.assign_folds",
         lambda *args, **kwargs: folds.astype(np.int8),
     )
-    del path
     prices = np.linspace(3, 60, 40)
     prices[folds == fold] = prices[folds == fold][::-1] * 7
     return copy_run(run_dir, to, prices=[f"{price:.2f}" for price in prices]), folds
@@ -335,7 +328,7 @@ def test_frozen_features_do_not_see_prices(embedded_run, tmp_path, tiny_config):
     again = extract(
         read_catalog(run_dir / "catalog.csv"),
         tmp_path / "again",
-        images_dir=photos and type(run_dir)(photos),
+        images_dir=Path(photos),
         config=tiny_config,
     )
     assert again["key"] == require_stage(embedded_run, "embed")["key"]

@@ -1,0 +1,81 @@
+"""Real catalogs and weights, where they lie beside the repository."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from embed.attributes import ATTRIBUTE_NAMES, extract_attributes
+from embed.catalog import CatalogColumns, read_catalog
+from embed.encoders import ImageEncoder, load_image_backbone
+from embed.images import find_image, index_images, load_image
+from embed.text import MISSING_TEXT, compose_text, parse_fields
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+AMAZON = SHARED / "data" / "amazon"
+FLIPKART = SHARED / "data" / "flipkart1050"
+EFFICIENTNET = SHARED / "weights" / "efficientnet_b0_reconstructed.safetensors"
+
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.skipif(
+        not AMAZON.is_dir(), reason=f"no real catalogs in {SHARED.name}/data"
+    ),
+]
+
+
+def test_every_amazon_text_is_parsed_and_nearly_all_have_a_size() -> None:
+    catalog = read_catalog(AMAZON / "catalog.csv")
+    assert catalog.n_products == 7232
+    products = [parse_fields(text) for text in catalog.text]
+    assert all(compose_text(product) != MISSING_TEXT for product in products)
+    attributes = np.stack([extract_attributes(product) for product in products])
+    total = attributes[:, ATTRIBUTE_NAMES.index("log_total_amount")]
+    assert np.isfinite(total).mean() > 0.95
+
+
+def test_843_amazon_products_find_their_photo() -> None:
+    catalog = read_catalog(AMAZON / "catalog.csv")
+    index = index_images(AMAZON / "images")
+    found = [
+        find_image(index, image_link=link, sample_id=str(sample_id))
+        for link, sample_id in zip(catalog.image_link, catalog.sample_id, strict=True)
+    ]
+    assert sum(path is not None for path in found) == 843
+
+
+def test_unpriced_catalog_is_read_without_a_price_column() -> None:
+    catalog = read_catalog(AMAZON / "unpriced.csv")
+    assert catalog.n_products == 4390
+    assert catalog.price is None
+
+
+def test_photos_of_one_category_are_near_each_other() -> None:
+    columns = CatalogColumns(text=("title", "description"))
+    catalog = read_catalog(FLIPKART / "catalog.csv", columns=columns)
+    with (FLIPKART / "catalog.csv").open(encoding="utf-8", newline="") as file:
+        category = np.array([row["category"] for row in csv.DictReader(file)])
+    index = index_images(FLIPKART / "images")
+    rows = np.concatenate(
+        [np.flatnonzero(category == name)[:12] for name in np.unique(category)]
+    )
+    pixels = []
+    for row in rows:
+        path = find_image(
+            index, image_link=catalog.image_link[row], sample_id=catalog.sample_id[row]
+        )
+        assert path is not None
+        pixels.append(load_image(path, size=224))
+    encoder = ImageEncoder(
+        load_image_backbone(EFFICIENTNET),
+        device=torch.device("cpu"),
+        dtype=torch.float32,
+    )
+    features = encoder.encode(pixels, batch_size=16)
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    similarity = features @ features.T
+    np.fill_diagonal(similarity, -1)
+    same = category[rows][similarity.argmax(1)] == category[rows]
+    assert same.mean() > 0.6  # 1 of 7 by chance

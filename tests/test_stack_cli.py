@@ -1,0 +1,248 @@
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from conftest import copy_run
+
+from embed.manifest import read_json
+from stack.cli import evaluate_main, main
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PACKAGES = ("embed", "finetune", "stack")
+
+
+def call(*arguments, command=main):
+    return CliRunner().invoke(command, [str(argument) for argument in arguments])
+
+
+def assert_one_line(result, *parts):
+    """Exit code 2, and nothing on the terminal but one line that says `parts`."""
+    assert result.exit_code == 2, result.output
+    assert isinstance(result.exception, SystemExit)
+    lines = result.output.strip().split("\n")
+    assert len(lines) == 1, result.output
+    assert lines[0].startswith("Error: ")
+    assert "Traceback" not in result.output
+    for part in parts:
+        assert part in lines[0], lines[0]
+
+
+@pytest.fixture
+def run_dir(finished_run, tmp_path):
+    return copy_run(finished_run, tmp_path / "run")
+
+
+def write_catalog(path, text):
+    path.write_text(text)
+    return path
+
+
+def test_help_lists_all_commands():
+    result = call("--help")
+    assert result.exit_code == 0
+    for command in ("embed", "finetune", "stack", "evaluate", "predict", "sample"):
+        assert f"\n  {command} " in result.output
+        assert call(command, "--help").exit_code == 0
+
+
+def test_help_imports_no_torch():
+    code = (
+        "import sys\nfrom stack.cli import evaluate_main\n"
+        "try:\n    evaluate_main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "heavy = {'torch', 'lightgbm', 'transformers'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "--folds" in done.stdout
+
+
+def test_an_error_reaches_a_real_terminal_as_one_line(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "stack", "--run", str(tmp_path / "none")],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert len(done.stderr.strip().split("\n")) == 1, done.stderr
+    assert done.stderr.startswith("Error: ")
+
+
+def test_evaluate_prints_the_comparison(run_dir):
+    result = call("--run", run_dir, "--folds", 3, command=evaluate_main)
+    assert result.exit_code == 0, result.output
+    assert "Out-of-fold scores, 40 products, 3 folds" in result.output
+    assert "Verdict:" in result.output
+    assert call("evaluate", "--run", run_dir).output == result.output
+
+
+def test_evaluate_refuses_another_number_of_folds(run_dir):
+    result = call("evaluate", "--run", run_dir, "--folds", 5)
+    assert_one_line(result, "--folds 5", "has 3 folds", "make finetune stack")
+
+
+def test_stack_is_up_to_date_or_names_an_unknown_block(run_dir):
+    result = call("stack", "--run", run_dir, "--blocks", "text,colour")
+    assert_one_line(result, "blocks must be one or more of", "colour")
+
+
+@pytest.mark.parametrize("command", ["finetune", "stack", "evaluate"])
+def test_a_missing_run_says_what_to_run_first(tmp_path, command):
+    result = call(command, "--run", tmp_path / "none")
+    assert_one_line(result, "none", "not finished", "make embeddings")
+
+
+def test_a_missing_run_cannot_predict(tmp_path, sample_catalog):
+    result = call(
+        *("predict", "--run", tmp_path / "none", "--catalog", sample_catalog),
+        *("--out", tmp_path / "prices.csv"),
+    )
+    assert_one_line(result, "not finished", "make embeddings")
+    assert not (tmp_path / "prices.csv").exists()
+
+
+def commands_that_read(catalog_path, run_dir, tmp_path):
+    yield ("embed", "--catalog", catalog_path, "--run", tmp_path / "new")
+    out = tmp_path / "prices.csv"
+    yield ("predict", "--run", run_dir, "--catalog", catalog_path, "--out", out)
+
+
+BAD_CATALOGS = {
+    "column": (
+        "sample_id,text,image_link\n1,tea,\n",
+        ("bad.csv", "catalog_content"),
+    ),
+    "id": (
+        "sample_id,catalog_content,image_link\n7,tea,\n7,soup,\n",
+        ("bad.csv", "7"),
+    ),
+    "empty": ("", ("bad.csv",)),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_CATALOGS)
+def test_a_bad_catalog_is_one_line_in_each_command(finished_run, tmp_path, kind):
+    text, parts = BAD_CATALOGS[kind]
+    path = write_catalog(tmp_path / "bad.csv", text)
+    for arguments in commands_that_read(path, finished_run, tmp_path):
+        assert_one_line(call(*arguments), *parts)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.csv"]
+
+
+def test_a_missing_catalog_is_one_line_in_each_command(finished_run, tmp_path):
+    path = tmp_path / "nowhere.csv"
+    for arguments in commands_that_read(path, finished_run, tmp_path):
+        assert_one_line(call(*arguments), "nowhere.csv")
+
+
+def test_a_bad_price_in_training_names_the_row_and_the_remedy(embedded_run, tmp_path):
+    prices = ["4.50"] * 40
+    prices[6] = "twelve"
+    run_dir = copy_run(embedded_run, tmp_path / "run", prices=prices)
+    result = call("finetune", "--run", run_dir)
+    assert_one_line(result, "catalog.csv", "twelve", "7", "--drop-unpriced")
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        (("--folds", 1), "--folds must be at least 2"),
+        (("--batch-size", 1), "--batch-size must be at least 2"),
+        (("--only-fold", 9), "--only-fold must be 0 to 4, got 9"),
+        (("--folds", 100), "--folds must be 2 to the number of distinct"),
+        (("--folds", 200), "--folds must be"),
+        (("--threads", 0), "n_threads must be at least 1, got 0"),
+        (("--seed", -1), "seed must be 0 to 2147483647, got -1"),
+        (("--text-learning-rate", -1), "text_learning_rate"),
+    ],
+)
+def test_finetune_refuses_settings_that_no_run_can_use(
+    embedded_run, tmp_path, monkeypatch, options, part
+):
+    monkeypatch.setattr("finetune.out_of_fold.train_network", None)
+    run_dir = copy_run(embedded_run, tmp_path / "run")
+    assert_one_line(call("finetune", "--run", run_dir, *options), part)
+    assert not (run_dir / "finetune").exists()
+
+
+def test_predict_writes_a_price_for_each_product(run_dir, sample_catalog, tmp_path):
+    out = tmp_path / "prices.csv"
+    result = call(
+        *("predict", "--run", run_dir, "--catalog", sample_catalog, "--out", out),
+        *("--images", sample_catalog.parent / "images", "--threads", 1),
+    )
+    assert result.exit_code == 0, result.output
+    assert "40 prices written to" in result.output
+    assert "Placeholders:" in result.output
+    assert len(out.read_text().splitlines()) == 41
+
+
+def test_predict_takes_the_columns_of_the_run_unless_others_are_named(
+    run_dir, tmp_path
+):
+    path = run_dir / "embed" / "manifest.json"
+    manifest = read_json(path)
+    manifest["inputs"]["columns"]["text"] = ["title"]
+    path.write_text(json.dumps(manifest))
+    catalog = write_catalog(
+        tmp_path / "new.csv", "sample_id,body,image_link\n1,green tea,\n"
+    )
+    arguments = ("predict", "--run", run_dir, "--catalog", catalog, "--threads", 1)
+    out = ("--out", tmp_path / "prices.csv")
+    assert_one_line(call(*arguments, *out), "new.csv", "title")
+    result = call(*arguments, *out, "--text-column", "body")
+    assert result.exit_code == 0, result.output
+
+
+def test_predict_finds_out_before_the_work_that_its_folder_is_missing(run_dir, tmp_path):
+    catalog = write_catalog(
+        tmp_path / "new.csv", "sample_id,catalog_content,image_link\n1,tea,\n"
+    )
+    result = call(
+        *("predict", "--run", run_dir, "--catalog", catalog),
+        *("--out", tmp_path / "no" / "prices.csv"),
+    )
+    assert_one_line(result, "prices.csv", "is not there. Make it")
+
+
+def imports_of(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield (node.module or "").split(".")[0]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_package_imports_one_above_it(package):
+    above = set(PACKAGES[PACKAGES.index(package) + 1 :])
+    for path in (REPOSITORY / package).rglob("*.py"):
+        assert not above & set(imports_of(path)), path
+        assert not {"tests", "benchmarks", "conftest"} & set(imports_of(path)), path
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_package_file_holds_a_docstring_only(package):
+    body = ast.parse((REPOSITORY / package / "__init__.py").read_text()).body
+    assert len(body) == 1
+    assert isinstance(body[0], ast.Expr)
+    assert isinstance(body[0].value, ast.Constant)
+
+
+@pytest.mark.parametrize("module", ["folds", "smape", "config"])
+def test_folds_and_scores_need_no_torch(module):
+    assert "torch" not in set(imports_of(REPOSITORY / "finetune" / f"{module}.py"))

@@ -1,0 +1,159 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY_TRAINING, copy_run
+
+from embed.arrays import read_rows
+from embed.catalog import read_catalog
+from embed.manifest import CacheError, read_json
+from finetune.arithmetic import choose_arithmetic
+from finetune.batches import ProductCache
+from finetune.out_of_fold import load_network
+from finetune.smape import PRICE_FLOOR, to_price
+from finetune.train import apply_network
+from stack.predict import predict_prices, write_prices
+
+
+@pytest.fixture(scope="module")
+def photos(sample_catalog):
+    return sample_catalog.parent / "images"
+
+
+@pytest.fixture(scope="module")
+def run_of(finished_run, tmp_path_factory):
+    """Copies of the finished run in which one or the other predictor was chosen."""
+
+    def choose(chosen):
+        run_dir = copy_run(finished_run, tmp_path_factory.mktemp(chosen) / "run")
+        path = run_dir / "stack" / "manifest.json"
+        path.write_text(json.dumps({**read_json(path), "chosen": chosen}))
+        return run_dir
+
+    return {name: choose(name) for name in ("network", "stacker")}
+
+
+@pytest.fixture(scope="module")
+def predicted(run_of, sample_catalog, photos):
+    catalog = read_catalog(sample_catalog)
+    return {
+        name: predict_prices(run_dir, catalog, images_dir=photos, n_threads=1)[0]
+        for name, run_dir in run_of.items()
+    }
+
+
+def write_catalog(path, *rows):
+    with path.open("w", newline="") as file:
+        lines = csv.writer(file)
+        lines.writerow(("sample_id", "catalog_content", "image_link"))
+        lines.writerows(rows)
+    return read_catalog(path)
+
+
+@pytest.mark.parametrize("chosen", ["network", "stacker"])
+def test_the_training_catalog_is_priced_much_as_out_of_fold(
+    predicted, finished_run, chosen
+):
+    price = predicted[chosen]
+    path = "finetune" if chosen == "network" else "stack"
+    out_of_fold = np.array(read_rows(finished_run / path / "oof_log_price.npy"))
+    assert price.shape == (40,)
+    assert np.isfinite(price).all()
+    assert (price >= PRICE_FLOOR).all()
+    assert np.corrcoef(np.log1p(price), out_of_fold)[0, 1] > 0.5
+    assert abs(np.median(np.log1p(price) - out_of_fold)) < 0.1
+
+
+def test_the_network_s_price_is_the_average_of_all_folds_in_log_space(
+    predicted, finished_run
+):
+    embed = read_json(finished_run / "embed" / "manifest.json")
+    cache = ProductCache(finished_run / "embed", max_tokens=24, image_size=32)
+    arithmetic = choose_arithmetic("fp32", torch.device("cpu"))
+    log_price = [
+        apply_network(
+            load_network(
+                finished_run / "finetune", fold, embed=embed, config=TINY_TRAINING
+            ),
+            cache,
+            np.arange(40),
+            arithmetic=arithmetic,
+        )[0]
+        for fold in range(3)
+    ]
+    expected = to_price(np.mean(log_price, axis=0))
+    np.testing.assert_allclose(predicted["network"], expected, rtol=1e-3)
+
+
+def test_the_chosen_predictor_is_the_one_that_serves(predicted, finished_run):
+    grown = any(read_json(finished_run / "stack" / "manifest.json")["rounds"]["stacker"])
+    assert grown
+    assert not np.array_equal(predicted["network"], predicted["stacker"])
+
+
+@pytest.mark.parametrize("chosen", ["network", "stacker"])
+def test_a_product_with_neither_text_nor_photo_is_priced(run_of, tmp_path, chosen):
+    catalog = write_catalog(tmp_path / "new.csv", ("007", "", ""))
+    price, substituted = predict_prices(
+        run_of[chosen], catalog, images_dir=None, n_threads=1
+    )
+    assert price.shape == (1,)
+    assert np.isfinite(price).all()
+    assert price[0] > 0
+    assert substituted == {"text": 1, "image": 1}
+
+
+def test_a_price_does_not_depend_on_the_other_rows_or_their_order(
+    run_of, predicted, sample_catalog, photos, tmp_path
+):
+    with sample_catalog.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    chosen = [31, 2, 17]
+    catalog = write_catalog(
+        tmp_path / "some.csv",
+        *(
+            (rows[r]["sample_id"], rows[r]["catalog_content"], rows[r]["image_link"])
+            for r in chosen
+        ),
+    )
+    price, _ = predict_prices(
+        run_of["stacker"], catalog, images_dir=photos, n_threads=1
+    )
+    # Frozen features are kept as float16, and a batch of another size rounds otherwise.
+    np.testing.assert_allclose(price, predicted["stacker"][chosen], rtol=0.02)
+
+
+def test_the_file_has_every_id_once_and_in_order(predicted, sample_catalog, tmp_path):
+    catalog = read_catalog(sample_catalog)
+    path = tmp_path / "prices.csv"
+    write_prices(path, catalog, predicted["network"])
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["sample_id"] for row in rows] == catalog.sample_id.tolist()
+    written = np.array([float(row["price"]) for row in rows])
+    np.testing.assert_allclose(written, predicted["network"], atol=1e-4)
+    assert (written > 0).all()
+    assert [p.name for p in tmp_path.iterdir()] == ["prices.csv"]
+
+
+def test_leading_zeros_of_an_id_are_written_as_they_were(tmp_path):
+    catalog = write_catalog(tmp_path / "new.csv", ("007", "tea", ""), ("7", "tea", ""))
+    write_prices(tmp_path / "out.csv", catalog, np.array([1.0, 2.5]))
+    lines = (tmp_path / "out.csv").read_text().split()
+    assert lines == ["sample_id,price", "007,1.0000", "7,2.5000"]
+
+
+def test_an_unfinished_run_cannot_predict(embedded_run, sample_catalog):
+    with pytest.raises(CacheError, match=r"finetune: this stage has not finished"):
+        predict_prices(embedded_run, read_catalog(sample_catalog), images_dir=None)
+
+
+def test_a_lost_network_or_booster_is_named(finished_run, sample_catalog, tmp_path):
+    run_dir = copy_run(finished_run, tmp_path / "run")
+    (run_dir / "finetune" / "fold-0" / "model.safetensors").unlink()
+    with pytest.raises(CacheError, match=r"fold-0.*make finetune"):
+        predict_prices(
+            run_dir, read_catalog(sample_catalog), images_dir=None, n_threads=1
+        )
