@@ -10,15 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
 
 from embed.arrays import open_rows, read_rows, to_float16
-from embed.catalog import Catalog, CatalogColumns, read_catalog, require_prices
+from embed.catalog import require_prices
 from embed.errors import ConfigError
 from embed.machine import describe_device, pick_device, prepare_machine
 from embed.manifest import (
     MANIFEST_NAME,
-    CacheError,
     content_key,
     environment,
     read_json,
@@ -27,21 +25,20 @@ from embed.manifest import (
     sha256_strings,
     write_json,
 )
-from embed.weights import weights_key
 from finetune.arithmetic import Arithmetic, choose_arithmetic
 from finetune.batches import ProductCache
 from finetune.checkpoint import remove_checkpoint
 from finetune.config import FinetuneConfig
-from finetune.folds import assign_folds, duplicate_groups
-from finetune.model import FUSED_DIM, PriceNetwork, build_network
+from finetune.folds import assign_folds
+from finetune.model import FUSED_DIM, PriceNetwork
+from finetune.networks import MODEL_NAME, network_of_run, save_network
+from finetune.products import catalog_of_run, choose_anchors, product_groups
 from finetune.smape import smape, to_price
 from finetune.train import apply_network, train_network
 
 logger = logging.getLogger(__name__)
 
 FORMAT = 1  # raise it when the same inputs give other arrays than before
-MAX_ANCHORS = 1500
-MODEL_NAME = "model.safetensors"
 _PLAN_NAME = "plan.json"
 
 
@@ -112,59 +109,6 @@ def finetune(
     return _finish_stage(job, n_unpriced=int(np.isnan(job.price).sum()))
 
 
-def load_network(
-    stage_dir: Path, fold: int, *, embed: dict[str, Any], config: FinetuneConfig
-) -> PriceNetwork:
-    """Load a finished fold's network, ready to predict.
-
-    Parameters
-    ----------
-    stage_dir : Path
-        The fine-tuning stage's folder.
-    fold : int
-    embed : dict
-        Manifest of the embedding stage.
-    config : FinetuneConfig
-
-    Raises
-    ------
-    CacheError
-        If the fold's weights are missing or do not fit.
-    """
-    path = stage_dir / f"fold-{fold}" / MODEL_NAME
-    network = _build(embed, config)
-    try:
-        network.load_state_dict(load_file(path))
-    except Exception as error:  # safetensors has its own kinds for each bad file
-        raise CacheError(
-            f"{path}: not the weights of this network ({error}). Delete "
-            f"{path.parent} and run `make finetune` again."
-        ) from error
-    return network.eval()
-
-
-def catalog_of_run(embed: dict[str, Any]) -> Catalog:
-    """Read the catalog that a run was made from, and refuse a changed one.
-
-    Raises
-    ------
-    CatalogError
-        If the file cannot be read any more.
-    CacheError
-        If its ids, texts or image links are others than when it was embedded.
-    """
-    columns = dict(embed["inputs"]["columns"])
-    columns["text"] = tuple(columns["text"])
-    path = Path(embed["inputs"]["catalog_path"])
-    catalog = read_catalog(path, columns=CatalogColumns(**columns))
-    if catalog.content_sha256 != embed["inputs"]["catalog_sha256"]:
-        raise CacheError(
-            f"{path}: its ids, texts or image links have changed since the run was "
-            f"embedded. Run `make embeddings` again, with the same RUN."
-        )
-    return catalog
-
-
 def _prepare(run_dir: Path, config: FinetuneConfig, drop_unpriced: bool) -> Job:
     embed = require_stage(run_dir, "embed")
     embed_dir = run_dir / "embed"
@@ -203,39 +147,9 @@ def _prepare(run_dir: Path, config: FinetuneConfig, drop_unpriced: bool) -> Job:
         price=price,
         folds=folds,
         groups=groups,
-        anchor_rows=_choose_anchors(cache, config.seed),
+        anchor_rows=choose_anchors(cache, config.seed),
         key=key,
     )
-
-
-def product_groups(catalog: Catalog, embed_dir: Path) -> NDArray[np.int64]:
-    """Group products with the same text, the same photo link or the same photo.
-
-    Returns
-    -------
-    ndarray of shape (n_products,)
-        Group of each product.
-    """
-    cache = ProductCache(embed_dir, max_tokens=512, image_size=32)
-    texts = [" ".join(text.lower().split()) for text in catalog.text]
-    links = [link.split("?")[0].rsplit("/", 1)[-1] for link in catalog.image_link]
-    photos = [
-        sha256_strings([cache.thumbnails[row].tobytes().hex()])
-        if cache.image_ok[row]
-        else ""
-        for row in range(len(cache))
-    ]
-    return duplicate_groups(texts, links, photos)
-
-
-def _choose_anchors(cache: ProductCache, seed: int) -> NDArray[np.int64]:
-    """Choose the rows that every fold network embeds; half with photo if possible."""
-    rng = np.random.default_rng([seed, 1])
-    order = rng.permutation(len(cache))
-    with_photo = order[np.asarray(cache.image_ok)[order]][: MAX_ANCHORS // 2]
-    others = order[~np.isin(order, with_photo)]
-    chosen = np.concatenate([with_photo, others[: MAX_ANCHORS - len(with_photo)]])
-    return np.sort(chosen)
 
 
 def _begin(job: Job) -> None:
@@ -278,7 +192,7 @@ def _finish_fold(job: Job, fold: int) -> None:
         logger.info("%s: up to date", fold_dir)
         return
     started = time.monotonic()
-    network = _build(job.embed, job.config)
+    network = network_of_run(job.embed, job.config)
     train_network(
         network,
         job.cache,
@@ -290,11 +204,7 @@ def _finish_fold(job: Job, fold: int) -> None:
         fold=fold,
     )
     trained = time.monotonic()
-    partial = fold_dir / (MODEL_NAME + ".part")
-    save_file(
-        {k: v.contiguous().cpu() for k, v in network.state_dict().items()}, partial
-    )
-    partial.replace(fold_dir / MODEL_NAME)
+    save_network(network, fold_dir)
     score = _apply_fold(job, fold, network)
     logger.info(
         "fold %d: SMAPE %.2f on the %d products it held out",
@@ -377,33 +287,3 @@ def _finish_stage(job: Job, *, n_unpriced: int) -> dict[str, Any] | None:
     }
     write_json(job.stage_dir / MANIFEST_NAME, manifest)
     return manifest
-
-
-def _build(embed: dict[str, Any], config: FinetuneConfig) -> PriceNetwork:
-    inputs = embed["inputs"]
-    text = Path(inputs["text_weights"])
-    image = (
-        None if inputs["image_weights"] == "random" else Path(inputs["image_weights"])
-    )
-    for name, path in (("text", text), ("image", image)):
-        if path is not None and not path.exists():
-            raise CacheError(
-                f"{path}: the {name} encoder that the run was embedded with is not "
-                f"there any more. Put it back, or run `make embeddings` anew."
-            )
-        expected = inputs[f"{name}_weights_sha256"]
-        if weights_key(path) != expected:
-            raise CacheError(
-                f"{path}: the {name} encoder's weights have changed since the run was "
-                f"embedded ({expected[:12]}). Run `make embeddings` anew."
-            )
-    return build_network(
-        text,
-        image,
-        n_attributes=len(embed["attribute_names"]) if config.use_attributes else 0,
-        head_dropout=config.head_dropout,
-        encoder_dropout=config.encoder_dropout,
-        # Random weights come without the statistics that normalise them.
-        freeze_batch_norm=config.freeze_batch_norm and image is not None,
-        seed=config.seed,
-    )

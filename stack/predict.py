@@ -18,7 +18,7 @@ from finetune.arithmetic import choose_arithmetic
 from finetune.batches import ProductCache
 from finetune.config import FinetuneConfig
 from finetune.model import FUSED_DIM
-from finetune.out_of_fold import load_network
+from finetune.networks import load_network
 from finetune.smape import to_price
 from finetune.train import apply_network
 from stack.fit import Run, block_matrix, config_of, open_run

@@ -48,7 +48,9 @@ def write_tiny_encoder(folder: Path) -> Path:
         intermediate_size=64,
         max_position_embeddings=512,
     )
-    BertModel(config).save_pretrained(folder)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        BertModel(config).save_pretrained(folder)
     return folder
 
 
@@ -62,9 +64,7 @@ TINY_TRAINING = FinetuneConfig(
     precision="fp32",
     n_threads=1,
 )
-TINY_STACK = StackConfig(
-    max_rounds=5, min_data_in_leaf=5, n_bootstrap=200, n_threads=1
-)
+TINY_STACK = StackConfig(max_rounds=5, min_data_in_leaf=5, n_bootstrap=200, n_threads=1)
 
 
 def small_image_backbone(weights: Path | None, *, seed: int = 0) -> nn.Module:

@@ -18,8 +18,8 @@ from embed.manifest import CacheError, read_json
 from finetune.arithmetic import choose_arithmetic
 from finetune.batches import ProductCache
 from finetune.config import RECIPES, FinetuneConfig
+from finetune.networks import load_network
 from finetune.out_of_fold import finetune as run_finetune
-from finetune.out_of_fold import load_network
 from finetune.train import apply_network
 from stack.fit import open_run
 

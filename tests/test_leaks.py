@@ -23,7 +23,8 @@ from finetune.arithmetic import choose_arithmetic
 from finetune.batches import ProductCache
 from finetune.folds import assign_folds
 from finetune.model import build_network
-from finetune.out_of_fold import finetune, product_groups
+from finetune.out_of_fold import finetune
+from finetune.products import product_groups
 from finetune.smape import smape, to_price
 from finetune.train import apply_network, train_network
 from stack.alignment import align_fused
@@ -36,7 +37,7 @@ TRAINING = dataclasses.replace(TINY_TRAINING, smape_epochs=0)
 # Learns by heart: no dropout, no averaging, high rates.
 BY_HEART = dataclasses.replace(
     TRAINING,
-    smooth_l1_epochs=14,
+    smooth_l1_epochs=20,
     text_learning_rate=3e-3,
     fusion_learning_rate=5e-3,
     head_dropout=0.0,
@@ -171,8 +172,8 @@ def test_unaligned_spaces_hide_a_signal_that_alignment_restores():
     one_space, mixed, restored = score(shared), score(fused), score(aligned)
     assert mixed > 2 * one_space
     assert restored < 1.1 * one_space
-    assert max(r["after"] for r in residuals) < 0.02 < min(
-        r["before"] for r in residuals
+    assert (
+        max(r["after"] for r in residuals) < 0.02 < min(r["before"] for r in residuals)
     )
 
 
@@ -185,11 +186,13 @@ def test_a_real_run_stacks_the_aligned_embeddings(finished_run):
         (2, "image"),
     ]
     assert all(r["after"] < r["before"] for r in alignment)
-    fused, folds = load(finished_run, "finetune/fused"), load(
-        finished_run, "finetune/folds"
+    fused, folds = (
+        load(finished_run, "finetune/fused"),
+        load(finished_run, "finetune/folds"),
     )
-    rotations, stacked = load(finished_run, "stack/rotations"), load(
-        finished_run, "stack/fused"
+    rotations, stacked = (
+        load(finished_run, "stack/rotations"),
+        load(finished_run, "stack/fused"),
     )
     for fold in range(3):
         rows = folds == fold

@@ -207,7 +207,9 @@ def test_predict_takes_the_columns_of_the_run_unless_others_are_named(
     assert result.exit_code == 0, result.output
 
 
-def test_predict_finds_out_before_the_work_that_its_folder_is_missing(run_dir, tmp_path):
+def test_predict_finds_out_before_the_work_that_its_folder_is_missing(
+    run_dir, tmp_path
+):
     catalog = write_catalog(
         tmp_path / "new.csv", "sample_id,catalog_content,image_link\n1,tea,\n"
     )

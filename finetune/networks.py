@@ -1,0 +1,96 @@
+"""The networks of a run: built from its encoders, kept as safetensors."""
+
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+
+from embed.manifest import CacheError
+from embed.weights import weights_key
+from finetune.config import FinetuneConfig
+from finetune.model import PriceNetwork, build_network
+
+MODEL_NAME = "model.safetensors"
+
+
+def network_of_run(embed: dict[str, Any], config: FinetuneConfig) -> PriceNetwork:
+    """Build the network that a run begins with, from the encoders it was embedded with.
+
+    Parameters
+    ----------
+    embed : dict
+        Manifest of the embedding stage.
+    config : FinetuneConfig
+
+    Raises
+    ------
+    CacheError
+        If an encoder's weights are gone or have changed since.
+    """
+    inputs = embed["inputs"]
+    text = Path(inputs["text_weights"])
+    image = (
+        None if inputs["image_weights"] == "random" else Path(inputs["image_weights"])
+    )
+    for name, path in (("text", text), ("image", image)):
+        if path is not None and not path.exists():
+            raise CacheError(
+                f"{path}: the {name} encoder that the run was embedded with is not "
+                f"there any more. Put it back, or run `make embeddings` anew."
+            )
+        expected = inputs[f"{name}_weights_sha256"]
+        if weights_key(path) != expected:
+            raise CacheError(
+                f"{path}: the {name} encoder's weights have changed since the run was "
+                f"embedded ({expected[:12]}). Run `make embeddings` anew."
+            )
+    return build_network(
+        text,
+        image,
+        n_attributes=len(embed["attribute_names"]) if config.use_attributes else 0,
+        head_dropout=config.head_dropout,
+        encoder_dropout=config.encoder_dropout,
+        # Random weights come without the statistics that normalise them.
+        freeze_batch_norm=config.freeze_batch_norm and image is not None,
+        seed=config.seed,
+    )
+
+
+def save_network(network: PriceNetwork, fold_dir: Path) -> None:
+    """Write a network's weights whole or not at all."""
+    partial = fold_dir / (MODEL_NAME + ".part")
+    save_file(
+        {k: v.contiguous().cpu() for k, v in network.state_dict().items()}, partial
+    )
+    partial.replace(fold_dir / MODEL_NAME)
+
+
+def load_network(
+    stage_dir: Path, fold: int, *, embed: dict[str, Any], config: FinetuneConfig
+) -> PriceNetwork:
+    """Load a finished fold's network, ready to predict.
+
+    Parameters
+    ----------
+    stage_dir : Path
+        The fine-tuning stage's folder.
+    fold : int
+    embed : dict
+        Manifest of the embedding stage.
+    config : FinetuneConfig
+
+    Raises
+    ------
+    CacheError
+        If the fold's weights are missing or do not fit.
+    """
+    path = stage_dir / f"fold-{fold}" / MODEL_NAME
+    network = network_of_run(embed, config)
+    try:
+        network.load_state_dict(load_file(path))
+    except Exception as error:  # safetensors has its own kinds for each bad file
+        raise CacheError(
+            f"{path}: not the weights of this network ({error}). Delete "
+            f"{path.parent} and run `make finetune` again."
+        ) from error
+    return network.eval()

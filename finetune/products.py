@@ -1,0 +1,66 @@
+"""What a run says of its products: their catalog, their duplicates, the anchors."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embed.catalog import Catalog, CatalogColumns, read_catalog
+from embed.manifest import CacheError, sha256_strings
+from finetune.batches import ProductCache
+from finetune.folds import duplicate_groups
+
+MAX_ANCHORS = 1500
+
+
+def catalog_of_run(embed: dict[str, Any]) -> Catalog:
+    """Read the catalog that a run was made from, and refuse a changed one.
+
+    Raises
+    ------
+    CatalogError
+        If the file cannot be read any more.
+    CacheError
+        If its ids, texts or image links are others than when it was embedded.
+    """
+    columns = dict(embed["inputs"]["columns"])
+    columns["text"] = tuple(columns["text"])
+    path = Path(embed["inputs"]["catalog_path"])
+    catalog = read_catalog(path, columns=CatalogColumns(**columns))
+    if catalog.content_sha256 != embed["inputs"]["catalog_sha256"]:
+        raise CacheError(
+            f"{path}: its ids, texts or image links have changed since the run was "
+            f"embedded. Run `make embeddings` again, with the same RUN."
+        )
+    return catalog
+
+
+def product_groups(catalog: Catalog, embed_dir: Path) -> NDArray[np.int64]:
+    """Group products with the same text, the same photo link or the same photo.
+
+    Returns
+    -------
+    ndarray of shape (n_products,)
+        Group of each product.
+    """
+    cache = ProductCache(embed_dir, max_tokens=512, image_size=32)
+    texts = [" ".join(text.lower().split()) for text in catalog.text]
+    links = [link.split("?")[0].rsplit("/", 1)[-1] for link in catalog.image_link]
+    photos = [
+        sha256_strings([cache.thumbnails[row].tobytes().hex()])
+        if cache.image_ok[row]
+        else ""
+        for row in range(len(cache))
+    ]
+    return duplicate_groups(texts, links, photos)
+
+
+def choose_anchors(cache: ProductCache, seed: int) -> NDArray[np.int64]:
+    """Choose the rows that every fold network embeds; half with photo if possible."""
+    rng = np.random.default_rng([seed, 1])
+    order = rng.permutation(len(cache))
+    with_photo = order[np.asarray(cache.image_ok)[order]][: MAX_ANCHORS // 2]
+    others = order[~np.isin(order, with_photo)]
+    chosen = np.concatenate([with_photo, others[: MAX_ANCHORS - len(with_photo)]])
+    return np.sort(chosen)
