@@ -1,5 +1,6 @@
 """What a run says of its products: their catalog, their duplicates, the anchors."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from finetune.batches import ProductCache
 from finetune.folds import duplicate_groups
 
 MAX_ANCHORS = 1500
+_LARGE_SHARE = 0.05  # of all products, in one group of duplicates
+logger = logging.getLogger(__name__)
 
 
 def catalog_of_run(embed: dict[str, Any]) -> Catalog:
@@ -53,7 +56,20 @@ def product_groups(catalog: Catalog, embed_dir: Path) -> NDArray[np.int64]:
         else ""
         for row in range(len(cache))
     ]
-    return duplicate_groups(texts, links, photos)
+    groups = duplicate_groups(texts, links, photos)
+    _mention_large_group(catalog, groups)
+    return groups
+
+
+def _mention_large_group(catalog: Catalog, groups: NDArray[np.int64]) -> None:
+    names, sizes = np.unique(groups, return_counts=True)
+    largest = int(sizes.max())
+    if largest > max(10, _LARGE_SHARE * len(groups)):
+        logger.warning(
+            "%d products share a text, a photo or its link with sample_id %r, so they "
+            "share a fold. If that is a stand-in picture, leave its link empty.",
+            *(largest, str(catalog.sample_id[names[sizes.argmax()]])),
+        )
 
 
 def choose_anchors(cache: ProductCache, seed: int) -> NDArray[np.int64]:

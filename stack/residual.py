@@ -14,6 +14,7 @@ import lightgbm as lgb
 import numpy as np
 from numpy.typing import NDArray
 
+from embed.errors import InputError
 from embed.manifest import CacheError
 from finetune.smape import smape, to_price
 from stack.config import StackConfig
@@ -70,7 +71,7 @@ def fit_out_of_fold(
 
     Raises
     ------
-    ValueError
+    InputError
         If the shapes differ, a value is not finite, or a fold cannot be fitted.
     """
     _check_arrays(matrix, log_price, init_log_price, folds, groups)
@@ -249,7 +250,7 @@ def _validation_part(
     chosen = np.zeros(len(sizes), dtype=bool)
     chosen[order[before < config.valid_fraction * len(groups)]] = True
     if chosen.all():
-        raise ValueError(
+        raise InputError(
             f"fit_out_of_fold: fold {fold} leaves {len(groups)} rows in {len(sizes)} "
             f"groups to train on, too few to set some aside for early stopping. Use "
             f"more products or fewer folds."
@@ -269,13 +270,13 @@ def _check_arrays(
         arrays["init_log_price"] = init_log_price
     for name, array in arrays.items():
         if array.shape != (len(matrix),):
-            raise ValueError(
+            raise InputError(
                 f"fit_out_of_fold: {name} must have shape ({len(matrix)},), as the "
                 f"feature matrix has rows, got {array.shape}"
             )
     found = np.unique(folds[folds >= 0]).tolist()
     if len(found) < 2 or found != list(range(len(found))):
-        raise ValueError(
+        raise InputError(
             f"fit_out_of_fold: folds must be 0, 1, … with at least 2 and none empty, "
             f"got {found}"
         )
@@ -288,7 +289,7 @@ def _check_finite(
     name: str, array: NDArray[np.floating], where: NDArray[np.bool_]
 ) -> None:
     if bad := np.flatnonzero(where & ~np.isfinite(array)).tolist():
-        raise ValueError(
+        raise InputError(
             f"fit_out_of_fold: {name} must be finite, row {bad[0]} (of {len(bad)} "
             f"such) is {array[bad[0]]}. Give unpriced rows fold -1; a network's price "
             f"is needed for every row."
