@@ -16,7 +16,7 @@ class StackConfig:
     """What the trees see: frozen text and image features, the network's fused
     embedding, sizes and pack counts, the network's log price."""
 
-    learning_rate: float = 0.05
+    learning_rate: float = 0.03
     """Shrinkage of each tree; half of it takes twice the rounds."""
 
     num_leaves: int = 31
@@ -28,9 +28,14 @@ class StackConfig:
     early_stopping_rounds: int = 50
     """Rounds without a better SMAPE after which a booster stops."""
 
-    feature_fraction: float = 0.2
-    """Share of the columns each tree may use; time is proportional to it, and dense
-    embeddings are redundant."""
+    feature_fraction: float = 1.0
+    """Share of the columns each tree may use; time is proportional to it. Below 1 the
+    few columns that matter most are missing from some trees."""
+
+    embedding_gain: float = 0.25
+    """Factor on the gain of a split on an embedding column (text, image, fused). There
+    are thousands of them, so at 1 the best by chance crowds out sizes and the
+    network's price: 55.3 against 56.1 SMAPE on the Amazon catalog of the README."""
 
     bagging_fraction: float = 0.8
     """Share of the rows each tree is grown on."""
@@ -48,7 +53,7 @@ class StackConfig:
     """Rows that bin bounds are found on. LightGBM copies them as float64, so this and
     not the matrix sets the memory peak (200,000 of 2,176 columns: 2.7 GB)."""
 
-    valid_fraction: float = 0.1
+    valid_fraction: float = 0.2
     """Share of the training rows set aside for early stopping, duplicates together."""
 
     n_bootstrap: int = 10_000
@@ -69,6 +74,7 @@ class StackConfig:
             self._check(name, 0 < getattr(self, name) <= 1, "must be in (0, 1]")
         self._check("learning_rate", 0 < self.learning_rate <= 1, "must be in (0, 1]")
         self._check("num_leaves", self.num_leaves >= 2, "must be at least 2")
+        self._check("embedding_gain", 0 < self.embedding_gain <= 1, "must be in (0, 1]")
         self._check("lambda_l2", self.lambda_l2 >= 0, "must not be negative")
         self._check("seed", 0 <= self.seed < 2**31, "must be 0 to 2147483647")
         self._check(

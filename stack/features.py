@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from stack.config import StackConfig
 
+EMBEDDING_BLOCKS = {"text", "image", "fused"}
 _FORBIDDEN_IN_NAME = re.compile(r'[\s",:\[\]{}]')
 
 
@@ -135,14 +136,18 @@ def make_dataset(
         matrix,
         label=np.nan_to_num(log_price, nan=0.0).astype(np.float32),
         feature_name=matrix.feature_names,
-        params=booster_params(config),
+        params=booster_params(matrix, config),
         free_raw_data=True,
     ).construct()
 
 
-def booster_params(config: StackConfig) -> dict[str, Any]:
+def booster_params(matrix: BlockMatrix, config: StackConfig) -> dict[str, Any]:
     """Return LightGBM's parameters, the same for the data and the boosters."""
+    gains = np.ones(matrix.shape[1])
+    for block in EMBEDDING_BLOCKS & matrix.block_slices.keys():
+        gains[matrix.block_slices[block]] = config.embedding_gain
     return {
+        "feature_contri": gains.tolist(),
         "objective": "regression_l1",
         "metric": "None",
         "learning_rate": config.learning_rate,

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import lightgbm as lgb
 import numpy as np
@@ -87,6 +88,7 @@ def fit_out_of_fold(
             _subset(dataset, rows[~is_valid], init),
             _subset(dataset, rows[is_valid], init),
             to_price(log_price[rows[is_valid]]),
+            booster_params(matrix, config),
             config,
         )
         boosters.append(booster)
@@ -193,6 +195,7 @@ def _fit_booster(
     train_set: lgb.Dataset,
     valid_set: lgb.Dataset,
     valid_price: NDArray[np.float64],
+    params: dict[str, Any],
     config: StackConfig,
 ) -> lgb.Booster:
     """Add trees until the validation SMAPE stops falling; keep the best number."""
@@ -202,7 +205,7 @@ def _fit_booster(
     ) -> tuple[str, float, bool]:
         return "smape", smape(valid_price, to_price(log_price)), False
 
-    booster = lgb.Booster(booster_params(config), train_set)
+    booster = lgb.Booster(params, train_set)
     booster.add_valid(valid_set, "valid")
     # lgb.train keeps at least one tree; this loop also measures before the first.
     best_round, best_smape = 0, booster.eval_valid(price_smape)[0][2]
