@@ -1,6 +1,7 @@
 """The README says what is there: its commands, its options, its layout table."""
 
 import re
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from stack.cli import main
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = [
-    line.split("#")[0].split()
+    shlex.split(line, comments=True)
     for block in re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
     for line in block.replace("\\\n", " ").splitlines()
     if line.strip()
