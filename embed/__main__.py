@@ -8,7 +8,7 @@ import numpy as np
 
 from embed.catalog import Catalog, read_catalog
 from embed.commands import catalog_options, columns_from, one_line_errors, run_option
-from embed.config import EmbedConfig, Precision
+from embed.config import Backend, EmbedConfig, Precision
 
 
 @click.command("embed")
@@ -62,6 +62,13 @@ from embed.config import EmbedConfig, Precision
     default=EmbedConfig.precision,
     show_default=True,
     help="auto: bf16 where the processor has it. fp32: exact.",
+)
+@click.option(
+    "--backend",
+    type=click.Choice(get_args(Backend)),
+    default=EmbedConfig.backend,
+    show_default=True,
+    help="What computes the features; auto: the fastest that is installed.",
 )
 @click.option(
     "--threads", "n_threads", default=EmbedConfig.n_threads, show_default=True

@@ -1,18 +1,18 @@
 """Chunks of catalog rows made ready to encode, photos decoded one chunk ahead."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from embed.attributes import extract_attributes
 from embed.catalog import Catalog
 from embed.config import EmbedConfig
+from embed.embedder import EncoderSource
 from embed.images import UnreadableImage, load_image
 from embed.text import compose_text, parse_fields
 
@@ -23,10 +23,7 @@ class Inputs:
 
     catalog: Catalog
     photos: tuple[Path | None, ...]
-    text_weights: Path
-    image_weights: Path | None
-    device: torch.device
-    dtype: torch.dtype
+    encoders: EncoderSource
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,10 +70,34 @@ def _photo(
 
 
 def _chunk(inputs: Inputs, rows: range, photos: list[Future[Any]]) -> Chunk:
-    products = [parse_fields(inputs.catalog.text[row]) for row in rows]
+    return prepare_chunk(
+        [inputs.catalog.text[row] for row in rows],
+        [photo.result() for photo in photos],
+        first=rows.start,
+    )
+
+
+def prepare_chunk(
+    texts: Sequence[str],
+    thumbnails: Sequence[NDArray[np.uint8] | UnreadableImage],
+    *,
+    first: int = 0,
+) -> Chunk:
+    """Parse texts and bring them with their photos into a chunk.
+
+    Parameters
+    ----------
+    texts : sequence of str
+        As the catalog has them.
+    thumbnails : sequence of ndarray or UnreadableImage
+        From `load_image`, one for each text.
+    first : int
+        Catalog row of the first.
+    """
+    products = [parse_fields(text) for text in texts]
     return Chunk(
-        rows=rows,
+        rows=range(first, first + len(products)),
         texts=[compose_text(product) for product in products],
         attributes=np.stack([extract_attributes(product) for product in products]),
-        thumbnails=[photo.result() for photo in photos],
+        thumbnails=list(thumbnails),
     )

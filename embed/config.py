@@ -6,6 +6,7 @@ from typing import Literal
 from embed.errors import ConfigError
 
 Precision = Literal["auto", "fp32", "bf16"]
+Backend = Literal["auto", "eager", "compile", "openvino"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,17 +29,15 @@ class EmbedConfig:
     image_size: int = 224
     """Side of the square thumbnail, pixels; what EfficientNet-B0 was trained on."""
 
-    text_batch_size: int = 32
-    """Texts in a batch; they are sorted by length first."""
-
-    image_batch_size: int = 16
-    """Images in a batch; larger ones are slower on a CPU, whose cache they leave."""
-
     chunk_size: int = 512
     """Products between two records of progress; bounds memory (about 150 kB each)."""
 
     precision: Precision = "auto"
     """`auto` is bf16 where the processor computes in it, else fp32 (exact)."""
+
+    backend: Backend = "auto"
+    """What computes the features: eager PyTorch, torch.compile (a minute to start) or
+    OpenVINO (a package of its own); `auto` is OpenVINO where it is installed."""
 
     n_threads: int = 2
     """Threads for arithmetic, and as many again for decoding photos."""
@@ -48,7 +47,7 @@ class EmbedConfig:
 
     def __post_init__(self) -> None:
         """Refuse values that no run can use."""
-        for name in ("text_batch_size", "image_batch_size", "chunk_size", "n_threads"):
+        for name in ("chunk_size", "n_threads"):
             if getattr(self, name) < 1:
                 raise ConfigError(
                     f"EmbedConfig.{name} must be at least 1, got {getattr(self, name)}"

@@ -17,11 +17,13 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models import efficientnet_b0
 from torchvision.ops.misc import Conv2dNormActivation
-from transformers import AutoModel, PreTrainedModel
+from transformers import AutoConfig, AutoModel, PreTrainedModel
 
+from embed.backends import FrozenTower, Tower
 from embed.weights import WeightsError, read_image_weights
 
 IMAGE_DIM = 1280
+_PAD_TO = 8  # tokens; fewer shapes, each ready for the vector unit
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -71,6 +73,11 @@ def load_text_backbone(folder: Path, *, dropout: float | None = None) -> nn.Modu
         )
     module: nn.Module = backbone
     return module.float()
+
+
+def feature_dim(folder: Path) -> int:
+    """Return the width of a BERT-like encoder's hidden states."""
+    return int(AutoConfig.from_pretrained(folder, local_files_only=True).hidden_size)
 
 
 def load_image_backbone(weights: Path | None, *, seed: int = 0) -> nn.Module:
@@ -159,8 +166,7 @@ def pad_tokens(
     -------
     tokens, mask : int64 Tensors of shape (batch, tokens)
     """
-    longest = max(len(ids) for ids in token_ids)
-    width = -(-longest // 8) * 8
+    width = _padded(max(len(ids) for ids in token_ids))
     tokens = torch.zeros(len(token_ids), width, dtype=torch.long)
     mask = torch.zeros(len(token_ids), width, dtype=torch.long)
     for row, ids in enumerate(token_ids):
@@ -169,20 +175,64 @@ def pad_tokens(
     return tokens, mask
 
 
+class TextTower(Tower):
+    """A BERT-like network and the masked mean of its last hidden states."""
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.eval()
+
+    def forward(self, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Turn int64 tokens and mask (batch, length) into float32 (batch, dim)."""
+        hidden = self.backbone(input_ids=tokens, attention_mask=mask)
+        return mean_pool(hidden.last_hidden_state, mask)
+
+    def example_inputs(self) -> tuple[torch.Tensor, ...]:
+        """Return inputs to trace with; one text is padded."""
+        tokens = torch.ones(2, 8, dtype=torch.long)
+        mask = tokens.clone()
+        mask[1, 4:] = 0
+        return tokens, mask
+
+
+class ImageTower(Tower):
+    """EfficientNet-B0 on photos as bytes, convolutions and batch norms fused."""
+
+    def __init__(self, backbone: nn.Module, *, size: int) -> None:
+        super().__init__()
+        self.backbone = _fuse_batch_norms(backbone.eval())
+        self.size = size
+        self.eval()
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Turn uint8 pixels (batch, size, size, 3) into float32 (batch, 1280)."""
+        dtype = next(self.backbone.parameters()).dtype
+        maps: torch.Tensor = self.backbone(normalise_images(pixels).to(dtype))
+        return maps.float().mean((2, 3))
+
+    def example_inputs(self) -> tuple[torch.Tensor, ...]:
+        """Return inputs to trace with."""
+        return (torch.zeros(2, self.size, self.size, 3, dtype=torch.uint8),)
+
+
 class TextEncoder:
-    """A frozen text encoder: token ids to the mean of the last hidden states."""
+    """A frozen text encoder: token ids to the mean of the last hidden states.
 
-    def __init__(
-        self, backbone: nn.Module, *, device: torch.device, dtype: torch.dtype
-    ) -> None:
-        self.device = device
-        self.backbone = backbone.eval().to(device=device, dtype=dtype)
-        self.dim = int(backbone.config.hidden_size)  # type: ignore[union-attr, arg-type]
+    Parameters
+    ----------
+    tower : FrozenTower
+        Of a `TextTower`.
+    dim : int
+        Length of its features.
+    batch_tokens : int
+        Texts times their padded length, in one batch.
+    """
 
-    @torch.inference_mode()
-    def encode(
-        self, token_ids: Sequence[NDArray[np.integer]], *, batch_size: int
-    ) -> NDArray[np.float32]:
+    def __init__(self, tower: FrozenTower, *, dim: int, batch_tokens: int) -> None:
+        self.tower, self.dim, self.batch_tokens = tower, dim, batch_tokens
+
+    def encode(self, token_ids: Sequence[NDArray[np.integer]]) -> NDArray[np.float32]:
         """Encode texts, sorted by length so that little is padding.
 
         Returns
@@ -190,44 +240,74 @@ class TextEncoder:
         ndarray of shape (len(token_ids), dim), in the order given
         """
         features = np.zeros((len(token_ids), self.dim), dtype=np.float32)
-        order = np.argsort([len(ids) for ids in token_ids], kind="stable")
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
+        groups = token_batches([len(ids) for ids in token_ids], self.batch_tokens)
+        batches = []
+        for rows in groups:
             tokens, mask = pad_tokens([token_ids[row] for row in rows])
-            tokens, mask = tokens.to(self.device), mask.to(self.device)
-            hidden = self.backbone(input_ids=tokens, attention_mask=mask)
-            pooled = mean_pool(hidden.last_hidden_state, mask)
-            features[rows] = pooled.cpu().numpy()
+            batches.append((tokens.numpy(), mask.numpy()))
+        for rows, found in zip(groups, self.tower(batches), strict=True):
+            features[rows] = found
         return features
 
 
 class ImageEncoder:
-    """A frozen image encoder: thumbnails to globally pooled features (1280)."""
+    """A frozen image encoder: thumbnails to globally pooled features (1280).
 
-    def __init__(
-        self, backbone: nn.Module, *, device: torch.device, dtype: torch.dtype
-    ) -> None:
-        self.device, self.dtype = device, dtype
-        backbone = _fuse_batch_norms(backbone.eval()).to(device=device, dtype=dtype)
-        self.backbone = backbone.to(memory_format=torch.channels_last)
+    Parameters
+    ----------
+    tower : FrozenTower
+        Of an `ImageTower`.
+    batch_images : int
+        Photos in one batch.
+    """
 
-    @torch.inference_mode()
-    def encode(
-        self, thumbnails: Sequence[NDArray[np.uint8]], *, batch_size: int
-    ) -> NDArray[np.float32]:
+    dim = IMAGE_DIM
+
+    def __init__(self, tower: FrozenTower, *, batch_images: int) -> None:
+        self.tower, self.batch_images = tower, batch_images
+
+    def encode(self, thumbnails: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Encode thumbnails of shape (size, size, 3).
 
         Returns
         -------
         ndarray of shape (len(thumbnails), 1280)
         """
-        features = np.zeros((len(thumbnails), IMAGE_DIM), dtype=np.float32)
-        for start in range(0, len(thumbnails), batch_size):
-            pixels = np.stack(thumbnails[start : start + batch_size])
-            images = normalise_images(torch.from_numpy(pixels).to(self.device))
-            maps = self.backbone(images.to(self.dtype))
-            features[start : start + batch_size] = maps.float().mean((2, 3)).cpu()
-        return features
+        batches = [
+            (np.stack(thumbnails[start : start + self.batch_images]),)
+            for start in range(0, len(thumbnails), self.batch_images)
+        ]
+        found = self.tower(batches)
+        return np.concatenate(found or [np.zeros((0, IMAGE_DIM), np.float32)])
+
+
+def token_batches(lengths: Sequence[int], budget: int) -> list[NDArray[np.intp]]:
+    """Group texts of like length, so that each batch has about the same work.
+
+    Parameters
+    ----------
+    lengths : sequence of int
+        Tokens of each text.
+    budget : int
+        Texts of a batch times their padded length, at most; a longer text is alone.
+
+    Returns
+    -------
+    list of ndarray of int
+        Rows of each batch; every row once.
+    """
+    order = np.argsort(lengths, kind="stable")
+    batches, start = [], 0
+    for at in range(1, len(order) + 1):
+        is_last = at == len(order)
+        if is_last or (at + 1 - start) * _padded(lengths[order[at]]) > budget:
+            batches.append(order[start:at])
+            start = at
+    return batches
+
+
+def _padded(length: int) -> int:
+    return -(-length // _PAD_TO) * _PAD_TO
 
 
 @torch.no_grad()

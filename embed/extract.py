@@ -16,29 +16,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 from embed.arrays import RaggedWriter, open_rows, to_float16
 from embed.attributes import ATTRIBUTE_NAMES
 from embed.catalog import Catalog
 from embed.chunks import Chunk, Inputs, prepared_chunks
 from embed.config import EmbedConfig
-from embed.encoders import (
-    IMAGE_DIM,
-    ImageEncoder,
-    TextEncoder,
-    load_image_backbone,
-    load_text_backbone,
-)
+from embed.embedder import Embedder, resolve_encoders
+from embed.encoders import IMAGE_DIM
 from embed.images import (
     UnreadableImage,
     encode_thumbnail,
-    find_image,
-    index_images,
+    find_photos,
 )
-from embed.machine import describe_device, has_bf16, pick_device, prepare_machine
+from embed.machine import describe_device, prepare_machine
 from embed.manifest import (
     MANIFEST_NAME,
     content_key,
@@ -49,16 +41,11 @@ from embed.manifest import (
 )
 from embed.progress import track
 from embed.text import MISSING_TEXT
-from embed.weights import (
-    WeightsError,
-    find_image_weights,
-    find_text_weights,
-    weights_key,
-)
+from embed.weights import weights_key
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1  # raise it when the same inputs give other arrays than before
+FORMAT = 2  # raise it when the same inputs give other arrays than before
 PROBLEM_COLUMNS = ("sample_id", "field", "reason")
 _PROGRESS_NAME = "progress.json"
 
@@ -100,7 +87,7 @@ def extract(
     stage_dir.mkdir(parents=True, exist_ok=True)
     done = _progress(stage_dir, key)
     started = time.monotonic()
-    counts = _write_chunks(inputs, config, stage_dir, done)
+    counts, backends = _write_chunks(inputs, config, stage_dir, done)
     manifest = {
         "stage": "embed",
         "key": key,
@@ -110,7 +97,8 @@ def extract(
         "attribute_names": list(ATTRIBUTE_NAMES),
         "substituted": counts,
         "environment": environment(),
-        "device": describe_device(inputs.device),
+        "device": describe_device(inputs.encoders.device),
+        "backends": backends,
         "seconds": round(done["seconds"] + time.monotonic() - started, 2),
     }
     write_json(stage_dir / MANIFEST_NAME, manifest)
@@ -119,37 +107,12 @@ def extract(
 
 
 def _resolve(catalog: Catalog, images_dir: Path | None, config: EmbedConfig) -> Inputs:
-    index = index_images(images_dir) if images_dir else {}
-    photos = tuple(
-        find_image(index, image_link=link, sample_id=str(sample_id))
-        for link, sample_id in zip(catalog.image_link, catalog.sample_id, strict=True)
-    )
-    device = pick_device()
-    use_bf16 = config.precision == "bf16" or (
-        config.precision == "auto" and has_bf16(device)
-    )
+    """Find the photo of each product, and the encoders."""
     return Inputs(
         catalog=catalog,
-        photos=photos,
-        text_weights=find_text_weights(config.text_encoder),
-        image_weights=_image_weights(config),
-        device=device,
-        dtype=torch.bfloat16 if use_bf16 else torch.float32,
+        photos=find_photos(catalog, images_dir),
+        encoders=resolve_encoders(config),
     )
-
-
-def _image_weights(config: EmbedConfig) -> Path | None:
-    try:
-        return find_image_weights(config.image_encoder)
-    except WeightsError:
-        if not config.random_weights:
-            raise
-    logger.warning(
-        "image encoder %r: no weights found; --random-weights was given, so it starts "
-        "from RANDOM numbers. Its frozen features are poor; label results with it.",
-        config.image_encoder,
-    )
-    return None
 
 
 def _key_parts(inputs: Inputs, config: EmbedConfig) -> dict[str, Any]:
@@ -157,17 +120,18 @@ def _key_parts(inputs: Inputs, config: EmbedConfig) -> dict[str, Any]:
     # changed would take as long as the work that is saved.
     photos = (f"{p.name}:{_size(p)}" if p else "" for p in inputs.photos)
     settings = dataclasses.asdict(config)
-    for name in ("n_threads", "text_encoder", "image_encoder", "precision"):
+    for name in ("n_threads", "text_encoder", "image_encoder", "precision", "backend"):
         del settings[name]  # they are in the key by what they come to
     return {
         "format": FORMAT,
         "settings": settings,
-        "dtype": str(inputs.dtype),
+        "dtype": str(inputs.encoders.dtype),
+        "backend": inputs.encoders.backend,
         "catalog_sha256": inputs.catalog.content_sha256,
         "sample_id_sha256": sha256_strings(map(str, inputs.catalog.sample_id)),
         "photos_sha256": sha256_strings(photos),
-        "text_weights_sha256": weights_key(inputs.text_weights),
-        "image_weights_sha256": weights_key(inputs.image_weights),
+        "text_weights_sha256": weights_key(inputs.encoders.text_weights),
+        "image_weights_sha256": weights_key(inputs.encoders.image_weights),
     }
 
 
@@ -180,12 +144,12 @@ def _size(photo: Path) -> int:
 
 def _locations(inputs: Inputs, images_dir: Path | None) -> dict[str, Any]:
     """Where later stages find the inputs again; what they hold is in the key."""
-    columns, image = inputs.catalog.columns, inputs.image_weights
+    columns, image = inputs.catalog.columns, inputs.encoders.image_weights
     return {
         "catalog_path": str(inputs.catalog.path.resolve()),
         "columns": {**dataclasses.asdict(columns), "text": list(columns.text)},
         "images_dir": str(images_dir.resolve()) if images_dir else None,
-        "text_weights": str(inputs.text_weights.absolute()),
+        "text_weights": str(inputs.encoders.text_weights.absolute()),
         "image_weights": str(image.absolute()) if image else "random",
     }
 
@@ -208,12 +172,12 @@ def _progress(stage_dir: Path, key: str) -> dict[str, Any]:
     # Both, before any array changes: what they record is overwritten from here on.
     (stage_dir / MANIFEST_NAME).unlink(missing_ok=True)
     (stage_dir / _PROGRESS_NAME).unlink(missing_ok=True)
-    return {"key": key, "rows": 0, "problem_bytes": 0, "seconds": 0.0}
+    return {"key": key, "rows": 0, "problem_bytes": 0, "backends": {}, "seconds": 0.0}
 
 
 def _write_chunks(
     inputs: Inputs, config: EmbedConfig, stage_dir: Path, done: dict[str, Any]
-) -> dict[str, int]:
+) -> tuple[dict[str, int], dict[str, str | None]]:
     started = time.monotonic()
     with ExitStack() as stack:
         writer = ArrayWriter(inputs, config, stage_dir, done, stack)
@@ -231,10 +195,11 @@ def _write_chunks(
                     "key": done["key"],
                     "rows": chunk.rows.stop,
                     "problem_bytes": writer.flush(),
+                    "backends": writer.embedder.backends(),
                     "seconds": done["seconds"] + time.monotonic() - started,
                 },
             )
-        return writer.counts()
+        return writer.counts(), writer.embedder.backends()
 
 
 class ArrayWriter:
@@ -252,7 +217,7 @@ class ArrayWriter:
         self.sample_id = inputs.catalog.sample_id
         self.first_text = _first_rows(inputs.catalog.text)
         self.first_photo = _first_rows(inputs.photos)
-        self._load_encoders(inputs)
+        self.embedder = Embedder(inputs.encoders, config, found=done["backends"])
         n, rows_done = inputs.catalog.n_products, int(done["rows"])
 
         def rows(name: str, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
@@ -266,7 +231,7 @@ class ArrayWriter:
             )
 
         self.arrays = {
-            "text": rows("text", (n, self.text_encoder.dim), "float16"),
+            "text": rows("text", (n, self.embedder.text.dim), "float16"),
             "image": rows("image", (n, IMAGE_DIM), "float16"),
             "text_ok": rows("text_ok", (n,), "bool"),
             "image_ok": rows("image_ok", (n,), "bool"),
@@ -279,29 +244,9 @@ class ArrayWriter:
         )
         np.save(stage_dir / "sample_id.npy", inputs.catalog.sample_id)
 
-    def _load_encoders(self, inputs: Inputs) -> None:
-        self.tokenizer = Tokenizer.from_file(
-            str(inputs.text_weights / "tokenizer.json")
-        )
-        self.tokenizer.no_padding()
-        self.tokenizer.enable_truncation(self.config.max_tokens)
-        self.text_encoder = TextEncoder(
-            load_text_backbone(inputs.text_weights),
-            device=inputs.device,
-            dtype=inputs.dtype,
-        )
-        self.image_encoder = ImageEncoder(
-            load_image_backbone(inputs.image_weights, seed=self.config.seed),
-            device=inputs.device,
-            dtype=inputs.dtype,
-        )
-
     def write(self, chunk: Chunk) -> None:
         """Encode a chunk and write its rows."""
-        token_ids = [
-            np.array(encoding.ids, dtype=np.int32)
-            for encoding in self.tokenizer.encode_batch(chunk.texts)
-        ]
+        token_ids = self.embedder.tokenize(chunk.texts)
         for ids in token_ids:
             self.tokens.append(ids)
         self._write_text(chunk.rows, token_ids)
@@ -314,9 +259,8 @@ class ArrayWriter:
     def _write_text(self, rows: range, token_ids: list[NDArray[np.int32]]) -> None:
         text = self.arrays["text"]
         new = [row for row in rows if self.first_text[row] == row]
-        features = self.text_encoder.encode(
+        features = self.embedder.text.encode(
             [token_ids[row - rows.start] for row in new],
-            batch_size=self.config.text_batch_size,
         )
         text[new] = to_float16(features, name="text")
         for row in rows:
@@ -332,9 +276,7 @@ class ArrayWriter:
             if not isinstance(thumbnail, UnreadableImage)
         }
         new = [row for row in pictures if self.first_photo[row] == row]
-        features = self.image_encoder.encode(
-            [pictures[row] for row in new], batch_size=self.config.image_batch_size
-        )
+        features = self.embedder.image.encode([pictures[row] for row in new])
         image[new] = to_float16(features, name="image")
         for row in rows:
             self.arrays["image_ok"][row] = row in pictures

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from embed.catalog import CatalogError
+from embed.catalog import Catalog, CatalogError
 
 MAX_PIXELS = 50_000_000
 """More is refused from the header: decoding takes 4 bytes a pixel and more."""
@@ -117,6 +117,21 @@ def find_image(
         if name and name in index:
             return index[name]
     return None
+
+
+def find_photos(catalog: Catalog, images_dir: Path | None) -> tuple[Path | None, ...]:
+    """Find the photo of each product; None where the folder has none.
+
+    Raises
+    ------
+    CatalogError
+        If the folder does not exist.
+    """
+    index = index_images(images_dir) if images_dir else {}
+    return tuple(
+        find_image(index, image_link=link, sample_id=str(sample_id))
+        for link, sample_id in zip(catalog.image_link, catalog.sample_id, strict=True)
+    )
 
 
 def load_image(path: Path, *, size: int) -> NDArray[np.uint8]:

@@ -101,26 +101,43 @@ class ProductCache:
         )
 
     def _token_ids(self, row: int) -> NDArray[np.integer]:
-        ids = self.tokens[row]
-        if len(ids) <= self.max_tokens:
-            return ids
-        return np.concatenate([ids[: self.max_tokens - 1], ids[-1:]])
+        return cut_tokens(self.tokens[row], self.max_tokens)
 
     def _photo(
         self, row: int, augment: np.random.Generator | None
     ) -> NDArray[np.uint8]:
-        photo = Image.open(io.BytesIO(self.thumbnails[row].tobytes()))
-        side = photo.width
-        box = (0.0, 0.0, float(side), float(side))
-        mirror = False
-        if augment is not None:
-            crop = side * augment.uniform(_SMALLEST_CROP, 1)
-            left, top = augment.uniform(0, side - crop, size=2)
-            box = (left, top, left + crop, top + crop)
-            mirror = bool(augment.random() < 0.5)
-        size = (self.image_size, self.image_size)
-        pixels = np.asarray(photo.resize(size, Image.Resampling.BILINEAR, box=box))
-        return pixels[:, ::-1] if mirror else pixels
+        jpeg = self.thumbnails[row].tobytes()
+        return read_photo(jpeg, self.image_size, augment=augment)
+
+
+def cut_tokens(ids: NDArray[np.integer], max_tokens: int) -> NDArray[np.integer]:
+    """Cut a text to `max_tokens`; its closing token stays."""
+    if len(ids) <= max_tokens:
+        return ids
+    return np.concatenate([ids[: max_tokens - 1], ids[-1:]])
+
+
+def read_photo(
+    jpeg: bytes, size: int, *, augment: np.random.Generator | None = None
+) -> NDArray[np.uint8]:
+    """Decode a thumbnail and bring it to `size` pixels, shape (size, size, 3).
+
+    Parameters
+    ----------
+    augment : Generator, optional
+        Crop and mirror at random.
+    """
+    photo = Image.open(io.BytesIO(jpeg))
+    side = photo.width
+    box = (0.0, 0.0, float(side), float(side))
+    mirror = False
+    if augment is not None:
+        crop = side * augment.uniform(_SMALLEST_CROP, 1)
+        left, top = augment.uniform(0, side - crop, size=2)
+        box = (left, top, left + crop, top + crop)
+        mirror = bool(augment.random() < 0.5)
+    pixels = np.asarray(photo.resize((size, size), Image.Resampling.BILINEAR, box=box))
+    return pixels[:, ::-1] if mirror else pixels
 
 
 def shuffled_batches(

@@ -122,25 +122,46 @@ class PriceNetwork(nn.Module):
         float32 Tensor of shape (batch, 512): text half, then image half
         """
         hidden = self.text_backbone(input_ids=tokens, attention_mask=mask)
-        pooled = mean_pool(hidden.last_hidden_state, mask)
-        with _full_precision(pooled):
-            text = self.text_projection(pooled)
-        image = self.missing_image.expand(len(tokens), -1)
-        if len(image_rows):
-            image = image.index_copy(0, image_rows, self._embed_images(pixels))
-        return torch.cat([text, image], dim=1)
+        text = mean_pool(hidden.last_hidden_state, mask)
+        image = self._pool_images(pixels) if len(image_rows) else None
+        return self.combine(text, image, image_rows)
 
-    def _embed_images(self, pixels: torch.Tensor) -> torch.Tensor:
+    def combine(
+        self,
+        text: torch.Tensor,
+        image: torch.Tensor | None,
+        image_rows: torch.Tensor,
+    ) -> torch.Tensor:
+        """Project what the towers say of products into the fused embedding.
+
+        Parameters
+        ----------
+        text : float32 Tensor of shape (batch, text dim)
+            Masked mean of the text backbone's last hidden states.
+        image : float32 Tensor of shape (n_images, 1280), or None where there is none
+            Mean of the image backbone's maps.
+        image_rows : int64 Tensor of shape (n_images,)
+
+        Returns
+        -------
+        float32 Tensor of shape (batch, 512): text half, then image half
+        """
+        with _full_precision(text):
+            text_half = self.text_projection(text)
+            image_half = self.missing_image.expand(len(text), -1)
+            if image is not None:
+                projected = self.image_projection(image)
+                image_half = image_half.index_copy(0, image_rows, projected)
+        return torch.cat([text_half, image_half], dim=1)
+
+    def _pool_images(self, pixels: torch.Tensor) -> torch.Tensor:
         images = normalise_images(pixels)
         # On a CPU the backward pass of bf16 depthwise convolutions is many times
         # slower than in fp32, and takes the gain of the others with it.
         in_fp32 = images.device.type == "cpu"
         with _full_precision(images) if in_fp32 else contextlib.nullcontext():
-            maps = self.image_backbone(images)
-        pooled = maps.float().mean((2, 3))
-        with _full_precision(pooled):
-            embedded: torch.Tensor = self.image_projection(pooled)
-        return embedded
+            maps: torch.Tensor = self.image_backbone(images)
+        return maps.float().mean((2, 3))
 
     def price(self, fused: torch.Tensor, attributes: torch.Tensor) -> torch.Tensor:
         """Predict log1p price, shape (batch,), from fused embeddings and attributes.

@@ -1,11 +1,16 @@
 """Bring the fold networks' embedding spaces onto one another.
 
-Networks trained on different folds put the same products in spaces that differ by
-roughly a rotation; a tree that splits on coordinate j would mix unrelated quantities.
-Each tower of fold k is rotated onto fold 0's by orthogonal Procrustes (Schönemann,
-1966, "A generalized solution of the orthogonal Procrustes problem", Psychometrika 31).
-The rotation is fitted on anchors: products that every network embeds, of which those
-in fold 0 or k are left out, so that no held-out product has a say in it.
+Networks trained on different folds put the same products in spaces that differ by a
+rotation, a scale and an offset; a tree that splits on coordinate j would mix unrelated
+quantities. Each tower of fold k is moved onto fold 0's by Procrustes analysis with all
+three (Schönemann and Carroll, 1970, "Fitting one matrix to another under choice of a
+central dilation and a rigid motion", Psychometrika 35). It is fitted on anchors:
+products that every network embeds, of which those in fold 0 or k are left out, so that
+no held-out product has a say in it.
+
+The common space is fold 0's, centred, with rows of length 1 on average. A product
+without a photo lies at the centre of the image half: each network has learned a vector
+of its own for it, which says nothing of the product.
 """
 
 import logging
@@ -29,7 +34,7 @@ def fit_rotation(
     Parameters
     ----------
     source, target : ndarray of shape (m, d)
-        The same products in two spaces; not centred, for the origin is shared.
+        The same products in two spaces with a shared origin.
 
     Returns
     -------
@@ -44,25 +49,46 @@ def fit_rotation(
     return rotation
 
 
-def alignment_residual(
-    source: NDArray[np.floating],
-    target: NDArray[np.floating],
-    rotation: NDArray[np.floating],
+def fit_similarity(
+    source: NDArray[np.floating], target: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    """Fit rotation, scale and offset that bring `source` onto `target`.
+
+    Parameters
+    ----------
+    source, target : ndarray of shape (m, d)
+        The same products in two spaces. None at all give the identity.
+
+    Returns
+    -------
+    ndarray of shape (d + 1, d)
+        For rows x with a 1 appended: rotation times scale, below it the offset. The
+        scale makes both spread alike (least squares would shrink by the noise).
+    """
+    from_centre, from_spread = _centre_and_spread(source)
+    to_centre, to_spread = _centre_and_spread(target)
+    rotation = fit_rotation(source - from_centre, target - to_centre)
+    matrix = rotation * (to_spread / from_spread)
+    return np.vstack([matrix, to_centre - from_centre @ matrix])
+
+
+def relative_distance(
+    source: NDArray[np.floating], target: NDArray[np.floating]
 ) -> float:
-    """Return ||source @ R - target|| / ||target||: 0 aligned, about 1.4 unrelated."""
+    """Return ||source - target|| / ||target||: 0 the same, about 1.4 unrelated."""
     goal = target.astype(np.float64)
-    distance = np.linalg.norm(source.astype(np.float64) @ rotation - goal)
+    distance = np.linalg.norm(source.astype(np.float64) - goal)
     return float(distance / max(float(np.linalg.norm(goal)), 1e-12))
 
 
-def fit_rotations(
+def fit_alignment(
     anchors: NDArray[np.floating],
     *,
     anchor_folds: NDArray[np.integer],
     anchor_image_ok: NDArray[np.bool_],
     tower_dims: tuple[int, int] = TOWER_DIMS,
-) -> NDArray[np.float64]:
-    """Fit each fold's rotation onto fold 0, a block for each tower.
+) -> tuple[NDArray[np.float64], list[dict[str, Any]]]:
+    """Fit each fold's way into the common space, a block for each tower.
 
     Parameters
     ----------
@@ -77,82 +103,72 @@ def fit_rotations(
 
     Returns
     -------
-    ndarray of shape (n_folds, d, d)
-        Block-diagonal; the identity for fold 0.
-    """
-    n_folds, _, dim = anchors.shape
-    rotations = np.tile(np.eye(dim), (n_folds, 1, 1))
-    for fold in range(1, n_folds):
-        for columns, used in _towers(fold, anchor_folds, anchor_image_ok, tower_dims):
-            rotations[fold, columns, columns] = fit_rotation(
-                anchors[fold][used, columns], anchors[0][used, columns]
-            )
-    return rotations
-
-
-def align_fused(
-    fused: NDArray[np.floating],
-    folds: NDArray[np.integer],
-    *,
-    anchors: NDArray[np.floating],
-    anchor_rows: NDArray[np.integer],
-    anchor_image_ok: NDArray[np.bool_],
-    tower_dims: tuple[int, int] = TOWER_DIMS,
-) -> tuple[NDArray[np.float32], list[dict[str, Any]]]:
-    """Rotate each product's embedding into the space of fold 0.
-
-    Parameters
-    ----------
-    fused : ndarray of shape (n_products, d)
-        Each by the network of its own fold; fold -1 by that of fold 0.
-    folds : ndarray of shape (n_products,)
-    anchors, anchor_image_ok, tower_dims
-        As in `fit_rotations`.
-    anchor_rows : ndarray of shape (m,)
-        Catalog rows of the anchors.
-
-    Returns
-    -------
-    aligned : ndarray of shape (n_products, d), float32
+    alignment : ndarray of shape (n_folds, d + 1, d)
+        For `align`.
     residuals : list of dict
         For each fold after the first and each tower: `fold`, `tower`, `n_anchors`,
-        `before` and `after`, the relative distance to fold 0, in which 0 anchors
-        means that the tower stays as it is and nothing was measured: with two folds
-        every priced anchor is in one of them.
+        `before` and `after`, the relative distance to fold 0 with each space only
+        centred and scaled, and rotated as well. 0 anchors mean that the tower stays
+        as it is and nothing was measured: with two folds every priced anchor is in
+        one of them.
     """
-    anchor_folds = folds[anchor_rows]
-    rotations = fit_rotations(
-        anchors,
-        anchor_folds=anchor_folds,
-        anchor_image_ok=anchor_image_ok,
-        tower_dims=tower_dims,
-    )
-    aligned = np.array(fused, dtype=np.float32)
+    n_folds, _, dim = anchors.shape
+    alignment = np.zeros((n_folds, dim + 1, dim))
     residuals: list[dict[str, Any]] = []
-    for fold in range(1, len(anchors)):
-        rows = folds == fold
-        aligned[rows] = aligned[rows] @ rotations[fold].astype(np.float32)
+    for fold in range(n_folds):
         towers = _towers(fold, anchor_folds, anchor_image_ok, tower_dims)
-        for name, (columns, used) in zip(_TOWER_NAMES, towers, strict=True):
+        for name, (columns, in_common, used) in zip(_TOWER_NAMES, towers, strict=True):
+            common = _standardise(anchors[0][in_common, columns])
+            target = _apply(common, anchors[0][used, columns])
+            source = anchors[fold][used, columns].astype(np.float64)
+            moved = common if fold == 0 else fit_similarity(source, target)
+            alignment[fold, columns, columns] = moved[:-1]
+            alignment[fold, -1, columns] = moved[-1]
+            if fold == 0:
+                continue
             if not used.any():
                 logger.warning(
                     "alignment: no anchor outside folds 0 and %d for the %s tower; "
                     "it stays unaligned. Use 3 folds or more.",
                     *(fold, name),
                 )
-            pair = anchors[fold][used, columns], anchors[0][used, columns]
-            block = rotations[fold, columns, columns]
-            before = alignment_residual(*pair, np.eye(len(block)))
+            unturned = _apply(_standardise(source), source)
             residuals.append(
                 {
                     "fold": fold,
                     "tower": name,
                     "n_anchors": int(used.sum()),
-                    "before": round(before, 4),
-                    "after": round(alignment_residual(*pair, block), 4),
+                    "before": round(relative_distance(unturned, target), 4),
+                    "after": round(relative_distance(_apply(moved, source), target), 4),
                 }
             )
-    return aligned, residuals
+    return alignment, residuals
+
+
+def align(
+    fused: NDArray[np.floating],
+    image_ok: NDArray[np.bool_],
+    alignment: NDArray[np.floating],
+    *,
+    tower_dims: tuple[int, int] = TOWER_DIMS,
+) -> NDArray[np.float32]:
+    """Bring embeddings of one fold's network into the common space.
+
+    Parameters
+    ----------
+    fused : ndarray of shape (m, d)
+    image_ok : ndarray of shape (m,)
+        Products with a photo; the others get 0 in the image half.
+    alignment : ndarray of shape (d + 1, d)
+        That fold's, from `fit_alignment`.
+
+    Returns
+    -------
+    ndarray of shape (m, d), float32
+    """
+    aligned = _apply(alignment, fused).astype(np.float32)
+    aligned[~image_ok, tower_dims[0] :] = 0
+    return aligned
 
 
 def _towers(
@@ -160,11 +176,41 @@ def _towers(
     anchor_folds: NDArray[np.integer],
     anchor_image_ok: NDArray[np.bool_],
     tower_dims: tuple[int, int],
-) -> list[tuple[slice, NDArray[np.bool_]]]:
-    """Columns of each tower and the anchors that its rotation is fitted on."""
-    outside = (anchor_folds != 0) & (anchor_folds != fold)
+) -> list[tuple[slice, NDArray[np.bool_], NDArray[np.bool_]]]:
+    """Columns of each tower, and the anchors for fold 0 alone and for this fold."""
     text_dim, image_dim = tower_dims
+    not_0 = anchor_folds != 0
+    outside = not_0 & (anchor_folds != fold)
     return [
-        (slice(0, text_dim), outside),
-        (slice(text_dim, text_dim + image_dim), outside & anchor_image_ok),
+        (slice(0, text_dim), not_0, outside),
+        (
+            slice(text_dim, text_dim + image_dim),
+            not_0 & anchor_image_ok,
+            outside & anchor_image_ok,
+        ),
     ]
+
+
+def _centre_and_spread(
+    rows: NDArray[np.floating],
+) -> tuple[NDArray[np.float64], float]:
+    """Mean of the rows, and root mean square of their distance to it."""
+    if not len(rows):
+        return np.zeros(rows.shape[1]), 1.0
+    exact = rows.astype(np.float64)
+    centre = exact.mean(0)
+    spread = float(np.sqrt(((exact - centre) ** 2).sum(1).mean()))
+    return centre, spread or 1.0
+
+
+def _standardise(rows: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Centre and scale, as an affine map of shape (d + 1, d)."""
+    centre, spread = _centre_and_spread(rows)
+    return np.vstack([np.eye(len(centre)) / spread, -centre / spread])
+
+
+def _apply(
+    affine: NDArray[np.floating], rows: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    moved: NDArray[np.float64] = rows.astype(np.float64) @ affine[:-1] + affine[-1]
+    return moved

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embed.arrays import open_rows, read_rows
+from embed.arrays import open_rows, read_rows, to_float16
 from embed.errors import ConfigError
 from embed.machine import prepare_machine
 from embed.manifest import (
@@ -23,7 +23,7 @@ from embed.manifest import (
     write_json,
 )
 from embed.sample import best_reachable_prices
-from stack.alignment import align_fused, fit_rotations
+from stack.alignment import align, fit_alignment
 from stack.blend import blend_out_of_fold
 from stack.config import BlockName, StackConfig
 from stack.evaluate import evaluate_predictions
@@ -32,7 +32,7 @@ from stack.residual import fit_out_of_fold, save_boosters
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1  # raise it when the same inputs give other results than before
+FORMAT = 2  # raise it when the same inputs give other results than before
 RAW_BLOCKS: tuple[BlockName, ...] = ("text", "image", "attributes")
 REPORT_NAME = "report.json"
 _PREDICTIONS = {
@@ -174,26 +174,25 @@ def _stack_key(run: Run, config: StackConfig) -> str:
 
 
 def _align(run: Run, stage_dir: Path) -> list[dict[str, Any]]:
-    """Write the fused embeddings in one space, and the rotations into it."""
-    fused, anchors = run.array("finetune/fused"), run.array("finetune/anchors")
+    """Write the fused embeddings in one space, and the way into it."""
+    fused, image_ok = run.array("finetune/fused"), run.array("embed/image_ok")
     folds = np.asarray(run.array("finetune/folds"))
     anchor_rows = np.asarray(run.array("finetune/anchor_rows"))
-    anchor_image_ok = np.asarray(run.array("embed/image_ok"))[anchor_rows]
-    aligned, residuals = align_fused(
-        fused,
-        folds,
-        anchors=anchors,
-        anchor_rows=anchor_rows,
-        anchor_image_ok=anchor_image_ok,
+    alignment, residuals = fit_alignment(
+        run.array("finetune/anchors"),
+        anchor_folds=folds[anchor_rows],
+        anchor_image_ok=np.asarray(image_ok[anchor_rows]),
     )
+    np.save(stage_dir / "alignment.npy", alignment.astype(np.float32))
     path = stage_dir / "fused.npy"
-    rows = open_rows(path, shape=aligned.shape, dtype="float16", resume=False)
-    rows[:] = aligned
-    rows.flush()  # type: ignore[attr-defined]
-    rotations = fit_rotations(
-        anchors, anchor_folds=folds[anchor_rows], anchor_image_ok=anchor_image_ok
-    )
-    np.save(stage_dir / "rotations.npy", rotations.astype(np.float32))
+    aligned = open_rows(path, shape=fused.shape, dtype="float16", resume=False)
+    embedded_by = np.maximum(folds, 0)  # unpriced products by the first network
+    for fold, way in enumerate(alignment):
+        rows = np.flatnonzero(embedded_by == fold)
+        aligned[rows] = to_float16(
+            align(fused[rows], image_ok[rows], way), name="fused"
+        )
+    aligned.flush()  # type: ignore[attr-defined]
     return residuals
 
 

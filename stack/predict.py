@@ -2,36 +2,162 @@
 
 import csv
 import dataclasses
-import tempfile
 from pathlib import Path
 from typing import Any
 
+import lightgbm as lgb
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from embed.arrays import to_float16
 from embed.catalog import Catalog
+from embed.chunks import Chunk, Inputs, prepared_chunks
 from embed.config import EmbedConfig
-from embed.extract import extract
-from embed.machine import pick_device, prepare_machine
+from embed.embedder import Embedder, EncoderSource, resolve_encoders
+from embed.encoders import IMAGE_DIM
+from embed.images import UnreadableImage, encode_thumbnail, find_photos
+from embed.machine import prepare_machine
 from embed.manifest import CacheError, require_same_key, require_stage
+from embed.progress import track
+from embed.text import MISSING_TEXT
+from embed.weights import weights_key
 from finetune.arithmetic import choose_arithmetic
-from finetune.batches import ProductCache
 from finetune.config import FinetuneConfig
 from finetune.model import FUSED_DIM
 from finetune.networks import load_network
+from finetune.serve import ServedNetwork
 from finetune.smape import to_price
-from finetune.train import apply_network
+from stack.alignment import align
+from stack.features import EMBEDDING_BLOCKS, BlockMatrix
 from stack.fit import Run, block_matrix, config_of, open_run
 from stack.residual import load_boosters, predict_residual
+
+
+class Predictor:
+    """A finished run, loaded once, that prices products in memory.
+
+    The networks of all folds are averaged in log space. If the run's verdict chose the
+    stacker, its boosters see the average of the aligned fused embeddings.
+
+    Parameters
+    ----------
+    run_dir : Path
+        With all three stages finished.
+    n_threads : int
+        Threads for arithmetic.
+
+    Raises
+    ------
+    CacheError, WeightsError
+        If the run is not whole, or its encoders are not to be found any more.
+    """
+
+    def __init__(self, run_dir: Path, *, n_threads: int = 2) -> None:
+        prepare_machine(n_threads)
+        self._run = run = open_run(run_dir)
+        stack = require_stage(run_dir, "stack")
+        require_same_key(run_dir, "stack", stack["finetune_key"], run.finetune["key"])
+        self.config = _embed_config(run.embed, n_threads)
+        self._source = resolve_encoders(self.config)
+        _require_same_encoders(run_dir, run.embed, self._source)
+        self._embedder = Embedder(self._source, self.config)
+        self._networks = _load_networks(run, self._source)
+        self._stack_config = config_of(stack)
+        self._boosters: list[lgb.Booster] = []
+        if stack["chosen"] == "stacker":
+            self._alignment = run.array("stack/alignment")
+            self._boosters = load_boosters(
+                run_dir / "stack", feature_names=self._feature_names()
+            )
+
+    def inputs(self, catalog: Catalog, images_dir: Path | None) -> Inputs:
+        """Find the photos of a catalog."""
+        return Inputs(
+            catalog=catalog,
+            photos=find_photos(catalog, images_dir),
+            encoders=self._source,
+        )
+
+    def price(self, chunk: Chunk) -> NDArray[np.float64]:
+        """Price some products.
+
+        Parameters
+        ----------
+        chunk : Chunk
+            From `prepare_chunk`, or of a catalog from `prepared_chunks`.
+
+        Returns
+        -------
+        ndarray of shape (n_products,)
+            Catalog currency, finite and at least one cent.
+        """
+        token_ids = self._embedder.tokenize(chunk.texts)
+        readable = [
+            (row, thumbnail)
+            for row, thumbnail in enumerate(chunk.thumbnails)
+            if not isinstance(thumbnail, UnreadableImage)
+        ]
+        photo_rows = np.array([row for row, _ in readable], dtype=np.intp)
+        photos = [encode_thumbnail(thumbnail) for _, thumbnail in readable]
+        log_price = np.zeros(len(chunk.texts))
+        fused = np.zeros((len(chunk.texts), FUSED_DIM), dtype=np.float32)
+        has_photo = np.isin(np.arange(len(chunk.texts)), photo_rows)
+        for fold, network in enumerate(self._networks):
+            from_fold, embedded = network.price(
+                token_ids, photos, photo_rows, chunk.attributes
+            )
+            log_price += from_fold / len(self._networks)
+            if self._boosters:
+                aligned = align(embedded, has_photo, self._alignment[fold])
+                fused += aligned / len(self._networks)
+        if self._boosters:
+            image = np.zeros((len(chunk.texts), IMAGE_DIM), dtype=np.float32)
+            image[photo_rows] = self._embedder.image.encode([t for _, t in readable])
+            log_price += self._residual(
+                {
+                    "text": self._embedder.text.encode(token_ids),
+                    "image": image,
+                    "fused": fused,
+                    "attributes": chunk.attributes,
+                    "network": log_price.astype(np.float32),
+                }
+            )
+        return to_price(log_price)
+
+    def _residual(self, blocks: dict[str, NDArray[np.float32]]) -> NDArray[np.float64]:
+        for name in EMBEDDING_BLOCKS:  # as the boosters saw them
+            blocks[name] = to_float16(blocks[name], name=name).astype(np.float32)
+        matrix = self._matrix(blocks)
+        return predict_residual(
+            self._boosters,
+            matrix,
+            rows=np.arange(len(matrix)),
+            config=self._stack_config,
+        )
+
+    def _matrix(self, blocks: dict[str, NDArray[np.float32]]) -> BlockMatrix:
+        return block_matrix(
+            {name: blocks[name] for name in self._stack_config.blocks},
+            attribute_names=self._run.embed["attribute_names"],
+        )
+
+    def _feature_names(self) -> list[str]:
+        widths = {
+            "text": self._embedder.text.dim,
+            "image": IMAGE_DIM,
+            "fused": FUSED_DIM,
+            "attributes": len(self._run.embed["attribute_names"]),
+            "network": 1,
+        }
+        blank = {name: np.zeros((1, n), np.float32) for name, n in widths.items()}
+        return self._matrix(blank).feature_names
 
 
 def predict_prices(
     run_dir: Path, catalog: Catalog, *, images_dir: Path | None, n_threads: int = 2
 ) -> tuple[NDArray[np.float64], dict[str, int]]:
-    """Price the products of a catalog.
-
-    The networks of all folds are averaged in log space. If the run's verdict chose the
-    stacker, its boosters see the average of the aligned fused embeddings.
+    """Price the products of a catalog, in bounded memory.
 
     Parameters
     ----------
@@ -56,23 +182,22 @@ def predict_prices(
     CacheError, WeightsError
         If the run is not whole, or its encoders are not to be found any more.
     """
-    prepare_machine(n_threads)
-    run = open_run(run_dir)
-    stack = require_stage(run_dir, "stack")
-    require_same_key(run_dir, "stack", stack["finetune_key"], run.finetune["key"])
-    with tempfile.TemporaryDirectory(prefix="pricestack-") as folder:
-        work_dir = Path(folder)
-        manifest = extract(
-            catalog,
-            work_dir,
-            images_dir=images_dir,
-            config=_embed_config(run.embed, n_threads),
+    predictor = Predictor(run_dir, n_threads=n_threads)
+    inputs = predictor.inputs(catalog, images_dir)
+    price = np.zeros(catalog.n_products)
+    substituted = {"text": 0, "image": 0}
+    for chunk in track(
+        ((len(c.rows), c) for c in prepared_chunks(inputs, predictor.config, 0)),
+        total=catalog.n_products,
+        label="predict",
+        unit="products",
+    ):
+        price[chunk.rows.start : chunk.rows.stop] = predictor.price(chunk)
+        substituted["text"] += sum(text == MISSING_TEXT for text in chunk.texts)
+        substituted["image"] += sum(
+            isinstance(photo, UnreadableImage) for photo in chunk.thumbnails
         )
-        _require_same_encoders(run_dir, run.embed, manifest)
-        log_price, fused = _average_networks(run, work_dir / "embed")
-        if stack["chosen"] == "stacker":
-            log_price += _residual(run, stack, work_dir / "embed", log_price, fused)
-    return to_price(log_price), manifest["substituted"]
+    return price, substituted
 
 
 def write_prices(path: Path, catalog: Catalog, price: NDArray[np.float64]) -> None:
@@ -100,59 +225,31 @@ def _embed_config(embed: dict[str, Any], n_threads: int) -> EmbedConfig:
 
 
 def _require_same_encoders(
-    run_dir: Path, embed: dict[str, Any], found: dict[str, Any]
+    run_dir: Path, embed: dict[str, Any], source: EncoderSource
 ) -> None:
-    for name in ("text_weights_sha256", "image_weights_sha256"):
-        if found["inputs"][name] != embed["inputs"][name]:
+    for name, path in (("text", source.text_weights), ("image", source.image_weights)):
+        expected, found = embed["inputs"][f"{name}_weights_sha256"], weights_key(path)
+        if found != expected:
             raise CacheError(
-                f"{run_dir / 'embed'}: made with other {name.split('_')[0]} encoder "
-                f"weights ({embed['inputs'][name][:12]}) than are found now "
-                f"({found['inputs'][name][:12]}). Put the former back."
+                f"{run_dir / 'embed'}: made with other {name} encoder weights "
+                f"({expected[:12]}) than are found now ({found[:12]}). Put the former "
+                f"back."
             )
 
 
-def _average_networks(
-    run: Run, embed_dir: Path
-) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-    """Average log price and aligned fused embedding over the networks of all folds."""
+def _load_networks(run: Run, source: EncoderSource) -> list[ServedNetwork]:
     config = FinetuneConfig(**run.finetune["config"])
-    cache = ProductCache(
-        embed_dir, max_tokens=config.max_tokens, image_size=config.image_size
-    )
-    arithmetic = choose_arithmetic(config.precision, pick_device())
-    rotations = run.array("stack/rotations")
-    rows = np.arange(len(cache))
-    log_price = np.zeros(len(cache))
-    fused = np.zeros((len(cache), FUSED_DIM), dtype=np.float32)
-    for fold in range(config.n_folds):
-        network = load_network(
-            run.run_dir / "finetune", fold, embed=run.embed, config=config
+    arithmetic = choose_arithmetic(config.precision, source.device)
+    is_exact = arithmetic.autocast_dtype is None
+    return [
+        ServedNetwork(
+            load_network(
+                run.run_dir / "finetune", fold, embed=run.embed, config=config
+            ),
+            config,
+            backend=source.backend,
+            dtype=torch.float32 if is_exact else source.dtype,
+            device=source.device,
         )
-        from_fold, embedded = apply_network(network, cache, rows, arithmetic=arithmetic)
-        log_price += from_fold / config.n_folds
-        fused += embedded @ rotations[fold] / config.n_folds
-    return log_price, fused
-
-
-def _residual(
-    run: Run,
-    stack: dict[str, Any],
-    embed_dir: Path,
-    log_price: NDArray[np.float64],
-    fused: NDArray[np.float32],
-) -> NDArray[np.float64]:
-    config = config_of(stack)
-    every: dict[str, NDArray[Any]] = {
-        "text": np.load(embed_dir / "text.npy", mmap_mode="r"),
-        "image": np.load(embed_dir / "image.npy", mmap_mode="r"),
-        "fused": fused,
-        "attributes": np.load(embed_dir / "attributes.npy", mmap_mode="r"),
-        "network": log_price.astype(np.float32),
-    }
-    matrix = block_matrix(
-        {block: every[block] for block in config.blocks},
-        attribute_names=run.embed["attribute_names"],
-    )
-    boosters = load_boosters(run.run_dir / "stack", feature_names=matrix.feature_names)
-    rows = np.arange(len(matrix))
-    return predict_residual(boosters, matrix, rows=rows, config=config)
+        for fold in range(config.n_folds)
+    ]

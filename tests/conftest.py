@@ -150,6 +150,7 @@ def tiny_config(tiny_encoder: Path) -> EmbedConfig:
         image_size=32,
         chunk_size=16,
         precision="fp32",
+        backend="eager",
         n_threads=1,
     )
 

@@ -8,15 +8,19 @@ from tokenizers import Tokenizer
 from torchvision.transforms import v2
 from transformers import AutoModel, BertConfig, BertModel
 
+from embed.backends import FrozenTower
 from embed.encoders import (
     IMAGE_DIM,
     ImageEncoder,
+    ImageTower,
     TextEncoder,
+    TextTower,
     load_image_backbone,
     load_text_backbone,
     mean_pool,
     normalise_images,
     pad_tokens,
+    token_batches,
 )
 from embed.machine import has_bf16
 from embed.sample_photos import draw_photo
@@ -43,6 +47,21 @@ def photos(size=32):
     return [np.asarray(p.resize((size, size), Image.Resampling.BOX)) for p in drawn]
 
 
+def frozen(load, dtype=torch.float32):
+    return FrozenTower(load, name="test", backend="eager", dtype=dtype, device=CPU)
+
+
+def encoder_of_texts(backbone, *, batch_tokens=256, dtype=torch.float32):
+    tower = frozen(lambda: TextTower(deepcopy(backbone)), dtype)
+    dim = backbone.config.hidden_size
+    return TextEncoder(tower, dim=dim, batch_tokens=batch_tokens)
+
+
+def encoder_of_photos(backbone, *, batch_images=6, dtype=torch.float32):
+    tower = frozen(lambda: ImageTower(deepcopy(backbone), size=32), dtype)
+    return ImageEncoder(tower, batch_images=batch_images)
+
+
 @pytest.fixture(scope="module")
 def tokenizer(tiny_encoder):
     return Tokenizer.from_file(str(tiny_encoder / "tokenizer.json"))
@@ -54,9 +73,8 @@ def token_ids(tokenizer):
 
 
 @pytest.fixture(scope="module")
-def text_encoder(tiny_encoder):
-    backbone = load_text_backbone(tiny_encoder)
-    return TextEncoder(backbone, device=CPU, dtype=torch.float32)
+def text_backbone(tiny_encoder):
+    return load_text_backbone(tiny_encoder)
 
 
 @pytest.fixture(scope="module")
@@ -72,11 +90,6 @@ def image_backbone():
     with torch.no_grad():
         backbone(normalise_images(torch.from_numpy(np.stack(photos(64)))))
     return backbone.eval()
-
-
-@pytest.fixture(scope="module")
-def image_encoder(image_backbone):
-    return ImageEncoder(deepcopy(image_backbone), device=CPU, dtype=torch.float32)
 
 
 def cosines(a, b):
@@ -101,12 +114,26 @@ def test_tokens_are_padded_to_a_multiple_of_eight():
     assert pad_tokens([np.arange(8)])[0].shape == (1, 8)
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 100])
+@pytest.mark.parametrize("budget", [8, 64, 10_000])
+def test_token_batches_hold_every_row_once_and_keep_to_the_budget(budget):
+    lengths = np.random.default_rng(0).integers(2, 40, size=200).tolist()
+    batches = token_batches(lengths, budget)
+    assert sorted(np.concatenate(batches)) == list(range(200))
+    for rows in batches:
+        padded = -(-max(lengths[row] for row in rows) // 8) * 8
+        assert len(rows) == 1 or len(rows) * padded <= budget
+    if budget == 10_000:
+        assert len(batches) == 1
+    assert token_batches([], budget) == []
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 90, 1000])
 def test_text_features_are_those_of_one_text_at_a_time_through_transformers(
-    tiny_encoder, text_encoder, token_ids, batch_size
+    tiny_encoder, text_backbone, token_ids, batch_tokens
 ):
     plain = AutoModel.from_pretrained(tiny_encoder).eval()
-    found = text_encoder.encode(token_ids, batch_size=batch_size)
+    encoder = encoder_of_texts(text_backbone, batch_tokens=batch_tokens)
+    found = encoder.encode(token_ids)
     assert found.dtype == np.float32
     for ids, features in zip(token_ids, found, strict=True):
         with torch.no_grad():
@@ -114,38 +141,42 @@ def test_text_features_are_those_of_one_text_at_a_time_through_transformers(
         np.testing.assert_allclose(features, hidden[0].mean(0), atol=1e-5)
 
 
-def test_text_features_do_not_depend_on_the_order_or_the_batch(text_encoder, token_ids):
-    found = text_encoder.encode(token_ids, batch_size=2)
+def test_text_features_do_not_depend_on_the_order_or_the_batch(
+    text_backbone, token_ids
+):
+    found = encoder_of_texts(text_backbone, batch_tokens=90).encode(token_ids)
     order = [3, 0, 4, 2, 1]
-    turned = text_encoder.encode([token_ids[row] for row in order], batch_size=3)
+    other = encoder_of_texts(text_backbone, batch_tokens=200)
+    turned = other.encode([token_ids[row] for row in order])
     np.testing.assert_allclose(turned, found[order], atol=1e-4)
 
 
-def test_image_features_do_not_depend_on_the_order_or_the_batch(image_encoder):
+def test_image_features_do_not_depend_on_the_order_or_the_batch(image_backbone):
     thumbnails = photos()
-    found = image_encoder.encode(thumbnails, batch_size=2)
+    found = encoder_of_photos(image_backbone, batch_images=2).encode(thumbnails)
     order = [3, 0, 4, 5, 2, 1]
-    turned = image_encoder.encode([thumbnails[row] for row in order], batch_size=5)
+    other = encoder_of_photos(image_backbone, batch_images=5)
+    turned = other.encode([thumbnails[row] for row in order])
     scale = np.abs(found).max()
     np.testing.assert_allclose(turned / scale, found[order] / scale, atol=1e-4)
     assert np.abs(found[0] - found[1]).max() > 1e-2 * scale
 
 
-def test_nothing_to_encode_gives_no_rows(text_encoder, image_encoder):
-    assert text_encoder.encode([], batch_size=4).shape == (0, 32)
-    assert image_encoder.encode([], batch_size=4).shape == (0, IMAGE_DIM)
+def test_nothing_to_encode_gives_no_rows(text_backbone, image_backbone):
+    assert encoder_of_texts(text_backbone).encode([]).shape == (0, 32)
+    assert encoder_of_photos(image_backbone).encode([]).shape == (0, IMAGE_DIM)
 
 
-def test_fused_normalisation_equals_the_unfused_network(image_backbone, image_encoder):
+def test_fused_normalisation_equals_the_unfused_network(image_backbone):
     thumbnails = photos()
     with torch.no_grad():
         images = normalise_images(torch.from_numpy(np.stack(thumbnails)))
         unfused = image_backbone(images).mean((2, 3)).numpy()
-    fused = image_encoder.encode(thumbnails, batch_size=6)
+    fused = encoder_of_photos(image_backbone).encode(thumbnails)
     scale = np.abs(unfused).max()
     np.testing.assert_allclose(fused / scale, unfused / scale, atol=1e-3)
-    kinds = {type(m).__name__ for m in image_encoder.backbone.modules()}
-    assert "BatchNorm2d" not in kinds
+    tower = ImageTower(deepcopy(image_backbone), size=32)
+    assert "BatchNorm2d" not in {type(m).__name__ for m in tower.modules()}
 
 
 def test_normalised_images_are_those_of_torchvision():
@@ -191,17 +222,17 @@ def test_text_features_in_bf16_point_the_same_way():
     rng = np.random.default_rng(0)
     token_ids = [rng.integers(1000, size=length) for length in (5, 40, 64, 17)]
     exact, fast = (
-        TextEncoder(deepcopy(backbone), device=CPU, dtype=dtype).encode(
-            token_ids, batch_size=4
-        )
+        encoder_of_texts(backbone, dtype=dtype).encode(token_ids)
         for dtype in (torch.float32, torch.bfloat16)
     )
     assert cosines(exact, fast).min() >= 0.998
 
 
 @pytest.mark.skipif(not has_bf16(CPU), reason="this processor has no bf16 arithmetic")
-def test_image_features_in_bf16_point_the_same_way(image_backbone, image_encoder):
-    fast = ImageEncoder(deepcopy(image_backbone), device=CPU, dtype=torch.bfloat16)
+def test_image_features_in_bf16_point_the_same_way(image_backbone):
     thumbnails = photos()
-    exact = image_encoder.encode(thumbnails, batch_size=6)
-    assert cosines(exact, fast.encode(thumbnails, batch_size=6)).min() >= 0.998
+    exact, fast = (
+        encoder_of_photos(image_backbone, dtype=dtype).encode(thumbnails)
+        for dtype in (torch.float32, torch.bfloat16)
+    )
+    assert cosines(exact, fast).min() >= 0.998

@@ -185,9 +185,9 @@ def test_equal_inputs_are_encoded_once_and_have_equal_features(
     def count(encoder):
         encode = encoder.encode
 
-        def counted(self, inputs, *, batch_size):
+        def counted(self, inputs):
             counts[encoder] += len(inputs)
-            return encode(self, inputs, batch_size=batch_size)
+            return encode(self, inputs)
 
         monkeypatch.setattr(encoder, "encode", counted)
 

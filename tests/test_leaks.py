@@ -27,7 +27,7 @@ from finetune.out_of_fold import finetune
 from finetune.products import product_groups
 from finetune.smape import smape, to_price
 from finetune.train import apply_network, train_network
-from stack.alignment import align_fused
+from stack.alignment import align, fit_alignment
 from stack.config import StackConfig
 from stack.features import BlockMatrix
 from stack.fit import fit_stack
@@ -140,20 +140,26 @@ def test_unaligned_spaces_hide_a_signal_that_alignment_restores():
     log_price = 3 + 0.5 * shared[:, 0] + 0.5 * np.sign(shared[:, 9])
     folds = (np.arange(n) % n_folds).astype(np.int8)
     turns = np.tile(np.eye(sum(dims)), (n_folds, 1, 1))
+    scales, offsets = 3.0 ** np.arange(n_folds), np.arange(n_folds)
     for fold in range(1, n_folds):
         for tower in (slice(0, 8), slice(8, 16)):
             turns[fold, tower, tower] = np.linalg.qr(rng.normal(size=(8, 8)))[0]
-    every = shared @ turns
+    every = shared @ turns * scales[:, None, None] + offsets[:, None, None]
     fused = every[folds, np.arange(n)]
     anchor_rows = np.arange(0, n, 3)
-    aligned, residuals = align_fused(
-        fused,
-        folds,
-        anchors=every[:, anchor_rows],
-        anchor_rows=anchor_rows,
-        anchor_image_ok=np.ones(len(anchor_rows), dtype=bool),
+    has_photo = np.ones(n, dtype=bool)
+    alignment, residuals = fit_alignment(
+        every[:, anchor_rows],
+        anchor_folds=folds[anchor_rows],
+        anchor_image_ok=has_photo[anchor_rows],
         tower_dims=dims,
     )
+    aligned = np.zeros_like(fused)
+    for fold in range(n_folds):
+        rows = folds == fold
+        aligned[rows] = align(
+            fused[rows], has_photo[rows], alignment[fold], tower_dims=dims
+        )
     config = StackConfig(
         max_rounds=80, min_data_in_leaf=10, feature_fraction=0.8, n_threads=1
     )
@@ -190,15 +196,15 @@ def test_a_real_run_stacks_the_aligned_embeddings(finished_run):
         load(finished_run, "finetune/fused"),
         load(finished_run, "finetune/folds"),
     )
-    rotations, stacked = (
-        load(finished_run, "stack/rotations"),
+    alignment, stacked, image_ok = (
+        load(finished_run, "stack/alignment"),
         load(finished_run, "stack/fused"),
+        load(finished_run, "embed/image_ok"),
     )
     for fold in range(3):
         rows = folds == fold
-        np.testing.assert_allclose(
-            stacked[rows], fused[rows].astype(np.float32) @ rotations[fold], atol=2e-3
-        )
+        expected = align(fused[rows], image_ok[rows], alignment[fold])
+        np.testing.assert_allclose(stacked[rows], expected, atol=2e-3)
 
 
 def duplicate_catalog(tmp_path):

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from embed.attributes import ATTRIBUTE_NAMES, extract_attributes
+from embed.backends import FrozenTower
 from embed.catalog import CatalogColumns, read_catalog
-from embed.encoders import ImageEncoder, load_image_backbone
+from embed.encoders import ImageEncoder, ImageTower, load_image_backbone
 from embed.images import find_image, index_images, load_image
 from embed.text import MISSING_TEXT, compose_text, parse_fields
 
@@ -68,12 +69,14 @@ def test_photos_of_one_category_are_near_each_other() -> None:
         )
         assert path is not None
         pixels.append(load_image(path, size=224))
-    encoder = ImageEncoder(
-        load_image_backbone(EFFICIENTNET),
-        device=torch.device("cpu"),
+    tower = FrozenTower(
+        lambda: ImageTower(load_image_backbone(EFFICIENTNET), size=224),
+        name="image",
+        backend="eager",
         dtype=torch.float32,
+        device=torch.device("cpu"),
     )
-    features = encoder.encode(pixels, batch_size=16)
+    features = ImageEncoder(tower, batch_images=16).encode(pixels)
     features /= np.linalg.norm(features, axis=1, keepdims=True)
     similarity = features @ features.T
     np.fill_diagonal(similarity, -1)

@@ -1,0 +1,1 @@
+"""What measures pricestack; never imported by it."""

@@ -1,0 +1,144 @@
+"""Products a second in fine-tuning, on an embedded run of the real catalog.
+
+Ways: ours, an epoch of recipe `default` on the first rows; plain, the same network and
+rows in the simplest loop: fp32, every text padded to the limit, every row through both
+towers (a white square where there is no photo), photos decoded from their files.
+Both count the training loop only, after a short start.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.measure import main, median, parser
+
+N_OURS, N_PLAIN = 2048, 192
+
+
+def prepared(given: argparse.Namespace) -> dict[str, Any]:
+    import torch
+
+    from embed.machine import prepare_machine
+    from embed.manifest import require_stage
+    from finetune.batches import ProductCache
+    from finetune.config import FinetuneConfig
+    from finetune.networks import network_of_run
+    from finetune.products import catalog_of_run
+
+    config = FinetuneConfig(n_threads=given.threads)
+    embed = require_stage(given.run, "embed")
+    if given.way == "ours":
+        prepare_machine(given.threads)
+    torch.set_num_threads(given.threads)
+    catalog = catalog_of_run(embed)
+    assert catalog.price is not None
+    return {
+        "config": config,
+        "network": network_of_run(embed, config),
+        "cache": ProductCache(
+            given.run / "embed",
+            max_tokens=config.max_tokens,
+            image_size=config.image_size,
+        ),
+        "catalog": catalog,
+        "log_price": np.log1p(catalog.price),
+        "rows": np.random.default_rng(0).permutation(catalog.n_products),
+    }
+
+
+def ours(given: argparse.Namespace) -> dict[str, Any]:
+    import dataclasses
+
+    import torch
+
+    from finetune.arithmetic import choose_arithmetic
+    from finetune.train import train_network
+
+    parts = prepared(given)
+    config = dataclasses.replace(parts["config"], smooth_l1_epochs=1, smape_epochs=0)
+    seconds = {}
+    for n_rows in (256, N_OURS):  # the first to warm up
+        with tempfile.TemporaryDirectory() as folder:
+            started = time.perf_counter()
+            train_network(
+                parts["network"],
+                parts["cache"],
+                parts["log_price"],
+                parts["rows"][:n_rows],
+                config=config,
+                arithmetic=choose_arithmetic(config.precision, torch.device("cpu")),
+                fold_dir=Path(folder),
+                fold=0,
+            )
+            seconds[n_rows] = time.perf_counter() - started
+    return {"rate": N_OURS / seconds[N_OURS]}
+
+
+def plain(given: argparse.Namespace) -> dict[str, Any]:
+    import torch
+    from PIL import Image
+    from torchvision import transforms
+
+    from embed.images import find_photos
+    from finetune.losses import smooth_l1_loss
+
+    parts = prepared(given)
+    config, network, cache = parts["config"], parts["network"], parts["cache"]
+    photos = find_photos(parts["catalog"], given.data / "images")
+    size = config.image_size
+    resize = transforms.Resize((size, size))
+    blank = Image.new("RGB", (size, size), "white")
+    network.fit_scales(parts["log_price"], cache.attributes[:])
+    network.train()
+    groups = network.parameter_groups(
+        text=config.text_learning_rate,
+        image=config.image_learning_rate,
+        fusion=config.fusion_learning_rate,
+        weight_decay=config.weight_decay,
+    )
+    optimizer = torch.optim.AdamW(groups)
+    started = 0.0
+    for start in range(0, N_PLAIN + config.batch_size, config.batch_size):
+        if start == config.batch_size:
+            started = time.perf_counter()
+        rows = parts["rows"][start : start + config.batch_size]
+        tokens = torch.zeros(len(rows), config.max_tokens, dtype=torch.long)
+        mask = torch.zeros_like(tokens)
+        for at, row in enumerate(rows):
+            ids = torch.from_numpy(np.array(cache.tokens[row][: config.max_tokens]))
+            tokens[at, : len(ids)], mask[at, : len(ids)] = ids, 1
+        pixels = []
+        for row in rows:
+            path = photos[row]
+            photo = Image.open(path).convert("RGB") if path else blank
+            pixels.append(np.asarray(resize(photo)))
+        fused = network.fuse(
+            tokens, mask, torch.from_numpy(np.stack(pixels)), torch.arange(len(rows))
+        )
+        attributes = torch.from_numpy(np.array(cache.attributes[rows]))
+        target = torch.from_numpy(parts["log_price"][rows]).float()
+        loss = smooth_l1_loss(network.price(fused, attributes), target, beta=0.5)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return {"rate": N_PLAIN / (time.perf_counter() - started)}
+
+
+def summarise(found: dict[str, list[dict[str, Any]]]) -> list[str]:
+    rate = {way: median(figures, "rate") for way, figures in found.items()}
+    return [
+        f"| fine-tuning, recipe `default`, {way} | {rate[way]:.1f} products/s | | "
+        f"{median(found[way], 'peak_mib'):.0f} MiB | "
+        + ("|" if way == "ours" else f"ours is {rate['ours'] / rate[way]:.2f} times |")
+        for way in found
+    ]
+
+
+if __name__ == "__main__":
+    options = parser(__doc__)
+    options.add_argument("--run", type=Path, default=Path("runs/amazon"))
+    main("finetune_speed", {"ours": ours, "plain": plain}, summarise, options=options)

@@ -1,0 +1,71 @@
+"""Price one product at a time with a finished run, loaded once.
+
+The run is one on the Amazon catalog; the products are its own, a third with photo.
+"""
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.measure import main, median, parser
+
+N_PRODUCTS, N_WARM = 300, 20
+
+
+def one_by_one(given: argparse.Namespace) -> dict[str, Any]:
+    from embed.catalog import read_catalog
+    from embed.chunks import prepare_chunk
+    from embed.images import UnreadableImage, find_photos, load_image
+    from stack.predict import Predictor
+
+    started = time.perf_counter()
+    predictor = Predictor(given.run, n_threads=given.threads)
+    loaded = time.perf_counter() - started
+    catalog = read_catalog(given.data / "catalog.csv")
+    photos = find_photos(catalog, given.data / "images")
+    with_photo = [row for row, photo in enumerate(photos) if photo is not None]
+    without = [row for row, photo in enumerate(photos) if photo is None]
+    rng = np.random.default_rng(0)
+    rows = [
+        *rng.choice(with_photo, N_PRODUCTS // 3, replace=False),
+        *rng.choice(without, N_PRODUCTS - N_PRODUCTS // 3, replace=False),
+    ]
+    rng.shuffle(rows)
+    size = predictor.config.image_size
+    milliseconds = []
+    for row in [*rows[:N_WARM], *rows]:
+        started = time.perf_counter()
+        path = photos[row]
+        photo = load_image(path, size=size) if path else UnreadableImage("none")
+        price = predictor.price(prepare_chunk([catalog.text[row]], [photo]))
+        milliseconds.append(1000 * (time.perf_counter() - started))
+        assert np.isfinite(price).all()
+    taken = milliseconds[N_WARM:]
+    has_photo = np.array([photos[row] is not None for row in rows])
+    return {
+        "load_seconds": loaded,
+        "p50_ms": float(np.percentile(taken, 50)),
+        "p99_ms": float(np.percentile(taken, 99)),
+        "p50_with_photo_ms": float(np.percentile(np.array(taken)[has_photo], 50)),
+    }
+
+
+def summarise(found: dict[str, list[dict[str, Any]]]) -> list[str]:
+    ours = found["one_by_one"]
+    p50, p99, photo = (
+        median(ours, name) for name in ("p50_ms", "p99_ms", "p50_with_photo_ms")
+    )
+    return [
+        f"| one product, loaded | p50 {p50:.0f} ms, p99 {p99:.0f} ms | with photo "
+        f"p50 {photo:.0f} ms | {median(ours, 'peak_mib'):.0f} MiB | loading takes "
+        f"{median(ours, 'load_seconds'):.1f} s |"
+    ]
+
+
+if __name__ == "__main__":
+    options = parser(__doc__)
+    options.add_argument("--run", type=Path, default=Path("runs/amazon"))
+    main("predict_one", {"one_by_one": one_by_one}, summarise, options=options)

@@ -1,0 +1,264 @@
+"""What computes a frozen tower: eager PyTorch, torch.compile or OpenVINO.
+
+This is the only place that decides. `auto` takes the fastest that is installed and
+starts at once: OpenVINO on a CPU, else eager. Whatever is taken, the first batches are
+compared with eager fp32, and a tower that differs too much falls back to that.
+
+Sources: PyTorch's inductor freezing, https://pytorch.org/docs; OpenVINO's performance
+hints and asynchronous inference, https://docs.openvino.ai.
+"""
+
+import importlib.util
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from embed.config import Backend
+from embed.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+Batch = tuple[NDArray[Any], ...]
+Runner = Callable[[Sequence[Batch]], list[NDArray[np.float32]]]
+
+MIN_COSINE = 0.998
+"""Least cosine, over the rows of the first batches, with what eager fp32 gives."""
+
+_GUARDED_BATCHES = 2
+
+
+class Tower(nn.Module):
+    """A frozen network: tensors of a batch to features, float32 (batch, dim)."""
+
+    def example_inputs(self) -> tuple[torch.Tensor, ...]:
+        """Return inputs to trace with."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchSizes:
+    """How much a backend takes at once."""
+
+    tokens: int
+    """Texts times their padded length."""
+
+    images: int
+
+
+def resolve_backend(asked: Backend, device: torch.device) -> Backend:
+    """Turn `auto` into the backend that is used.
+
+    Raises
+    ------
+    ConfigError
+        If OpenVINO is asked for and not installed, or the device is not a CPU.
+    """
+    on_cpu = device.type == "cpu"
+    installed = importlib.util.find_spec("openvino") is not None
+    if asked == "auto":
+        return "openvino" if on_cpu and installed else "eager"
+    if asked == "openvino" and not on_cpu:
+        raise ConfigError(
+            f"--backend openvino runs on a CPU, found {device.type}. Leave it out."
+        )
+    if asked == "openvino" and not installed:
+        raise ConfigError(
+            "--backend openvino: the package openvino is not installed. Run `pip "
+            "install openvino`, or leave --backend out."
+        )
+    return asked
+
+
+def batch_sizes(backend: Backend, device: torch.device) -> BatchSizes:
+    """Return the sizes at which a backend is fastest; a CPU's cache holds no more."""
+    if device.type == "cuda":
+        return BatchSizes(tokens=65_536, images=256)
+    return BatchSizes(tokens=2048, images=4 if backend == "openvino" else 16)
+
+
+class Plan(NamedTuple):
+    """A backend and a number format."""
+
+    backend: Backend
+    dtype: torch.dtype
+
+    def __str__(self) -> str:
+        """Return both as the manifest has them."""
+        return f"{self.backend} {'bf16' if self.dtype is torch.bfloat16 else 'fp32'}"
+
+
+_EXACT = Plan("eager", torch.float32)
+
+
+class FrozenTower:
+    """A network that is only read, behind a backend.
+
+    Parameters
+    ----------
+    load : callable
+        Returns a `Tower` in float32. Called at once, and for the comparison.
+    name : str
+        For messages.
+    backend : {"eager", "compile", "openvino"}
+    dtype : torch.dtype
+        bfloat16 or float32.
+    device : torch.device
+    found : str, optional
+        What the guard of a stopped run came to, so that the run ends as it began.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], Tower],
+        *,
+        name: str,
+        backend: Backend,
+        dtype: torch.dtype,
+        device: torch.device,
+        found: str | None = None,
+    ) -> None:
+        self.name, self.device = name, device
+        self._load, self._plan = load, Plan(backend, dtype)
+        self._network: Tower | None = load()
+        self._runner: Runner | None = None
+        self.used = found
+        """Backend and number format, known once something was encoded."""
+
+    def __call__(self, batches: Sequence[Batch]) -> list[NDArray[np.float32]]:
+        """Return the features of each batch, in order."""
+        if not batches:
+            return []
+        if self._runner is None:
+            self._runner = self._start(batches[:_GUARDED_BATCHES])
+        return self._runner(batches)
+
+    def _start(self, first: Sequence[Batch]) -> Runner:
+        """Take the first plan that runs and is exact enough; the last always is."""
+        plans = (self._plan, Plan("eager", self._plan.dtype), _EXACT)
+        for plan in dict.fromkeys(plans):
+            if self.used not in (None, str(plan)):
+                continue  # it was refused before the run was stopped
+            if plan == _EXACT:
+                break
+            runner, problem = self._try(plan, first)
+            if runner is not None and not problem:
+                self.used = str(plan)
+                return runner
+            logger.warning(
+                "%s encoder: %s %s, so it is not used.", self.name, plan, problem
+            )
+            self.used = None
+        self.used = str(_EXACT)
+        return self._runner_of(_EXACT)
+
+    def _runner_of(self, plan: Plan) -> Runner:
+        network, self._network = self._network or self._load(), None
+        start = {"eager": _eager, "compile": _compiled, "openvino": _openvino}
+        return start[plan.backend](network, plan.dtype, self.device)
+
+    def _try(self, plan: Plan, first: Sequence[Batch]) -> tuple[Runner | None, str]:
+        try:
+            runner = self._runner_of(plan)
+            found = np.concatenate(runner(first))  # torch.compile compiles only now
+        except Exception as error:  # no compiler, an operator that is not supported
+            reason = str(error).strip().partition("\n")[0]
+            return None, f"does not run ({type(error).__name__}: {reason})"
+        if self.used is not None:  # compared before the run was stopped
+            return runner, ""
+        expected = np.concatenate(self._runner_of(_EXACT)(first))
+        cosine = float(_cosines(found, expected).min())
+        if cosine < MIN_COSINE:
+            return runner, f"has cosine {cosine:.4f} with fp32, below {MIN_COSINE}"
+        return runner, ""
+
+
+def _cosines(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Cosine of each row of `a` with that of `b`; 1 where both are zero."""
+    a64, b64 = a.astype(np.float64), b.astype(np.float64)
+    lengths = np.linalg.norm(a64, axis=1) * np.linalg.norm(b64, axis=1)
+    both_zero = ~a.any(axis=1) & ~b.any(axis=1)
+    products = (a64 * b64).sum(axis=1)
+    return np.where(both_zero, 1.0, products / np.maximum(lengths, 1e-30))
+
+
+def _placed(network: Tower, dtype: torch.dtype, device: torch.device) -> Tower:
+    return network.to(device, dtype).to(memory_format=torch.channels_last)
+
+
+def _eager(network: Tower, dtype: torch.dtype, device: torch.device) -> Runner:
+    network = _placed(network, dtype, device)
+
+    @torch.inference_mode()
+    def run(batches: Sequence[Batch]) -> list[NDArray[np.float32]]:
+        return [
+            network(*(torch.from_numpy(array).to(device) for array in batch))
+            .cpu()
+            .numpy()
+            for batch in batches
+        ]
+
+    return run
+
+
+def _compiled(network: Tower, dtype: torch.dtype, device: torch.device) -> Runner:
+    network = _placed(network, dtype, device)
+    from torch._inductor import config as inductor
+
+    compiled = torch.compile(network, dynamic=True)
+
+    @torch.no_grad()  # inductor does not freeze under inference_mode
+    def run(batches: Sequence[Batch]) -> list[NDArray[np.float32]]:
+        with inductor.patch(freezing=True):
+            return [
+                compiled(*(torch.from_numpy(array).to(device) for array in batch))
+                .cpu()
+                .numpy()
+                for batch in batches
+            ]
+
+    return run
+
+
+def _openvino(network: Tower, dtype: torch.dtype, device: torch.device) -> Runner:
+    # Its telemetry package reports every conversion over the network unless it is
+    # not there to import.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # of torch.jit.trace, which openvino calls
+        model = openvino.convert_model(network, example_input=network.example_inputs())
+    n_threads = torch.get_num_threads()
+    compiled = openvino.Core().compile_model(
+        model,
+        "CPU",
+        {
+            "INFERENCE_PRECISION_HINT": "bf16" if dtype is torch.bfloat16 else "f32",
+            "PERFORMANCE_HINT": "THROUGHPUT",
+            "NUM_STREAMS": str(n_threads),
+            "INFERENCE_NUM_THREADS": str(n_threads),
+        },
+    )
+
+    def run(batches: Sequence[Batch]) -> list[NDArray[np.float32]]:
+        found: list[NDArray[np.float32]] = [np.zeros(0, np.float32)] * len(batches)
+
+        def keep(request: Any, at: int) -> None:
+            found[at] = request.get_output_tensor(0).data.copy()
+
+        queue = openvino.AsyncInferQueue(compiled)
+        queue.set_callback(keep)
+        for at, batch in enumerate(batches):
+            queue.start_async(dict(enumerate(batch)), userdata=at)
+        queue.wait_all()
+        return found
+
+    return run

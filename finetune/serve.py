@@ -1,0 +1,103 @@
+"""A trained network whose towers run behind the backend of the frozen encoders."""
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from embed.backends import FrozenTower, Tower, batch_sizes
+from embed.config import Backend
+from embed.encoders import ImageEncoder, ImageTower, TextEncoder, TextTower
+from finetune.batches import cut_tokens, read_photo
+from finetune.config import FinetuneConfig
+from finetune.model import PriceNetwork
+
+
+class ServedNetwork:
+    """Price products with one fold's network.
+
+    Parameters
+    ----------
+    network : PriceNetwork
+        Trained; on the CPU, in float32.
+    config : FinetuneConfig
+        What it was trained with.
+    backend, dtype, device
+        Of the towers; projections and head run in float32.
+    """
+
+    def __init__(
+        self,
+        network: PriceNetwork,
+        config: FinetuneConfig,
+        *,
+        backend: Backend,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        self.config = config
+
+        def freeze(
+            name: Literal["text", "image"], load: Callable[[], Tower]
+        ) -> FrozenTower:
+            return FrozenTower(
+                load, name=name, backend=backend, dtype=dtype, device=device
+            )
+
+        def load_text() -> Tower:
+            return TextTower(copy.deepcopy(network.text_backbone))
+
+        def load_image() -> Tower:
+            backbone = copy.deepcopy(network.image_backbone)
+            return ImageTower(backbone, size=config.image_size)
+
+        sizes = batch_sizes(backend, device)
+        self._text = TextEncoder(
+            freeze("text", load_text),
+            dim=network.text_projection.in_features,
+            batch_tokens=sizes.tokens,
+        )
+        self._image = ImageEncoder(
+            freeze("image", load_image), batch_images=sizes.images
+        )
+        self._network = network.eval()
+
+    @torch.no_grad()
+    def price(
+        self,
+        token_ids: Sequence[NDArray[np.integer]],
+        photos: Sequence[bytes],
+        photo_rows: NDArray[np.integer],
+        attributes: NDArray[np.float32],
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Price and embed products.
+
+        Parameters
+        ----------
+        token_ids : sequence of ndarray of int
+            Of each product's text.
+        photos : sequence of bytes
+            Thumbnails as JPEG, of the products that have one.
+        photo_rows : ndarray of shape (len(photos),)
+            Which those are.
+        attributes : ndarray of shape (n_products, n_attributes), NaN: unknown
+
+        Returns
+        -------
+        log_price : ndarray of shape (n_products,), log1p price
+        fused : ndarray of shape (n_products, 512)
+        """
+        config = self.config
+        text = self._text.encode([cut_tokens(i, config.max_tokens) for i in token_ids])
+        image = None
+        if len(photos):
+            pixels = [read_photo(jpeg, config.image_size) for jpeg in photos]
+            image = torch.from_numpy(self._image.encode(pixels))
+        fused = self._network.combine(
+            torch.from_numpy(text), image, torch.from_numpy(np.asarray(photo_rows))
+        )
+        log_price = self._network.price(fused, torch.from_numpy(attributes))
+        return log_price.numpy(), fused.numpy()
