@@ -9,6 +9,7 @@ import os
 import re
 import stat
 import struct
+import threading
 import warnings
 import zlib
 from pathlib import Path
@@ -33,6 +34,7 @@ IMAGE_SUFFIXES = frozenset({
 # Photo formats only: of the others, EPS would start Ghostscript on a stranger's file.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 _THUMBNAIL_QUALITY = 90
+_PILLOW_START = threading.Lock()
 _PILLOW_RAISES_ON_BAD_INPUT = (
     OSError,  # EOF, truncation and UnidentifiedImageError among others
     SyntaxError,
@@ -254,7 +256,8 @@ def _decode(file: io.BufferedReader, size: int) -> NDArray[np.uint8]:
 
 def _known_formats() -> list[str]:
     """Of ours, those this Pillow was built with; it raises KeyError for another."""
-    if "AVIF" not in Image.OPEN:
+    # In the midst of Pillow's own start, another thread would see half of the formats.
+    with _PILLOW_START:
         Image.init()
     return [name for name in _FORMATS if name in Image.OPEN]
 

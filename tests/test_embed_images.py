@@ -2,6 +2,8 @@ import contextlib
 import io
 import os
 import struct
+import subprocess
+import sys
 import threading
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -336,3 +338,39 @@ def test_thumbnail_of_another_shape_is_refused():
         encode_thumbnail(np.zeros((4, 4, 3)))
     with pytest.raises(ValueError, match=r"uint8 of shape \(4, 4\)"):
         encode_thumbnail(np.zeros((4, 4), np.uint8))
+
+
+FIRST_READS = """
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from embed.images import load_image
+
+sys.setswitchinterval(1e-6)
+together = threading.Barrier(8)
+
+
+def read(path):
+    together.wait()
+    return load_image(path, size=8).shape
+
+
+with ThreadPoolExecutor(8) as pool:
+    shapes = list(pool.map(read, [Path(sys.argv[1])] * 8))
+assert shapes == [(8, 8, 3)] * 8
+"""
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_the_first_photos_of_a_process_may_be_read_by_several_threads(
+    attempt, tmp_path
+):
+    Image.new("RGB", (20, 10), "red").save(tmp_path / "photo.jpg")
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST_READS, tmp_path / "photo.jpg"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
