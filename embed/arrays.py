@@ -1,5 +1,6 @@
 """Memory-mapped `.npy` arrays, written in chunks that a stopped run can go on from."""
 
+import mmap
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -71,6 +72,23 @@ def read_rows(path: Path, *, mode: str = "r") -> NDArray[Any]:
             f"{path}: is not a whole .npy array ({error}). Delete the folder "
             f"{path.parent} and run the stage again."
         ) from error
+
+
+def flush_rows(rows: NDArray[Any]) -> None:
+    """Bring a memmap's changes to disk, and give its pages back.
+
+    A page that was touched counts as the process's memory until then, so that the
+    memory of a long run would grow to the size of its arrays.
+    """
+    rows.flush()  # type: ignore[attr-defined]
+    release_rows(rows)
+
+
+def release_rows(rows: NDArray[Any]) -> None:
+    """Give the pages of a memmap back; what it holds is read again when needed."""
+    mapped = getattr(rows, "_mmap", None)
+    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def to_float16(features: NDArray[np.float32], *, name: str) -> NDArray[np.float16]:
@@ -150,7 +168,7 @@ class RaggedWriter:
         """Bring what was appended to disk."""
         self._file.flush()
         os.fsync(self._file.fileno())
-        self.offsets.flush()  # type: ignore[attr-defined]
+        flush_rows(self.offsets)
 
     def close(self) -> None:
         """Write the final header."""

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embed.arrays import RaggedWriter, open_rows, to_float16
+from embed.arrays import RaggedWriter, flush_rows, open_rows, to_float16
 from embed.attributes import ATTRIBUTE_NAMES
 from embed.catalog import Catalog
 from embed.chunks import Chunk, Inputs, prepared_chunks
@@ -297,7 +297,7 @@ class ArrayWriter:
     def flush(self) -> int:
         """Bring all rows to disk; return the size of problems.csv in bytes."""
         for array in self.arrays.values():
-            array.flush()  # type: ignore[attr-defined]
+            flush_rows(array)
         self.tokens.flush()
         self.thumbnails.flush()
         self.problems.flush()

@@ -19,6 +19,7 @@ _SETTINGS: tuple[tuple[str, type, str], ...] = (
     ("fusion_learning_rate", float, "Peak, projections and head."),
     ("max_tokens", int, "Tokens of each text."),
     ("image_size", int, "Side of the photos, pixels."),
+    ("freeze_layers", int, "Layers of the text tower that stay as they are."),
 )
 
 
@@ -50,6 +51,12 @@ def _setting_options(command: Any) -> Any:
     help="Train without the products that have no usable price.",
 )
 @_setting_options
+@click.option(
+    "--freeze-image",
+    is_flag=True,
+    default=None,
+    help="Train on the frozen photo features of the embedding stage.",
+)
 @click.option(
     "--precision",
     type=click.Choice(get_args(Precision)),

@@ -73,7 +73,7 @@ def accumulate_gradients(
 
 def fuse_batch(network: PriceNetwork, batch: Batch) -> torch.Tensor:
     """Return the fused embeddings of a batch, shape (batch, 512)."""
-    return network.fuse(batch.tokens, batch.mask, batch.pixels, batch.image_rows)
+    return network.fuse(batch.tokens, batch.mask, batch.photos, batch.image_rows)
 
 
 def _random_state(device: torch.device) -> torch.Tensor:
@@ -90,9 +90,10 @@ def _set_random_state(device: torch.device, state: torch.Tensor) -> None:
 
 
 @contextlib.contextmanager
-def _frozen_batch_statistics(backbone: nn.Module) -> Iterator[None]:
+def _frozen_batch_statistics(backbone: nn.Module | None) -> Iterator[None]:
     """Keep running averages as they are: the first pass has already counted them."""
-    norms = [m for m in backbone.modules() if isinstance(m, nn.BatchNorm2d)]
+    modules = backbone.modules() if backbone is not None else ()
+    norms = [m for m in modules if isinstance(m, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 0.0

@@ -24,7 +24,7 @@ class Batch:
 
     tokens: torch.Tensor  # int64 (batch, length)
     mask: torch.Tensor  # int64 (batch, length)
-    pixels: torch.Tensor  # uint8 (n_images, size, size, 3)
+    photos: torch.Tensor  # uint8 (n_images, size, size, 3), or float32 features
     image_rows: torch.Tensor  # int64 (n_images,)
     attributes: torch.Tensor  # float32 (batch, n_attributes), NaN: unknown
 
@@ -40,7 +40,7 @@ class Batch:
             yield Batch(
                 tokens=self.tokens[start:stop],
                 mask=self.mask[start:stop],
-                pixels=self.pixels[inside],
+                photos=self.photos[inside],
                 image_rows=self.image_rows[inside] - start,
                 attributes=self.attributes[start:stop],
             )
@@ -57,13 +57,23 @@ class ProductCache:
         Texts are cut to this many tokens; the closing token stays.
     image_size : int
         Side of the photos, pixels.
+    frozen_photos : bool
+        Give frozen features (1280) in place of photos.
     """
 
-    def __init__(self, embed_dir: Path, *, max_tokens: int, image_size: int) -> None:
+    def __init__(
+        self,
+        embed_dir: Path,
+        *,
+        max_tokens: int,
+        image_size: int,
+        frozen_photos: bool = False,
+    ) -> None:
         self.tokens = RaggedRows(embed_dir / "tokens.npy")
         self.thumbnails = RaggedRows(embed_dir / "thumbnails.npy")
         self.attributes = read_rows(embed_dir / "attributes.npy")
         self.image_ok = read_rows(embed_dir / "image_ok.npy")
+        self._features = read_rows(embed_dir / "image.npy") if frozen_photos else None
         self.max_tokens = max_tokens
         self.image_size = image_size
 
@@ -89,13 +99,10 @@ class ProductCache:
         """
         tokens, mask = pad_tokens([self._token_ids(int(row)) for row in rows])
         with_photo = np.flatnonzero(self.image_ok[rows])
-        photos = [self._photo(int(rows[at]), augment) for at in with_photo]
-        size = self.image_size
-        pixels = np.stack(photos) if photos else np.zeros((0, size, size, 3), np.uint8)
         return Batch(
             tokens=tokens,
             mask=mask,
-            pixels=torch.from_numpy(pixels),
+            photos=self._photos(rows[with_photo], augment),
             image_rows=torch.from_numpy(with_photo),
             attributes=torch.from_numpy(np.array(self.attributes[rows])),
         )
@@ -103,11 +110,17 @@ class ProductCache:
     def _token_ids(self, row: int) -> NDArray[np.integer]:
         return cut_tokens(self.tokens[row], self.max_tokens)
 
-    def _photo(
-        self, row: int, augment: np.random.Generator | None
-    ) -> NDArray[np.uint8]:
-        jpeg = self.thumbnails[row].tobytes()
-        return read_photo(jpeg, self.image_size, augment=augment)
+    def _photos(
+        self, rows: NDArray[np.integer], augment: np.random.Generator | None
+    ) -> torch.Tensor:
+        if self._features is not None:
+            return torch.from_numpy(self._features[rows].astype(np.float32))
+        size = self.image_size
+        pixels = np.zeros((len(rows), size, size, 3), dtype=np.uint8)
+        for at, row in enumerate(rows):
+            jpeg = self.thumbnails[int(row)].tobytes()
+            pixels[at] = read_photo(jpeg, size, augment=augment)
+        return torch.from_numpy(pixels)
 
 
 def cut_tokens(ids: NDArray[np.integer], max_tokens: int) -> NDArray[np.integer]:

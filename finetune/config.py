@@ -75,6 +75,14 @@ class FinetuneConfig:
     freeze_batch_norm: bool = True
     """Keep the photo tower's batch statistics: a batch holds few photos."""
 
+    freeze_layers: int = 0
+    """Layers of the text encoder that stay as they are, the embedding included if it is
+    one or more; each makes training faster."""
+
+    freeze_image: bool = False
+    """Keep the photo tower as it is and train on the frozen features of the embedding
+    stage: no photo is decoded or passed through it again, none is augmented."""
+
     use_attributes: bool = True
     """Give sizes and pack counts to the head beside the 512 fused values."""
 
@@ -128,6 +136,7 @@ class FinetuneConfig:
         rates = ("text_learning_rate", "image_learning_rate", "fusion_learning_rate")
         for names, holds, rule in (
             (("n_threads",), self.n_threads >= 1, "at least 1"),
+            (("freeze_layers",), self.freeze_layers >= 0, "0 or more"),
             (("seed",), 0 <= self.seed < 2**31, "0 to 2147483647"),
             (rates, all(0 <= getattr(self, name) <= 1 for name in rates), "0 to 1"),
             (("smooth_l1_beta",), self.smooth_l1_beta > 0, "above 0"),

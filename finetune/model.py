@@ -16,6 +16,7 @@ from embed.encoders import (
     mean_pool,
     normalise_images,
 )
+from embed.errors import ConfigError
 
 TOWER_DIM = 256
 FUSED_DIM = 2 * TOWER_DIM
@@ -28,8 +29,9 @@ class PriceNetwork(nn.Module):
     ----------
     text_backbone : nn.Module
         BERT-like; masked mean of its last hidden states.
-    image_backbone : nn.Module
-        Images (batch, 3, h, w) to feature maps (batch, 1280, h / 32, w / 32).
+    image_backbone : nn.Module or None
+        Images (batch, 3, h, w) to feature maps (batch, 1280, h / 32, w / 32). None:
+        frozen features stand in for photos.
     n_attributes : int
         Numbers that join the fused embedding before the head; 0: none.
     head_dropout : float
@@ -52,7 +54,7 @@ class PriceNetwork(nn.Module):
     def __init__(
         self,
         text_backbone: nn.Module,
-        image_backbone: nn.Module,
+        image_backbone: nn.Module | None,
         *,
         n_attributes: int = 0,
         head_dropout: float = 0.25,
@@ -77,7 +79,7 @@ class PriceNetwork(nn.Module):
     def train(self, mode: bool = True) -> "PriceNetwork":
         """Set training mode, with the photo tower's batch statistics kept if asked."""
         super().train(mode)
-        if self.freeze_batch_norm:
+        if self.freeze_batch_norm and self.image_backbone is not None:
             for module in self.image_backbone.modules():
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval()
@@ -105,7 +107,7 @@ class PriceNetwork(nn.Module):
         self,
         tokens: torch.Tensor,
         mask: torch.Tensor,
-        pixels: torch.Tensor,
+        photos: torch.Tensor,
         image_rows: torch.Tensor,
     ) -> torch.Tensor:
         """Embed products.
@@ -113,7 +115,8 @@ class PriceNetwork(nn.Module):
         Parameters
         ----------
         tokens, mask : int64 Tensors of shape (batch, length)
-        pixels : uint8 Tensor of shape (n_images, size, size, 3)
+        photos : uint8 Tensor of shape (n_images, size, size, 3)
+            Without an image backbone: float32 features of shape (n_images, 1280).
         image_rows : int64 Tensor of shape (n_images,)
             Rows of the batch that the images belong to; the others have no photo.
 
@@ -123,7 +126,7 @@ class PriceNetwork(nn.Module):
         """
         hidden = self.text_backbone(input_ids=tokens, attention_mask=mask)
         text = mean_pool(hidden.last_hidden_state, mask)
-        image = self._pool_images(pixels) if len(image_rows) else None
+        image = self._pool_images(photos) if len(image_rows) else None
         return self.combine(text, image, image_rows)
 
     def combine(
@@ -154,8 +157,10 @@ class PriceNetwork(nn.Module):
                 image_half = image_half.index_copy(0, image_rows, projected)
         return torch.cat([text_half, image_half], dim=1)
 
-    def _pool_images(self, pixels: torch.Tensor) -> torch.Tensor:
-        images = normalise_images(pixels)
+    def _pool_images(self, photos: torch.Tensor) -> torch.Tensor:
+        if self.image_backbone is None:
+            return photos
+        images = normalise_images(photos)
         # On a CPU the backward pass of bf16 depthwise convolutions is many times
         # slower than in fp32, and takes the gain of the others with it.
         in_fp32 = images.device.type == "cpu"
@@ -184,14 +189,15 @@ class PriceNetwork(nn.Module):
         self, *, text: float, image: float, fusion: float, weight_decay: float
     ) -> list[dict[str, object]]:
         """Return AdamW's groups: three learning rates, decay on matrices only."""
+        backbone = self.image_backbone
         rates = (
             (text, self.text_backbone.parameters()),
-            (image, self.image_backbone.parameters()),
+            (image, backbone.parameters() if backbone is not None else ()),
             (fusion, self._fusion_parameters()),
         )
         groups: list[dict[str, object]] = []
         for rate, parameters in rates:
-            every = list(parameters)
+            every = [p for p in parameters if p.requires_grad]
             for decay, few in (
                 (weight_decay, [p for p in every if p.ndim > 1]),
                 (0.0, [p for p in every if p.ndim <= 1]),
@@ -220,17 +226,26 @@ def build_network(
     head_dropout: float,
     encoder_dropout: float,
     freeze_batch_norm: bool,
+    freeze_layers: int = 0,
+    freeze_image: bool = False,
     seed: int,
 ) -> PriceNetwork:
     """Load both backbones and draw projections and head from `seed`.
 
     Parameters
     ----------
+    freeze_layers : int
+        First layers of the text backbone that are not trained, with its embedding.
+    freeze_image : bool
+        Do without an image backbone: frozen features stand in for photos.
     n_attributes : int
         Columns of the attribute array; the head gets each with a flag "known".
     """
     text_backbone = load_text_backbone(text_weights, dropout=encoder_dropout)
-    image_backbone = load_image_backbone(image_weights, seed=seed)
+    freeze_text_layers(text_backbone, freeze_layers)
+    image_backbone = (
+        None if freeze_image else load_image_backbone(image_weights, seed=seed)
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return PriceNetwork(
@@ -240,6 +255,29 @@ def build_network(
             head_dropout=head_dropout,
             freeze_batch_norm=freeze_batch_norm,
         )
+
+
+def freeze_text_layers(backbone: nn.Module, n_layers: int) -> None:
+    """Exclude the embedding and the first layers of a BERT-like encoder from training.
+
+    Raises
+    ------
+    ConfigError
+        If the encoder has fewer layers.
+    """
+    if not n_layers:
+        return
+    layers = next(
+        (m for m in backbone.modules() if isinstance(m, nn.ModuleList)), nn.ModuleList()
+    )
+    if n_layers > len(layers):
+        raise ConfigError(
+            f"--freeze-layers must be 0 to {len(layers)}, the layers of the text "
+            f"encoder, got {n_layers}"
+        )
+    frozen = [m for name, m in backbone.named_children() if "embed" in name]
+    for module in [*frozen, *layers[:n_layers]]:
+        module.requires_grad_(False)
 
 
 def _full_precision(tensor: torch.Tensor) -> torch.autocast:

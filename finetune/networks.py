@@ -52,6 +52,8 @@ def network_of_run(embed: dict[str, Any], config: FinetuneConfig) -> PriceNetwor
         encoder_dropout=config.encoder_dropout,
         # Random weights come without the statistics that normalise them.
         freeze_batch_norm=config.freeze_batch_norm and image is not None,
+        freeze_layers=config.freeze_layers,
+        freeze_image=config.freeze_image,
         seed=config.seed,
     )
 

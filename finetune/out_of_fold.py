@@ -115,7 +115,10 @@ def _prepare(run_dir: Path, config: FinetuneConfig, drop_unpriced: bool) -> Job:
     catalog = catalog_of_run(embed)
     price = require_prices(catalog, drop_unpriced=drop_unpriced)
     cache = ProductCache(
-        embed_dir, max_tokens=config.max_tokens, image_size=config.image_size
+        embed_dir,
+        max_tokens=config.max_tokens,
+        image_size=config.image_size,
+        frozen_photos=config.freeze_image,
     )
     groups = product_groups(catalog, embed_dir)
     folds = assign_folds(

@@ -52,6 +52,7 @@ class ServedNetwork:
 
         def load_image() -> Tower:
             backbone = copy.deepcopy(network.image_backbone)
+            assert backbone is not None
             return ImageTower(backbone, size=config.image_size)
 
         sizes = batch_sizes(backend, device)
@@ -60,9 +61,10 @@ class ServedNetwork:
             dim=network.text_projection.in_features,
             batch_tokens=sizes.tokens,
         )
-        self._image = ImageEncoder(
-            freeze("image", load_image), batch_images=sizes.images
-        )
+        self._image = None
+        if network.image_backbone is not None:
+            tower = freeze("image", load_image)
+            self._image = ImageEncoder(tower, batch_images=sizes.images)
         self._network = network.eval()
 
     @torch.no_grad()
@@ -72,6 +74,8 @@ class ServedNetwork:
         photos: Sequence[bytes],
         photo_rows: NDArray[np.integer],
         attributes: NDArray[np.float32],
+        *,
+        frozen_image: NDArray[np.float32] | None = None,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Price and embed products.
 
@@ -84,6 +88,8 @@ class ServedNetwork:
         photo_rows : ndarray of shape (len(photos),)
             Which those are.
         attributes : ndarray of shape (n_products, n_attributes), NaN: unknown
+        frozen_image : ndarray of shape (len(photos), 1280), optional
+            Frozen features of the photos, for a network trained on them.
 
         Returns
         -------
@@ -92,12 +98,14 @@ class ServedNetwork:
         """
         config = self.config
         text = self._text.encode([cut_tokens(i, config.max_tokens) for i in token_ids])
-        image = None
-        if len(photos):
+        image = frozen_image
+        if self._image is not None and len(photos):
             pixels = [read_photo(jpeg, config.image_size) for jpeg in photos]
-            image = torch.from_numpy(self._image.encode(pixels))
+            image = self._image.encode(pixels)
         fused = self._network.combine(
-            torch.from_numpy(text), image, torch.from_numpy(np.asarray(photo_rows))
+            torch.from_numpy(text),
+            torch.from_numpy(image) if image is not None and len(photos) else None,
+            torch.from_numpy(np.asarray(photo_rows)),
         )
         log_price = self._network.price(fused, torch.from_numpy(attributes))
         return log_price.numpy(), fused.numpy()

@@ -12,6 +12,7 @@ import lightgbm as lgb
 import numpy as np
 from numpy.typing import NDArray
 
+from embed.arrays import release_rows
 from stack.config import StackConfig
 
 EMBEDDING_BLOCKS = {"text", "image", "fused"}
@@ -45,6 +46,7 @@ class BlockMatrix(lgb.Sequence):
     ) -> None:
         _check_same_rows(blocks)
         # asarray is a view without memmap's bookkeeping at each row.
+        self._memmaps = list(blocks.values())
         self._blocks = {
             name: np.asarray(block).reshape(len(block), -1)
             for name, block in blocks.items()
@@ -88,7 +90,10 @@ class BlockMatrix(lgb.Sequence):
         """
         where = indices if isinstance(indices, slice) else np.asarray(indices, np.intp)
         parts = [block[where] for block in self._blocks.values()]
-        return np.concatenate(parts, axis=1, dtype=np.float32)
+        found = np.concatenate(parts, axis=1, dtype=np.float32)
+        for rows in self._memmaps:
+            release_rows(rows)
+        return found
 
     def _name_columns(self, given: Mapping[str, Sequence[str]]) -> list[str]:
         if unknown := set(given) - set(self._blocks):

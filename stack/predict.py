@@ -63,9 +63,13 @@ class Predictor:
         _require_same_encoders(run_dir, run.embed, self._source)
         self._embedder = Embedder(self._source, self.config)
         self._networks = _load_networks(run, self._source)
+        is_stacked = stack["chosen"] == "stacker"
+        self._needs_frozen_image = is_stacked or run.finetune["config"].get(
+            "freeze_image", False
+        )
         self._stack_config = config_of(stack)
         self._boosters: list[lgb.Booster] = []
-        if stack["chosen"] == "stacker":
+        if is_stacked:
             self._alignment = run.array("stack/alignment")
             self._boosters = load_boosters(
                 run_dir / "stack", feature_names=self._feature_names()
@@ -100,12 +104,20 @@ class Predictor:
         ]
         photo_rows = np.array([row for row, _ in readable], dtype=np.intp)
         photos = [encode_thumbnail(thumbnail) for _, thumbnail in readable]
+        frozen_image = None
+        if self._needs_frozen_image:
+            features = self._embedder.image.encode([pixels for _, pixels in readable])
+            frozen_image = to_float16(features, name="image").astype(np.float32)
         log_price = np.zeros(len(chunk.texts))
         fused = np.zeros((len(chunk.texts), FUSED_DIM), dtype=np.float32)
         has_photo = np.isin(np.arange(len(chunk.texts)), photo_rows)
         for fold, network in enumerate(self._networks):
             from_fold, embedded = network.price(
-                token_ids, photos, photo_rows, chunk.attributes
+                token_ids,
+                photos,
+                photo_rows,
+                chunk.attributes,
+                frozen_image=frozen_image,
             )
             log_price += from_fold / len(self._networks)
             if self._boosters:
@@ -113,7 +125,7 @@ class Predictor:
                 fused += aligned / len(self._networks)
         if self._boosters:
             image = np.zeros((len(chunk.texts), IMAGE_DIM), dtype=np.float32)
-            image[photo_rows] = self._embedder.image.encode([t for _, t in readable])
+            image[photo_rows] = frozen_image
             log_price += self._residual(
                 {
                     "text": self._embedder.text.encode(token_ids),

@@ -1,12 +1,17 @@
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from embed.arrays import (
     RaggedRows,
     RaggedWriter,
+    flush_rows,
     offsets_path,
     open_rows,
     read_rows,
+    release_rows,
     to_float16,
 )
 from embed.errors import InputError
@@ -136,3 +141,23 @@ def test_features_that_float16_holds_are_kept_to_its_precision():
     features = np.array([0.1, -1000.3, 65503.0], dtype=np.float32)
     np.testing.assert_allclose(to_float16(features, name="text"), features, rtol=1e-3)
     assert to_float16(np.zeros((0, 4), np.float32), name="text").shape == (0, 4)
+
+
+def resident_kib():
+    lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Rss:"))
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_flushed_rows_do_not_stay_in_memory_and_keep_what_was_written(tmp_path):
+    rows = open_rows(
+        tmp_path / "rows.npy", shape=(64, 1 << 18), dtype="float32", resume=False
+    )  # 64 MiB
+    for at in range(len(rows)):
+        rows[at] = at
+    before = resident_kib()
+    flush_rows(rows)
+    assert before - resident_kib() > 60 * 1024
+    np.testing.assert_array_equal(rows[:, 5], np.arange(64))
+    np.testing.assert_array_equal(read_rows(tmp_path / "rows.npy")[:, -1], rows[:, 0])
+    release_rows(np.zeros(3))  # an array in memory has no pages to give back

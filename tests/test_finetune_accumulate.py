@@ -35,7 +35,7 @@ def draw_batch(image_rows=(0, 1, 3, 4, 7, 8, 10)):
     return Batch(
         tokens=torch.randint(4, 40, (N, 16), generator=rng) * mask,
         mask=mask,
-        pixels=torch.randint(0, 256, size, generator=rng, dtype=torch.uint8),
+        photos=torch.randint(0, 256, size, generator=rng, dtype=torch.uint8),
         image_rows=rows,
         attributes=torch.randn(N, 2, generator=rng),
     )

@@ -104,8 +104,8 @@ def test_evaluation_photos_are_whole_and_always_the_same(cache):
     rows = rows_with_photo(cache)
     batch = cache.batch(rows)
     whole = [decode_thumbnail(cache.thumbnails[row].tobytes()) for row in rows]
-    np.testing.assert_array_equal(batch.pixels, np.stack(whole))
-    assert torch.equal(cache.batch(rows).pixels, batch.pixels)
+    np.testing.assert_array_equal(batch.photos, np.stack(whole))
+    assert torch.equal(cache.batch(rows).photos, batch.photos)
 
 
 def test_training_photos_differ_from_the_whole_one_and_from_each_other(cache):
@@ -113,19 +113,19 @@ def test_training_photos_differ_from_the_whole_one_and_from_each_other(cache):
     whole, one = cache.batch(rows), cache.batch(rows, augment=rng)
     other = cache.batch(rows, augment=rng)
     again = cache.batch(rows, augment=np.random.default_rng(0))
-    assert not torch.equal(one.pixels, whole.pixels)
-    assert not torch.equal(one.pixels, other.pixels)
-    assert torch.equal(one.pixels, again.pixels)
+    assert not torch.equal(one.photos, whole.photos)
+    assert not torch.equal(one.photos, other.photos)
+    assert torch.equal(one.photos, again.photos)
     assert torch.equal(one.tokens, whole.tokens)
 
 
 def test_training_photos_are_crops_and_mirrors_inside_the_photo(wide_photo):
-    whole = wide_photo.batch(np.array([0])).pixels[0].numpy().astype(int)
+    whole = wide_photo.batch(np.array([0])).photos[0].numpy().astype(int)
     rng = np.random.default_rng(0)
     mirrored = 0
     for _ in range(60):
         batch = wide_photo.batch(np.array([0]), augment=rng)
-        photo = batch.pixels[0].numpy().astype(int)
+        photo = batch.photos[0].numpy().astype(int)
         assert photo.shape == whole.shape
         assert whole.min() <= photo.min()
         assert photo.max() <= whole.max()
@@ -138,14 +138,14 @@ def test_a_batch_without_photos_has_no_pixels(cache):
     rows = np.flatnonzero(~cache.image_ok)
     batch = cache.batch(rows)
     assert len(rows) > 0
-    assert batch.pixels.shape == (0, 32, 32, 3)
+    assert batch.photos.shape == (0, 32, 32, 3)
     assert batch.image_rows.shape == (0,)
 
 
 @pytest.mark.parametrize("size", [1, 3, 7, 40, 64])
 def test_split_keeps_each_photo_with_its_product(cache, size):
     batch = cache.batch(np.arange(len(cache)))
-    photo_of = dict(zip(batch.image_rows.tolist(), batch.pixels, strict=True))
+    photo_of = dict(zip(batch.image_rows.tolist(), batch.photos, strict=True))
     start = 0
     for part in batch.split(size):
         rows = slice(start, start + len(part.tokens))
@@ -153,8 +153,19 @@ def test_split_keeps_each_photo_with_its_product(cache, size):
         assert torch.equal(part.tokens, batch.tokens[rows])
         assert torch.equal(part.mask, batch.mask[rows])
         np.testing.assert_array_equal(part.attributes, batch.attributes[rows])
-        for row, pixels in zip(part.image_rows.tolist(), part.pixels, strict=True):
+        for row, pixels in zip(part.image_rows.tolist(), part.photos, strict=True):
             assert torch.equal(photo_of.pop(start + row), pixels)
         start += len(part.tokens)
     assert start == len(cache)
     assert not photo_of
+
+
+def test_frozen_photos_are_the_features_of_the_embedding_stage(embedded_run):
+    folder = embedded_run / "embed"
+    cache = ProductCache(folder, max_tokens=24, image_size=32, frozen_photos=True)
+    rows = np.array([5, 0, 7, 31])
+    batch = cache.batch(rows, augment=np.random.default_rng(0))
+    expected = np.load(folder / "image.npy")[rows[batch.image_rows.numpy()]]
+    assert batch.photos.dtype == torch.float32
+    np.testing.assert_array_equal(batch.photos.numpy(), expected.astype(np.float32))
+    assert len(batch.image_rows) == np.load(folder / "image_ok.npy")[rows].sum() > 0

@@ -5,8 +5,15 @@ from conftest import small_image_backbone
 from torch import nn
 
 from embed.encoders import load_text_backbone
+from embed.errors import ConfigError
 from finetune.config import RECIPES
-from finetune.model import FUSED_DIM, TOWER_DIM, PriceNetwork, build_network
+from finetune.model import (
+    FUSED_DIM,
+    TOWER_DIM,
+    PriceNetwork,
+    build_network,
+    freeze_text_layers,
+)
 
 N_ATTRIBUTES = 3
 NO_PHOTO = torch.zeros((0, 32, 32, 3), dtype=torch.uint8)
@@ -204,3 +211,35 @@ def test_the_seed_decides_the_new_weights_and_leaves_the_generator_alone(tiny_en
     for name, tensor in one.state_dict().items():
         assert torch.equal(tensor, again.state_dict()[name]), name
     assert not torch.equal(one.head[0].weight, other.head[0].weight)
+
+
+def test_frozen_layers_and_the_embedding_below_them_are_not_trained(tiny_encoder):
+    backbone = load_text_backbone(tiny_encoder)
+    freeze_text_layers(backbone, 1)
+    trained = {n for n, p in backbone.named_parameters() if p.requires_grad}
+    assert {n.split(".")[2] for n in trained if n.startswith("encoder")} == {"1"}
+    assert not any(n.startswith("embeddings") for n in trained)
+    network = PriceNetwork(backbone, small_image_backbone(None))
+    groups = network.parameter_groups(text=1, image=1, fusion=1, weight_decay=0)
+    text_parameters = sum(len(g["params"]) for g in groups[:2])
+    assert text_parameters == len(trained)
+
+
+def test_no_layer_is_frozen_unless_asked_and_no_more_than_there_are(tiny_encoder):
+    backbone = load_text_backbone(tiny_encoder)
+    freeze_text_layers(backbone, 0)
+    assert all(p.requires_grad for p in backbone.parameters())
+    with pytest.raises(ConfigError, match=r"--freeze-layers must be 0 to 2, .*got 3"):
+        freeze_text_layers(backbone, 3)
+
+
+def test_without_an_image_backbone_frozen_features_stand_in_for_photos(tiny_encoder):
+    network = PriceNetwork(load_text_backbone(tiny_encoder), None).eval()
+    tokens, mask, _ = inputs()
+    rng = torch.Generator().manual_seed(0)
+    features = torch.rand((2, 1280), generator=rng)
+    rows = torch.tensor([1, 4])
+    fused = network.fuse(tokens, mask, features, rows)
+    projected = network.image_projection(features)
+    torch.testing.assert_close(fused[rows, TOWER_DIM:], projected)
+    assert network.train().training  # it has no batch statistics to keep

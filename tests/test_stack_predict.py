@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY_STACK, TINY_TRAINING, copy_run
+from safetensors.torch import load_file
 
 from embed.catalog import read_catalog
 from embed.manifest import CacheError, read_json
@@ -189,3 +190,23 @@ def test_a_lost_network_or_booster_is_named(finished_run, sample_catalog, tmp_pa
         predict_prices(
             run_dir, read_catalog(sample_catalog), images_dir=None, n_threads=1
         )
+
+
+def test_a_run_with_a_frozen_photo_tower_trains_stacks_and_predicts(
+    embedded_run, sample_catalog, photos, tmp_path
+):
+    run_dir = copy_run(embedded_run, tmp_path / "run")
+    config = dataclasses.replace(TINY_TRAINING, freeze_image=True, freeze_layers=1)
+    finetune(run_dir, config=config)
+    weights = load_file(run_dir / "finetune" / "fold-0" / "model.safetensors")
+    assert not any(name.startswith("image_backbone") for name in weights)
+    fit_stack(run_dir, config=TINY_STACK)
+    catalog = read_catalog(sample_catalog)
+    for chosen in ("network", "stacker"):
+        choose(run_dir, chosen)
+        price, _ = predict_prices(run_dir, catalog, images_dir=photos, n_threads=1)
+        assert np.isfinite(price).all()
+        blind, _ = predict_prices(run_dir, catalog, images_dir=None, n_threads=1)
+        with_photo = np.load(run_dir / "embed" / "image_ok.npy")
+        assert not np.isclose(price, blind, rtol=1e-6)[with_photo].any()
+        np.testing.assert_allclose(price[~with_photo], blind[~with_photo], rtol=0.02)
