@@ -26,7 +26,7 @@ endif
 
 # The names of folders are among the targets: without this, make would find the
 # folders up to date and do nothing.
-.PHONY: help venv demo embeddings finetune stack evaluate test check clean
+.PHONY: help venv demo embeddings finetune stack evaluate test check bench clean
 .DEFAULT_GOAL := help
 
 help: ## list targets and variables
@@ -83,6 +83,9 @@ check: venv ## ruff (lint and format) and mypy --strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: venv ## measure speed and memory on the real catalog, to benchmarks/RESULTS.md
+	$(BIN)/python -m benchmarks $(ARGS)
 
 clean: ## remove the sample and its run (not .venv, not other runs)
 	rm -rf sample runs/sample

@@ -139,6 +139,9 @@ def summarise(found: dict[str, list[dict[str, Any]]]) -> list[str]:
 
 
 if __name__ == "__main__":
-    options = parser(__doc__)
-    options.add_argument("--run", type=Path, default=Path("runs/amazon"))
-    main("finetune_speed", {"ours": ours, "plain": plain}, summarise, options=options)
+    main(
+        "finetune_speed",
+        {"ours": ours, "plain": plain},
+        summarise,
+        options=parser(__doc__),
+    )

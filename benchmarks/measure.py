@@ -35,6 +35,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
         "--image-encoder",
         default=str(data / "weights" / "efficientnet_b0_reconstructed.safetensors"),
     )
+    options.add_argument("--run", type=Path, default=Path("runs/amazon"))
     options.add_argument("--runs", type=int, default=3, help="rounds [3]")
     options.add_argument("--threads", type=int, default=2)
     options.add_argument("--way", help=argparse.SUPPRESS)

@@ -5,7 +5,6 @@ The run is one on the Amazon catalog; the products are its own, a third with pho
 
 import argparse
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -66,6 +65,4 @@ def summarise(found: dict[str, list[dict[str, Any]]]) -> list[str]:
 
 
 if __name__ == "__main__":
-    options = parser(__doc__)
-    options.add_argument("--run", type=Path, default=Path("runs/amazon"))
-    main("predict_one", {"one_by_one": one_by_one}, summarise, options=options)
+    main("predict_one", {"one_by_one": one_by_one}, summarise, options=parser(__doc__))
