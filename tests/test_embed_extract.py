@@ -1,5 +1,6 @@
 import csv
 import dataclasses
+import importlib.util
 import json
 import logging
 import shutil
@@ -16,7 +17,7 @@ from embed.catalog import CatalogColumns, read_catalog
 from embed.encoders import ImageEncoder, TextEncoder, normalise_images
 from embed.extract import ArrayWriter, extract
 from embed.images import decode_thumbnail, load_image
-from embed.manifest import CacheError
+from embed.manifest import CacheError, read_json
 from embed.weights import WeightsError
 
 N = 20
@@ -381,3 +382,30 @@ def test_random_weights_are_used_only_when_asked_for(embed, records, whole, capl
     assert "RANDOM numbers" in caplog.text
     assert manifest_of(found)["inputs"]["image_weights"] == "random"
     assert manifest_of(whole)["inputs"]["image_weights"] != "random"
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("openvino") is None,
+    reason="the package openvino (an extra) is not installed",
+)
+def test_openvino_s_features_are_those_of_pytorch_and_the_same_each_time(
+    embed, records, whole
+):
+    found = embed(records, backend="openvino")
+    manifest = read_json(found / "manifest.json")
+    assert manifest["backends"] == {"text": "openvino fp32", "image": "openvino fp32"}
+    for name in FEATURES:
+        expected = np.load(whole / name).astype(np.float32)
+        features = np.load(found / name).astype(np.float32)
+        scale = np.abs(expected).max()
+        np.testing.assert_allclose(features / scale, expected / scale, atol=5e-3)
+    again = embed(records, run="again", backend="openvino")
+    assert contents(again) == contents(found)
+
+
+def test_the_manifest_says_what_computed_the_features(whole, embed, records):
+    manifest = read_json(whole / "manifest.json")
+    assert manifest["backends"] == {"text": "eager fp32", "image": "eager fp32"}
+    without = embed(records, images=None, run="without photos")
+    manifest = read_json(without / "manifest.json")
+    assert manifest["backends"] == {"text": "eager fp32", "image": None}
