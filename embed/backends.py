@@ -12,6 +12,7 @@ import importlib.util
 import logging
 import sys
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -35,12 +36,12 @@ MIN_COSINE = 0.998
 _GUARDED_BATCHES = 2
 
 
-class Tower(nn.Module):
+class Tower(nn.Module, ABC):
     """A frozen network: tensors of a batch to features, float32 (batch, dim)."""
 
+    @abstractmethod
     def example_inputs(self) -> tuple[torch.Tensor, ...]:
         """Return inputs to trace with."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
