@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from embed.backends import FrozenTower, Tower, batch_sizes
 from embed.config import Backend
 from embed.encoders import ImageEncoder, ImageTower, TextEncoder, TextTower
-from finetune.batches import cut_tokens, read_photo
+from finetune.batches import cut_tokens
 from finetune.config import FinetuneConfig
 from finetune.model import PriceNetwork
 
@@ -38,7 +38,7 @@ class ServedNetwork:
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
-        self.config = config
+        self._max_tokens = config.max_tokens
 
         def freeze(
             name: Literal["text", "image"], load: Callable[[], Tower]
@@ -71,7 +71,7 @@ class ServedNetwork:
     def price(
         self,
         token_ids: Sequence[NDArray[np.integer]],
-        photos: Sequence[bytes],
+        photos: Sequence[NDArray[np.uint8]],
         photo_rows: NDArray[np.integer],
         attributes: NDArray[np.float32],
         *,
@@ -83,8 +83,8 @@ class ServedNetwork:
         ----------
         token_ids : sequence of ndarray of int
             Of each product's text.
-        photos : sequence of bytes
-            Thumbnails as JPEG, of the products that have one.
+        photos : sequence of ndarray of uint8, shape (size, size, 3)
+            Of the products that have one, at the size of the network's training.
         photo_rows : ndarray of shape (len(photos),)
             Which those are.
         attributes : ndarray of shape (n_products, n_attributes), NaN: unknown
@@ -96,12 +96,11 @@ class ServedNetwork:
         log_price : ndarray of shape (n_products,), log1p price
         fused : ndarray of shape (n_products, 512)
         """
-        config = self.config
-        text = self._text.encode([cut_tokens(i, config.max_tokens) for i in token_ids])
+        limit = self._max_tokens
+        text = self._text.encode([cut_tokens(ids, limit) for ids in token_ids])
         image = frozen_image
         if self._image is not None and len(photos):
-            pixels = [read_photo(jpeg, config.image_size) for jpeg in photos]
-            image = self._image.encode(pixels)
+            image = self._image.encode(photos)
         fused = self._network.combine(
             torch.from_numpy(text),
             torch.from_numpy(image) if image is not None and len(photos) else None,

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from embed.progress import track
 from embed.text import MISSING_TEXT
 from embed.weights import weights_key
 from finetune.arithmetic import choose_arithmetic
+from finetune.batches import read_photo
 from finetune.config import FinetuneConfig
 from finetune.model import FUSED_DIM
 from finetune.networks import load_network
@@ -62,15 +64,15 @@ class Predictor:
         self._source = resolve_encoders(self.config)
         _require_same_encoders(run_dir, run.embed, self._source)
         self._embedder = Embedder(self._source, self.config)
-        self._networks = _load_networks(run, self._source)
+        self._finetune_config = FinetuneConfig(**run.finetune["config"])
+        self._networks = _load_networks(run, self._source, self._finetune_config)
+        self._pool = ThreadPoolExecutor(n_threads)
         is_stacked = stack["chosen"] == "stacker"
-        self._needs_frozen_image = is_stacked or run.finetune["config"].get(
-            "freeze_image", False
-        )
+        self._needs_frozen_image = is_stacked or self._finetune_config.freeze_image
         self._stack_config = config_of(stack)
         self._boosters: list[lgb.Booster] = []
         if is_stacked:
-            self._alignment = run.array("stack/alignment")
+            self._alignment = run.array("stack/alignment").astype(np.float64)
             self._boosters = load_boosters(
                 run_dir / "stack", feature_names=self._feature_names()
             )
@@ -97,36 +99,36 @@ class Predictor:
             Catalog currency, finite and at least one cent.
         """
         token_ids = self._embedder.tokenize(chunk.texts)
-        readable = [
-            (row, thumbnail)
-            for row, thumbnail in enumerate(chunk.thumbnails)
-            if not isinstance(thumbnail, UnreadableImage)
-        ]
-        photo_rows = np.array([row for row, _ in readable], dtype=np.intp)
-        photos = [encode_thumbnail(thumbnail) for _, thumbnail in readable]
+        photo_rows, thumbnails = _readable(chunk)
         frozen_image = None
         if self._needs_frozen_image:
-            features = self._embedder.image.encode([pixels for _, pixels in readable])
+            features = self._embedder.image.encode(thumbnails)
             frozen_image = to_float16(features, name="image").astype(np.float32)
-        log_price = np.zeros(len(chunk.texts))
-        fused = np.zeros((len(chunk.texts), FUSED_DIM), dtype=np.float32)
-        has_photo = np.isin(np.arange(len(chunk.texts)), photo_rows)
-        for fold, network in enumerate(self._networks):
-            from_fold, embedded = network.price(
+        size = self._finetune_config.image_size
+        # By way of JPEG, as the networks saw photos in training.
+        photos = [read_photo(encode_thumbnail(pixels), size) for pixels in thumbnails]
+
+        def by_network(
+            network: ServedNetwork,
+        ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+            return network.price(
                 token_ids,
                 photos,
                 photo_rows,
                 chunk.attributes,
                 frozen_image=frozen_image,
             )
-            log_price += from_fold / len(self._networks)
-            if self._boosters:
-                aligned = align(embedded, has_photo, self._alignment[fold])
-                fused += aligned / len(self._networks)
+
+        # OpenVINO leaves Python to others while it works, and one product is too
+        # little for all cores.
+        run = self._pool.map if self._source.backend == "openvino" else map
+        from_folds = list(run(by_network, self._networks))
+        log_price = np.mean([log_price for log_price, _ in from_folds], axis=0)
         if self._boosters:
             image = np.zeros((len(chunk.texts), IMAGE_DIM), dtype=np.float32)
             image[photo_rows] = frozen_image
-            log_price += self._residual(
+            fused = self._align([embedded for _, embedded in from_folds], photo_rows)
+            log_price = log_price + self._residual(
                 {
                     "text": self._embedder.text.encode(token_ids),
                     "image": image,
@@ -136,6 +138,15 @@ class Predictor:
                 }
             )
         return to_price(log_price)
+
+    def _align(
+        self, from_folds: list[NDArray[np.float32]], photo_rows: NDArray[np.intp]
+    ) -> NDArray[np.float32]:
+        has_photo = np.isin(np.arange(len(from_folds[0])), photo_rows)
+        total = np.zeros_like(from_folds[0])
+        for fused, way in zip(from_folds, self._alignment, strict=True):
+            total += align(fused, has_photo, way)
+        return total / np.float32(len(from_folds))
 
     def _residual(self, blocks: dict[str, NDArray[np.float32]]) -> NDArray[np.float64]:
         for name in EMBEDDING_BLOCKS:  # as the boosters saw them
@@ -249,8 +260,20 @@ def _require_same_encoders(
             )
 
 
-def _load_networks(run: Run, source: EncoderSource) -> list[ServedNetwork]:
-    config = FinetuneConfig(**run.finetune["config"])
+def _readable(chunk: Chunk) -> tuple[NDArray[np.intp], list[NDArray[np.uint8]]]:
+    """Return the products of a chunk that have a photo, and their thumbnails."""
+    found = [
+        (row, photo)
+        for row, photo in enumerate(chunk.thumbnails)
+        if not isinstance(photo, UnreadableImage)
+    ]
+    rows = np.array([row for row, _ in found], dtype=np.intp)
+    return rows, [photo for _, photo in found]
+
+
+def _load_networks(
+    run: Run, source: EncoderSource, config: FinetuneConfig
+) -> list[ServedNetwork]:
     arithmetic = choose_arithmetic(config.precision, source.device)
     is_exact = arithmetic.autocast_dtype is None
     return [
