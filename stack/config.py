@@ -5,7 +5,7 @@ from typing import Literal, get_args
 
 from embed.errors import ConfigError
 
-BlockName = Literal["text", "image", "fused", "attributes", "network"]
+BlockName = Literal["text", "image", "fused", "attributes", "network", "lightgbm"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +14,8 @@ class StackConfig:
 
     blocks: tuple[BlockName, ...] = get_args(BlockName)
     """What the trees see: frozen text and image features, the network's fused
-    embedding, sizes and pack counts, the network's log price."""
+    embedding, sizes and pack counts, the network's log price, and that of a LightGBM
+    on the raw features, also out of fold."""
 
     learning_rate: float = 0.03
     """Shrinkage of each tree; half of it takes twice the rounds."""

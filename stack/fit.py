@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,12 +29,13 @@ from stack.blend import blend_out_of_fold
 from stack.config import BlockName, StackConfig
 from stack.evaluate import evaluate_predictions
 from stack.features import BlockMatrix
-from stack.residual import fit_out_of_fold, save_boosters
+from stack.residual import ResidualFit, fit_out_of_fold, save_boosters
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 2  # raise it when the same inputs give other results than before
+FORMAT = 3  # raise it when the same inputs give other results than before
 RAW_BLOCKS: tuple[BlockName, ...] = ("text", "image", "attributes")
+RAW_DIR = "lightgbm"
 REPORT_NAME = "report.json"
 _PREDICTIONS = {
     "lightgbm": "stack/lightgbm_log_price.npy",
@@ -97,7 +99,7 @@ def fit_stack(run_dir: Path, *, config: StackConfig) -> dict[str, Any]:
     if finished is not None and finished.get("key") == key:
         logger.info("%s: up to date", stage_dir)
         return evaluate_run(run_dir)
-    stage_dir.mkdir(parents=True, exist_ok=True)
+    (stage_dir / RAW_DIR).mkdir(parents=True, exist_ok=True)
     (stage_dir / MANIFEST_NAME).unlink(missing_ok=True)
     started = time.monotonic()
     alignment = _align(run, stage_dir)
@@ -211,17 +213,11 @@ def _fit_predictors(
         "attributes": run.array("embed/attributes"),
         "network": network,
     }
-    rounds, fits = {}, {}
-    for name, chosen, init in (
-        ("lightgbm", RAW_BLOCKS, None),
-        ("stacker", config.blocks, network),
-    ):
-        logger.info("%s: on %s", name, ", ".join(chosen))
-        matrix = block_matrix(
-            {block: blocks[block] for block in chosen},
-            attribute_names=run.embed["attribute_names"],
-        )
-        fits[name] = fit_out_of_fold(
+    names = run.embed["attribute_names"]
+
+    def fit(chosen: Sequence[str], init: NDArray[np.floating] | None) -> ResidualFit:
+        matrix = block_matrix({b: blocks[b] for b in chosen}, attribute_names=names)
+        return fit_out_of_fold(
             matrix,
             log_price,
             init_log_price=init,
@@ -229,16 +225,22 @@ def _fit_predictors(
             groups=groups,
             config=config,
         )
-        rounds[name] = fits[name].rounds
-    lightgbm = fits["lightgbm"].out_of_fold
+
+    logger.info("lightgbm: on %s", ", ".join(RAW_BLOCKS))
+    raw = fit(RAW_BLOCKS, None)
+    blocks["lightgbm"] = raw.out_of_fold
+    logger.info("stacker: on %s", ", ".join(config.blocks))
+    stacker = fit(config.blocks, network)
     blend, _ = blend_out_of_fold(
-        log_price, network=network, lightgbm=lightgbm, folds=folds
+        log_price, network=network, lightgbm=raw.out_of_fold, folds=folds
     )
-    np.save(stage_dir / "lightgbm_log_price.npy", lightgbm)
+    np.save(stage_dir / "lightgbm_log_price.npy", raw.out_of_fold)
     np.save(stage_dir / "blend_log_price.npy", blend)
-    np.save(stage_dir / "oof_log_price.npy", fits["stacker"].out_of_fold)
-    save_boosters(fits["stacker"].boosters, stage_dir)
-    return rounds
+    np.save(stage_dir / "oof_log_price.npy", stacker.out_of_fold)
+    np.save(stage_dir / RAW_DIR / "starts.npy", np.array(raw.starts))
+    save_boosters(raw.boosters, stage_dir / RAW_DIR)
+    save_boosters(stacker.boosters, stage_dir)
+    return {"lightgbm": raw.rounds, "stacker": stacker.rounds}
 
 
 def _evaluate(run: Run, config: StackConfig) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from finetune.serve import ServedNetwork
 from finetune.smape import to_price
 from stack.alignment import align
 from stack.features import EMBEDDING_BLOCKS, BlockMatrix
-from stack.fit import Run, block_matrix, config_of, open_run
+from stack.fit import RAW_BLOCKS, RAW_DIR, Run, block_matrix, config_of, open_run
 from stack.residual import load_boosters, predict_residual
 
 
@@ -73,9 +74,11 @@ class Predictor:
         self._boosters: list[lgb.Booster] = []
         if is_stacked:
             self._alignment = run.array("stack/alignment").astype(np.float64)
-            self._boosters = load_boosters(
-                run_dir / "stack", feature_names=self._feature_names()
-            )
+            stage_dir, blocks = run_dir / "stack", self._stack_config.blocks
+            self._boosters = self._load_boosters(stage_dir, blocks)
+            if "lightgbm" in blocks:
+                self._start = float(run.array("stack/lightgbm/starts").mean())
+                self._raw = self._load_boosters(stage_dir / RAW_DIR, RAW_BLOCKS)
 
     def inputs(self, catalog: Catalog, images_dir: Path | None) -> Inputs:
         """Find the photos of a catalog."""
@@ -151,30 +154,41 @@ class Predictor:
     def _residual(self, blocks: dict[str, NDArray[np.float32]]) -> NDArray[np.float64]:
         for name in EMBEDDING_BLOCKS:  # as the boosters saw them
             blocks[name] = to_float16(blocks[name], name=name).astype(np.float32)
-        matrix = self._matrix(blocks)
-        return predict_residual(
-            self._boosters,
-            matrix,
-            rows=np.arange(len(matrix)),
-            config=self._stack_config,
-        )
+        if "lightgbm" in self._stack_config.blocks:
+            added = self._boost(self._raw, blocks, RAW_BLOCKS)
+            blocks["lightgbm"] = (self._start + added).astype(np.float32)
+        return self._boost(self._boosters, blocks, self._stack_config.blocks)
 
-    def _matrix(self, blocks: dict[str, NDArray[np.float32]]) -> BlockMatrix:
+    def _boost(
+        self,
+        boosters: list[lgb.Booster],
+        blocks: dict[str, NDArray[np.float32]],
+        chosen: Sequence[str],
+    ) -> NDArray[np.float64]:
+        matrix = self._matrix(blocks, chosen)
+        rows = np.arange(len(matrix))
+        return predict_residual(boosters, matrix, rows=rows, config=self._stack_config)
+
+    def _matrix(
+        self, blocks: dict[str, NDArray[np.float32]], chosen: Sequence[str]
+    ) -> BlockMatrix:
         return block_matrix(
-            {name: blocks[name] for name in self._stack_config.blocks},
+            {name: blocks[name] for name in chosen},
             attribute_names=self._run.embed["attribute_names"],
         )
 
-    def _feature_names(self) -> list[str]:
+    def _load_boosters(self, folder: Path, chosen: Sequence[str]) -> list[lgb.Booster]:
         widths = {
             "text": self._embedder.text.dim,
             "image": IMAGE_DIM,
             "fused": FUSED_DIM,
             "attributes": len(self._run.embed["attribute_names"]),
             "network": 1,
+            "lightgbm": 1,
         }
         blank = {name: np.zeros((1, n), np.float32) for name, n in widths.items()}
-        return self._matrix(blank).feature_names
+        names = self._matrix(blank, chosen).feature_names
+        return load_boosters(folder, feature_names=names)
 
 
 def predict_prices(

@@ -38,6 +38,9 @@ class ResidualFit:
     rounds: list[int]
     """Trees of each booster; 0 where none helped."""
 
+    starts: list[float]
+    """Log price that each booster begins from, NaN where it is the network's."""
+
 
 def fit_out_of_fold(
     matrix: BlockMatrix,
@@ -79,7 +82,7 @@ def fit_out_of_fold(
     n_folds = int(folds.max()) + 1
     dataset = make_dataset(matrix, log_price, config)
     out_of_fold = np.zeros(len(matrix))
-    boosters, rounds = [], []
+    boosters, rounds, starts = [], [], []
     for fold in range(n_folds):
         rows = np.flatnonzero((folds >= 0) & (folds != fold))
         is_valid = _validation_part(groups[rows], config=config, fold=fold)
@@ -93,6 +96,7 @@ def fit_out_of_fold(
         )
         boosters.append(booster)
         rounds.append(booster.num_trees())
+        starts.append(float(init[0]) if init_log_price is None else float("nan"))
         logger.info("fold %d of %d: %d trees", fold + 1, n_folds, rounds[-1])
 
         held_out, unpriced = np.flatnonzero(folds == fold), np.flatnonzero(folds < 0)
@@ -100,7 +104,10 @@ def fit_out_of_fold(
             raw = predict_residual([booster], matrix, rows=where, config=config)
             out_of_fold[where] += share * (init[where] + raw)
     return ResidualFit(
-        out_of_fold=out_of_fold.astype(np.float32), boosters=boosters, rounds=rounds
+        out_of_fold=out_of_fold.astype(np.float32),
+        boosters=boosters,
+        rounds=rounds,
+        starts=starts,
     )
 
 

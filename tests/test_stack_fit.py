@@ -32,8 +32,8 @@ def edit_manifest(run_dir, stage, **changes):
 
 def stack_files(run_dir):
     return {
-        path.name: path.read_bytes()
-        for path in (run_dir / "stack").iterdir()
+        str(path.relative_to(run_dir)): path.read_bytes()
+        for path in (run_dir / "stack").rglob("*.*")
         if path.name != "manifest.json"  # it holds the seconds
     }
 
