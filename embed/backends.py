@@ -11,6 +11,7 @@ hints and asynchronous inference, https://docs.openvino.ai.
 import importlib.util
 import logging
 import sys
+import threading
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -34,6 +35,7 @@ MIN_COSINE = 0.998
 """Least cosine, over the rows of the first batches, with what eager fp32 gives."""
 
 _GUARDED_BATCHES = 2
+_CONVERSION = threading.Lock()  # tracing and warning filters are the process's own
 
 
 class Tower(nn.Module, ABC):
@@ -234,7 +236,7 @@ def _openvino(network: Tower, dtype: torch.dtype, device: torch.device) -> Runne
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
 
-    with warnings.catch_warnings(), torch.no_grad():
+    with _CONVERSION, warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # of torch.jit.trace, which openvino calls
         model = openvino.convert_model(network, example_input=network.example_inputs())
     n_threads = torch.get_num_threads()

@@ -1,6 +1,8 @@
 import importlib.util
 import logging
 import sys
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -170,3 +172,18 @@ def test_a_wrong_weights_file_is_refused_at_once_and_not_fallen_back_from():
 
     with pytest.raises(ValueError, match="not an encoder"):
         frozen(load=load)
+
+
+@needs_openvino
+@pytest.mark.filterwarnings("error")
+def test_towers_may_be_started_by_several_threads_at_once(photos, exact):
+    towers = [frozen("openvino") for _ in range(4)]
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(4) as pool:
+        every = list(pool.map(lambda tower: tower(photos), towers))
+    for found in every:
+        np.testing.assert_allclose(
+            np.concatenate(found), np.concatenate(exact), atol=1e-4
+        )
+    assert warnings.filters == before
+    assert {tower.used for tower in towers} == {"openvino fp32"}
