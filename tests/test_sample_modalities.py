@@ -52,7 +52,7 @@ def blank_texts(catalog_path, to):
 def test_text_and_photo_together_are_ahead_of_either_alone(
     tmp_path, tiny_config, monkeypatch
 ):
-    monkeypatch.setattr("embed.extract.load_image_backbone", small_image_backbone)
+    monkeypatch.setattr("embed.embedder.load_image_backbone", small_image_backbone)
     path = write_sample(tmp_path / "sample", n_products=N_PRODUCTS)
     blank = blank_texts(path, path.with_name("blank.csv"))
     photos = path.parent / "images"
