@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.measure import RESULTS, main, median, parser
+from benchmarks.measure import RESULTS, least_cosine, main, median, parser
 
 SIZE = 224
 COPIES = 4
@@ -109,14 +109,8 @@ def plain(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def summarise(found: dict[str, list[dict[str, Any]]]) -> list[str]:
-    features = {
-        way: np.load(RESULTS / "image_features" / way / "embed" / "image.npy")
-        for way in ("ours", "exact")
-    }
-    fast, reference = (features[way].astype(np.float64) for way in ("ours", "exact"))
-    norms = np.linalg.norm(fast, axis=1) * np.linalg.norm(reference, axis=1)
-    assert (norms > 0).all(), "a photo was not read"
-    cosine = float(((fast * reference).sum(1) / norms).min())
+    paths = (RESULTS / "image_features" / way / "embed" for way in ("ours", "exact"))
+    cosine = least_cosine(*(path / "image.npy" for path in paths))
     seconds = {way: median(figures, "seconds") for way, figures in found.items()}
     rows = found["ours"][0]["rows"]
     return [

@@ -18,6 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 RESULTS = REPOSITORY / "runs" / "benchmarks"
 Way = Callable[[argparse.Namespace], dict[str, Any]]
@@ -71,6 +73,14 @@ def main(
     record = {"name": name, "machine": machine(), "found": found, "lines": lines}
     (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1))
     print("\n".join(lines))
+
+
+def least_cosine(one: Path, other: Path) -> float:
+    """Return the least cosine between the rows of two saved arrays."""
+    a, b = (np.load(path).astype(np.float64) for path in (one, other))
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    assert (norms > 0).all(), "a row was not encoded"
+    return float(((a * b).sum(1) / norms).min())
 
 
 def median(figures: list[dict[str, Any]], key: str) -> float:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.measure import main, median, parser
+from benchmarks.measure import RESULTS, least_cosine, main, median, parser
 
 MAX_TOKENS = 256
 
@@ -95,13 +95,10 @@ def save(given: argparse.Namespace, features: np.ndarray) -> None:
 
 
 def summarise(found: dict[str, list[dict[str, Any]]]) -> list[str]:
-    from benchmarks.measure import RESULTS
-
     folder = RESULTS / "text_features"
-    exact = np.load(folder / "padded" / "text.npy").astype(np.float64)
-    fast = np.load(folder / "ours" / "embed" / "text.npy").astype(np.float64)
-    norms = np.linalg.norm(exact, axis=1) * np.linalg.norm(fast, axis=1)
-    cosine = float(((exact * fast).sum(1) / norms).min())
+    cosine = least_cosine(
+        folder / "ours" / "embed" / "text.npy", folder / "padded" / "text.npy"
+    )
     seconds = {way: median(figures, "seconds") for way, figures in found.items()}
     rows = found["ours"][0]["rows"]
     return [

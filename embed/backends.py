@@ -196,17 +196,21 @@ def _placed(network: Tower, dtype: torch.dtype, device: torch.device) -> Tower:
     return network.to(device, dtype).to(memory_format=torch.channels_last)
 
 
+def _apply(
+    network: Callable[..., torch.Tensor], batches: Sequence[Batch], device: torch.device
+) -> list[NDArray[np.float32]]:
+    return [
+        network(*(torch.from_numpy(array).to(device) for array in batch)).cpu().numpy()
+        for batch in batches
+    ]
+
+
 def _eager(network: Tower, dtype: torch.dtype, device: torch.device) -> Runner:
     network = _placed(network, dtype, device)
 
     @torch.inference_mode()
     def run(batches: Sequence[Batch]) -> list[NDArray[np.float32]]:
-        return [
-            network(*(torch.from_numpy(array).to(device) for array in batch))
-            .cpu()
-            .numpy()
-            for batch in batches
-        ]
+        return _apply(network, batches, device)
 
     return run
 
@@ -220,12 +224,7 @@ def _compiled(network: Tower, dtype: torch.dtype, device: torch.device) -> Runne
     @torch.no_grad()  # inductor does not freeze under inference_mode
     def run(batches: Sequence[Batch]) -> list[NDArray[np.float32]]:
         with inductor.patch(freezing=True):
-            return [
-                compiled(*(torch.from_numpy(array).to(device) for array in batch))
-                .cpu()
-                .numpy()
-                for batch in batches
-            ]
+            return _apply(compiled, batches, device)
 
     return run
 
