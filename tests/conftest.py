@@ -3,6 +3,8 @@
 import csv
 import json
 import shutil
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +26,51 @@ from finetune.out_of_fold import finetune
 from stack.config import StackConfig
 from stack.fit import fit_stack
 
+RELIABILITY_PAGE = Path(__file__).with_name("RELIABILITY.md")
+COUNTS_BEGIN, COUNTS_END = "<!-- counts -->\n", "<!-- end of counts -->\n"
+_COUNTS = pytest.StashKey[Counter[str]]()
+
 CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789.,()-'/&%"
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--write-reliability",
+        action="store_true",
+        help="Put what this run counted into tests/RELIABILITY.md.",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_COUNTS] = Counter()
+
+
+@pytest.fixture
+def tally(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Count something that was tried and held: `tally("bad photos")`, `…, 30)`."""
+
+    def add(what: str, n: int = 1) -> None:
+        request.config.stash[_COUNTS][what] += n
+
+    return add
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    counts = config.stash[_COUNTS]
+    lines = [f"| {what} | {n:,} |" for what, n in sorted(counts.items())]
+    for line in lines:
+        terminalreporter.write_line(line)
+    if config.getoption("--write-reliability"):
+        page = RELIABILITY_PAGE.read_text(encoding="utf-8")
+        head, _, rest = page.partition(COUNTS_BEGIN)
+        table = "\n".join(["", "| Tried, and held | Count |", "|---|---|", *lines, ""])
+        tail = rest.partition(COUNTS_END)[2]
+        RELIABILITY_PAGE.write_text(
+            head + COUNTS_BEGIN + table + "\n" + COUNTS_END + tail, encoding="utf-8"
+        )
 
 
 def write_tiny_encoder(folder: Path) -> Path:
