@@ -2,6 +2,8 @@
 
 import mmap
 import os
+import zlib
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Self
@@ -10,6 +12,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import DTypeLike, NDArray
 
+from embed.durable import named_errors
 from embed.errors import InputError
 from embed.manifest import CacheError
 
@@ -40,9 +43,13 @@ def open_rows(
     ------
     CacheError
         If `resume` and the file is missing or has another shape or dtype.
+    OSError
+        If the disk has no room for the whole array.
     """
     if not resume:
-        return npy.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=shape)
+        fresh = npy.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=shape)
+        _allocate(path)
+        return fresh
     rows = read_rows(path, mode="r+")
     if rows.shape != shape or rows.dtype != np.dtype(dtype):
         raise CacheError(
@@ -51,6 +58,13 @@ def open_rows(
             f"the stage again."
         )
     return rows
+
+
+def _allocate(path: Path) -> None:
+    """Claim the disk's blocks now: later, a full disk would kill by SIGBUS."""
+    if hasattr(os, "posix_fallocate"):
+        with named_errors(path), path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def read_rows(path: Path, *, mode: str = "r") -> NDArray[Any]:
@@ -134,7 +148,7 @@ class RaggedWriter:
     def __init__(
         self, path: Path, *, n_rows: int, dtype: DTypeLike, rows_done: int
     ) -> None:
-        self.dtype = np.dtype(dtype)
+        self.path, self.dtype = path, np.dtype(dtype)
         self.offsets = open_rows(
             offsets_path(path),
             shape=(n_rows + 1,),
@@ -160,28 +174,43 @@ class RaggedWriter:
 
     def append(self, row: NDArray[Any]) -> None:
         """Write the next row, shape (length,)."""
-        self._file.write(np.ascontiguousarray(row, dtype=self.dtype).tobytes())
-        self.offsets[self.n_rows + 1] = self.offsets[self.n_rows] + len(row)
-        self.n_rows += 1
+        self.extend([row])
+
+    def extend(self, rows: Sequence[NDArray[Any]]) -> int:
+        """Write the next rows; return the checksum of them and of their offsets."""
+        flat = np.concatenate([*rows, np.zeros(0, self.dtype)], dtype=self.dtype)
+        with named_errors(self.path):
+            self._file.write(flat.tobytes())
+        start, stop = self.n_rows, self.n_rows + len(rows)
+        lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+        self.offsets[start + 1 : stop + 1] = self.offsets[start] + np.cumsum(lengths)
+        self.n_rows = stop
+        return _crc_ragged(flat, self.offsets[start : stop + 1])
 
     def flush(self) -> None:
         """Bring what was appended to disk."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with named_errors(self.path):
+            self._file.flush()
+            os.fsync(self._file.fileno())
         flush_rows(self.offsets)
 
     def close(self) -> None:
         """Write the final header."""
         self.flush()
-        self._file.seek(0)
-        self._write_header()
-        self._file.close()
+        with named_errors(self.path):
+            self._file.seek(0)
+            self._write_header()
+            self._file.close()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self.close()
+    def __exit__(self, kind: object, *error: object) -> None:
+        if kind is None:
+            self.close()
+            return
+        with suppress(OSError):  # what is not flushed is written again on resume
+            self._file.close()
 
     def _n_bytes(self) -> int:
         return int(self.offsets[self.n_rows]) * self.dtype.itemsize
@@ -221,6 +250,19 @@ class RaggedRows:
 
     def __getitem__(self, row: int) -> NDArray[Any]:
         return self.flat[self.offsets[row] : self.offsets[row + 1]]
+
+
+def crc_rows(rows: "NDArray[Any] | RaggedRows", start: int, stop: int) -> int:
+    """Return the CRC-32 of rows start to stop - 1, of a ragged array with offsets."""
+    if isinstance(rows, RaggedRows):
+        offsets = rows.offsets[start : stop + 1]
+        return _crc_ragged(rows.flat[offsets[0] : offsets[-1]], offsets)
+    return zlib.crc32(np.ascontiguousarray(rows[start:stop]).data)
+
+
+def _crc_ragged(flat: NDArray[Any], offsets: NDArray[np.int64]) -> int:
+    crc = zlib.crc32(np.ascontiguousarray(offsets).data)
+    return zlib.crc32(np.ascontiguousarray(flat).data, crc)
 
 
 def offsets_path(path: Path) -> Path:

@@ -1,12 +1,14 @@
 """What all commands share: error lines, logging, options of a catalog."""
 
+import errno
 import functools
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import IO, Any, ParamSpec, TypeVar
 
 import click
 
@@ -27,10 +29,30 @@ run_option = click.option(
 )
 
 
+_REMEDIES = {
+    errno.ENOSPC: "Free some space and give the same command again; it goes on where "
+    "it was.",
+    errno.EDQUOT: "Free some of your quota and give the same command again; it goes on "
+    "where it was.",
+    errno.EROFS: "Make the folder writable, or name another one.",
+    errno.EACCES: "Make it accessible to you, or name another one.",
+}
+
+
 class CommandError(click.ClickException):
     """One line on the terminal and exit code 2."""
 
     exit_code = 2
+
+
+class Stopped(click.ClickException):
+    """Ctrl-C: one line, and the exit code that shells expect of it."""
+
+    exit_code = 128 + signal.SIGINT
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print the line without "Error:", for it is none."""
+        click.echo(f"\n{self.message}", file=file, err=True)
 
 
 def one_line_errors(command: Callable[P, R]) -> Callable[P, R]:
@@ -45,7 +67,13 @@ def one_line_errors(command: Callable[P, R]) -> Callable[P, R]:
             raise CommandError(str(error)) from error
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
-            raise CommandError(f"{where}{error.strerror or error}") from error
+            reason = f"{where}{error.strerror or error}"
+            remedy = _REMEDIES.get(error.errno or 0)
+            raise CommandError(f"{reason}. {remedy}" if remedy else reason) from error
+        except KeyboardInterrupt:
+            raise Stopped(
+                "Stopped. Give the same command again to go on; finished work is kept."
+            ) from None
 
     return wrapped
 

@@ -18,11 +18,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embed.arrays import RaggedWriter, flush_rows, open_rows, to_float16
+from embed.arrays import RaggedWriter, crc_rows, flush_rows, open_rows, to_float16
 from embed.attributes import ATTRIBUTE_NAMES
 from embed.catalog import Catalog
+from embed.checksums import (
+    CHECKED_ARRAYS,
+    CHECKSUMS_NAME,
+    ROW_ARRAYS,
+    record_files,
+    verify_embedding,
+)
 from embed.chunks import Chunk, Inputs, prepared_chunks
 from embed.config import EmbedConfig
+from embed.durable import named_errors, remove_partial_files, save_array
 from embed.embedder import Embedder, resolve_encoders
 from embed.encoders import IMAGE_DIM
 from embed.images import (
@@ -30,6 +38,7 @@ from embed.images import (
     encode_thumbnail,
     find_photos,
 )
+from embed.lock import run_lock
 from embed.machine import describe_device, prepare_machine
 from embed.manifest import (
     MANIFEST_NAME,
@@ -45,9 +54,10 @@ from embed.weights import weights_key
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 2  # raise it when the same inputs give other arrays than before
+FORMAT = 3  # raise it when the same inputs give other arrays than before
 PROBLEM_COLUMNS = ("sample_id", "field", "reason")
 _PROGRESS_NAME = "progress.json"
+_WHOLE_FILES = ("sample_id.npy", "problems.csv", CHECKSUMS_NAME)
 
 
 def extract(
@@ -72,19 +82,29 @@ def extract(
 
     Raises
     ------
-    WeightsError, CacheError, CatalogError
+    WeightsError, CacheError, CatalogError, LockedError
         With one line that says where, what and what to do.
     """
     prepare_machine(config.n_threads)
+    with run_lock(run_dir):
+        return _extract(catalog, run_dir, images_dir=images_dir, config=config)
+
+
+def _extract(
+    catalog: Catalog, run_dir: Path, *, images_dir: Path | None, config: EmbedConfig
+) -> dict[str, Any]:
     inputs = _resolve(catalog, images_dir, config)
     key = content_key(_key_parts(inputs, config))
     locations = _locations(inputs, images_dir)
     stage_dir = run_dir / "embed"
+    stage_dir.mkdir(exist_ok=True)
+    remove_partial_files(stage_dir)
     finished = read_json(stage_dir / MANIFEST_NAME)
     if finished is not None and finished.get("key") == key:
+        verify_embedding(stage_dir, finished)
+        (stage_dir / _PROGRESS_NAME).unlink(missing_ok=True)
         logger.info("%s: up to date", stage_dir)
         return _relocated(finished, stage_dir, locations)
-    stage_dir.mkdir(parents=True, exist_ok=True)
     done = _progress(stage_dir, key)
     started = time.monotonic()
     counts, backends = _write_chunks(inputs, config, stage_dir, done)
@@ -96,11 +116,13 @@ def extract(
         "n_products": catalog.n_products,
         "attribute_names": list(ATTRIBUTE_NAMES),
         "substituted": counts,
+        "files": record_files(stage_dir, _WHOLE_FILES),
         "environment": environment(),
         "device": describe_device(inputs.encoders.device),
         "backends": backends,
         "seconds": round(done["seconds"] + time.monotonic() - started, 2),
     }
+    verify_embedding(stage_dir, manifest)
     write_json(stage_dir / MANIFEST_NAME, manifest)
     (stage_dir / _PROGRESS_NAME).unlink(missing_ok=True)
     return manifest
@@ -237,24 +259,31 @@ class ArrayWriter:
             "image_ok": rows("image_ok", (n,), "bool"),
             "attributes": rows("attributes", (n, len(ATTRIBUTE_NAMES)), "float32"),
         }
+        n_chunks = -(-n // config.chunk_size)
+        stem = Path(CHECKSUMS_NAME).stem
+        self.checksums = rows(stem, (n_chunks, len(CHECKED_ARRAYS)), "uint32")
         self.tokens = ragged("tokens", "int32")
         self.thumbnails = ragged("thumbnails", "uint8")
+        self.problems_path = stage_dir / "problems.csv"
         self.problems = stack.enter_context(
-            _open_problems(stage_dir / "problems.csv", int(done["problem_bytes"]))
+            _open_problems(self.problems_path, int(done["problem_bytes"]))
         )
-        np.save(stage_dir / "sample_id.npy", inputs.catalog.sample_id)
+        save_array(stage_dir / "sample_id.npy", inputs.catalog.sample_id)
 
     def write(self, chunk: Chunk) -> None:
         """Encode a chunk and write its rows."""
         token_ids = self.embedder.tokenize(chunk.texts)
-        for ids in token_ids:
-            self.tokens.append(ids)
         self._write_text(chunk.rows, token_ids)
-        self._write_images(chunk.rows, chunk.thumbnails)
-        span = slice(chunk.rows.start, chunk.rows.stop)
-        self.arrays["attributes"][span] = chunk.attributes
-        self.arrays["text_ok"][span] = [text != MISSING_TEXT for text in chunk.texts]
+        thumbnails = self._write_images(chunk.rows, chunk.thumbnails)
+        start, stop = chunk.rows.start, chunk.rows.stop
+        self.arrays["attributes"][start:stop] = chunk.attributes
+        self.arrays["text_ok"][start:stop] = [t != MISSING_TEXT for t in chunk.texts]
         self._write_problems(chunk)
+        self.checksums[start // self.config.chunk_size] = [
+            *(crc_rows(self.arrays[name], start, stop) for name in ROW_ARRAYS),
+            self.tokens.extend(token_ids),
+            self.thumbnails.extend(thumbnails),
+        ]
 
     def _write_text(self, rows: range, token_ids: list[NDArray[np.int32]]) -> None:
         text = self.arrays["text"]
@@ -268,7 +297,8 @@ class ArrayWriter:
 
     def _write_images(
         self, rows: range, thumbnails: list[NDArray[np.uint8] | UnreadableImage]
-    ) -> None:
+    ) -> list[NDArray[np.uint8]]:
+        """Write the features; return the thumbnails as JPEG, empty without photo."""
         image = self.arrays["image"]
         pictures = {
             row: thumbnail
@@ -281,8 +311,8 @@ class ArrayWriter:
         for row in rows:
             self.arrays["image_ok"][row] = row in pictures
             image[row] = image[self.first_photo[row]] if row in pictures else 0
-            jpeg = encode_thumbnail(pictures[row]) if row in pictures else b""
-            self.thumbnails.append(np.frombuffer(jpeg, dtype=np.uint8))
+        jpegs = (encode_thumbnail(pictures[r]) if r in pictures else b"" for r in rows)
+        return [np.frombuffer(jpeg, dtype=np.uint8) for jpeg in jpegs]
 
     def _write_problems(self, chunk: Chunk) -> None:
         lines = csv.writer(self.problems, lineterminator="\n")
@@ -296,12 +326,13 @@ class ArrayWriter:
 
     def flush(self) -> int:
         """Bring all rows to disk; return the size of problems.csv in bytes."""
-        for array in self.arrays.values():
+        for array in (*self.arrays.values(), self.checksums):
             flush_rows(array)
         self.tokens.flush()
         self.thumbnails.flush()
-        self.problems.flush()
-        os.fsync(self.problems.fileno())
+        with named_errors(self.problems_path):
+            self.problems.flush()
+            os.fsync(self.problems.fileno())
         return self.problems.tell()
 
     def counts(self) -> dict[str, int]:

@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-import os
 import platform
 from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from embed.durable import write_bytes
 from embed.errors import InputError
 
 MANIFEST_NAME = "manifest.json"
@@ -21,14 +21,9 @@ class CacheError(InputError):
 
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
-    """Write a JSON file whole or not at all (temporary file, fsync, rename)."""
-    partial = path.with_name(path.name + ".part")
-    with partial.open("w", encoding="utf-8") as file:
-        json.dump(record, file, indent=2, ensure_ascii=False, allow_nan=False)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    """Write a JSON file whole or not at all."""
+    text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
+    write_bytes(path, (text + "\n").encode())
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -84,6 +79,14 @@ def require_same_key(run_dir: Path, stage: str, found: str, expected: str) -> No
             f"now holds {expected[:12]}. Run `make {_COMMAND[stage]} RUN={run_dir}` "
             f"to make it anew."
         )
+
+
+def remedy(stage_dir: Path) -> str:
+    """Say how a damaged stage is made anew."""
+    return (
+        f"Delete the folder {stage_dir} and run `make {_COMMAND[stage_dir.name]} "
+        f"RUN={stage_dir.parent}` again."
+    )
 
 
 def content_key(parts: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 from safetensors.torch import load_file, save_file
 
+from embed.durable import PARTIAL_SUFFIX, replace_durably
 from embed.manifest import CacheError
 from embed.weights import weights_key
 from finetune.config import FinetuneConfig
@@ -60,11 +61,11 @@ def network_of_run(embed: dict[str, Any], config: FinetuneConfig) -> PriceNetwor
 
 def save_network(network: PriceNetwork, fold_dir: Path) -> None:
     """Write a network's weights whole or not at all."""
-    partial = fold_dir / (MODEL_NAME + ".part")
+    partial = fold_dir / (MODEL_NAME + PARTIAL_SUFFIX)
     save_file(
         {k: v.contiguous().cpu() for k, v in network.state_dict().items()}, partial
     )
-    partial.replace(fold_dir / MODEL_NAME)
+    replace_durably(partial, fold_dir / MODEL_NAME)
 
 
 def load_network(

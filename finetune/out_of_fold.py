@@ -13,13 +13,23 @@ from numpy.typing import NDArray
 
 from embed.arrays import open_rows, read_rows, to_float16
 from embed.catalog import require_prices
+from embed.checksums import (
+    crc_of_rows,
+    record_files,
+    verify_embedding,
+    verify_files,
+)
+from embed.durable import remove_partial_files, save_array
 from embed.errors import ConfigError
+from embed.lock import run_lock
 from embed.machine import describe_device, pick_device, prepare_machine
 from embed.manifest import (
     MANIFEST_NAME,
+    CacheError,
     content_key,
     environment,
     read_json,
+    remedy,
     require_stage,
     sha256_file,
     sha256_strings,
@@ -38,7 +48,7 @@ from finetune.train import apply_network, train_network
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1  # raise it when the same inputs give other arrays than before
+FORMAT = 2  # raise it when the same inputs give other arrays than before
 _PLAN_NAME = "plan.json"
 
 
@@ -97,21 +107,27 @@ def finetune(
             f"--only-fold must be 0 to {config.n_folds - 1}, got {only_fold}"
         )
     prepare_machine(config.n_threads)
-    job = _prepare(run_dir, config, drop_unpriced)
-    finished = read_json(job.stage_dir / MANIFEST_NAME)
-    if finished is not None and finished.get("key") == job.key:
-        logger.info("%s: up to date", job.stage_dir)
-        return finished
-    _begin(job)
-    chosen = range(config.n_folds) if only_fold is None else [only_fold]
-    for fold in chosen:
-        _finish_fold(job, fold)
-    return _finish_stage(job, n_unpriced=int(np.isnan(job.price).sum()))
+    require_stage(run_dir, "embed")  # before the lock makes a folder
+    with run_lock(run_dir):
+        job = _prepare(run_dir, config, drop_unpriced)
+        finished = read_json(job.stage_dir / MANIFEST_NAME)
+        if finished is not None and finished.get("key") == job.key:
+            verify_files(job.stage_dir, finished["files"])
+            logger.info("%s: up to date", job.stage_dir)
+            return finished
+        _begin(job)
+        chosen = range(config.n_folds) if only_fold is None else [only_fold]
+        for fold in chosen:
+            _finish_fold(job, fold)
+        return _finish_stage(job, n_unpriced=int(np.isnan(job.price).sum()))
 
 
 def _prepare(run_dir: Path, config: FinetuneConfig, drop_unpriced: bool) -> Job:
     embed = require_stage(run_dir, "embed")
     embed_dir = run_dir / "embed"
+    needed = ("tokens", "thumbnails", "attributes", "image_ok")
+    frozen = ("image",) if config.freeze_image else ()
+    verify_embedding(embed_dir, embed, needed + frozen)
     catalog = catalog_of_run(embed)
     price = require_prices(catalog, drop_unpriced=drop_unpriced)
     cache = ProductCache(
@@ -158,6 +174,7 @@ def _prepare(run_dir: Path, config: FinetuneConfig, drop_unpriced: bool) -> Job:
 def _begin(job: Job) -> None:
     """Take up a stopped run of the same inputs, or clear what another one left."""
     job.stage_dir.mkdir(parents=True, exist_ok=True)
+    remove_partial_files(job.stage_dir)
     plan = read_json(job.stage_dir / _PLAN_NAME)
     resume = plan is not None and plan.get("key") == job.key
     if not resume:
@@ -167,10 +184,10 @@ def _begin(job: Job) -> None:
             old.unlink()
         for old in job.stage_dir.glob("fold-*"):
             remove_checkpoint(old)
-    np.save(job.stage_dir / "price.npy", job.price)
-    np.save(job.stage_dir / "folds.npy", job.folds)
-    np.save(job.stage_dir / "groups.npy", job.groups)
-    np.save(job.stage_dir / "anchor_rows.npy", job.anchor_rows)
+    save_array(job.stage_dir / "price.npy", job.price)
+    save_array(job.stage_dir / "folds.npy", job.folds)
+    save_array(job.stage_dir / "groups.npy", job.groups)
+    save_array(job.stage_dir / "anchor_rows.npy", job.anchor_rows)
     for name, shape, dtype in _arrays(job):
         path = job.stage_dir / name
         open_rows(path, shape=shape, dtype=dtype, resume=resume)
@@ -192,6 +209,7 @@ def _finish_fold(job: Job, fold: int) -> None:
     fold_dir = job.stage_dir / f"fold-{fold}"
     fold_dir.mkdir(exist_ok=True)
     if read_json(fold_dir / MANIFEST_NAME) is not None:
+        remove_checkpoint(fold_dir)
         logger.info("%s: up to date", fold_dir)
         return
     started = time.monotonic()
@@ -222,6 +240,7 @@ def _finish_fold(job: Job, fold: int) -> None:
             "n_held_out": int((job.folds == fold).sum()),
             "held_out_smape": score,
             "model_sha256": sha256_file(fold_dir / MODEL_NAME),
+            "checksums": _fold_checksums(job, fold),
             "seconds": {
                 "train": round(trained - started, 2),
                 "apply": round(time.monotonic() - trained, 2),
@@ -261,6 +280,37 @@ def _apply_fold(job: Job, fold: int, network: PriceNetwork) -> float:
     return smape(job.price[held_out], to_price(predicted))
 
 
+def _fold_checksums(job: Job, fold: int) -> dict[str, int]:
+    """Of the rows that this fold's network wrote."""
+    held_out = np.flatnonzero(job.folds == fold)
+    where = {
+        "oof_log_price.npy": held_out,
+        "fused.npy": held_out,
+        "anchors.npy": np.array([fold]),
+        "unpriced_log_price.npy": np.array([fold]),
+    }
+    return {
+        name: crc_of_rows(read_rows(job.stage_dir / name), rows)
+        for name, rows in where.items()
+    }
+
+
+def _verify_fold(job: Job, fold: int, manifest: dict[str, Any]) -> None:
+    """Compare a fold's rows, which later folds have not touched, with its record."""
+    found = _fold_checksums(job, fold)
+    damaged = [name for name in found if found[name] != manifest["checksums"][name]]
+    if (
+        sha256_file(job.stage_dir / f"fold-{fold}" / MODEL_NAME)
+        != (manifest["model_sha256"])
+    ):
+        damaged.append(f"fold-{fold}/{MODEL_NAME}")
+    if damaged:
+        raise CacheError(
+            f"{job.stage_dir / damaged[0]}: what the network of fold {fold} wrote is "
+            f"not there any more. {remedy(job.stage_dir)}"
+        )
+
+
 def _finish_stage(job: Job, *, n_unpriced: int) -> dict[str, Any] | None:
     folds = [
         read_json(job.stage_dir / f"fold-{fold}" / MANIFEST_NAME)
@@ -268,6 +318,9 @@ def _finish_stage(job: Job, *, n_unpriced: int) -> dict[str, Any] | None:
     ]
     if any(fold is None for fold in folds):
         return None
+    for number, fold in enumerate(folds):
+        assert fold is not None
+        _verify_fold(job, number, fold)
     log_price = read_rows(job.stage_dir / "oof_log_price.npy", mode="r+")
     if n_unpriced:
         from_each = read_rows(job.stage_dir / "unpriced_log_price.npy")
@@ -283,6 +336,7 @@ def _finish_stage(job: Job, *, n_unpriced: int) -> dict[str, Any] | None:
         "n_unpriced_dropped": n_unpriced,
         "smape": smape(job.price[priced], to_price(log_price[priced])),
         "folds": folds,
+        "files": record_files(job.stage_dir, _finished_files(job)),
         "environment": environment(),
         "device": describe_device(job.arithmetic.device),
         "precision": str(job.arithmetic.autocast_dtype or torch.float32),
@@ -290,3 +344,10 @@ def _finish_stage(job: Job, *, n_unpriced: int) -> dict[str, Any] | None:
     }
     write_json(job.stage_dir / MANIFEST_NAME, manifest)
     return manifest
+
+
+def _finished_files(job: Job) -> list[str]:
+    arrays = [name for name, _, _ in _arrays(job)]
+    plans = ["price.npy", "folds.npy", "groups.npy", "anchor_rows.npy"]
+    folds = range(job.config.n_folds)
+    return arrays + plans + [f"fold-{fold}/{MODEL_NAME}" for fold in folds]

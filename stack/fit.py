@@ -12,7 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embed.arrays import open_rows, read_rows, to_float16
+from embed.checksums import CHECKED_ARRAYS, record_files, verify_embedding, verify_files
+from embed.durable import remove_partial_files, save_array
 from embed.errors import ConfigError
+from embed.lock import run_lock
 from embed.machine import prepare_machine
 from embed.manifest import (
     MANIFEST_NAME,
@@ -29,14 +32,15 @@ from stack.blend import blend_out_of_fold
 from stack.config import BlockName, StackConfig
 from stack.evaluate import evaluate_predictions
 from stack.features import BlockMatrix
-from stack.residual import ResidualFit, fit_out_of_fold, save_boosters
+from stack.residual import ResidualFit, fit_out_of_fold, remove_boosters
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 3  # raise it when the same inputs give other results than before
+FORMAT = 4  # raise it when the same inputs give other results than before
 RAW_BLOCKS: tuple[BlockName, ...] = ("text", "image", "attributes")
 RAW_DIR = "lightgbm"
 REPORT_NAME = "report.json"
+_PLAN_NAME = "plan.json"
 _PREDICTIONS = {
     "lightgbm": "stack/lightgbm_log_price.npy",
     "network": "finetune/oof_log_price.npy",
@@ -54,7 +58,21 @@ class Run:
     finetune: dict[str, Any]  # manifest
 
     def array(self, name: str) -> NDArray[Any]:
-        """Memory-map an array, named as `stage/name`."""
+        """Memory-map an array, named as `stage/name`; refuse a damaged one.
+
+        Raises
+        ------
+        CacheError
+            If it is not what its stage wrote; it names the file, the place and what
+            to do.
+        """
+        stage, _, array = name.partition("/")
+        if stage == "embed":
+            checked = (array,) if array in CHECKED_ARRAYS else ()
+            verify_embedding(self.run_dir / stage, self.embed, checked)
+        elif stage == "finetune":
+            files = self.finetune["files"]
+            verify_files(self.run_dir / stage, files, [f"{array}.npy"])
         return read_rows(self.run_dir / f"{name}.npy")
 
 
@@ -93,15 +111,19 @@ def fit_stack(run_dir: Path, *, config: StackConfig) -> dict[str, Any]:
     """
     prepare_machine(config.n_threads)
     run = open_run(run_dir)
-    stage_dir = run_dir / "stack"
-    key = _stack_key(run, config)
-    finished = read_json(stage_dir / MANIFEST_NAME)
-    if finished is not None and finished.get("key") == key:
-        logger.info("%s: up to date", stage_dir)
-        return evaluate_run(run_dir)
-    (stage_dir / RAW_DIR).mkdir(parents=True, exist_ok=True)
-    (stage_dir / MANIFEST_NAME).unlink(missing_ok=True)
+    with run_lock(run_dir):
+        key = _stack_key(run, config)
+        finished = read_json(run_dir / "stack" / MANIFEST_NAME)
+        if finished is not None and finished.get("key") == key:
+            logger.info("%s: up to date", run_dir / "stack")
+            return evaluate_run(run_dir)
+        return _fit_stack(run, config, key)
+
+
+def _fit_stack(run: Run, config: StackConfig, key: str) -> dict[str, Any]:
+    stage_dir = run.run_dir / "stack"
     started = time.monotonic()
+    _begin(stage_dir, key)
     alignment = _align(run, stage_dir)
     rounds = _fit_predictors(run, stage_dir, config)
     report = _evaluate(run, config)
@@ -113,12 +135,32 @@ def fit_stack(run_dir: Path, *, config: StackConfig) -> dict[str, Any]:
         "chosen": report["verdict"]["chosen"],
         "rounds": rounds,
         "alignment": alignment,
+        "files": record_files(stage_dir, _finished_files(stage_dir)),
         "environment": environment(),
         "seconds": round(time.monotonic() - started, 2),
     }
     write_json(stage_dir / REPORT_NAME, report)
     write_json(stage_dir / MANIFEST_NAME, manifest)
     return report
+
+
+def _begin(stage_dir: Path, key: str) -> None:
+    """Take up a stopped run of the same inputs, or clear what another one left."""
+    (stage_dir / RAW_DIR).mkdir(parents=True, exist_ok=True)
+    remove_partial_files(stage_dir)
+    plan = read_json(stage_dir / _PLAN_NAME)
+    if plan is not None and plan.get("key") == key:
+        return
+    (stage_dir / MANIFEST_NAME).unlink(missing_ok=True)
+    (stage_dir / _PLAN_NAME).unlink(missing_ok=True)
+    for folder in (stage_dir, stage_dir / RAW_DIR):
+        remove_boosters(folder)
+    write_json(stage_dir / _PLAN_NAME, {"key": key})
+
+
+def _finished_files(stage_dir: Path) -> list[str]:
+    found = [*stage_dir.glob("**/*.npy"), *stage_dir.glob("**/booster-*.txt")]
+    return [path.relative_to(stage_dir).as_posix() for path in found]
 
 
 def evaluate_run(run_dir: Path, *, n_folds: int | None = None) -> dict[str, Any]:
@@ -147,8 +189,11 @@ def evaluate_run(run_dir: Path, *, n_folds: int | None = None) -> dict[str, Any]
             f"networks of its own. Evaluate with --folds {found}, or run `make "
             f"finetune stack RUN={run_dir} FOLDS={n_folds}` first."
         )
+    verify_files(run_dir / "stack", stack["files"])
     report = _evaluate(run, config_of(stack))
-    write_json(run_dir / "stack" / REPORT_NAME, report)
+    path = run_dir / "stack" / REPORT_NAME
+    if read_json(path) != report:  # a run folder may be read-only
+        write_json(path, report)
     return report
 
 
@@ -185,7 +230,7 @@ def _align(run: Run, stage_dir: Path) -> list[dict[str, Any]]:
         anchor_folds=folds[anchor_rows],
         anchor_image_ok=np.asarray(image_ok[anchor_rows]),
     )
-    np.save(stage_dir / "alignment.npy", alignment.astype(np.float32))
+    save_array(stage_dir / "alignment.npy", alignment.astype(np.float32))
     path = stage_dir / "fused.npy"
     aligned = open_rows(path, shape=fused.shape, dtype="float16", resume=False)
     embedded_by = np.maximum(folds, 0)  # unpriced products by the first network
@@ -215,7 +260,9 @@ def _fit_predictors(
     }
     names = run.embed["attribute_names"]
 
-    def fit(chosen: Sequence[str], init: NDArray[np.floating] | None) -> ResidualFit:
+    def fit(
+        chosen: Sequence[str], init: NDArray[np.floating] | None, folder: Path
+    ) -> ResidualFit:
         matrix = block_matrix({b: blocks[b] for b in chosen}, attribute_names=names)
         return fit_out_of_fold(
             matrix,
@@ -224,22 +271,21 @@ def _fit_predictors(
             folds=folds,
             groups=groups,
             config=config,
+            folder=folder,
         )
 
     logger.info("lightgbm: on %s", ", ".join(RAW_BLOCKS))
-    raw = fit(RAW_BLOCKS, None)
+    raw = fit(RAW_BLOCKS, None, stage_dir / RAW_DIR)
     blocks["lightgbm"] = raw.out_of_fold
     logger.info("stacker: on %s", ", ".join(config.blocks))
-    stacker = fit(config.blocks, network)
+    stacker = fit(config.blocks, network, stage_dir)
     blend, _ = blend_out_of_fold(
         log_price, network=network, lightgbm=raw.out_of_fold, folds=folds
     )
-    np.save(stage_dir / "lightgbm_log_price.npy", raw.out_of_fold)
-    np.save(stage_dir / "blend_log_price.npy", blend)
-    np.save(stage_dir / "oof_log_price.npy", stacker.out_of_fold)
-    np.save(stage_dir / RAW_DIR / "starts.npy", np.array(raw.starts))
-    save_boosters(raw.boosters, stage_dir / RAW_DIR)
-    save_boosters(stacker.boosters, stage_dir)
+    save_array(stage_dir / "lightgbm_log_price.npy", raw.out_of_fold)
+    save_array(stage_dir / "blend_log_price.npy", blend)
+    save_array(stage_dir / "oof_log_price.npy", stacker.out_of_fold)
+    save_array(stage_dir / RAW_DIR / "starts.npy", np.array(raw.starts))
     return {"lightgbm": raw.rounds, "stacker": stacker.rounds}
 
 

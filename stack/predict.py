@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import io
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,8 +15,10 @@ from numpy.typing import NDArray
 
 from embed.arrays import to_float16
 from embed.catalog import Catalog
+from embed.checksums import verify_files
 from embed.chunks import Chunk, Inputs, prepared_chunks
 from embed.config import EmbedConfig
+from embed.durable import write_bytes
 from embed.embedder import Embedder, EncoderSource, resolve_encoders
 from embed.encoders import IMAGE_DIM
 from embed.images import UnreadableImage, encode_thumbnail, find_photos
@@ -61,6 +64,8 @@ class Predictor:
         self._run = run = open_run(run_dir)
         stack = require_stage(run_dir, "stack")
         require_same_key(run_dir, "stack", stack["finetune_key"], run.finetune["key"])
+        verify_files(run_dir / "stack", stack["files"])
+        verify_files(run_dir / "finetune", run.finetune["files"])
         self.config = _embed_config(run.embed, n_threads)
         self._source = resolve_encoders(self.config)
         _require_same_encoders(run_dir, run.embed, self._source)
@@ -239,13 +244,12 @@ def predict_prices(
 
 def write_prices(path: Path, catalog: Catalog, price: NDArray[np.float64]) -> None:
     """Write a CSV file of sample_id and price, whole or not at all."""
-    partial = path.with_name(path.name + ".part")
-    with partial.open("w", encoding="utf-8", newline="") as file:
-        lines = csv.writer(file, lineterminator="\n")
-        lines.writerow(("sample_id", "price"))
-        for sample_id, value in zip(catalog.sample_id, price, strict=True):
-            lines.writerow((sample_id, f"{value:.4f}"))
-    partial.replace(path)
+    text = io.StringIO()
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow(("sample_id", "price"))
+    for sample_id, value in zip(catalog.sample_id, price, strict=True):
+        lines.writerow((sample_id, f"{value:.4f}"))
+    write_bytes(path, text.getvalue().encode())
 
 
 def _embed_config(embed: dict[str, Any], n_threads: int) -> EmbedConfig:

@@ -15,6 +15,7 @@ import lightgbm as lgb
 import numpy as np
 from numpy.typing import NDArray
 
+from embed.durable import write_bytes
 from embed.errors import InputError
 from embed.manifest import CacheError
 from finetune.smape import smape, to_price
@@ -50,6 +51,7 @@ def fit_out_of_fold(
     folds: NDArray[np.integer],
     groups: NDArray[np.integer],
     config: StackConfig,
+    folder: Path | None = None,
 ) -> ResidualFit:
     """Fit a booster for each fold on the rows of the others.
 
@@ -68,6 +70,9 @@ def fit_out_of_fold(
         Rows of one group (duplicates) are validated on together or not at all.
     config : StackConfig
         Of the trees, early stopping, threads and seed.
+    folder : Path, optional
+        Where each booster is kept as soon as it is fitted, as text; one that is there
+        was fitted on the same inputs, and is taken.
 
     Returns
     -------
@@ -87,13 +92,19 @@ def fit_out_of_fold(
         rows = np.flatnonzero((folds >= 0) & (folds != fold))
         is_valid = _validation_part(groups[rows], config=config, fold=fold)
         init = _initial(log_price, init_log_price, rows[~is_valid])
-        booster = _fit_booster(
-            _subset(dataset, rows[~is_valid], init),
-            _subset(dataset, rows[is_valid], init),
-            to_price(log_price[rows[is_valid]]),
-            booster_params(matrix, config),
-            config,
-        )
+        path = folder / f"booster-{fold}.txt" if folder else None
+        if path is not None and path.is_file():
+            booster = _load_booster(path, matrix.feature_names)
+        else:
+            booster = _fit_booster(
+                _subset(dataset, rows[~is_valid], init),
+                _subset(dataset, rows[is_valid], init),
+                to_price(log_price[rows[is_valid]]),
+                booster_params(matrix, config),
+                config,
+            )
+            if path is not None:
+                write_bytes(path, booster.model_to_string().encode())
         boosters.append(booster)
         rounds.append(booster.num_trees())
         starts.append(float(init[0]) if init_log_price is None else float("nan"))
@@ -147,18 +158,16 @@ def predict_residual(
     return added
 
 
-def save_boosters(boosters: Sequence[lgb.Booster], directory: Path) -> None:
-    """Write each booster as text, `booster-0.txt` and so on, and remove older ones."""
-    for path in directory.glob("booster-*.txt"):
+def remove_boosters(folder: Path) -> None:
+    """Delete the boosters of a folder."""
+    for path in folder.glob("booster-*.txt"):
         path.unlink()
-    for fold, booster in enumerate(boosters):
-        booster.save_model(directory / f"booster-{fold}.txt")
 
 
 def load_boosters(
     directory: Path, *, feature_names: Sequence[str]
 ) -> list[lgb.Booster]:
-    """Read the boosters of `save_boosters`, in the order of their folds.
+    """Read the boosters that `fit_out_of_fold` kept, in the order of their folds.
 
     Parameters
     ----------

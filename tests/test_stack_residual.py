@@ -10,7 +10,7 @@ from stack.residual import (
     fit_out_of_fold,
     load_boosters,
     predict_residual,
-    save_boosters,
+    remove_boosters,
 )
 
 N = 1200
@@ -44,6 +44,7 @@ def fit(catalog, init_log_price, *, config=CONFIG, **changed):
         folds=given["folds"],
         groups=given["groups"],
         config=config,
+        folder=given.get("folder"),
     )
 
 
@@ -161,26 +162,45 @@ def test_too_few_groups_to_validate_on_are_refused(catalog):
         fit(catalog, None, groups=np.zeros(N, dtype=int))
 
 
-def test_saved_boosters_predict_the_same(catalog, tmp_path):
+def test_kept_boosters_predict_the_same(catalog, tmp_path):
     wrong = catalog["log_price"] - 0.8 * (catalog["features"][:, 3] > 0)
-    boosters = [*fit(catalog, wrong).boosters, *fit(catalog, wrong + 0).boosters[:1]]
-    boosters.append(fit(catalog, catalog["log_price"]).boosters[0])  # without trees
-    (tmp_path / "booster-9.txt").write_text("left over")
-    save_boosters(boosters, tmp_path)
+    wrong[catalog["folds"] > 0] = catalog["log_price"][catalog["folds"] > 0]
+    fitted = fit(catalog, wrong, folder=tmp_path)
+    assert fitted.rounds[0] == 0 < fitted.rounds[1]  # fold 0 learns from exact rows
     loaded = load_boosters(tmp_path, feature_names=catalog["matrix"].feature_names)
-    assert [b.num_trees() for b in loaded] == [b.num_trees() for b in boosters]
+    assert [b.num_trees() for b in loaded] == fitted.rounds
     rows = np.arange(20)
-    for found in (loaded, loaded[-1:]):
-        expected = boosters if found is loaded else boosters[-1:]
-        np.testing.assert_array_equal(
-            predict_residual(found, catalog["matrix"], rows=rows, config=CONFIG),
-            predict_residual(expected, catalog["matrix"], rows=rows, config=CONFIG),
+    for some in (slice(None), slice(0, 1)):
+        found, expected = (
+            predict_residual(b[some], catalog["matrix"], rows=rows, config=CONFIG)
+            for b in (loaded, fitted.boosters)
         )
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_kept_boosters_are_not_fitted_again(catalog, tmp_path, monkeypatch):
+    first = fit(catalog, None, folder=tmp_path)
+    (tmp_path / "booster-1.txt").unlink()
+    fitted = []
+    monkeypatch.setattr(
+        "stack.residual._fit_booster",
+        lambda *given: fitted.append(given) or first.boosters[1],
+    )
+    again = fit(catalog, None, folder=tmp_path)
+    assert len(fitted) == 1
+    np.testing.assert_array_equal(again.out_of_fold, first.out_of_fold)
+
+
+def test_boosters_of_another_run_can_be_removed(catalog, tmp_path):
+    fit(catalog, None, config=StackConfig(n_threads=1, max_rounds=1), folder=tmp_path)
+    (tmp_path / "fused.npy").touch()
+    remove_boosters(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["fused.npy"]
 
 
 def test_boosters_of_other_features_are_refused(catalog, tmp_path):
     config = StackConfig(n_threads=1, max_rounds=1)
-    save_boosters(fit(catalog, None, config=config).boosters, tmp_path)
+    fit(catalog, None, config=config, folder=tmp_path)
     names = [*catalog["matrix"].feature_names[:-1], "image-0"]
     with pytest.raises(CacheError, match="first difference: 'text-5', 'image-0'"):
         load_boosters(tmp_path, feature_names=names)

@@ -1,0 +1,90 @@
+"""The three stages on a small sample, as the tests that stop them run them."""
+
+import csv
+import dataclasses
+import hashlib
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from unittest import mock
+
+from conftest import TINY_STACK, TINY_TRAINING, small_image_backbone
+
+from embed.catalog import read_catalog
+from embed.config import EmbedConfig
+from embed.extract import extract
+from finetune.out_of_fold import finetune
+from stack.fit import fit_stack
+
+STAGES = ("embed", "finetune", "stack")
+TRAINING = dataclasses.replace(TINY_TRAINING, n_folds=2)
+
+
+def small_config(encoder: Path) -> EmbedConfig:
+    return EmbedConfig(
+        text_encoder=str(encoder),
+        image_encoder="no-such-encoder",
+        random_weights=True,
+        max_tokens=32,
+        image_size=32,
+        chunk_size=8,
+        precision="fp32",
+        backend="eager",
+        n_threads=1,
+    )
+
+
+def run_stage(stage: str, run_dir: Path, catalog: Path, encoder: Path) -> None:
+    """Run one stage with a stand-in for EfficientNet-B0."""
+    jobs: dict[str, Callable[[], object]] = {
+        "embed": lambda: extract(
+            read_catalog(catalog),
+            run_dir,
+            images_dir=catalog.parent / "images",
+            config=small_config(encoder),
+        ),
+        "finetune": lambda: finetune(run_dir, config=TRAINING),
+        "stack": lambda: fit_stack(run_dir, config=TINY_STACK),
+    }
+    with (
+        mock.patch("embed.embedder.load_image_backbone", small_image_backbone),
+        mock.patch("finetune.model.load_image_backbone", small_image_backbone),
+    ):
+        jobs[stage]()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Return the bytes of all files by name, without what depends on the clock."""
+    return {
+        path.relative_to(folder).as_posix(): _without_seconds(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.name.startswith(".lock")
+    }
+
+
+def fingerprint(folder: Path) -> str:
+    """Tell two states of a folder apart."""
+    digest = hashlib.sha256()
+    for name, content in contents(folder).items():
+        digest.update(f"{name}:{len(content)}:".encode())
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def _without_seconds(path: Path) -> bytes:
+    content = path.read_bytes()
+    if path.suffix == ".json":
+        return json.dumps(_drop_seconds(json.loads(content))).encode()
+    if path.name == "history.csv":
+        rows = csv.DictReader(io.StringIO(content.decode()))
+        return json.dumps([{**row, "seconds": ""} for row in rows]).encode()
+    return content
+
+
+def _drop_seconds(record: object) -> object:
+    if isinstance(record, dict):
+        return {k: _drop_seconds(v) for k, v in record.items() if k != "seconds"}
+    if isinstance(record, list):
+        return [_drop_seconds(item) for item in record]
+    return record

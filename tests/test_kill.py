@@ -1,0 +1,164 @@
+"""Stages that are killed end with the same bytes as stages that never were."""
+
+import multiprocessing
+import os
+import random
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import write_tiny_encoder
+from stages import STAGES, contents, fingerprint, run_stage
+
+from embed.sample import write_sample
+
+N_KILLS = 30
+N_PRODUCTS = 24
+pytestmark = pytest.mark.slow
+
+_visit: Callable[[], None] | None = None
+
+
+def _on_event(event: str, arguments: tuple) -> None:
+    if _visit is None:
+        return
+    if event in ("os.rename", "os.remove", "os.truncate", "os.mkdir") or (
+        event == "open" and isinstance(arguments[1], str) and arguments[1] != "r"
+    ):
+        _visit()
+
+
+sys.addaudithook(_on_event)
+
+
+@pytest.fixture(scope="module")
+def catalog(tmp_path_factory):
+    return write_sample(tmp_path_factory.mktemp("kill"), n_products=N_PRODUCTS)
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory):
+    return write_tiny_encoder(tmp_path_factory.mktemp("kill-encoder") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def whole(catalog, encoder, tmp_path_factory):
+    """Run folders before each stage, and the bytes that each stage ends with."""
+    folder = tmp_path_factory.mktemp("whole")
+    run_dir, found = folder / "run", {}
+    for stage in STAGES:
+        before = folder / f"before-{stage}"
+        shutil.copytree(run_dir, before) if run_dir.exists() else before.mkdir()
+        run_stage(stage, run_dir, catalog, encoder)
+        found[stage] = (before, contents(run_dir))
+    return found
+
+
+@contextmanager
+def visited_boundaries(visit: Callable[[], None]) -> Iterator[None]:
+    """Call `visit` before and after whatever changes the disk."""
+    global _visit
+    busy = False
+
+    def once() -> None:
+        nonlocal busy
+        if not busy:  # what the visitor itself writes does not count
+            busy = True
+            visit()
+            busy = False
+
+    def around(real):
+        def call(*arguments, **options):
+            once()
+            result = real(*arguments, **options)
+            once()
+            return result
+
+        return call
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", around(os.fsync))
+        patch.setattr(os, "replace", around(os.replace))
+        patch.setattr(np.memmap, "flush", around(np.memmap.flush))
+        _visit = once
+        try:
+            yield
+        finally:
+            _visit = None
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_killed_at_any_write_ends_with_the_same_bytes(
+    stage, whole, catalog, encoder, tmp_path, tally
+):
+    """What a kill leaves is what lies on disk then: a copy of the folder, taken there."""
+    before, expected = whole[stage]
+    run_dir = shutil.copytree(before, tmp_path / "run")
+    states: dict[str, Path] = {}
+    n_boundaries = 0
+
+    def keep_state() -> None:
+        nonlocal n_boundaries
+        n_boundaries += 1
+        state = fingerprint(run_dir)
+        if state not in states:
+            states[state] = shutil.copytree(run_dir, tmp_path / f"state-{len(states)}")
+
+    with visited_boundaries(keep_state):
+        run_stage(stage, run_dir, catalog, encoder)
+    assert contents(run_dir) == expected
+    assert len(states) > 10
+    for number, killed in enumerate(states.values()):
+        run_stage(stage, killed, catalog, encoder)
+        found = contents(killed)
+        assert sorted(found) == sorted(expected), number
+        differing = [name for name in expected if found[name] != expected[name]]
+        assert not differing, number
+    tally(f"write boundaries at which `{stage}` was killed", n_boundaries)
+    tally(f"different states on disk that `{stage}` went on from", len(states))
+
+
+@pytest.fixture(scope="module")
+def processes():
+    """Start processes that have imported everything already."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["stages"])
+    return context
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_killed_at_random_moments_ends_with_the_same_bytes(
+    stage, whole, catalog, encoder, processes, tmp_path, tally
+):
+    before, expected = whole[stage]
+    rng = random.Random(stage)
+    n_kills, n_runs, taken = 0, 0, []
+
+    def start(run_dir: Path):
+        process = processes.Process(
+            target=run_stage, args=(stage, run_dir, catalog, encoder)
+        )
+        process.start()
+        return process
+
+    while n_kills < N_KILLS or n_runs < 3:
+        run_dir = shutil.copytree(before, tmp_path / f"run-{n_runs}")
+        while True:
+            process, started = start(run_dir), time.monotonic()
+            if taken and n_kills < N_KILLS:  # the first run is measured
+                process.join(rng.uniform(0, max(taken)))
+                process.kill()
+            process.join()
+            if process.exitcode == 0:
+                break
+            assert process.exitcode == -9
+            n_kills += 1
+        taken.append(time.monotonic() - started)
+        assert contents(run_dir) == expected
+        n_runs += 1
+    tally(f"moments at which `{stage}` was killed by SIGKILL", n_kills)
