@@ -44,7 +44,7 @@ def run_lock(run_dir: Path) -> Iterator[None]:
     except Timeout:
         raise LockedError(
             f"{run_dir}: in use by {_holder(holder_path)}. Wait until it has ended, or "
-            f"stop it; or give another --run."
+            f"stop it; or name another folder."
         ) from None
     try:
         _mention_dead_holder(run_dir, holder_path)

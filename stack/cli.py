@@ -9,6 +9,7 @@ import click
 from embed.__main__ import embed_command
 from embed.catalog import CatalogColumns, read_catalog
 from embed.commands import catalog_options, columns_from, one_line_errors, run_option
+from embed.download.command import images_command
 from embed.errors import ConfigError
 from finetune.__main__ import finetune_command
 from stack.config import BlockName, StackConfig
@@ -21,6 +22,7 @@ def main() -> None:
 
     \b
     The stages, in order, on your own data:
+      pricestack images --catalog catalog.csv --out photos
       pricestack embed --catalog catalog.csv --images photos --run runs/mine
       pricestack finetune --run runs/mine
       pricestack stack --run runs/mine
@@ -128,7 +130,9 @@ def predict_command(
             f"or choose another."
         )
     embed = require_stage(run_dir, "embed")
-    named = _columns_of_run(embed["inputs"]["columns"], columns)
+    from finetune.products import columns_of_run
+
+    named = _columns_of_run(columns_of_run(embed), columns)
     catalog = read_catalog(catalog_path, columns=named)
     from stack.predict import predict_prices, write_prices
 
@@ -169,10 +173,9 @@ def sample_command(n_products: int, out_dir: Path, seed: int) -> None:
 
 
 def _columns_of_run(
-    of_run: dict[str, object], options: dict[str, object]
+    of_run: CatalogColumns, options: dict[str, object]
 ) -> CatalogColumns:
     """Take each column from the options if it was named there, else from the run."""
-    run_columns = CatalogColumns(**{**of_run, "text": tuple(of_run["text"])})  # type: ignore[arg-type]
     asked = columns_from(**options)  # type: ignore[arg-type]
     context = click.get_current_context()
     given = {
@@ -186,10 +189,11 @@ def _columns_of_run(
         if context.get_parameter_source(option)
         is click.core.ParameterSource.COMMANDLINE
     }
-    return dataclasses.replace(run_columns, **given)
+    return dataclasses.replace(of_run, **given)
 
 
 for command in (
+    images_command,
     embed_command,
     finetune_command,
     stack_command,

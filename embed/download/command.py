@@ -1,0 +1,113 @@
+"""`pricestack images`: the photos that a catalog links to, into a folder."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from embed.catalog import read_catalog
+from embed.commands import catalog_options, columns_from, one_line_errors
+from embed.download.config import DownloadConfig
+
+if TYPE_CHECKING:
+    from embed.download.job import DownloadReport
+
+_N_KINDS_SHOWN = 5
+
+
+@click.command("images")
+@click.option(
+    "--catalog",
+    "catalog_path",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="CSV or Parquet file, a product per row.",
+)
+@click.option(
+    "--out",
+    "out_dir",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Folder for the photos and downloads.csv.",
+)
+@catalog_options
+@click.option(
+    "--concurrency",
+    default=DownloadConfig.concurrency,
+    show_default=True,
+    help="Requests at the same time.",
+)
+@click.option(
+    "--per-host",
+    default=DownloadConfig.per_host,
+    show_default=True,
+    help="Requests at the same time to one host.",
+)
+@click.option(
+    "--retries",
+    default=DownloadConfig.retries,
+    show_default=True,
+    help="Times that a link is asked for again, where it may help.",
+)
+@click.option(
+    "--timeout",
+    "deadline",
+    default=DownloadConfig.deadline,
+    show_default=True,
+    help="Seconds that one ask for a photo may take.",
+)
+@click.option(
+    "--allow-private",
+    is_flag=True,
+    help="Also ask private and loopback addresses; for links that you trust.",
+)
+@one_line_errors
+def images_command(
+    catalog_path: Path,
+    out_dir: Path,
+    text_columns: tuple[str, ...],
+    id_column: str,
+    price_column: str,
+    image_column: str,
+    **settings: object,
+) -> None:
+    """Download the photos that a catalog links to.
+
+    A second run asks only for what is missing. What became of each row, and why, is
+    in OUT/downloads.csv; photos that could not be had are no error.
+
+    \b
+    Example:
+      pricestack images --catalog catalog.csv --out photos
+    """
+    config = DownloadConfig(**settings)  # type: ignore[arg-type]
+    columns = columns_from(
+        text_columns=text_columns,
+        id_column=id_column,
+        price_column=price_column,
+        image_column=image_column,
+    )
+    catalog = read_catalog(catalog_path, columns=columns)
+    from embed.download.job import download_images
+
+    click.echo(_summary(download_images(catalog, out_dir, config=config), out_dir))
+
+
+def _summary(report: "DownloadReport", out_dir: Path) -> str:
+    n_there = report.n_downloaded + report.n_kept
+    lines = [
+        f"{n_there} products have their photo in {out_dir}: {report.n_downloaded} "
+        f"downloaded, {report.n_kept} were there."
+    ]
+    n_missing = sum(report.missing.values())
+    if n_missing or report.n_without_link:
+        kinds = [f"{n} {kind}" for kind, n in report.missing.items()]
+        more = len(kinds) - _N_KINDS_SHOWN
+        shown = kinds[:_N_KINDS_SHOWN] + [f"{more} more kinds"] * (more > 0)
+        if report.n_without_link:
+            shown.append(f"{report.n_without_link} without a link")
+        lines.append(
+            f"{n_missing + report.n_without_link} have not: {', '.join(shown)}. Each "
+            f"with its reason in {out_dir / 'downloads.csv'}; run again to ask again."
+        )
+    return "\n".join(lines)

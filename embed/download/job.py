@@ -1,0 +1,237 @@
+"""The job: the photos that a catalog links to, into a folder, with a reason for each.
+
+A photo counts as there only under its final name, which it gets by rename after it
+was decoded, so the job may be killed at any moment and started again.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from embed.catalog import Catalog, CatalogError
+from embed.download.config import DownloadConfig
+from embed.download.folder import PhotoFolder, note_taken
+from embed.download.log import LogRow, read_log, write_log
+from embed.download.names import LOG_NAME, PhotoNames
+from embed.download.store import open_folder, remove_leftovers
+from embed.errors import ConfigError
+from embed.lock import run_lock
+from embed.progress import track
+
+if TYPE_CHECKING:
+    from embed.download.queue import Outcome
+
+_CHECKERS = 2
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DownloadReport:
+    """What became of a catalog's photos.
+
+    Attributes
+    ----------
+    n_downloaded, n_kept : int
+        Rows whose photo came in this run, and was there before.
+    n_without_link : int
+        Rows without a link.
+    missing : dict of str to int
+        Rows without a photo in spite of a link, by kind of reason, most first.
+    n_asked : int
+        Links asked for.
+    """
+
+    n_downloaded: int
+    n_kept: int
+    n_without_link: int
+    missing: dict[str, int]
+    n_asked: int
+
+
+def download_images(
+    catalog: Catalog, out_dir: Path, *, config: DownloadConfig
+) -> DownloadReport:
+    """Download what is missing of a catalog's photos.
+
+    Every row of the catalog gets a row in `downloads.csv` of the folder.
+
+    Parameters
+    ----------
+    catalog : Catalog
+        Its `image_link` counts.
+    out_dir : Path
+        Folder of photos, made if need be.
+    config : DownloadConfig
+        Limits.
+
+    Returns
+    -------
+    DownloadReport
+        Counts of rows.
+
+    Raises
+    ------
+    CatalogError
+        If no row has a link.
+    ConfigError
+        If the folder cannot be used or the HTTP client is not installed.
+    LockedError
+        If another run works on the folder.
+    """
+    _require_client()
+    if not any(catalog.image_link):
+        raise CatalogError(
+            f"{catalog.path}: no row has a link in column {catalog.columns.image!r}. "
+            f"Name the column of links with --image-column"
+        )
+    open_folder(out_dir)
+    with run_lock(out_dir):
+        remove_leftovers(out_dir)
+        job = _Job(catalog, out_dir, config)
+        try:
+            job.sort_out()
+            job.ask()
+        finally:
+            job.save()
+        return job.report()
+
+
+def _require_client() -> None:
+    try:
+        import httpx2  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            "downloading photos needs the HTTP client httpx2, which is not installed. "
+            "Run `pip install 'pricestack[images]'`"
+        ) from error
+
+
+class _Job:
+    """One run over a catalog."""
+
+    def __init__(self, catalog: Catalog, out_dir: Path, config: DownloadConfig) -> None:
+        self._out_dir = out_dir
+        self._config = config
+        ids = [str(sample_id) for sample_id in catalog.sample_id]
+        self._log = [
+            LogRow(sample_id=sample_id, image_link=link)
+            for sample_id, link in zip(ids, catalog.image_link, strict=True)
+        ]
+        self._names = PhotoNames(catalog.image_link, ids)
+        self._recorded = read_log(out_dir / LOG_NAME)
+        self._asked_rows: dict[str, list[int]] = {}
+        self._name: dict[int, str] = {}
+
+    def sort_out(self) -> None:
+        """Find the rows whose link is to be asked for."""
+        folder = PhotoFolder(self._out_dir, self._recorded, self._names)
+        unchecked: list[tuple[int, str]] = []
+        for row, log_row in enumerate(self._log):
+            if not log_row.image_link:
+                log_row.status, log_row.reason = "no link", "no link in the catalog"
+                continue
+            name = self._name[row] = self._names.name(row)
+            found = folder.look_up(row, log_row, name)
+            if found.state == "kept":
+                folder.keep(log_row, found.file)
+            elif found.state == "taken":
+                note_taken(log_row, found.file)
+            elif found.state == "unchecked":
+                unchecked.append((row, found.file))
+            else:
+                self._ask_for(row)
+        self._check(folder, unchecked)
+
+    def ask(self) -> None:
+        """Ask for the links, note what became of them, save now and then."""
+        from embed.download.queue import Ask, photos_asked  # late: it brings httpx2
+
+        asks = [
+            Ask(
+                link,
+                tuple(dict.fromkeys(self._out_dir / self._name[row] for row in rows)),
+            )
+            for link, rows in self._asked_rows.items()
+        ]
+        saved = time.monotonic()
+        with closing(photos_asked(asks, config=self._config)) as outcomes:
+            for outcome in track(
+                _units(outcomes), total=len(asks), label="images", unit="links"
+            ):
+                self._note(outcome)
+                if time.monotonic() - saved > self._config.save_every:
+                    self.save()
+                    saved = time.monotonic()
+
+    def save(self) -> None:
+        """Write `downloads.csv`."""
+        write_log(self._out_dir / LOG_NAME, self._log)
+
+    def report(self) -> DownloadReport:
+        """Count."""
+        status = Counter(log_row.status for log_row in self._log)
+        kinds = Counter(
+            log_row.reason.partition(":")[0]
+            for log_row in self._log
+            if log_row.image_link and not log_row.has_photo
+        )
+        return DownloadReport(
+            n_downloaded=status["ok"],
+            n_kept=status["kept"],
+            n_without_link=status["no link"],
+            missing=dict(kinds.most_common()),
+            n_asked=len(self._asked_rows),
+        )
+
+    def _ask_for(self, row: int) -> None:
+        log_row = self._log[row]
+        if self._name[row]:
+            self._asked_rows.setdefault(log_row.image_link, []).append(row)
+            return
+        log_row.status = "failed"
+        log_row.reason = (
+            "no file name leads to this photo only: neither the link's last part nor "
+            "the sample_id is a usable name that no other product has"
+        )
+
+    def _check(self, folder: PhotoFolder, unchecked: list[tuple[int, str]]) -> None:
+        """Decode files of unknown origin before they count as photos."""
+        with ThreadPoolExecutor(_CHECKERS) as checkers:
+            answers = checkers.map(folder.is_photo, [file for _, file in unchecked])
+            checked = zip(unchecked, answers, strict=True)
+            try:
+                for (row, file), is_photo in track(
+                    _units(checked), total=len(unchecked), label="check", unit="photos"
+                ):
+                    self._note_checked(folder, row, file, is_photo=is_photo)
+            finally:  # on Ctrl-C, what has not begun is not waited for
+                checkers.shutdown(cancel_futures=True)
+
+    def _note_checked(
+        self, folder: PhotoFolder, row: int, file: str, *, is_photo: bool
+    ) -> None:
+        if is_photo:
+            folder.keep(self._log[row], file)
+        elif file == self._name[row]:
+            self._ask_for(row)
+        else:
+            note_taken(self._log[row], file)
+
+    def _note(self, outcome: "Outcome") -> None:
+        for row in self._asked_rows[outcome.ask.link]:
+            log_row = self._log[row]
+            log_row.attempts = outcome.attempts
+            if outcome.reason:
+                log_row.status, log_row.reason = "failed", outcome.reason
+            else:
+                log_row.status, log_row.file = "ok", self._name[row]
+                log_row.n_bytes = outcome.n_bytes
+
+
+def _units(items: Iterable[Item]) -> Iterator[tuple[int, Item]]:
+    return ((1, item) for item in items)

@@ -1,0 +1,125 @@
+"""`downloads.csv`: what became of each row's photo, and why."""
+
+import csv
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from embed.durable import write_bytes
+from embed.errors import ConfigError
+
+Status = Literal["ok", "kept", "failed", "taken", "no link", "not asked"]
+COLUMNS = (
+    *("sample_id", "image_link", "file", "status", "reason", "bytes", "attempts"),
+)
+_HAVE_PHOTO = ("ok", "kept")
+
+
+@dataclass(kw_only=True)
+class LogRow:
+    """What became of one row of the catalog.
+
+    Attributes
+    ----------
+    file : str
+        Below the folder of photos; "" if the row has none. For a row whose name is
+        taken, the file that has it.
+    status : Status
+        `ok`: downloaded in this run; `kept`: was there; `failed`: see `reason`;
+        `taken`: the folder holds another photo under the row's name; `no link`: the
+        catalog has none; `not asked`: the run was stopped before.
+    reason : str
+        Why there is no photo; its part before a colon is its kind.
+    n_bytes : int
+        Size of the photo; 0 without one.
+    attempts : int
+        Times that the link was asked for in this run.
+    """
+
+    sample_id: str
+    image_link: str
+    file: str = ""
+    status: Status = "not asked"
+    reason: str = ""
+    n_bytes: int = 0
+    attempts: int = 0
+
+    @property
+    def has_photo(self) -> bool:
+        """Whether the row's photo is in the folder."""
+        return self.status in _HAVE_PHOTO
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """Where a photo in the folder came from: its link, "" if another catalog's."""
+
+    link: str
+    n_bytes: int
+
+
+def write_log(path: Path, rows: Iterable[LogRow]) -> None:
+    """Write `downloads.csv` whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    rows : iterable of LogRow
+        In catalog order.
+    """
+    text = io.StringIO()
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow(COLUMNS)
+    for row in rows:
+        lines.writerow(
+            (
+                *(row.sample_id, row.image_link, row.file, row.status),
+                *(row.reason, row.n_bytes, row.attempts),
+            )
+        )
+    write_bytes(path, text.getvalue().encode())
+
+
+def read_log(path: Path) -> dict[str, Recorded]:
+    """Read where the photos of an earlier run came from.
+
+    Parameters
+    ----------
+    path : Path
+        `downloads.csv`, which may be missing.
+
+    Returns
+    -------
+    dict of str to Recorded
+        By file, below the folder of photos.
+
+    Raises
+    ------
+    ConfigError
+        If the file is not as `write_log` writes it.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return _parse(csv.DictReader(file, strict=True))
+    except FileNotFoundError:
+        return {}
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        raise ConfigError(
+            f"{path}: not the record of an earlier run ({' '.join(str(error).split())})"
+            f". Delete it and run again; photos in the folder are kept."
+        ) from error
+
+
+def _parse(lines: "csv.DictReader[str]") -> dict[str, Recorded]:
+    photos: dict[str, Recorded] = {}
+    if lines.fieldnames is None or tuple(lines.fieldnames) != COLUMNS:
+        raise ValueError(f"columns {lines.fieldnames}, expected {list(COLUMNS)}")
+    for line in lines:
+        if line["status"] in _HAVE_PHOTO:
+            photos[line["file"]] = Recorded(line["image_link"], int(line["bytes"]))
+        elif line["status"] == "taken":
+            photos.setdefault(line["file"], Recorded("", 0))
+    return photos

@@ -1,0 +1,174 @@
+"""Many links asked for at once: order, repeats, and the results as they come."""
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+
+from embed.download.config import DownloadConfig
+from embed.download.failure import PhotoFailure
+from embed.download.fetch import PhotoClient, parse_link
+from embed.download.store import store_photo
+
+_DECODERS = 2
+_LANES_PER_TURN = 4
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A link, and the names of its photo."""
+
+    link: str
+    paths: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of an `Ask`; `reason` is "" if the photo is stored."""
+
+    ask: Ask
+    reason: str
+    n_bytes: int = 0
+    attempts: int = 0
+
+
+@dataclass(frozen=True)
+class _Parsed:
+    ask: Ask
+    url: httpx2.URL
+
+
+def photos_asked(
+    asks: Sequence[Ask], *, config: DownloadConfig
+) -> Generator[Outcome, None, None]:
+    """Ask for photos and store them.
+
+    Parameters
+    ----------
+    asks : sequence of Ask
+        Each link once.
+    config : DownloadConfig
+        Limits.
+
+    Yields
+    ------
+    Outcome
+        One for each ask, in the order in which they end.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be written to any more.
+    """
+    parsed: list[_Parsed] = []
+    for ask in asks:
+        try:
+            parsed.append(_Parsed(ask, parse_link(ask.link)))
+        except PhotoFailure as failure:
+            yield Outcome(ask, str(failure))
+    with asyncio.Runner() as runner, ThreadPoolExecutor(_DECODERS) as decoders:
+        queue = _Queue(config, decoders)
+        work = runner.get_loop().create_task(queue.work(parsed))
+        for _ in parsed:
+            yield runner.run(queue.next_outcome(work))
+        runner.run(_finish(work))
+
+
+class _Queue:
+    """The asynchronous part of `photos_asked`."""
+
+    def __init__(self, config: DownloadConfig, decoders: ThreadPoolExecutor) -> None:
+        self._config = config
+        self._decoders = decoders
+        self._random = random.Random(config.seed)  # noqa: S311 - spreads pauses
+        self._outcomes: asyncio.Queue[Outcome] = asyncio.Queue()
+
+    async def next_outcome(self, work: "asyncio.Task[None]") -> Outcome:
+        """Wait for the next outcome, or for the work to fail."""
+        outcome = asyncio.ensure_future(self._outcomes.get())
+        await asyncio.wait({outcome, work}, return_when=asyncio.FIRST_COMPLETED)
+        if not outcome.done():
+            outcome.cancel()
+            work.result()
+        return await outcome
+
+    async def work(self, asks: Sequence[_Parsed]) -> None:
+        """Ask for everything; hosts with many links begin first, as they last longest.
+
+        At most so many hosts are in work, and so many of the links of each, that a
+        catalog of 100,000 hosts does not make 100,000 tasks.
+        """
+        by_host: dict[str, deque[_Parsed]] = {}
+        for ask in asks:
+            by_host.setdefault(ask.url.host, deque()).append(ask)
+        hosts = iter(sorted(by_host.values(), key=len, reverse=True))
+        async with PhotoClient(self._config) as client:
+            await asyncio.gather(
+                *(
+                    self._lane(client, hosts)
+                    for _ in range(_LANES_PER_TURN * self._config.concurrency)
+                )
+            )
+
+    async def _lane(self, client: PhotoClient, hosts: Iterator[deque[_Parsed]]) -> None:
+        for asks in hosts:
+            n_workers = min(self._config.per_host, len(asks))
+            await asyncio.gather(*(self._drain(client, asks) for _ in range(n_workers)))
+
+    async def _drain(self, client: PhotoClient, asks: deque[_Parsed]) -> None:
+        while asks:
+            self._outcomes.put_nowait(await self._until_done(client, asks.popleft()))
+
+    async def _until_done(self, client: PhotoClient, parsed: _Parsed) -> Outcome:
+        """Ask for one link as often as it may help."""
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                n_bytes = await self._once(client, parsed)
+            except PhotoFailure as failure:
+                if failure.retry and attempt <= self._config.retries:
+                    await asyncio.sleep(self._pause(attempt))
+                    continue
+                if failure.unreached:
+                    client.hosts[parsed.url.host].note_unreached(
+                        limit=self._config.give_up_host_after
+                    )
+                n_asked = attempt if failure.asked else attempt - 1
+                return Outcome(parsed.ask, str(failure), attempts=n_asked)
+            return Outcome(parsed.ask, "", n_bytes, attempt)
+
+    async def _once(self, client: PhotoClient, parsed: _Parsed) -> int:
+        body = await client.fetch(parsed.url)
+        try:
+            await asyncio.get_running_loop().run_in_executor(
+                self._decoders, store_photo, body.content, parsed.ask.paths
+            )
+        except PhotoFailure as failure:
+            kind = body.content_type
+            if not kind or kind.startswith("image/"):
+                raise
+            raise PhotoFailure(f"{failure} (sent as {kind})") from failure
+        return len(body.content)
+
+    def _pause(self, attempt: int) -> float:
+        """Draw the time before the next ask: exponential, with full jitter.
+
+        References
+        ----------
+        M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
+        """
+        longest = min(
+            self._config.max_backoff, self._config.backoff * 2.0 ** (attempt - 1)
+        )
+        return self._random.uniform(0, longest)
+
+
+async def _finish(work: "asyncio.Task[None]") -> None:
+    """Let the connections be closed in peace."""
+    await work
