@@ -46,7 +46,7 @@ def embed(given: argparse.Namespace, *, backend: str, precision: str) -> dict[st
         lines = csv.writer(file)
         lines.writerow(("sample_id", "catalog_content", "image_link"))
         for number, path in enumerate(photos_of(given)):
-            (photos / f"{number}.jpg").symlink_to(path)
+            shutil.copyfile(path, photos / f"{number}.jpg")
             lines.writerow((number, "", f"{number}.jpg"))
     manifest = extract(
         read_catalog(given.work / "catalog.csv"),

@@ -1,28 +1,38 @@
 """One product's photo: found in a folder, decoded, repaired, cut to a thumbnail.
 
 A photo that cannot be read raises `UnreadableImage`; it is never replaced by another
-product's. Pixel formats follow the Pillow handbook, https://pillow.readthedocs.io.
+product's. No file, however it was made, takes more than bounded memory and time: what
+would is refused from its header.
 """
 
+import contextlib
 import io
+import logging
 import os
 import re
 import stat
 import struct
 import threading
+import unicodedata
 import warnings
-import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from embed.catalog import Catalog, CatalogError
+from embed.pixels import square
+
+logger = logging.getLogger(__name__)
 
 MAX_PIXELS = 50_000_000
 """More is refused from the header: decoding takes 4 bytes a pixel and more."""
+
+MAX_BYTES = 50_000_000
+"""A longer file is refused: some decoders hold it whole, several times."""
 
 # fmt: off
 IMAGE_SUFFIXES = frozenset({
@@ -33,21 +43,21 @@ IMAGE_SUFFIXES = frozenset({
 
 # Photo formats only: of the others, EPS would start Ghostscript on a stranger's file.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
+# Formats and codecs that take so many times the memory, or (in Python) the time.
+_COST = {"WEBP": 2, "AVIF": 3, "JPEG2000": 3, "ppm": 10, "ppm_plain": 10, "bmp_rle": 10}
+# A photo has 1 to 20 scans and up to 3 blocks of EXIF. Each scan costs a pass over all
+# pixels, however few bytes it has; EXIF takes 35 times its length when parsed.
+_MAX_SCANS = 100
+_MAX_EXIF_BLOCKS = 16
+_MAX_EXIF_BYTES = 1 << 20
+_MAX_TAG_NUMBERS = 500_000
+_MORE_TAGS = (0x8769, 0x8825, 0xA005)  # where the EXIF, GPS and interchange tags are
+_TEXT_KINDS = (1, 2, 6, 7)  # bytes and text: not made into a number each
+_TILE_WIDTH, _TILE_HEIGHT = 322, 323
 _THUMBNAIL_QUALITY = 90
+_LARGE_PIXELS = 4_000_000
+_LARGE_PHOTO = threading.Lock()  # of the large ones, memory holds one at a time
 _PILLOW_START = threading.Lock()
-_PILLOW_RAISES_ON_BAD_INPUT = (
-    OSError,  # EOF, truncation and UnidentifiedImageError among others
-    SyntaxError,
-    ValueError,
-    TypeError,
-    LookupError,
-    EOFError,
-    ArithmeticError,
-    RuntimeError,  # AVIF
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
 
 
 class UnreadableImage(ValueError):
@@ -67,12 +77,14 @@ def index_images(images_dir: Path) -> dict[str, Path]:
     dict of str to Path
         Each file's name, and each image file's name without suffix. Names are
         case-sensitive; of two files with one name the shallower, then the
-        alphabetically first, is kept, and a full name beats a shortened one.
+        alphabetically first, is kept, and a full name beats a shortened one. An
+        accented letter may be written as one character or two. A link to a file
+        inside the folder gives that file, any other link itself.
 
     Raises
     ------
     CatalogError
-        If the folder does not exist.
+        If the folder does not exist or cannot be listed.
     """
     if not images_dir.is_dir():
         raise CatalogError(
@@ -80,17 +92,45 @@ def index_images(images_dir: Path) -> dict[str, Path]:
             f"{'a file' if images_dir.exists() else 'nothing'}. Give the folder that "
             f"holds the downloaded photos, or leave --images out to use text only."
         )
-    paths = [
-        Path(folder, name) for folder, _, names in os.walk(images_dir) for name in names
-    ]
-    paths.sort(key=lambda path: (len(path.parts), path))
+    paths = sorted(_names(images_dir), key=lambda path: (len(path.parts), path))
+    targets = {path: _target(path, images_dir) for path in paths}
     index: dict[str, Path] = {}
-    for path in paths:
-        index.setdefault(path.name, path)
-    for path in paths:
+    for path, target in targets.items():
+        index.setdefault(path.name, target)
+    for path, target in targets.items():
         if path.suffix.lower() in IMAGE_SUFFIXES:
-            index.setdefault(path.stem, path)
+            index.setdefault(path.stem, target)
+    for name in list(index):
+        index.setdefault(unicodedata.normalize("NFC", name), index[name])
     return index
+
+
+def _names(images_dir: Path) -> Iterator[Path]:
+    """Yield what lies in a folder: files, and folders that are named like photos."""
+
+    def refuse(error: OSError) -> None:
+        if error.filename == str(images_dir):
+            raise CatalogError(
+                f"--images {error.filename!r}: must be a readable folder, found "
+                f"{error.strerror!r}. Change its permissions."
+            )
+        logger.warning("%s: left out: %s", error.filename, error.strerror)
+
+    for folder, folders, files in os.walk(images_dir, onerror=refuse):
+        yield from (Path(folder, name) for name in files)
+        for path in (Path(folder, name) for name in folders):
+            if path.suffix.lower() in IMAGE_SUFFIXES:
+                yield path
+
+
+def _target(path: Path, images_dir: Path) -> Path:
+    """Follow a link that stays inside the folder; leave others for `load_image`."""
+    if not path.is_symlink():
+        return path
+    target = Path(os.path.realpath(path))
+    root = images_dir.resolve()
+    inside = target.is_relative_to(root)
+    return images_dir / target.relative_to(root) if inside else path
 
 
 def find_image(
@@ -116,8 +156,9 @@ def find_image(
     """
     last_part = re.split(r"[?#]", image_link.strip(), maxsplit=1)[0].rpartition("/")[2]
     for name in (last_part, unquote(last_part), sample_id):
-        if name and name in index:
-            return index[name]
+        for spelling in (name, unicodedata.normalize("NFC", name)):
+            if spelling and spelling in index:
+                return index[spelling]
     return None
 
 
@@ -159,8 +200,9 @@ def load_image(path: Path, *, size: int) -> NDArray[np.uint8]:
     Raises
     ------
     UnreadableImage
-        If the file is missing, no regular file, empty, truncated, no photo, or larger
-        than `MAX_PIXELS`.
+        If the file is missing, no regular file, a symbolic link (`index_images`
+        follows those that stay in its folder), empty, truncated, no photo, or takes
+        more than bounded memory and time: `MAX_BYTES`, `MAX_PIXELS` and below.
     ValueError
         If `size` is not positive.
     """
@@ -168,12 +210,13 @@ def load_image(path: Path, *, size: int) -> NDArray[np.uint8]:
         raise ValueError(f"load_image: size must be at least 1 pixel, got {size}")
     _silence_pillow()
     try:
-        _check_regular_file(path)
-        with path.open("rb") as file:
+        _check_plain(path, path.lstat())
+        with open(path, "rb", opener=_open_plain) as file:
+            _check_plain(path, os.fstat(file.fileno()))
             return _decode(file, size)
     except UnreadableImage:
         raise
-    except _PILLOW_RAISES_ON_BAD_INPUT as error:
+    except Exception as error:  # on damaged bytes, decoders raise whatever they like
         raise UnreadableImage(_reason(error)) from error
 
 
@@ -228,30 +271,107 @@ def _silence_pillow() -> None:
         warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-def _check_regular_file(path: Path) -> None:
-    """Before opening: to open a pipe would wait for its writer for ever."""
-    status = path.stat()
+def _open_plain(path: str, flags: int) -> int:
+    """Open for `open`, never waiting for a pipe's writer and following no link."""
+    return os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
+
+
+def _check_plain(path: Path, status: os.stat_result) -> None:
+    if stat.S_ISLNK(status.st_mode):
+        path.stat()  # a link that leads nowhere is a missing file
+        raise UnreadableImage("a link that leads out of the images folder")
+    if stat.S_ISDIR(status.st_mode):
+        raise UnreadableImage("a folder, not a file")
     if not stat.S_ISREG(status.st_mode):
         raise UnreadableImage("not a regular file")
     if status.st_size == 0:
         raise UnreadableImage("empty file")
+    if status.st_size > MAX_BYTES:
+        raise UnreadableImage(
+            f"too large: {status.st_size} bytes, at most {MAX_BYTES} are read"
+        )
 
 
 def _decode(file: io.BufferedReader, size: int) -> NDArray[np.uint8]:
+    _check_jpeg(file)
+    _check_tiff(file)
     with Image.open(file, formats=_known_formats()) as photo:
-        width, height = photo.size
-        if width * height > MAX_PIXELS:
-            raise UnreadableImage(
-                f"too large: {width} x {height}, at most {MAX_PIXELS} pixels are read"
-            )
+        cost = _check_size(photo)
+        # A progressive photo is held whole, whatever the size it is decoded at.
+        held = photo.width * photo.height if "progressive" in photo.info else 0
         # JPEG only: decodes at 1/2, 1/4 or 1/8, never below twice the final size.
-        scale = 2 * size / max(width, height)
+        scale = 2 * size / max(photo.size)
         if scale < 1:
-            photo.draft(
-                "RGB", (max(1, round(width * scale)), max(1, round(height * scale)))
+            width, height = (max(1, round(side * scale)) for side in photo.size)
+            photo.draft("RGB", (width, height))
+        large = max(held, cost * photo.width * photo.height) > _LARGE_PIXELS
+        with _LARGE_PHOTO if large else contextlib.nullcontext():
+            photo.load()
+            _check_exif(photo)
+            ImageOps.exif_transpose(photo, in_place=True)
+            return square(photo, size)
+
+
+def _check_jpeg(file: io.BufferedReader) -> None:
+    """Count what costs much at a few bytes each; in its data, JPEG escapes markers."""
+    content = file.read() if file.peek(2)[:2] == b"\xff\xd8" else b""
+    file.seek(0)
+    for what, marker, most in (
+        ("scans", b"\xff\xda", _MAX_SCANS),
+        ("blocks of EXIF", b"Exif\0\0", _MAX_EXIF_BLOCKS),
+    ):
+        count = content.count(marker)
+        if count > most:
+            raise UnreadableImage(f"too large: {count} {what}, at most {most} are read")
+
+
+def _check_tiff(file: io.BufferedReader) -> None:
+    """Count the numbers in the tags: Pillow makes objects of them."""
+    head = file.read(8)
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(head[:4])
+    if head[:4] in (b"II+\0", b"MM\0+"):
+        raise UnreadableImage("BigTIFF is not read")
+    pending, count = [struct.unpack(order + "I", head[4:])[0]] if order else [], 0
+    for start in pending:
+        file.seek(start)
+        n_tags = int.from_bytes(file.read(2), "little" if order == "<" else "big")
+        tags = file.read(12 * n_tags)
+        whole = tags[: len(tags) // 12 * 12]
+        for tag, kind, n, place in struct.iter_unpack(f"{order}HHII", whole):
+            count += n if kind not in _TEXT_KINDS else 0
+            if tag in _MORE_TAGS and len(pending) < 8:
+                pending.append(place)
+    if count > _MAX_TAG_NUMBERS:
+        raise UnreadableImage(
+            f"too large: {count} numbers in TIFF tags, at most {_MAX_TAG_NUMBERS} are "
+            f"read"
+        )
+    file.seek(0)
+
+
+def _check_size(photo: Image.Image) -> int:
+    """Refuse what would take too much memory or time; return the cost of a pixel."""
+    tiles = photo.tile if isinstance(photo, ImageFile.ImageFile) else []
+    names = [photo.format or "", *(tile[0] for tile in tiles)]
+    cost = max(_COST.get(name, 1) for name in names)
+    most = MAX_PIXELS // cost
+    tags = getattr(photo, "tag_v2", {})
+    tile = [tags.get(_TILE_WIDTH, 0), tags.get(_TILE_HEIGHT, 0)]
+    for width, height in (photo.size, tile):
+        if width * height > most:
+            raise UnreadableImage(
+                f"too large: {width} x {height}, at most {most} pixels are read"
             )
-        upright = ImageOps.exif_transpose(photo)
-    return _pad(_to_rgb(upright), size)
+    return cost
+
+
+def _check_exif(photo: Image.Image) -> None:
+    for name in ("exif", "Raw profile type exif"):
+        length = len(photo.info.get(name, ""))
+        if length > _MAX_EXIF_BYTES:
+            raise UnreadableImage(
+                f"too large: {length} bytes of EXIF, at most {_MAX_EXIF_BYTES} are read"
+            )
 
 
 def _known_formats() -> list[str]:
@@ -260,41 +380,6 @@ def _known_formats() -> list[str]:
     with _PILLOW_START:
         Image.init()
     return [name for name in _FORMATS if name in Image.OPEN]
-
-
-def _to_rgb(photo: Image.Image) -> Image.Image:
-    """Convert any mode, transparency on white."""
-    if photo.mode in ("I", "F") or photo.mode.startswith("I;16"):
-        photo = _scale_to_8_bits(photo)
-    if not photo.has_transparency_data:
-        return photo.convert("RGB")
-    layer = photo.convert("RGBA")
-    page = Image.new("RGB", layer.size, "white")
-    page.paste(layer, mask=layer.getchannel("A"))
-    return page
-
-
-def _scale_to_8_bits(photo: Image.Image) -> Image.Image:
-    """Scale grey values, which `Image.convert` would clip at 255.
-
-    Full white is 65535 for integers, 1 or 255 for floats, the brightest pixel if that
-    is more.
-    """
-    values = np.nan_to_num(np.asarray(photo, np.float64), posinf=0.0, neginf=0.0)
-    peak = float(values.max())
-    whites = (1.0, 255.0) if photo.mode == "F" else (65535.0,)
-    white = next((white for white in whites if peak <= white), peak)
-    return Image.fromarray(np.rint(values.clip(0) * (255 / white)).astype(np.uint8))
-
-
-def _pad(photo: Image.Image, size: int) -> NDArray[np.uint8]:
-    """Fit the longest side to `size` and centre on white."""
-    scale = size / max(photo.size)
-    width, height = (max(1, round(side * scale)) for side in photo.size)
-    fitted = photo.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3.0)
-    page = Image.new("RGB", (size, size), "white")
-    page.paste(fitted, ((size - width) // 2, (size - height) // 2))
-    return np.array(page)
 
 
 def _reason(error: BaseException) -> str:
@@ -307,6 +392,9 @@ def _reason(error: BaseException) -> str:
         return "no such file"
     if isinstance(error, OSError) and error.strerror:
         return f"cannot be opened: {error.strerror}"
+    if isinstance(error, MemoryError):
+        return "too large: not enough memory to decode it"
     if "truncated" in str(error).lower():
         return "truncated file"
-    return f"damaged file: {str(error) or type(error).__name__}"
+    words = " ".join(str(error).split()) or type(error).__name__
+    return f"damaged file: {words[:200]}"

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageFile
 
+import embed.images
 from embed.catalog import CatalogError
 from embed.images import (
     MAX_PIXELS,
@@ -194,7 +195,7 @@ def test_missing_file_folder_and_pipe_are_refused_without_waiting(tmp_path):
     os.mkfifo(tmp_path / "pipe.jpg")
     with pytest.raises(UnreadableImage, match="not a regular file"):
         load_image(tmp_path / "pipe.jpg", size=32)
-    with pytest.raises(UnreadableImage, match="not a regular file"):
+    with pytest.raises(UnreadableImage, match="a folder, not a file"):
         load_image(tmp_path, size=32)
     with pytest.raises(UnreadableImage, match="no such file"):
         load_image(tmp_path / "none.jpg", size=32)
@@ -284,6 +285,81 @@ def test_links_are_found_by_their_last_part(tmp_path):
     assert find(index, "images/caf%C3%A9.jpg ") == "caf\u00e9.jpg"
     assert find(index, "https://example.com/d.JPG") == "d.JPG"
     assert find(index, "https://example.com/D.jpg") is None
+
+
+def test_links_inside_the_folder_are_followed_and_others_are_not(tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    (tmp_path / "secret.png").touch()
+    (images / "target").touch()
+    (images / "inside.png").symlink_to("target")
+    (images / "outside.png").symlink_to(tmp_path / "secret.png")
+    (tmp_path / "linked").symlink_to(images)
+    for folder in (images, tmp_path / "linked"):
+        index = index_images(folder)
+        assert index["inside.png"] == index["inside"] == folder / "target"
+        assert index["outside.png"] == folder / "outside.png"
+        with pytest.raises(UnreadableImage, match="leads out of the images folder"):
+            load_image(index["outside.png"], size=8)
+
+
+def test_folder_that_cannot_be_listed_is_an_error_and_a_sub_folder_a_warning(
+    tmp_path, monkeypatch, caplog
+):
+    (tmp_path / "locked").mkdir()
+    (tmp_path / "a.png").touch()
+    scan = os.scandir
+
+    def refuse(path):
+        if str(path).endswith(locked):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    locked = "locked"
+    assert "a.png" in index_images(tmp_path)
+    assert "locked: left out: Permission denied" in caplog.text
+    locked = tmp_path.name
+    with pytest.raises(CatalogError, match=r"must be a readable folder.*permissions"):
+        index_images(tmp_path)
+
+
+def test_large_photos_are_decoded_one_at_a_time(tmp_path, monkeypatch):
+    paths = [tmp_path / f"{number}.png" for number in range(3)]
+    for path in paths:
+        Image.new("L", (3000, 2000)).save(path, compress_level=1)
+    inside, most = [], []
+    shrink = embed.images.square
+
+    def count(photo, size):
+        inside.append(photo)
+        most.append(len(inside))
+        pixels = shrink(photo, size)
+        inside.pop()
+        return pixels
+
+    monkeypatch.setattr(embed.images, "square", count)
+    with ThreadPoolExecutor(3) as pool:
+        assert len(list(pool.map(lambda path: load_image(path, size=16), paths))) == 3
+    assert most == [1, 1, 1]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "P", "CMYK", "I;16", "F"])
+def test_photo_read_in_strips_has_the_pixels_of_one_read_whole(
+    mode, tmp_path, monkeypatch
+):
+    noise = np.random.default_rng(0).integers(0, 256, (500, 700, 4), np.uint8)
+    photo = Image.fromarray(noise).convert(mode if mode in ("RGB", "LA") else "RGBA")
+    if mode in ("P", "CMYK"):
+        photo = photo.convert("RGB").convert(mode)
+    elif mode in ("I;16", "F"):
+        deep = np.uint16 if mode == "I;16" else np.float32
+        photo = Image.fromarray(noise[..., 0].astype(deep))
+    assert photo.mode == mode
+    path = save(photo, tmp_path / ("a.png" if mode in ("LA", "P") else "a.tif"))
+    whole = load_image(path, size=40)
+    monkeypatch.setattr("embed.pixels._STRIP_PIXELS", 5000)
+    np.testing.assert_array_equal(load_image(path, size=40), whole)
 
 
 @pytest.mark.parametrize("name", ["77.png", "77.JPEG", "77.webp"])
