@@ -1,12 +1,18 @@
 """`python -m embed`: catalog and photos to feature arrays."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
 import click
 import numpy as np
 
-from embed.catalog import Catalog, read_catalog
+from embed.catalog import (
+    Catalog,
+    describe_unpriced,
+    parseable_price,
+    read_catalog,
+)
 from embed.commands import catalog_options, columns_from, one_line_errors, run_option
 from embed.config import Backend, EmbedConfig, Precision
 
@@ -27,6 +33,11 @@ from embed.config import Backend, EmbedConfig, Precision
 )
 @run_option
 @catalog_options
+@click.option(
+    "--parse-prices",
+    is_flag=True,
+    help='Read prices such as "$1,299.00", "1.299,00 €" or "12,50"; later stages, too.',
+)
 @click.option(
     "--text-encoder",
     default=EmbedConfig.text_encoder,
@@ -83,6 +94,7 @@ def embed_command(
     id_column: str,
     price_column: str,
     image_column: str,
+    parse_prices: bool,
     **settings: object,
 ) -> None:
     """Turn a catalog and its photos into feature arrays, in RUN/embed.
@@ -97,6 +109,7 @@ def embed_command(
         price_column=price_column,
         image_column=image_column,
     )
+    columns = replace(columns, parse_prices=parse_prices)
     config = EmbedConfig(**settings)  # type: ignore[arg-type]
     catalog = read_catalog(catalog_path, columns=columns)
     _mention_unpriced(catalog)
@@ -119,9 +132,14 @@ def embed_command(
 def _mention_unpriced(catalog: Catalog) -> None:
     if catalog.price is None or not np.isnan(catalog.price).any():
         return
+    example = parseable_price(catalog)
+    offer = (
+        f" Prices such as {example!r} are read with --parse-prices." if example else ""
+    )
     click.echo(
         f"Note: {int(np.isnan(catalog.price).sum())} of {catalog.n_products} products "
-        f"have no usable price; fine-tuning will ask for --drop-unpriced.",
+        f"have no usable price ({describe_unpriced(catalog)}); fine-tuning will ask "
+        f"for --drop-unpriced.{offer}",
         err=True,
     )
 

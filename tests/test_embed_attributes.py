@@ -148,7 +148,7 @@ def test_any_text_gives_bounded_float32(text):
 @pytest.mark.parametrize("unit", ["1", "1/", "1 x ", "pack of ", "9,999", "oz ", " "])
 def test_ten_megabytes_take_no_time(unit):
     name = unit * (10_000_000 // len(unit))
-    start = time.perf_counter()
+    start = time.thread_time()
     extract_attributes(ProductText(name=name))
     parse_fields(name)
-    assert time.perf_counter() - start < 2
+    assert time.thread_time() - start < 2

@@ -88,11 +88,17 @@ def test_a_catalog_without_any_price_is_refused(tmp_path):
         (HEADER + "1,a,,1\n2,b,,1\n1,c,,1\n", "rows 1 and 3 have the same .* '1'"),
         (
             HEADER + "1,a,,1\n2,b,,1,x,y\n",
-            "malformed CSV after 2 rows, line 3 .*6 cells",
+            "row 2, line 3, sample_id '2': must have 4 cells like the header, got 6",
         ),
-        (HEADER + "1,a,,1,x\n2,b,,1,y\n", "malformed CSV"),
-        (HEADER + "1,a,,1\n2,b\n", "line 3 .2 cells, the header has 4"),
-        (HEADER + '1,"a,,1\n', "malformed CSV"),
+        (HEADER + "1,a,,1,x\n2,b,,1,y\n", "row 1, line 2, .*got 5.*into quotes"),
+        (
+            HEADER + "1,a,,1\n2,b\n",
+            "line 3, .* 4 cells.*got 2.*a comma for every empty",
+        ),
+        (
+            HEADER + '1,"a,,1\n',
+            "row 1, which begins in line 2: a quote .* never closes",
+        ),
         (HEADER + "i" * 300 + ",a,,1\n", "at most 256 characters, got 300"),
         ("é".encode("latin-1") + HEADER.encode(), "not UTF-8 text at byte 0"),
         (HEADER.encode() + b"1,caf\xe9,,1\n", "not UTF-8 text at byte 48.*as UTF-8"),
@@ -151,6 +157,20 @@ def test_parquet_reads_like_csv(tmp_path):
         read_catalog(path, columns=CatalogColumns(sample_id="id"))
     with pytest.raises(CatalogError, match="not a usable Parquet file"):
         read_catalog(write(tmp_path, b"no parquet", "x.pq"))
+
+
+@pytest.mark.parametrize(
+    "name", ["ArrowNotImplementedError", "ArrowKeyError", "ArrowTypeError"]
+)
+def test_any_error_of_pyarrow_is_told_with_the_file(tmp_path, monkeypatch, name):
+    pa = pytest.importorskip("pyarrow")
+
+    def fail(*_, **__):
+        raise getattr(pa.lib, name)("codec\nXYZ is unknown")
+
+    monkeypatch.setattr("pyarrow.parquet.ParquetFile", fail)
+    with pytest.raises(CatalogError, match=r"c\.pq: not a usable .*codec XYZ is unkn"):
+        read_catalog(write(tmp_path, b"PAR1", "c.pq"))
 
 
 def test_missing_pyarrow_is_told_with_its_remedy(tmp_path, monkeypatch):

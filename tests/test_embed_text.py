@@ -95,9 +95,9 @@ def test_unit_without_value_says_nothing():
 )
 def test_ten_megabytes_of_anything_are_parsed_at_once(piece):
     text = piece * (10_000_000 // len(piece))
-    start = time.perf_counter()
+    start = time.thread_time()
     compose_text(parse_fields(text))
-    assert time.perf_counter() - start < 8
+    assert time.thread_time() - start < 8
 
 
 def test_a_huge_character_reference_does_not_raise():
