@@ -79,10 +79,23 @@ evaluate: venv ## the table of a finished run
 test: venv ## the whole test suite
 	$(BIN)/python -m pytest $(ARGS)
 
-check: venv ## ruff (lint and format) and mypy --strict
+check: venv ## ruff (lint and format), mypy --strict, pip-audit
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+# pip-audit ends alike where it finds something and where it gets no answer; only the
+# first fails the check. What is let through (--ignore-vuln) needs its reason here: none.
+	@report=$$($(BIN)/pip-audit -r constraints.txt --no-deps --disable-pip \
+	  --progress-spinner off 2>&1) && found=no || found=yes; \
+	if [ $$found = no ]; then \
+	  skipped=$$(echo "$$report" | grep -c 'could not be audited'); \
+	  echo "pip-audit: no known vulnerability; of $$(grep -c == constraints.txt)" \
+	    "packages, $$skipped are unknown to the index asked"; \
+	elif echo "$$report" | grep -qE 'Found [0-9]+ known vulnerabilit'; then \
+	  echo "$$report"; exit 1; \
+	elif echo "$$report" | grep -qiE 'connect|timed out'; then \
+	  echo "pip-audit: NOT AUDITED, the vulnerability service gives no answer"; \
+	else echo "$$report" | tail -n 5; exit 1; fi
 
 bench: venv ## measure speed and memory on the real catalog, to benchmarks/RESULTS.md
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -12,14 +12,18 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models import efficientnet_b0
 from torchvision.ops.misc import Conv2dNormActivation
-from transformers import AutoConfig, AutoModel, PreTrainedModel
+from transformers import AutoModel, PreTrainedModel
 
 from embed.backends import FrozenTower, Tower
+from embed.encoder_files import (
+    one_line_of_transformers,
+    read_text_config,
+    require_plain_encoder,
+)
 from embed.weights import WeightsError, read_image_weights
 
 IMAGE_DIM = 1280
@@ -43,6 +47,7 @@ def load_text_backbone(folder: Path, *, dropout: float | None = None) -> nn.Modu
     WeightsError
         If the folder does not hold a model that transformers can load.
     """
+    require_plain_encoder(folder)
     options = {}
     if dropout is not None:
         options = {
@@ -50,19 +55,15 @@ def load_text_backbone(folder: Path, *, dropout: float | None = None) -> nn.Modu
             "attention_probs_dropout_prob": dropout,
         }
     backbone: PreTrainedModel
-    try:
+    with one_line_of_transformers(folder):
         backbone, found = AutoModel.from_pretrained(
             folder,
             local_files_only=True,
+            trust_remote_code=False,  # left out, it would ask on the terminal
             use_safetensors=True,
             output_loading_info=True,
             **options,
         )
-    except (OSError, ValueError, RuntimeError, TypeError, SafetensorError) as error:
-        reason = str(error).strip().split("\n", 1)[0]
-        raise WeightsError(
-            f"text encoder {folder}: not a model that transformers loads ({reason})"
-        ) from error
     # The pooler is not used, and many checkpoints lack it.
     missing = sorted(n for n in found["missing_keys"] if not n.startswith("pooler."))
     if missing:
@@ -76,8 +77,14 @@ def load_text_backbone(folder: Path, *, dropout: float | None = None) -> nn.Modu
 
 
 def feature_dim(folder: Path) -> int:
-    """Return the width of a BERT-like encoder's hidden states."""
-    return int(AutoConfig.from_pretrained(folder, local_files_only=True).hidden_size)
+    """Return the width of a BERT-like encoder's hidden states.
+
+    Raises
+    ------
+    WeightsError
+        If config.json is not one of a model that transformers knows.
+    """
+    return int(read_text_config(folder).hidden_size)
 
 
 def load_image_backbone(weights: Path | None, *, seed: int = 0) -> nn.Module:

@@ -1,16 +1,42 @@
-"""The state of a training run after an epoch, so that a stopped one goes on."""
+"""The state of a training run after an epoch, so that a stopped one goes on.
 
+One safetensors file: tensors by name, and everything else as JSON in its header. No
+part of it is ever unpickled, so a run folder from elsewhere stays data.
+"""
+
+import json
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import save
 
-from embed.manifest import CacheError
+from embed.durable import whole_file
+from embed.errors import CacheError
+from embed.schema import fields, many, named, real, whole
 from finetune.model import PriceNetwork
 
 logger = logging.getLogger(__name__)
-_CHECKPOINT_NAME = "checkpoint.pt"
+_CHECKPOINT_NAME = "checkpoint.safetensors"
+_RECORD = "training"  # key of the header that holds what is not a tensor
+Tensors = dict[str, torch.Tensor]
+HISTORY_COLUMNS = (
+    "epoch",
+    "phase",
+    "loss",
+    "train_smape",
+    "learning_rate_factor",
+    "seconds",
+)
+"""Of history.csv, a row for each epoch."""
+_SCHEMA = fields(
+    epochs_done=whole(1),
+    history=many(fields(**dict.fromkeys(HISTORY_COLUMNS, real))),
+    scaler=named(real),
+)
 
 
 @dataclass(kw_only=True)
@@ -20,7 +46,7 @@ class TrainingState:
     network: PriceNetwork
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
-    average: dict[str, torch.Tensor]
+    average: Tensors
     """Running average of the network's weights."""
     epochs_done: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
@@ -37,45 +63,122 @@ class TrainingState:
 
     def save(self, fold_dir: Path) -> None:
         """Write the checkpoint whole, then put it in the old one's place."""
-        partial = fold_dir / (_CHECKPOINT_NAME + ".part")
         record = {
             "epochs_done": self.epochs_done,
-            "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "average": self.average,
             "history": self.history,
+            "scaler": self.scaler.state_dict(),
         }
-        torch.save(record, partial)
-        partial.replace(fold_dir / _CHECKPOINT_NAME)
+        # The optimizer's groups are left out: they are the configuration's, and the
+        # learning rates in them are set anew for every batch.
+        tensors = {
+            **_prefixed("network", self.network.state_dict()),
+            **_prefixed("average", self.average),
+            **_prefixed("optimizer", _flat(self.optimizer.state_dict()["state"])),
+        }
+        content = save(
+            {name: tensor.contiguous().cpu() for name, tensor in tensors.items()},
+            metadata={_RECORD: json.dumps(record, allow_nan=False)},
+        )
+        with whole_file(fold_dir / _CHECKPOINT_NAME) as file:
+            file.write(content)
 
-    def resume(self, fold_dir: Path, device: torch.device) -> None:
+    def resume(self, fold_dir: Path) -> None:
         """Take up the checkpoint of the folder, if there is one.
 
         Raises
         ------
         CacheError
-            If there is one that cannot be read.
+            If there is one that cannot be read, or that is another network's.
         """
         path = fold_dir / _CHECKPOINT_NAME
         if not path.exists():
             return
         try:
-            record = torch.load(path, map_location=device, weights_only=True)
-            self.network.load_state_dict(record["network"])
-            self.optimizer.load_state_dict(record["optimizer"])
-            self.scaler.load_state_dict(record["scaler"])
-            self.average.update(record["average"])
-            self.history.extend(record["history"])
-            self.epochs_done = int(record["epochs_done"])
-        except Exception as error:  # torch.load has its own kind for each bad file
+            self._take_up(*_read(path))
+        except Exception as error:  # safetensors and torch have a kind for each fault
+            reason = str(error).strip().split("\n", 1)[0]
             raise CacheError(
-                f"{path}: not a checkpoint of this network ({error}). Delete it; the "
+                f"{path}: not a checkpoint of this network ({reason}). Delete it; the "
                 f"fold then begins anew."
             ) from error
         logger.info("%s: goes on after epoch %d", fold_dir, self.epochs_done)
+
+    def _take_up(self, tensors: Tensors, record: dict[str, Any]) -> None:
+        fault = _SCHEMA(record)
+        if fault is not None:
+            raise ValueError(fault.lstrip("."))
+        if record["epochs_done"] != len(record["history"]):
+            raise ValueError("epochs_done and the rows of its history differ")
+        _copy_into(self.network.state_dict(), _of("network", tensors))
+        _copy_into(self.average, _of("average", tensors))
+        self._take_up_optimizer(_of("optimizer", tensors))
+        self.scaler.load_state_dict(record["scaler"])
+        for row in record["history"]:
+            self.history.append({name: row[name] for name in HISTORY_COLUMNS})
+        self.epochs_done = record["epochs_done"]
+
+    def _take_up_optimizer(self, tensors: Tensors) -> None:
+        groups = self.optimizer.state_dict()["param_groups"]
+        parameters = [p for g in self.optimizer.param_groups for p in g["params"]]
+        state: dict[int, Tensors] = {}
+        for name, tensor in tensors.items():
+            number, _, key = name.partition("/")
+            like = parameters[_index(number)]
+            if key == "step":
+                like = like.new_zeros(())
+            # In its parameter's order of memory, which a file of tensors does not keep.
+            moved = torch.empty_like(like, dtype=tensor.dtype)
+            _copy_into({name: moved}, {name: tensor})
+            state.setdefault(_index(number), {})[key] = moved
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
 def remove_checkpoint(fold_dir: Path) -> None:
     """Delete what a finished fold no longer needs."""
     (fold_dir / _CHECKPOINT_NAME).unlink(missing_ok=True)
+
+
+def _read(path: Path) -> tuple[Tensors, dict[str, Any]]:
+    with safe_open(path, framework="pt") as file:
+        record = json.loads(file.metadata()[_RECORD])
+        names = file.keys()  # a list; the file itself is no mapping
+        return {name: file.get_tensor(name) for name in names}, record
+
+
+def _flat(state: dict[int, Tensors]) -> Tensors:
+    return {
+        f"{at}/{key}": tensor
+        for at, tensors in state.items()
+        for key, tensor in tensors.items()
+    }
+
+
+def _prefixed(part: str, tensors: Tensors) -> Tensors:
+    return {f"{part}/{name}": tensor for name, tensor in tensors.items()}
+
+
+def _of(part: str, tensors: Tensors) -> Tensors:
+    return {
+        name.removeprefix(f"{part}/"): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(f"{part}/")
+    }
+
+
+def _index(number: str) -> int:
+    if not number.isdecimal():
+        raise ValueError(f"optimizer/{number} is not the number of a parameter")
+    return int(number)
+
+
+@torch.no_grad()
+def _copy_into(old: Tensors, new: Tensors) -> None:
+    if old.keys() != new.keys():
+        raise ValueError(f"tensor {min(old.keys() ^ new.keys())} is not in both")
+    for name, tensor in old.items():
+        if (tensor.shape, tensor.dtype) != (new[name].shape, new[name].dtype):
+            raise ValueError(
+                f"{name} is {new[name].dtype}{list(new[name].shape)}, the network's "
+                f"{tensor.dtype}{list(tensor.shape)}"
+            )
+        tensor.copy_(new[name])

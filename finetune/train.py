@@ -1,6 +1,7 @@
 """Train one network: one loop, two phases, resumable after every epoch."""
 
 import csv
+import io
 import logging
 import math
 import time
@@ -12,22 +13,28 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from embed.errors import InputError
+from embed.durable import write_bytes
 from embed.progress import track
 from finetune.accumulate import Criterion, accumulate_gradients, fuse_batch
 from finetune.arithmetic import Arithmetic
 from finetune.batches import ProductCache, shuffled_batches, sorted_batches
-from finetune.checkpoint import TrainingState
+from finetune.checkpoint import HISTORY_COLUMNS, TrainingState
 from finetune.config import FinetuneConfig
+from finetune.guards import (
+    BatchPlace,
+    product_names,
+    require_finite_loss,
+    require_finite_prices,
+    require_finite_weights,
+    require_live_scaler,
+    require_sound_gradient,
+    require_updates,
+)
 from finetune.losses import smape_loss, smooth_l1_loss
 from finetune.model import FUSED_DIM, PriceNetwork
 
 logger = logging.getLogger(__name__)
 _EVALUATION_BATCH = 64
-
-
-class TrainingError(InputError):
-    """Training came to a point from which it cannot go on."""
 
 
 def learning_rate_factor(epoch: float, config: FinetuneConfig) -> float:
@@ -65,6 +72,7 @@ def train_network(
     arithmetic: Arithmetic,
     fold_dir: Path,
     fold: int,
+    sample_ids: NDArray[np.str_] | None = None,
 ) -> None:
     """Train on some rows of the catalog; the network ends with its averaged weights.
 
@@ -82,18 +90,21 @@ def train_network(
         Gets history.csv, and a checkpoint after every epoch to go on from.
     fold : int
         Enters the seeds.
+    sample_ids : ndarray of shape (n_products,), optional
+        Names products in an error; without them it names their rows.
 
     Raises
     ------
     TrainingError
-        If the loss is not finite.
+        If training goes wrong, see `finetune.guards`. The checkpoint of the last whole
+        epoch stays as it is.
     """
     torch.use_deterministic_algorithms(True, warn_only=True)
     device = arithmetic.device
     network.to(device)
     network.fit_scales(log_price[rows], cache.attributes[rows])
     state = _fresh_state(network, config, arithmetic)
-    state.resume(fold_dir, device)
+    state.resume(fold_dir)
     optimizer, scaler = state.optimizer, state.scaler
     peaks = [group["initial_lr"] for group in optimizer.param_groups]
     while state.epochs_done < config.n_epochs:
@@ -126,11 +137,20 @@ def train_network(
                 scaler=scaler,
                 micro_batch_size=config.micro_batch_size,
             )
-            _require_finite(losses[at], fold, epoch, at)
+            place = BatchPlace(
+                fold=fold,
+                epoch=epoch,
+                at=at,
+                n_batches=len(batches),
+                products=product_names(batch_rows, sample_ids),
+            )
+            require_finite_loss(losses[at], place)
             scaler.unscale_(optimizer)
-            nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm)
+            norm = nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm)
+            require_sound_gradient(float(norm), place, scaler=scaler)
             scaler.step(optimizer)
             scaler.update()
+            require_live_scaler(scaler, place)
             optimizer.zero_grad(set_to_none=True)
             state.update_average(
                 decay=config.ema_decay, updates_done=epoch * len(batches) + at
@@ -147,10 +167,14 @@ def train_network(
                 "seconds": round(time.monotonic() - started, 2),
             }
         )
+        require_finite_weights(
+            (network.state_dict(), state.average), fold=fold, epoch=epoch
+        )
         _log_epoch(fold, state, config)
         # The checkpoint last: a run stopped between the two does the epoch again.
         _write_history(fold_dir / "history.csv", state.history)
         state.save(fold_dir)
+    require_updates(optimizer, fold=fold)
     network.load_state_dict(state.average)
     network.eval()
 
@@ -179,6 +203,7 @@ def apply_network(
     rows: NDArray[np.integer],
     *,
     arithmetic: Arithmetic,
+    sample_ids: NDArray[np.str_] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Price and embed products with a trained network.
 
@@ -186,6 +211,11 @@ def apply_network(
     -------
     log_price : ndarray of shape (len(rows),), log1p price
     fused : ndarray of shape (len(rows), 512)
+
+    Raises
+    ------
+    TrainingError
+        If one of them is not finite; it names products as `train_network` does.
     """
     network.to(arithmetic.device).eval()
     log_price = np.zeros(len(rows), dtype=np.float32)
@@ -198,6 +228,7 @@ def apply_network(
             predicted = network.price(embedded, batch.attributes)
         fused[at] = embedded.float().cpu().numpy()
         log_price[at] = predicted.float().cpu().numpy()
+    require_finite_prices(log_price, fused, rows=rows, sample_ids=sample_ids)
     return log_price, fused
 
 
@@ -205,14 +236,6 @@ def _criterion(epoch: int, config: FinetuneConfig) -> Criterion:
     if epoch < config.smooth_l1_epochs:
         return partial(smooth_l1_loss, beta=config.smooth_l1_beta)
     return smape_loss
-
-
-def _require_finite(loss: float, fold: int, epoch: int, at: int) -> None:
-    if not math.isfinite(loss):
-        raise TrainingError(
-            f"fold {fold}, epoch {epoch + 1}, batch {at}: the loss is {loss}. The last "
-            f"whole epoch is kept. Lower the learning rates, or try --precision fp32."
-        )
 
 
 def _log_epoch(fold: int, state: TrainingState, config: FinetuneConfig) -> None:
@@ -225,7 +248,8 @@ def _log_epoch(fold: int, state: TrainingState, config: FinetuneConfig) -> None:
 
 
 def _write_history(path: Path, history: list[dict[str, float]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        lines = csv.DictWriter(file, list(history[0]), lineterminator="\n")
-        lines.writeheader()
-        lines.writerows(history)
+    text = io.StringIO()
+    lines = csv.DictWriter(text, HISTORY_COLUMNS, lineterminator="\n")
+    lines.writeheader()
+    lines.writerows(history)
+    write_bytes(path, text.getvalue().encode())

@@ -12,9 +12,11 @@ import embed
 import finetune
 from embed.arrays import read_rows
 from embed.catalog import CatalogError, read_catalog
-from embed.errors import ConfigError
+from embed.errors import CacheError, ConfigError
 from embed.extract import extract
-from embed.manifest import CacheError, read_json
+from embed.manifest import (
+    read_json,
+)
 from finetune.arithmetic import choose_arithmetic
 from finetune.batches import ProductCache
 from finetune.config import RECIPES, FinetuneConfig

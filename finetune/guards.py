@@ -1,0 +1,216 @@
+"""Stop training that goes wrong, before it reaches the weights that are kept."""
+
+import logging
+import math
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from embed.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+EXPLODED_NORM = 1e6
+"""Norm of a gradient above which training stops. Both losses fall by at most about 100
+for each unit of log price, so that such a norm says of the network, and not of the
+prices, that it has left what a step of the optimizer can mend; ordinary batches stay
+below 100 (the largest of 135 measured was 17)."""
+
+LEAST_SCALE = 1.0
+"""Scale of fp16 gradients below which they overflow even as they are. It starts at
+65536 and halves at each overflow, which a few first batches may well have."""
+
+_LARGEST_LOG_PRICE = math.log(sys.float_info.max)
+_NAMED = 5  # products in a message; the log has all of the batch
+
+
+class TrainingError(InputError):
+    """Training came to a point from which it cannot go on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchPlace:
+    """Which batch of a fold's training, for the message of an error."""
+
+    fold: int
+    epoch: int  # counted from 0
+    at: int  # counted from 0
+    n_batches: int
+    products: list[str]  # as `product_names` gives them
+
+
+def product_names(
+    rows: NDArray[np.integer], sample_ids: NDArray[np.str_] | None
+) -> list[str]:
+    """Name catalog rows by their sample_id, or by their number where none is known."""
+    if sample_ids is None:
+        return [f"row {row}" for row in rows]
+    return [repr(str(sample_ids[row])) for row in rows]
+
+
+def require_finite_loss(loss: float, place: BatchPlace) -> None:
+    """Stop if a batch's loss is NaN or infinite.
+
+    Raises
+    ------
+    TrainingError
+        Naming the batch and its products.
+    """
+    if not math.isfinite(loss):
+        raise _stopped(
+            place,
+            f"the loss is {loss}",
+            "Look at these products, lower the learning rates, or try --precision fp32",
+        )
+
+
+def require_sound_gradient(
+    norm: float, place: BatchPlace, *, scaler: torch.amp.GradScaler
+) -> None:
+    """Stop, before the optimizer's step, at a gradient that no step should follow.
+
+    Parameters
+    ----------
+    norm : float
+        Of the gradient, unscaled and before it is clipped.
+    place : BatchPlace
+    scaler : GradScaler
+        One that is enabled skips what is not finite by itself; see
+        `require_live_scaler`.
+
+    Raises
+    ------
+    TrainingError
+        Naming the batch and its products.
+    """
+    if not math.isfinite(norm) and scaler.is_enabled():
+        return
+    if not norm <= EXPLODED_NORM:
+        raise _stopped(
+            place,
+            f"the norm of the gradient is {norm:.3g}, above {EXPLODED_NORM:g}",
+            "Look at these products, or lower the learning rates",
+        )
+
+
+def require_live_scaler(scaler: torch.amp.GradScaler, place: BatchPlace) -> None:
+    """Stop if fp16 gradients overflow at any scale.
+
+    Raises
+    ------
+    TrainingError
+        Naming the batch and its products.
+    """
+    if scaler.is_enabled() and not scaler.get_scale() >= LEAST_SCALE:
+        raise _stopped(
+            place,
+            f"the scale of fp16 gradients has fallen to {scaler.get_scale():g}, so "
+            f"that they overflow in one batch after the other",
+            "Try --precision fp32 or bf16, or lower the learning rates",
+        )
+
+
+def require_finite_weights(
+    weights: Iterable[Mapping[str, torch.Tensor]], *, fold: int, epoch: int
+) -> None:
+    """Stop if an epoch left NaN or infinity in the weights or their average.
+
+    Parameters
+    ----------
+    weights : iterable of dict
+        State dicts.
+    fold, epoch : int
+        Counted from 0.
+
+    Raises
+    ------
+    TrainingError
+        Naming the first such tensor.
+    """
+    bad = [
+        name
+        for state in weights
+        for name, tensor in state.items()
+        if not bool(tensor.isfinite().all())
+    ]
+    if bad:
+        raise TrainingError(
+            f"fold {fold}, epoch {epoch + 1}: {len(bad)} tensors of the network are "
+            f"not finite after it, the first: {bad[0]}. {_kept(epoch)} Lower the "
+            f"learning rates, or try --precision fp32."
+        )
+
+
+def require_updates(optimizer: torch.optim.Optimizer, *, fold: int) -> None:
+    """Stop if the gradient scaler skipped every update of a fold.
+
+    Raises
+    ------
+    TrainingError
+        If the optimizer has not taken one step.
+    """
+    steps = [float(state["step"]) for state in optimizer.state.values()]
+    if not max(steps, default=0.0) > 0:
+        raise TrainingError(
+            f"fold {fold}: no batch could be learned from, the gradients of all "
+            f"overflowed in fp16. Use --precision fp32 or bf16, or train on more "
+            f"batches."
+        )
+
+
+def require_finite_prices(
+    log_price: NDArray[np.floating],
+    fused: NDArray[np.floating],
+    *,
+    rows: NDArray[np.integer],
+    sample_ids: NDArray[np.str_] | None,
+) -> None:
+    """Refuse what a network says of products where it is not a price.
+
+    Parameters
+    ----------
+    log_price : ndarray of shape (n,), log1p price
+    fused : ndarray of shape (n, 512)
+    rows : ndarray of shape (n,)
+        Catalog rows that they are of.
+    sample_ids : ndarray of shape (n_products,), optional
+
+    Raises
+    ------
+    TrainingError
+        Naming the first products that have NaN, infinity or an infinite price.
+    """
+    sound = np.isfinite(log_price) & (log_price < _LARGEST_LOG_PRICE)
+    bad = np.flatnonzero(~(sound & np.isfinite(fused).all(axis=1)))
+    if len(bad):
+        named = ", ".join(product_names(rows[bad[:_NAMED]], sample_ids))
+        raise TrainingError(
+            f"the network's price or embedding is not finite for {len(bad)} of "
+            f"{len(rows)} products, the first: {named}. Its weights are damaged or "
+            f"training went wrong: lower the learning rates, or try --precision fp32."
+        )
+
+
+def _stopped(place: BatchPlace, found: str, advice: str) -> TrainingError:
+    where = (
+        f"fold {place.fold}, epoch {place.epoch + 1}, batch {place.at + 1} of "
+        f"{place.n_batches}"
+    )
+    logger.error("%s holds %s", where, ", ".join(place.products))
+    named = ", ".join(place.products[:_NAMED])
+    rest = len(place.products) - _NAMED
+    more = f" and {rest} more" if rest > 0 else ""
+    return TrainingError(
+        f"{where} ({named}{more}): {found}. The batch was not learned from. "
+        f"{_kept(place.epoch)} {advice}."
+    )
+
+
+def _kept(epoch: int) -> str:
+    if not epoch:
+        return "No epoch was finished before it."
+    return f"Epoch {epoch} is kept and training goes on from it."
