@@ -4,7 +4,7 @@ import mmap
 import os
 import zlib
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
@@ -13,8 +13,7 @@ from numpy.lib import format as npy
 from numpy.typing import DTypeLike, NDArray
 
 from embed.durable import named_errors
-from embed.errors import InputError
-from embed.manifest import CacheError
+from embed.errors import CacheError, InputError
 
 FLOAT16_LIMIT = 65504.0
 
@@ -196,11 +195,10 @@ class RaggedWriter:
 
     def close(self) -> None:
         """Write the final header."""
-        self.flush()
-        with named_errors(self.path):
+        with closing(self._file), named_errors(self.path):
             self._file.seek(0)
             self._write_header()
-            self._file.close()
+            self.flush()
 
     def __enter__(self) -> Self:
         return self

@@ -14,7 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embed.arrays import RaggedRows, crc_rows, read_rows, release_rows
-from embed.manifest import CacheError, remedy
+from embed.errors import CacheError
+from embed.manifest import (
+    remedy,
+)
 
 ROW_ARRAYS = ("text", "image", "text_ok", "image_ok", "attributes")
 RAGGED_ARRAYS = ("tokens", "thumbnails")
@@ -120,10 +123,9 @@ def _find_damage(path: Path, recorded: Any) -> str:
         return "is missing"
     if (size := path.stat().st_size) != recorded["bytes"]:
         return f"has {size} bytes, {recorded['bytes']} were written"
-    for block, (found, expected) in enumerate(
-        zip(_block_checksums(path), recorded["crc32"], strict=True)
-    ):
-        if found != expected:
+    expected = dict(enumerate(recorded["crc32"]))
+    for block, found in enumerate(_block_checksums(path)):
+        if found != expected.get(block):
             start = block * _BLOCK_BYTES
             stop = min(start + _BLOCK_BYTES, size)
             return (

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 from embed.backends import FrozenTower, Tower, batch_sizes, resolve_backend
 from embed.config import Backend, EmbedConfig
+from embed.encoder_files import load_tokenizer
 from embed.encoders import (
     ImageEncoder,
     ImageTower,
@@ -82,9 +82,7 @@ class Embedder:
         *,
         found: dict[str, str | None] | None = None,
     ) -> None:
-        self._tokenizer = Tokenizer.from_file(
-            str(source.text_weights / "tokenizer.json")
-        )
+        self._tokenizer = load_tokenizer(source.text_weights)
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(config.max_tokens)
         found = found or {}

@@ -7,3 +7,7 @@ class InputError(ValueError):
 
 class ConfigError(InputError):
     """A setting that no run can use."""
+
+
+class CacheError(InputError):
+    """What a run folder holds does not fit what is asked of it."""

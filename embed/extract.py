@@ -11,6 +11,7 @@ import io
 import logging
 import os
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,7 @@ from embed.manifest import (
     write_json,
 )
 from embed.progress import track
+from embed.schema import STAGES, check_record, progress_of
 from embed.text import MISSING_TEXT
 from embed.weights import weights_key
 
@@ -101,11 +103,12 @@ def _extract(
     remove_partial_files(stage_dir)
     finished = read_json(stage_dir / MANIFEST_NAME)
     if finished is not None and finished.get("key") == key:
+        check_record(finished, stage_dir / MANIFEST_NAME, STAGES["embed"])
         verify_embedding(stage_dir, finished)
         (stage_dir / _PROGRESS_NAME).unlink(missing_ok=True)
         logger.info("%s: up to date", stage_dir)
         return _relocated(finished, stage_dir, locations)
-    done = _progress(stage_dir, key)
+    done = _progress(stage_dir, key, catalog.n_products)
     started = time.monotonic()
     counts, backends = _write_chunks(inputs, config, stage_dir, done)
     manifest = {
@@ -186,9 +189,10 @@ def _relocated(
     return found
 
 
-def _progress(stage_dir: Path, key: str) -> dict[str, Any]:
+def _progress(stage_dir: Path, key: str, n_products: int) -> dict[str, Any]:
     done = read_json(stage_dir / _PROGRESS_NAME)
     if done is not None and done.get("key") == key:
+        check_record(done, stage_dir / _PROGRESS_NAME, progress_of(n_products))
         logger.info("%s: goes on after product %d", stage_dir, done["rows"])
         return done
     # Both, before any array changes: what they record is overwritten from here on.
@@ -305,14 +309,23 @@ class ArrayWriter:
             for row, thumbnail in zip(rows, thumbnails, strict=True)
             if not isinstance(thumbnail, UnreadableImage)
         }
-        new = [row for row in pictures if self.first_photo[row] == row]
+        source = {row: self._encoded_at(row, rows, pictures) for row in pictures}
+        new = [row for row in pictures if source[row] == row]
         features = self.embedder.image.encode([pictures[row] for row in new])
         image[new] = to_float16(features, name="image")
         for row in rows:
             self.arrays["image_ok"][row] = row in pictures
-            image[row] = image[self.first_photo[row]] if row in pictures else 0
+            image[row] = image[source[row]] if row in pictures else 0
         jpegs = (encode_thumbnail(pictures[r]) if r in pictures else b"" for r in rows)
         return [np.frombuffer(jpeg, dtype=np.uint8) for jpeg in jpegs]
+
+    def _encoded_at(
+        self, row: int, rows: range, pictures: Mapping[int, NDArray[np.uint8]]
+    ) -> int:
+        """Return the first row with the same photo, if it could be read there."""
+        first = self.first_photo[row]
+        is_earlier = first < rows.start and self.arrays["image_ok"][first]
+        return first if is_earlier or first in pictures else row
 
     def _write_problems(self, chunk: Chunk) -> None:
         lines = csv.writer(self.problems, lineterminator="\n")

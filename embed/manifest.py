@@ -9,15 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from embed.durable import write_bytes
-from embed.errors import InputError
+from embed.errors import CacheError
+from embed.schema import STAGES, check_record
 
 MANIFEST_NAME = "manifest.json"
 _PACKAGES = ("torch", "torchvision", "transformers", "lightgbm", "numpy", "pillow")
 _COMMAND = {"embed": "embeddings", "finetune": "finetune", "stack": "stack"}
-
-
-class CacheError(InputError):
-    """What a run folder holds does not fit what is asked of it."""
 
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
@@ -38,7 +35,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
         record = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CacheError(
             f"{path}: not readable as JSON ({error}). Delete the file and run the "
             f"stage again."
@@ -62,6 +59,7 @@ def require_stage(run_dir: Path, stage: str) -> dict[str, Any]:
             f"{run_dir / stage}: this stage has not finished in the run. "
             f"Run `make {_COMMAND[stage]} RUN={run_dir}` first."
         )
+    check_record(manifest, run_dir / stage / MANIFEST_NAME, STAGES[stage])
     return manifest
 
 

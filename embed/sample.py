@@ -209,6 +209,18 @@ def best_reachable_prices(catalog_path: Path) -> dict[str, float] | None:
     law_path = catalog_path.with_name("law.csv")
     if not law_path.is_file():
         return None
+    try:
+        return _read_law(law_path)
+    except (ValueError, TypeError, csv.Error) as error:
+        if isinstance(error, CatalogError):
+            raise
+        raise CatalogError(
+            f"{law_path}: not readable as a sample's law ({error}). Write the sample "
+            f"again, or move this file away if it is not a sample's."
+        ) from error
+
+
+def _read_law(law_path: Path) -> dict[str, float]:
     with law_path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         columns = reader.fieldnames or ()

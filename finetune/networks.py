@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
-from embed.durable import PARTIAL_SUFFIX, replace_durably
-from embed.manifest import CacheError
+from embed.durable import write_bytes
+from embed.errors import CacheError
 from embed.weights import weights_key
 from finetune.config import FinetuneConfig
 from finetune.model import PriceNetwork, build_network
@@ -61,11 +61,8 @@ def network_of_run(embed: dict[str, Any], config: FinetuneConfig) -> PriceNetwor
 
 def save_network(network: PriceNetwork, fold_dir: Path) -> None:
     """Write a network's weights whole or not at all."""
-    partial = fold_dir / (MODEL_NAME + PARTIAL_SUFFIX)
-    save_file(
-        {k: v.contiguous().cpu() for k, v in network.state_dict().items()}, partial
-    )
-    replace_durably(partial, fold_dir / MODEL_NAME)
+    state = {k: v.contiguous().cpu() for k, v in network.state_dict().items()}
+    write_bytes(fold_dir / MODEL_NAME, save(state))
 
 
 def load_network(

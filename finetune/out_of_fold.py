@@ -20,12 +20,11 @@ from embed.checksums import (
     verify_files,
 )
 from embed.durable import remove_partial_files, save_array
-from embed.errors import ConfigError
+from embed.errors import CacheError, ConfigError
 from embed.lock import run_lock
 from embed.machine import describe_device, pick_device, prepare_machine
 from embed.manifest import (
     MANIFEST_NAME,
-    CacheError,
     content_key,
     environment,
     read_json,
@@ -35,6 +34,7 @@ from embed.manifest import (
     sha256_strings,
     write_json,
 )
+from embed.schema import FOLD, PLAN, STAGES, check_record
 from finetune.arithmetic import Arithmetic, choose_arithmetic
 from finetune.batches import ProductCache
 from finetune.checkpoint import remove_checkpoint
@@ -64,6 +64,7 @@ class Job:
     price: NDArray[np.float64]  # (n_products,), NaN: unpriced
     folds: NDArray[np.int8]  # (n_products,), -1: unpriced
     groups: NDArray[np.int64]  # (n_products,), duplicates share one
+    sample_ids: NDArray[np.str_]
     anchor_rows: NDArray[np.int64]
     key: str
 
@@ -112,6 +113,7 @@ def finetune(
         job = _prepare(run_dir, config, drop_unpriced)
         finished = read_json(job.stage_dir / MANIFEST_NAME)
         if finished is not None and finished.get("key") == job.key:
+            check_record(finished, job.stage_dir / MANIFEST_NAME, STAGES["finetune"])
             verify_files(job.stage_dir, finished["files"])
             logger.info("%s: up to date", job.stage_dir)
             return finished
@@ -166,6 +168,7 @@ def _prepare(run_dir: Path, config: FinetuneConfig, drop_unpriced: bool) -> Job:
         price=price,
         folds=folds,
         groups=groups,
+        sample_ids=catalog.sample_id,
         anchor_rows=choose_anchors(cache, config.seed),
         key=key,
     )
@@ -176,6 +179,8 @@ def _begin(job: Job) -> None:
     job.stage_dir.mkdir(parents=True, exist_ok=True)
     remove_partial_files(job.stage_dir)
     plan = read_json(job.stage_dir / _PLAN_NAME)
+    if plan is not None:
+        check_record(plan, job.stage_dir / _PLAN_NAME, PLAN)
     resume = plan is not None and plan.get("key") == job.key
     if not resume:
         (job.stage_dir / MANIFEST_NAME).unlink(missing_ok=True)
@@ -223,6 +228,7 @@ def _finish_fold(job: Job, fold: int) -> None:
         arithmetic=job.arithmetic,
         fold_dir=fold_dir,
         fold=fold,
+        sample_ids=job.sample_ids,
     )
     trained = time.monotonic()
     save_network(network, fold_dir)
@@ -261,7 +267,11 @@ def _apply_fold(job: Job, fold: int, network: PriceNetwork) -> float:
         if not len(rows):
             continue
         log_price, fused = apply_network(
-            network, job.cache, rows, arithmetic=job.arithmetic
+            network,
+            job.cache,
+            rows,
+            arithmetic=job.arithmetic,
+            sample_ids=job.sample_ids,
         )
         if out == "held_out":
             files["oof_log_price.npy"][rows] = log_price
@@ -272,7 +282,11 @@ def _apply_fold(job: Job, fold: int, network: PriceNetwork) -> float:
         if out == "held_out" or fold == 0:
             files["fused.npy"][rows] = to_float16(fused, name="fused")
     _, anchors = apply_network(
-        network, job.cache, job.anchor_rows, arithmetic=job.arithmetic
+        network,
+        job.cache,
+        job.anchor_rows,
+        arithmetic=job.arithmetic,
+        sample_ids=job.sample_ids,
     )
     files["anchors.npy"][fold] = to_float16(anchors, name="anchors")
     for array in files.values():
@@ -319,6 +333,7 @@ def _finish_stage(job: Job, *, n_unpriced: int) -> dict[str, Any] | None:
     if any(fold is None for fold in folds):
         return None
     for number, fold in enumerate(folds):
+        check_record(fold, job.stage_dir / f"fold-{number}" / MANIFEST_NAME, FOLD)
         assert fold is not None
         _verify_fold(job, number, fold)
     log_price = read_rows(job.stage_dir / "oof_log_price.npy", mode="r+")

@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embed.catalog import Catalog, CatalogColumns, read_catalog
-from embed.manifest import CacheError, sha256_strings
+from embed.errors import CacheError
+from embed.manifest import MANIFEST_NAME, sha256_strings
+from embed.schema import config_from
 from finetune.batches import ProductCache
 from finetune.folds import duplicate_groups
 
@@ -27,16 +29,21 @@ def catalog_of_run(embed: dict[str, Any]) -> Catalog:
     CacheError
         If its ids, texts or image links are others than when it was embedded.
     """
-    columns = dict(embed["inputs"]["columns"])
-    columns["text"] = tuple(columns["text"])
     path = Path(embed["inputs"]["catalog_path"])
-    catalog = read_catalog(path, columns=CatalogColumns(**columns))
+    catalog = read_catalog(path, columns=columns_of_run(embed))
     if catalog.content_sha256 != embed["inputs"]["catalog_sha256"]:
         raise CacheError(
             f"{path}: its ids, texts or image links have changed since the run was "
             f"embedded. Run `make embeddings` again, with the same RUN."
         )
     return catalog
+
+
+def columns_of_run(embed: dict[str, Any]) -> CatalogColumns:
+    """Return the columns that a run's catalog was read by."""
+    return config_from(
+        embed["inputs"]["columns"], CatalogColumns, Path("embed") / MANIFEST_NAME
+    )
 
 
 def product_groups(catalog: Catalog, embed_dir: Path) -> NDArray[np.int64]:

@@ -13,6 +13,7 @@ from embed.config import Backend
 from embed.encoders import ImageEncoder, ImageTower, TextEncoder, TextTower
 from finetune.batches import cut_tokens
 from finetune.config import FinetuneConfig
+from finetune.guards import require_finite_prices
 from finetune.model import PriceNetwork
 
 
@@ -95,6 +96,11 @@ class ServedNetwork:
         -------
         log_price : ndarray of shape (n_products,), log1p price
         fused : ndarray of shape (n_products, 512)
+
+        Raises
+        ------
+        TrainingError
+            If a price or an embedding is not finite.
         """
         limit = self._max_tokens
         text = self._text.encode([cut_tokens(ids, limit) for ids in token_ids])
@@ -106,5 +112,7 @@ class ServedNetwork:
             torch.from_numpy(image) if image is not None and len(photos) else None,
             torch.from_numpy(np.asarray(photo_rows)),
         )
-        log_price = self._network.price(fused, torch.from_numpy(attributes))
-        return log_price.numpy(), fused.numpy()
+        log_price = self._network.price(fused, torch.from_numpy(attributes)).numpy()
+        rows = np.arange(len(log_price))
+        require_finite_prices(log_price, fused.numpy(), rows=rows, sample_ids=None)
+        return log_price, fused.numpy()

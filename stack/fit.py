@@ -27,6 +27,7 @@ from embed.manifest import (
     write_json,
 )
 from embed.sample import best_reachable_prices
+from embed.schema import PLAN, check_record, config_from
 from stack.alignment import align, fit_alignment
 from stack.blend import blend_out_of_fold
 from stack.config import BlockName, StackConfig
@@ -149,6 +150,8 @@ def _begin(stage_dir: Path, key: str) -> None:
     (stage_dir / RAW_DIR).mkdir(parents=True, exist_ok=True)
     remove_partial_files(stage_dir)
     plan = read_json(stage_dir / _PLAN_NAME)
+    if plan is not None:
+        check_record(plan, stage_dir / _PLAN_NAME, PLAN)
     if plan is not None and plan.get("key") == key:
         return
     (stage_dir / MANIFEST_NAME).unlink(missing_ok=True)
@@ -190,18 +193,16 @@ def evaluate_run(run_dir: Path, *, n_folds: int | None = None) -> dict[str, Any]
             f"finetune stack RUN={run_dir} FOLDS={n_folds}` first."
         )
     verify_files(run_dir / "stack", stack["files"])
-    report = _evaluate(run, config_of(stack))
+    report = _evaluate(run, config_of(stack, run_dir / "stack" / MANIFEST_NAME))
     path = run_dir / "stack" / REPORT_NAME
     if read_json(path) != report:  # a run folder may be read-only
         write_json(path, report)
     return report
 
 
-def config_of(manifest: dict[str, Any]) -> StackConfig:
+def config_of(manifest: dict[str, Any], path: Path) -> StackConfig:
     """Return the configuration that a stacking manifest holds."""
-    settings = dict(manifest["config"])
-    settings["blocks"] = tuple(settings["blocks"])
-    return StackConfig(**settings)
+    return config_from(manifest["config"], StackConfig, path)
 
 
 def block_matrix(

@@ -21,10 +21,16 @@ from embed.config import EmbedConfig
 from embed.durable import write_bytes
 from embed.embedder import Embedder, EncoderSource, resolve_encoders
 from embed.encoders import IMAGE_DIM
+from embed.errors import CacheError
 from embed.images import UnreadableImage, encode_thumbnail, find_photos
 from embed.machine import prepare_machine
-from embed.manifest import CacheError, require_same_key, require_stage
+from embed.manifest import (
+    MANIFEST_NAME,
+    require_same_key,
+    require_stage,
+)
 from embed.progress import track
+from embed.schema import config_from
 from embed.text import MISSING_TEXT
 from embed.weights import weights_key
 from finetune.arithmetic import choose_arithmetic
@@ -66,16 +72,20 @@ class Predictor:
         require_same_key(run_dir, "stack", stack["finetune_key"], run.finetune["key"])
         verify_files(run_dir / "stack", stack["files"])
         verify_files(run_dir / "finetune", run.finetune["files"])
-        self.config = _embed_config(run.embed, n_threads)
+        self.config = _embed_config(
+            run.embed, n_threads, run_dir / "embed" / MANIFEST_NAME
+        )
         self._source = resolve_encoders(self.config)
         _require_same_encoders(run_dir, run.embed, self._source)
         self._embedder = Embedder(self._source, self.config)
-        self._finetune_config = FinetuneConfig(**run.finetune["config"])
+        self._finetune_config = config_from(
+            run.finetune["config"], FinetuneConfig, run_dir / "finetune" / MANIFEST_NAME
+        )
         self._networks = _load_networks(run, self._source, self._finetune_config)
         self._pool = ThreadPoolExecutor(n_threads)
         is_stacked = stack["chosen"] == "stacker"
         self._needs_frozen_image = is_stacked or self._finetune_config.freeze_image
-        self._stack_config = config_of(stack)
+        self._stack_config = config_of(stack, run_dir / "stack" / MANIFEST_NAME)
         self._boosters: list[lgb.Booster] = []
         if is_stacked:
             self._alignment = run.array("stack/alignment").astype(np.float64)
@@ -252,12 +262,12 @@ def write_prices(path: Path, catalog: Catalog, price: NDArray[np.float64]) -> No
     write_bytes(path, text.getvalue().encode())
 
 
-def _embed_config(embed: dict[str, Any], n_threads: int) -> EmbedConfig:
+def _embed_config(embed: dict[str, Any], n_threads: int, path: Path) -> EmbedConfig:
     inputs = embed["inputs"]
     is_random = inputs["image_weights"] == "random"
     image_encoder = embed["config"]["image_encoder"]
     return dataclasses.replace(
-        EmbedConfig(**embed["config"]),
+        config_from(embed["config"], EmbedConfig, path),
         text_encoder=inputs["text_weights"],
         image_encoder=image_encoder if is_random else inputs["image_weights"],
         random_weights=is_random,

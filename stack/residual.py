@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embed.durable import write_bytes
-from embed.errors import InputError
-from embed.manifest import CacheError
+from embed.errors import CacheError, InputError
 from finetune.smape import smape, to_price
 from stack.config import StackConfig
 from stack.features import BlockMatrix, booster_params, make_dataset
@@ -191,7 +190,7 @@ def load_boosters(
 def _load_booster(path: Path, feature_names: list[str]) -> lgb.Booster:
     try:
         booster = lgb.Booster(model_str=path.read_text(encoding="utf-8"))
-    except (OSError, lgb.basic.LightGBMError) as error:
+    except (OSError, ValueError, lgb.basic.LightGBMError) as error:
         raise CacheError(
             f"{path}: is not a whole LightGBM model ({error}). Run `make stack`."
         ) from error

@@ -21,28 +21,30 @@ STAGES = ("embed", "finetune", "stack")
 TRAINING = dataclasses.replace(TINY_TRAINING, n_folds=2)
 
 
-def small_config(encoder: Path) -> EmbedConfig:
+def small_config(encoder: Path, *, chunk_size: int = 8) -> EmbedConfig:
     return EmbedConfig(
         text_encoder=str(encoder),
         image_encoder="no-such-encoder",
         random_weights=True,
         max_tokens=32,
         image_size=32,
-        chunk_size=8,
+        chunk_size=chunk_size,
         precision="fp32",
         backend="eager",
         n_threads=1,
     )
 
 
-def run_stage(stage: str, run_dir: Path, catalog: Path, encoder: Path) -> None:
+def run_stage(
+    stage: str, run_dir: Path, catalog: Path, encoder: Path, *, chunk_size: int = 8
+) -> None:
     """Run one stage with a stand-in for EfficientNet-B0."""
     jobs: dict[str, Callable[[], object]] = {
         "embed": lambda: extract(
             read_catalog(catalog),
             run_dir,
             images_dir=catalog.parent / "images",
-            config=small_config(encoder),
+            config=small_config(encoder, chunk_size=chunk_size),
         ),
         "finetune": lambda: finetune(run_dir, config=TRAINING),
         "stack": lambda: fit_stack(run_dir, config=TINY_STACK),

@@ -14,8 +14,7 @@ from embed.arrays import (
     release_rows,
     to_float16,
 )
-from embed.errors import InputError
-from embed.manifest import CacheError
+from embed.errors import CacheError, InputError
 
 ROWS = [np.arange(length, dtype=np.int32) + 10 * length for length in (3, 0, 5, 1, 4)]
 

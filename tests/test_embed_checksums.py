@@ -10,7 +10,10 @@ from embed.checksums import (
     verify_embedding,
     verify_files,
 )
-from embed.manifest import CacheError, read_json
+from embed.errors import CacheError
+from embed.manifest import (
+    read_json,
+)
 
 
 @pytest.fixture

@@ -11,13 +11,17 @@ import torch
 from safetensors.torch import save_file
 from torchvision.models import efficientnet_b0
 
+from embed import chunks
 from embed import extract as job
 from embed.arrays import RaggedRows
 from embed.catalog import CatalogColumns, read_catalog
 from embed.encoders import ImageEncoder, TextEncoder, normalise_images
+from embed.errors import CacheError
 from embed.extract import ArrayWriter, extract
-from embed.images import decode_thumbnail, load_image
-from embed.manifest import CacheError, read_json
+from embed.images import UnreadableImage, decode_thumbnail, load_image
+from embed.manifest import (
+    read_json,
+)
 from embed.weights import WeightsError
 
 N = 20
@@ -202,6 +206,26 @@ def test_equal_inputs_are_encoded_once_and_have_equal_features(
         rows = np.load(found / name)
         np.testing.assert_array_equal(rows[9], rows[8])
         np.testing.assert_array_equal(rows[15], rows[8])
+
+
+@pytest.mark.parametrize("chunk_size", [4, 20])  # in a later chunk, in the same
+def test_a_shared_photo_that_could_be_read_only_later_has_features(
+    embed, records, whole, monkeypatch, chunk_size
+):
+    real, asked, shared = chunks.load_image, [], records[8]["sample_id"]
+
+    def first_fails(path, *, size):
+        asked.append(path.stem)
+        if path.stem == shared and asked.count(shared) == 1:
+            raise UnreadableImage("busy")
+        return real(path, size=size)
+
+    monkeypatch.setattr(chunks, "load_image", first_fails)
+    found = embed(records, chunk_size=chunk_size)
+    assert np.load(found / "image_ok.npy")[[8, 9, 15]].tolist() == [False, True, True]
+    image = np.load(found / "image.npy")
+    assert not image[8].any()
+    assert_close(image[[9, 15]], np.load(whole / "image.npy")[[9, 15]])
 
 
 def test_missing_inputs_get_a_placeholder_and_are_recorded(whole, records):

@@ -1,10 +1,10 @@
 import hashlib
+import os
 
 import pytest
 
-from embed import manifest
+from embed.errors import CacheError
 from embed.manifest import (
-    CacheError,
     content_key,
     environment,
     read_json,
@@ -39,13 +39,13 @@ def test_a_write_cut_off_before_the_rename_leaves_the_old_record(tmp_path, monke
     def killed(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(manifest.os, "fsync", killed)
+    monkeypatch.setattr(os, "fsync", killed)
     with pytest.raises(KeyboardInterrupt):
         write_json(path, {"rows": 2})
     assert read_json(path) == {"rows": 1}
 
 
-@pytest.mark.parametrize("content", [b"", b'{"rows": ', b"\xff\xfe"])
+@pytest.mark.parametrize("content", [b"", b'{"rows": ', b"\xff\xfe", b"[" * 99_999])
 def test_a_damaged_record_is_refused_by_name(tmp_path, content):
     (tmp_path / "progress.json").write_bytes(content)
     with pytest.raises(CacheError, match=r"progress.json: not readable .* Delete the"):
@@ -71,7 +71,13 @@ def test_a_missing_stage_names_the_command_that_makes_it(tmp_path, stage, comman
         require_stage(tmp_path, stage)
     (tmp_path / stage).mkdir()
     write_json(tmp_path / stage / "manifest.json", {"key": "k"})
-    assert require_stage(tmp_path, stage) == {"key": "k"}
+    with pytest.raises(CacheError, match=r"manifest\.json: stage is missing"):
+        require_stage(tmp_path, stage)
+
+
+def test_a_finished_stage_gives_its_manifest(embedded_run):
+    found = require_stage(embedded_run, "embed")
+    assert found == read_json(embedded_run / "embed" / "manifest.json")
 
 
 def test_a_stage_of_other_inputs_is_refused_naming_both_keys(tmp_path):
@@ -110,7 +116,7 @@ def test_a_file_has_the_digest_of_its_bytes(tmp_path):
 
 
 def test_the_environment_names_versions(monkeypatch):
-    monkeypatch.setattr(manifest, "_PACKAGES", ("numpy", "no-such-package"))
+    monkeypatch.setattr("embed.manifest._PACKAGES", ("numpy", "no-such-package"))
     found = environment()
     assert found["numpy"][0].isdigit()
     assert found["no-such-package"] == "not installed"

@@ -96,7 +96,7 @@ def visited_boundaries(visit: Callable[[], None]) -> Iterator[None]:
 def test_a_stage_killed_at_any_write_ends_with_the_same_bytes(
     stage, whole, catalog, encoder, tmp_path, tally
 ):
-    """What a kill leaves is what lies on disk then: a copy of the folder, taken there."""
+    """A kill leaves what lies on disk then: a copy of the folder, taken there."""
     before, expected = whole[stage]
     run_dir = shutil.copytree(before, tmp_path / "run")
     states: dict[str, Path] = {}

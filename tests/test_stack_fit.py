@@ -7,8 +7,10 @@ from conftest import TINY_STACK, copy_run
 
 import stack.fit
 from embed.arrays import read_rows
-from embed.errors import ConfigError
-from embed.manifest import CacheError, read_json
+from embed.errors import CacheError, ConfigError
+from embed.manifest import (
+    read_json,
+)
 from finetune.smape import smape, to_price
 from stack.config import StackConfig
 from stack.fit import evaluate_run, fit_stack

@@ -9,7 +9,10 @@ from conftest import TINY_STACK, TINY_TRAINING, copy_run
 from safetensors.torch import load_file
 
 from embed.catalog import read_catalog
-from embed.manifest import CacheError, read_json
+from embed.errors import CacheError
+from embed.manifest import (
+    read_json,
+)
 from finetune.arithmetic import choose_arithmetic
 from finetune.batches import ProductCache
 from finetune.networks import load_network

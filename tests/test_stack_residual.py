@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from embed.manifest import CacheError
+from embed.errors import CacheError
 from finetune.smape import smape, to_price
 from stack.config import StackConfig
 from stack.features import BlockMatrix
