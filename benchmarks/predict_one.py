@@ -17,7 +17,8 @@ N_PRODUCTS, N_WARM = 300, 20
 def one_by_one(given: argparse.Namespace) -> dict[str, Any]:
     from embed.catalog import read_catalog
     from embed.chunks import prepare_chunk
-    from embed.images import UnreadableImage, find_photos, load_image
+    from embed.errors import UnreadableImage
+    from embed.images import find_photos, load_image
     from stack.predict import Predictor
 
     started = time.perf_counter()

@@ -84,6 +84,13 @@ from embed.config import Backend, EmbedConfig, Precision
 @click.option(
     "--threads", "n_threads", default=EmbedConfig.n_threads, show_default=True
 )
+@click.option(
+    "--workers",
+    "n_workers",
+    default=EmbedConfig.n_workers,
+    show_default=True,
+    help="Workers that decode photos; the arrays are the same for any number.",
+)
 @click.option("--seed", default=EmbedConfig.seed, show_default=True)
 @one_line_errors
 def embed_command(

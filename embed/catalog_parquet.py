@@ -40,7 +40,7 @@ def read_parquet(path: Path, columns: CatalogColumns) -> Cells:
     except ImportError:
         raise CatalogError(
             f"{path}: reading Parquet needs pyarrow, which is not installed. "
-            "Run `pip install 'pricestack[parquet]'`, or give a CSV file"
+            "Run `pip install pyarrow`, or give a CSV file"
         ) from None
     _require_magic(path)
     try:

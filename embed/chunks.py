@@ -13,7 +13,8 @@ from embed.attributes import extract_attributes
 from embed.catalog import Catalog
 from embed.config import EmbedConfig
 from embed.embedder import EncoderSource
-from embed.images import UnreadableImage, load_image
+from embed.errors import UnreadableImage
+from embed.images import load_image
 from embed.text import compose_text, parse_fields
 
 
@@ -40,7 +41,8 @@ def prepared_chunks(inputs: Inputs, config: EmbedConfig, first: int) -> Iterator
     """Yield chunks from row `first`; photos of the next are decoded meanwhile."""
     n_products = inputs.catalog.n_products
     starts = range(first, n_products, config.chunk_size)
-    with ThreadPoolExecutor(config.n_threads) as pool:
+    pool = ThreadPoolExecutor(config.n_workers)
+    try:
         ahead: list[tuple[range, list[Future[Any]]]] = []
         for start in starts:
             rows = range(start, min(start + config.chunk_size, n_products))
@@ -50,6 +52,8 @@ def prepared_chunks(inputs: Inputs, config: EmbedConfig, first: int) -> Iterator
                 yield _chunk(inputs, *ahead.pop(0))
         for rows, photos in ahead:
             yield _chunk(inputs, rows, photos)
+    finally:  # whoever stops does not wait for a thousand photos
+        pool.shutdown(cancel_futures=True)
 
 
 def _photo(

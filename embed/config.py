@@ -40,14 +40,17 @@ class EmbedConfig:
     OpenVINO (a package of its own); `auto` is OpenVINO where it is installed."""
 
     n_threads: int = 2
-    """Threads for arithmetic, and as many again for decoding photos."""
+    """Threads for arithmetic."""
+
+    n_workers: int = 2
+    """Workers that decode photos, one chunk ahead; the arrays are the same for any."""
 
     seed: int = 0
     """Of random weights, where they are asked for."""
 
     def __post_init__(self) -> None:
         """Refuse values that no run can use."""
-        for name in ("chunk_size", "n_threads"):
+        for name in ("chunk_size", "n_threads", "n_workers"):
             if getattr(self, name) < 1:
                 raise ConfigError(
                     f"EmbedConfig.{name} must be at least 1, got {getattr(self, name)}"

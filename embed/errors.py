@@ -11,3 +11,7 @@ class ConfigError(InputError):
 
 class CacheError(InputError):
     """What a run folder holds does not fit what is asked of it."""
+
+
+class UnreadableImage(ValueError):
+    """A photo that cannot be used; the message is the reason in a few words."""

@@ -34,11 +34,8 @@ from embed.config import EmbedConfig
 from embed.durable import named_errors, remove_partial_files, save_array
 from embed.embedder import Embedder, resolve_encoders
 from embed.encoders import IMAGE_DIM
-from embed.images import (
-    UnreadableImage,
-    encode_thumbnail,
-    find_photos,
-)
+from embed.errors import UnreadableImage
+from embed.images import encode_thumbnail, find_photos
 from embed.lock import run_lock
 from embed.machine import describe_device, prepare_machine
 from embed.manifest import (
@@ -59,6 +56,11 @@ logger = logging.getLogger(__name__)
 FORMAT = 3  # raise it when the same inputs give other arrays than before
 PROBLEM_COLUMNS = ("sample_id", "field", "reason")
 _PROGRESS_NAME = "progress.json"
+# In the key by what they come to, or without a say in the arrays.
+_NOT_IN_KEY = (
+    *("text_encoder", "image_encoder", "precision", "backend"),
+    *("n_threads", "n_workers"),
+)
 _WHOLE_FILES = ("sample_id.npy", "problems.csv", CHECKSUMS_NAME)
 
 
@@ -145,8 +147,8 @@ def _key_parts(inputs: Inputs, config: EmbedConfig) -> dict[str, Any]:
     # changed would take as long as the work that is saved.
     photos = (f"{p.name}:{_size(p)}" if p else "" for p in inputs.photos)
     settings = dataclasses.asdict(config)
-    for name in ("n_threads", "text_encoder", "image_encoder", "precision", "backend"):
-        del settings[name]  # they are in the key by what they come to
+    for name in _NOT_IN_KEY:
+        del settings[name]
     return {
         "format": FORMAT,
         "settings": settings,

@@ -11,7 +11,6 @@ import logging
 import os
 import re
 import stat
-import struct
 import threading
 import unicodedata
 import warnings
@@ -21,18 +20,20 @@ from urllib.parse import unquote
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from embed.catalog import Catalog, CatalogError
+from embed.errors import UnreadableImage
+from embed.photo_limits import (
+    MAX_BYTES,
+    MAX_PIXELS,
+    check_exif,
+    check_header,
+    check_size,
+)
 from embed.pixels import square
 
 logger = logging.getLogger(__name__)
-
-MAX_PIXELS = 50_000_000
-"""More is refused from the header: decoding takes 4 bytes a pixel and more."""
-
-MAX_BYTES = 50_000_000
-"""A longer file is refused: some decoders hold it whole, several times."""
 
 # fmt: off
 IMAGE_SUFFIXES = frozenset({
@@ -43,25 +44,12 @@ IMAGE_SUFFIXES = frozenset({
 
 # Photo formats only: of the others, EPS would start Ghostscript on a stranger's file.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
-# Formats and codecs that take so many times the memory, or (in Python) the time.
-_COST = {"WEBP": 2, "AVIF": 3, "JPEG2000": 3, "ppm": 10, "ppm_plain": 10, "bmp_rle": 10}
-# A photo has 1 to 20 scans and up to 3 blocks of EXIF. Each scan costs a pass over all
-# pixels, however few bytes it has; EXIF takes 35 times its length when parsed.
-_MAX_SCANS = 100
-_MAX_EXIF_BLOCKS = 16
-_MAX_EXIF_BYTES = 1 << 20
-_MAX_TAG_NUMBERS = 500_000
-_MORE_TAGS = (0x8769, 0x8825, 0xA005)  # where the EXIF, GPS and interchange tags are
-_TEXT_KINDS = (1, 2, 6, 7)  # bytes and text: not made into a number each
-_TILE_WIDTH, _TILE_HEIGHT = 322, 323
 _THUMBNAIL_QUALITY = 90
 _LARGE_PIXELS = 4_000_000
 _LARGE_PHOTO = threading.Lock()  # of the large ones, memory holds one at a time
 _PILLOW_START = threading.Lock()
-
-
-class UnreadableImage(ValueError):
-    """A photo that cannot be used; the message is the reason in a few words."""
+# Windows has neither flag, nor pipes in folders.
+_PLAIN_ONLY = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 
 def index_images(images_dir: Path) -> dict[str, Path]:
@@ -273,7 +261,7 @@ def _silence_pillow() -> None:
 
 def _open_plain(path: str, flags: int) -> int:
     """Open for `open`, never waiting for a pipe's writer and following no link."""
-    return os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
+    return os.open(path, flags | _PLAIN_ONLY)
 
 
 def _check_plain(path: Path, status: os.stat_result) -> None:
@@ -293,10 +281,9 @@ def _check_plain(path: Path, status: os.stat_result) -> None:
 
 
 def _decode(file: io.BufferedReader, size: int) -> NDArray[np.uint8]:
-    _check_jpeg(file)
-    _check_tiff(file)
+    check_header(file)
     with Image.open(file, formats=_known_formats()) as photo:
-        cost = _check_size(photo)
+        cost = check_size(photo)
         # A progressive photo is held whole, whatever the size it is decoded at.
         held = photo.width * photo.height if "progressive" in photo.info else 0
         # JPEG only: decodes at 1/2, 1/4 or 1/8, never below twice the final size.
@@ -307,71 +294,9 @@ def _decode(file: io.BufferedReader, size: int) -> NDArray[np.uint8]:
         large = max(held, cost * photo.width * photo.height) > _LARGE_PIXELS
         with _LARGE_PHOTO if large else contextlib.nullcontext():
             photo.load()
-            _check_exif(photo)
+            check_exif(photo)
             ImageOps.exif_transpose(photo, in_place=True)
             return square(photo, size)
-
-
-def _check_jpeg(file: io.BufferedReader) -> None:
-    """Count what costs much at a few bytes each; in its data, JPEG escapes markers."""
-    content = file.read() if file.peek(2)[:2] == b"\xff\xd8" else b""
-    file.seek(0)
-    for what, marker, most in (
-        ("scans", b"\xff\xda", _MAX_SCANS),
-        ("blocks of EXIF", b"Exif\0\0", _MAX_EXIF_BLOCKS),
-    ):
-        count = content.count(marker)
-        if count > most:
-            raise UnreadableImage(f"too large: {count} {what}, at most {most} are read")
-
-
-def _check_tiff(file: io.BufferedReader) -> None:
-    """Count the numbers in the tags: Pillow makes objects of them."""
-    head = file.read(8)
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(head[:4])
-    if head[:4] in (b"II+\0", b"MM\0+"):
-        raise UnreadableImage("BigTIFF is not read")
-    pending, count = [struct.unpack(order + "I", head[4:])[0]] if order else [], 0
-    for start in pending:
-        file.seek(start)
-        n_tags = int.from_bytes(file.read(2), "little" if order == "<" else "big")
-        tags = file.read(12 * n_tags)
-        whole = tags[: len(tags) // 12 * 12]
-        for tag, kind, n, place in struct.iter_unpack(f"{order}HHII", whole):
-            count += n if kind not in _TEXT_KINDS else 0
-            if tag in _MORE_TAGS and len(pending) < 8:
-                pending.append(place)
-    if count > _MAX_TAG_NUMBERS:
-        raise UnreadableImage(
-            f"too large: {count} numbers in TIFF tags, at most {_MAX_TAG_NUMBERS} are "
-            f"read"
-        )
-    file.seek(0)
-
-
-def _check_size(photo: Image.Image) -> int:
-    """Refuse what would take too much memory or time; return the cost of a pixel."""
-    tiles = photo.tile if isinstance(photo, ImageFile.ImageFile) else []
-    names = [photo.format or "", *(tile[0] for tile in tiles)]
-    cost = max(_COST.get(name, 1) for name in names)
-    most = MAX_PIXELS // cost
-    tags = getattr(photo, "tag_v2", {})
-    tile = [tags.get(_TILE_WIDTH, 0), tags.get(_TILE_HEIGHT, 0)]
-    for width, height in (photo.size, tile):
-        if width * height > most:
-            raise UnreadableImage(
-                f"too large: {width} x {height}, at most {most} pixels are read"
-            )
-    return cost
-
-
-def _check_exif(photo: Image.Image) -> None:
-    for name in ("exif", "Raw profile type exif"):
-        length = len(photo.info.get(name, ""))
-        if length > _MAX_EXIF_BYTES:
-            raise UnreadableImage(
-                f"too large: {length} bytes of EXIF, at most {_MAX_EXIF_BYTES} are read"
-            )
 
 
 def _known_formats() -> list[str]:

@@ -17,6 +17,7 @@ _SETTINGS: tuple[tuple[str, type, str], ...] = (
     ("text_learning_rate", float, "Peak, text tower."),
     ("image_learning_rate", float, "Peak, photo tower."),
     ("fusion_learning_rate", float, "Peak, projections and head."),
+    ("adam_epsilon", float, "1e-5: the same score for any number of threads."),
     ("max_tokens", int, "Tokens of each text."),
     ("image_size", int, "Side of the photos, pixels."),
     ("freeze_layers", int, "Layers of the text tower that stay as they are."),

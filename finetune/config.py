@@ -50,6 +50,12 @@ class FinetuneConfig:
     weight_decay: float = 0.01
     """AdamW, on matrices only."""
 
+    adam_epsilon: float = 1e-8
+    """Gradients well below it hardly move a weight. Some are zero but for rounding (a
+    bias before a batch norm), and at 1e-8 AdamW makes whole steps of them, which differ
+    with the number of threads: by 0.1 SMAPE on 600 sample products, against 0.001 at
+    1e-5. The figures of the README are of 1e-8."""
+
     warmup_fraction: float = 0.08
     """Share of all updates in which the learning rates rise from 0."""
 
@@ -140,6 +146,7 @@ class FinetuneConfig:
             (("seed",), 0 <= self.seed < 2**31, "0 to 2147483647"),
             (rates, all(0 <= getattr(self, name) <= 1 for name in rates), "0 to 1"),
             (("smooth_l1_beta",), self.smooth_l1_beta > 0, "above 0"),
+            (("adam_epsilon",), 0 < self.adam_epsilon <= 1, "above 0, at most 1"),
             (("weight_decay",), self.weight_decay >= 0, "0 or more"),
             (("clip_norm",), self.clip_norm > 0, "above 0"),
             (("warmup_fraction",), 0 <= self.warmup_fraction < 1, "in [0, 1)"),

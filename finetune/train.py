@@ -190,7 +190,7 @@ def _fresh_state(
     )
     return TrainingState(
         network=network,
-        optimizer=torch.optim.AdamW(groups, fused=True),
+        optimizer=torch.optim.AdamW(groups, eps=config.adam_epsilon, fused=True),
         scaler=arithmetic.scaler(),
         average={name: t.detach().clone() for name, t in network.state_dict().items()},
     )

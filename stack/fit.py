@@ -217,7 +217,13 @@ def _stack_key(run: Run, config: StackConfig) -> str:
     settings = dataclasses.asdict(config)
     del settings["n_threads"]
     return content_key(
-        {"format": FORMAT, "finetune": run.finetune["key"], "settings": settings}
+        {
+            "format": FORMAT,
+            "finetune": run.finetune["key"],
+            # Networks trained again with other threads have the same key, not bytes.
+            "finetune_files": run.finetune["files"],
+            "settings": settings,
+        }
     )
 
 

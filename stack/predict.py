@@ -21,8 +21,8 @@ from embed.config import EmbedConfig
 from embed.durable import write_bytes
 from embed.embedder import Embedder, EncoderSource, resolve_encoders
 from embed.encoders import IMAGE_DIM
-from embed.errors import CacheError
-from embed.images import UnreadableImage, encode_thumbnail, find_photos
+from embed.errors import CacheError, UnreadableImage
+from embed.images import encode_thumbnail, find_photos
 from embed.machine import prepare_machine
 from embed.manifest import (
     MANIFEST_NAME,

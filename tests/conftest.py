@@ -1,10 +1,18 @@
 """Small inputs that the tests share: a tiny text encoder, a sample, a finished run."""
 
+import os
+
+# As the commands set it: threads that wait for one another take no core meanwhile.
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
 import csv
 import json
+import multiprocessing
 import shutil
+import time
 from collections import Counter
 from collections.abc import Callable
+from multiprocessing.context import BaseContext
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +24,7 @@ from transformers import BertConfig, BertModel
 
 from embed.arrays import RaggedWriter
 from embed.catalog import read_catalog
+from embed.checksums import record_files
 from embed.config import EmbedConfig
 from embed.encoders import IMAGE_DIM
 from embed.extract import extract
@@ -71,6 +80,21 @@ def pytest_terminal_summary(
         RELIABILITY_PAGE.write_text(
             head + COUNTS_BEGIN + table + "\n" + COUNTS_END + tail, encoding="utf-8"
         )
+
+
+@pytest.fixture(scope="session")
+def processes() -> BaseContext:
+    """Start processes, as `multiprocessing` does, that have imported everything."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["stages"])
+    tests = Path(__file__).parent
+    with pytest.MonkeyPatch.context() as patch:
+        # The server looks for what it is to import only there.
+        patch.setenv("PYTHONPATH", f"{tests}{os.pathsep}{tests.parent}")
+        first = context.Process(target=time.sleep, args=(0,))
+        first.start()
+        first.join()
+    return context
 
 
 def write_tiny_encoder(folder: Path) -> Path:
@@ -177,6 +201,14 @@ def copy_run(run_dir: Path, to: Path, *, prices: list[str] | None = None) -> Pat
     manifest["inputs"]["catalog_path"] = str(catalog_path)
     manifest_path.write_text(json.dumps(manifest))
     return to
+
+
+def record_anew(stage_dir: Path, names: list[str]) -> None:
+    """Let a manifest take files for whole that a test has changed on purpose."""
+    path = stage_dir / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["files"] |= record_files(stage_dir, names)
+    path.write_text(json.dumps(manifest))
 
 
 @pytest.fixture(scope="session")

@@ -35,7 +35,8 @@ from pathlib import Path
 import numpy as np
 
 from bad_images import change_after_listing, give_up_root_rights
-from embed.images import UnreadableImage, find_image, index_images, load_image
+from embed.errors import UnreadableImage
+from embed.images import (find_image, index_images, load_image)
 
 
 def memory(field):

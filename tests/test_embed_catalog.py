@@ -175,7 +175,7 @@ def test_any_error_of_pyarrow_is_told_with_the_file(tmp_path, monkeypatch, name)
 
 def test_missing_pyarrow_is_told_with_its_remedy(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    with pytest.raises(CatalogError, match=r"pip install 'pricestack\[parquet\]'"):
+    with pytest.raises(CatalogError, match=r"pip install pyarrow"):
         read_catalog(write(tmp_path, b"", "c.parquet"))
 
 

@@ -13,8 +13,8 @@ from downloads import call, log_of, photos_in, write_catalog
 from downloads import download as download
 from downloads import server as server
 
-from embed import download as job
 from embed.catalog import CatalogError, read_catalog
+from embed.download import job
 from embed.download.config import DownloadConfig
 from embed.download.folder import PhotoFolder
 from embed.download.log import COLUMNS
@@ -263,7 +263,7 @@ def test_a_foreign_record_is_refused_and_left_as_it_is(download, tmp_path):
 
 def test_without_the_client_the_error_says_how_to_get_it(download, monkeypatch):
     monkeypatch.setitem(sys.modules, "httpx2", None)
-    with pytest.raises(ConfigError, match=r"pip install 'pricestack\[images\]'"):
+    with pytest.raises(ConfigError, match=r"pip install httpx2"):
         download(["http://127.0.0.1/a.png"])
 
 

@@ -16,9 +16,9 @@ from embed import extract as job
 from embed.arrays import RaggedRows
 from embed.catalog import CatalogColumns, read_catalog
 from embed.encoders import ImageEncoder, TextEncoder, normalise_images
-from embed.errors import CacheError
+from embed.errors import CacheError, UnreadableImage
 from embed.extract import ArrayWriter, extract
-from embed.images import UnreadableImage, decode_thumbnail, load_image
+from embed.images import decode_thumbnail, load_image
 from embed.manifest import (
     read_json,
 )

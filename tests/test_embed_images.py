@@ -14,15 +14,15 @@ from PIL import Image, ImageCms, ImageFile
 
 import embed.images
 from embed.catalog import CatalogError
+from embed.errors import UnreadableImage
 from embed.images import (
-    MAX_PIXELS,
-    UnreadableImage,
     decode_thumbnail,
     encode_thumbnail,
     find_image,
     index_images,
     load_image,
 )
+from embed.photo_limits import MAX_PIXELS
 
 WHITE, RED, BLUE = (255, 255, 255), (255, 0, 0), (0, 0, 255)
 

@@ -1,13 +1,10 @@
 import logging
-import multiprocessing
 import os
 import time
 
 import pytest
 
 from embed.lock import LOCK_NAME, LockedError, run_lock
-
-processes = multiprocessing.get_context("forkserver")
 
 
 def hold(run_dir, taken, seconds):
@@ -17,7 +14,7 @@ def hold(run_dir, taken, seconds):
 
 
 @pytest.fixture
-def held(tmp_path):
+def held(tmp_path, processes):
     """A run folder that another process holds."""
     taken = processes.Event()
     process = processes.Process(target=hold, args=(tmp_path, taken, 60))

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from embed.catalog import CatalogError, read_catalog
-from embed.images import UnreadableImage, find_image, index_images, load_image
+from embed.errors import UnreadableImage
+from embed.images import find_image, index_images, load_image
 from embed.sample import (
     BRANDS,
     CATEGORIES,

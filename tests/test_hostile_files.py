@@ -24,9 +24,9 @@ from embed.catalog import read_catalog
 from embed.checksums import record_files
 from embed.encoder_files import load_tokenizer
 from embed.encoders import feature_dim, load_image_backbone, load_text_backbone
-from embed.errors import InputError
+from embed.errors import InputError, UnreadableImage
 from embed.extract import extract
-from embed.images import UnreadableImage, load_image
+from embed.images import load_image
 from embed.manifest import read_json, require_stage
 from embed.sample import best_reachable_prices
 from embed.weights import (

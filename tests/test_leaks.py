@@ -11,6 +11,7 @@ from conftest import (
     TINY_STACK,
     TINY_TRAINING,
     copy_run,
+    record_anew,
     write_product_cache,
 )
 
@@ -116,6 +117,7 @@ def put_in_sample_outputs(run_dir):
     log_price, fused = apply_network(network, cache, every, arithmetic=arithmetic)
     np.save(run_dir / "finetune" / "oof_log_price.npy", log_price)
     np.save(run_dir / "finetune" / "fused.npy", fused.astype(np.float16))
+    record_anew(run_dir / "finetune", ["oof_log_price.npy", "fused.npy"])
 
 
 def test_random_prices_cannot_be_predicted_but_by_an_in_sample_leak(honest_run):

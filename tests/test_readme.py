@@ -43,11 +43,12 @@ def test_readme_command_exists_with_its_options(words: list[str]) -> None:
 
 
 def test_layout_table_names_every_module_and_no_other() -> None:
-    named = set(re.findall(r"`((?:embed|finetune|stack)/\w+\.py)`", README))
+    named = set(re.findall(r"`((?:embed|finetune|stack)/\w+(?:\.py|/))`", README))
     there = {
-        f"{package}/{path.name}"
+        path.relative_to(ROOT).as_posix() + ("/" if path.is_dir() else "")
         for package in ("embed", "finetune", "stack")
-        for path in (ROOT / package).glob("[!_]*.py")
+        for path in (ROOT / package).glob("[!_]*")
+        if path.suffix == ".py" or path.is_dir()
     }
     assert named == there
 

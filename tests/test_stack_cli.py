@@ -44,7 +44,8 @@ def write_catalog(path, text):
 def test_help_lists_all_commands():
     result = call("--help")
     assert result.exit_code == 0
-    for command in ("embed", "finetune", "stack", "evaluate", "predict", "sample"):
+    stages = ("embed", "finetune", "stack", "evaluate", "predict")
+    for command in (*stages, "images", "sample"):
         assert f"\n  {command} " in result.output
         assert call(command, "--help").exit_code == 0
 

@@ -107,7 +107,7 @@ def _require_client() -> None:
     except ModuleNotFoundError as error:
         raise ConfigError(
             "downloading photos needs the HTTP client httpx2, which is not installed. "
-            "Run `pip install 'pricestack[images]'`"
+            "Run `pip install httpx2`"
         ) from error
 
 
