@@ -80,7 +80,7 @@ def read_rows(path: Path, *, mode: str = "r") -> NDArray[Any]:
         return rows if mode == "r" else npy.open_memmap(path, mode=mode)
     except FileNotFoundError as error:
         raise _missing(path) from error
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # on a damaged header, numpy has many kinds
         raise CacheError(
             f"{path}: is not a whole .npy array ({error}). Delete the folder "
             f"{path.parent} and run the stage again."
@@ -231,6 +231,12 @@ class RaggedRows:
     def __init__(self, path: Path) -> None:
         self.flat = _read_flat(path)
         self.offsets: NDArray[np.int64] = np.asarray(read_rows(offsets_path(path)))
+        if self.offsets.dtype != np.int64 or self.offsets.shape[1:] or not len(self):
+            raise CacheError(
+                f"{offsets_path(path)}: has {self.offsets.dtype}"
+                f"{list(self.offsets.shape)}, which no offsets are. Delete the folder "
+                f"{path.parent} and run the stage again."
+            )
         if int(self.offsets[-1]) != len(self.flat):
             raise CacheError(
                 f"{path}: holds {len(self.flat)} values, its offsets say "
@@ -251,16 +257,23 @@ class RaggedRows:
 
 
 def crc_rows(rows: "NDArray[Any] | RaggedRows", start: int, stop: int) -> int:
-    """Return the CRC-32 of rows start to stop - 1, of a ragged array with offsets."""
+    """Return the CRC-32 of rows start to stop - 1, of a ragged array with offsets.
+
+    Their type and width count too: a flipped bit in the header changes what bytes mean.
+    """
     if isinstance(rows, RaggedRows):
         offsets = rows.offsets[start : stop + 1]
         return _crc_ragged(rows.flat[offsets[0] : offsets[-1]], offsets)
-    return zlib.crc32(np.ascontiguousarray(rows[start:stop]).data)
+    return _crc(rows[start:stop])
 
 
 def _crc_ragged(flat: NDArray[Any], offsets: NDArray[np.int64]) -> int:
-    crc = zlib.crc32(np.ascontiguousarray(offsets).data)
-    return zlib.crc32(np.ascontiguousarray(flat).data, crc)
+    return _crc(flat, _crc(offsets))
+
+
+def _crc(rows: NDArray[Any], before: int = 0) -> int:
+    form = f"{rows.dtype.str}{rows.shape[1:]}".encode()
+    return zlib.crc32(np.ascontiguousarray(rows).data, zlib.crc32(form, before))
 
 
 def offsets_path(path: Path) -> Path:
@@ -270,7 +283,7 @@ def offsets_path(path: Path) -> Path:
 
 def _read_flat(path: Path) -> NDArray[Any]:
     # A catalog without one photo has an empty thumbnail array, which cannot be mapped.
-    with suppress(OSError, ValueError), path.open("rb") as file:
+    with suppress(Exception), path.open("rb") as file:
         if npy.read_magic(file) == (1, 0):
             shape, _, dtype = npy.read_array_header_1_0(file)
             if shape == (0,):

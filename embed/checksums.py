@@ -51,6 +51,11 @@ def verify_embedding(
     verify_files(embed_dir, manifest["files"])
     recorded = read_rows(embed_dir / CHECKSUMS_NAME)
     n_rows, chunk_size = manifest["n_products"], manifest["config"]["chunk_size"]
+    if recorded.shape != (-(-n_rows // chunk_size), len(CHECKED_ARRAYS)):
+        raise CacheError(
+            f"{embed_dir / CHECKSUMS_NAME}: has the shape {recorded.shape}, which does "
+            f"not fit the manifest. {remedy(embed_dir)}"
+        )
     for name in names:
         path, column = embed_dir / f"{name}.npy", CHECKED_ARRAYS.index(name)
         rows: RaggedRows | NDArray[Any]

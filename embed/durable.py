@@ -4,6 +4,7 @@ A reader never sees half of such a file, whenever the writer was killed. What a 
 writer leaves is a `.part` file, which the next one removes.
 """
 
+import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -69,8 +70,11 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def save_array(path: Path, array: NDArray[Any]) -> None:
     """Write a `.npy` file whole or not at all."""
-    with whole_file(path) as file:
-        np.save(file, array, allow_pickle=False)
+    # By way of memory: given a real file, numpy writes with C's stdio, and takes no
+    # notice where the last bytes do not get to the disk.
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    write_bytes(path, buffer.getvalue())
 
 
 def remove_partial_files(folder: Path) -> None:
@@ -86,6 +90,7 @@ def _rename(partial: Path, path: Path) -> None:
     # The folder's list of names too, so that the rename outlives a power cut.
     folder = os.open(path.parent, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        with named_errors(path):
+            os.fsync(folder)
     finally:
         os.close(folder)

@@ -34,7 +34,7 @@ from embed.config import EmbedConfig
 from embed.durable import named_errors, remove_partial_files, save_array
 from embed.embedder import Embedder, resolve_encoders
 from embed.encoders import IMAGE_DIM
-from embed.errors import UnreadableImage
+from embed.errors import CacheError, UnreadableImage
 from embed.images import encode_thumbnail, find_photos
 from embed.lock import run_lock
 from embed.machine import describe_device, prepare_machine
@@ -43,6 +43,7 @@ from embed.manifest import (
     content_key,
     environment,
     read_json,
+    remedy,
     sha256_strings,
     write_json,
 )
@@ -365,6 +366,11 @@ def _first_rows(values: tuple[Any, ...]) -> list[int]:
 
 
 def _open_problems(path: Path, keep_bytes: int) -> io.TextIOWrapper:
+    if keep_bytes and not (path.is_file() and path.stat().st_size >= keep_bytes):
+        raise CacheError(
+            f"{path}: lacks some of the {keep_bytes} bytes that were written before "
+            f"the stage was stopped. {remedy(path.parent)}"
+        )
     file = path.open("r+b" if keep_bytes else "w+b")
     file.truncate(keep_bytes)
     file.seek(keep_bytes)

@@ -6,6 +6,7 @@ part of it is ever unpickled, so a run folder from elsewhere stays data.
 
 import json
 import logging
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ _SCHEMA = fields(
     epochs_done=whole(1),
     history=many(fields(**dict.fromkeys(HISTORY_COLUMNS, real))),
     scaler=named(real),
+    crc32=whole(0, 2**32 - 1),
 )
 
 
@@ -63,11 +65,6 @@ class TrainingState:
 
     def save(self, fold_dir: Path) -> None:
         """Write the checkpoint whole, then put it in the old one's place."""
-        record = {
-            "epochs_done": self.epochs_done,
-            "history": self.history,
-            "scaler": self.scaler.state_dict(),
-        }
         # The optimizer's groups are left out: they are the configuration's, and the
         # learning rates in them are set anew for every batch.
         tensors = {
@@ -75,10 +72,15 @@ class TrainingState:
             **_prefixed("average", self.average),
             **_prefixed("optimizer", _flat(self.optimizer.state_dict()["state"])),
         }
-        content = save(
-            {name: tensor.contiguous().cpu() for name, tensor in tensors.items()},
-            metadata={_RECORD: json.dumps(record, allow_nan=False)},
-        )
+        tensors = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
+        record = {
+            "epochs_done": self.epochs_done,
+            "history": self.history,
+            "scaler": self.scaler.state_dict(),
+            "crc32": _checksum(tensors),
+        }
+        text = json.dumps(record, allow_nan=False)
+        content = save(tensors, metadata={_RECORD: text})
         with whole_file(fold_dir / _CHECKPOINT_NAME) as file:
             file.write(content)
 
@@ -112,6 +114,8 @@ class TrainingState:
         _copy_into(self.network.state_dict(), _of("network", tensors))
         _copy_into(self.average, _of("average", tensors))
         self._take_up_optimizer(_of("optimizer", tensors))
+        if record["crc32"] != _checksum(tensors):
+            raise ValueError("its tensors are not those that were written")
         self.scaler.load_state_dict(record["scaler"])
         for row in record["history"]:
             self.history.append({name: row[name] for name in HISTORY_COLUMNS})
@@ -143,6 +147,14 @@ def _read(path: Path) -> tuple[Tensors, dict[str, Any]]:
         record = json.loads(file.metadata()[_RECORD])
         names = file.keys()  # a list; the file itself is no mapping
         return {name: file.get_tensor(name) for name in names}, record
+
+
+def _checksum(tensors: Tensors) -> int:
+    crc = 0
+    for name in sorted(tensors):
+        content = tensors[name].reshape(-1).view(torch.uint8).numpy()
+        crc = zlib.crc32(content.data, zlib.crc32(name.encode(), crc))
+    return crc
 
 
 def _flat(state: dict[int, Tensors]) -> Tensors:

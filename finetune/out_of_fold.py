@@ -153,6 +153,8 @@ def _prepare(run_dir: Path, config: FinetuneConfig, drop_unpriced: bool) -> Job:
         {
             "format": FORMAT,
             "embed": embed["key"],
+            # Made again with other threads, features have the same key, not bytes.
+            "image_features": embed["files"] if config.freeze_image else None,
             "settings": settings,
             "autocast": str(arithmetic.autocast_dtype),
             "device": arithmetic.device.type,
@@ -213,7 +215,8 @@ def _arrays(job: Job) -> list[tuple[str, tuple[int, ...], str]]:
 def _finish_fold(job: Job, fold: int) -> None:
     fold_dir = job.stage_dir / f"fold-{fold}"
     fold_dir.mkdir(exist_ok=True)
-    if read_json(fold_dir / MANIFEST_NAME) is not None:
+    finished = read_json(fold_dir / MANIFEST_NAME)
+    if finished is not None and finished.get("key") == job.key:
         remove_checkpoint(fold_dir)
         logger.info("%s: up to date", fold_dir)
         return
@@ -297,9 +300,11 @@ def _apply_fold(job: Job, fold: int, network: PriceNetwork) -> float:
 def _fold_checksums(job: Job, fold: int) -> dict[str, int]:
     """Of the rows that this fold's network wrote."""
     held_out = np.flatnonzero(job.folds == fold)
+    # The first network also embeds the unpriced products.
+    embedded = np.flatnonzero(np.maximum(job.folds, 0) == fold)
     where = {
         "oof_log_price.npy": held_out,
-        "fused.npy": held_out,
+        "fused.npy": embedded,
         "anchors.npy": np.array([fold]),
         "unpriced_log_price.npy": np.array([fold]),
     }
@@ -312,7 +317,7 @@ def _fold_checksums(job: Job, fold: int) -> dict[str, int]:
 def _verify_fold(job: Job, fold: int, manifest: dict[str, Any]) -> None:
     """Compare a fold's rows, which later folds have not touched, with its record."""
     found = _fold_checksums(job, fold)
-    damaged = [name for name in found if found[name] != manifest["checksums"][name]]
+    damaged = [name for name in found if found[name] != manifest["checksums"].get(name)]
     if (
         sha256_file(job.stage_dir / f"fold-{fold}" / MODEL_NAME)
         != (manifest["model_sha256"])

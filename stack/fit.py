@@ -43,10 +43,10 @@ RAW_DIR = "lightgbm"
 REPORT_NAME = "report.json"
 _PLAN_NAME = "plan.json"
 _PREDICTIONS = {
-    "lightgbm": "stack/lightgbm_log_price.npy",
-    "network": "finetune/oof_log_price.npy",
-    "blend": "stack/blend_log_price.npy",
-    "stacker": "stack/oof_log_price.npy",
+    "lightgbm": "stack/lightgbm_log_price",
+    "network": "finetune/oof_log_price",
+    "blend": "stack/blend_log_price",
+    "stacker": "stack/oof_log_price",
 }
 
 
@@ -111,14 +111,15 @@ def fit_stack(run_dir: Path, *, config: StackConfig) -> dict[str, Any]:
         With one line that says where, what and what to do.
     """
     prepare_machine(config.n_threads)
-    run = open_run(run_dir)
+    open_run(run_dir)  # before the lock makes a folder
     with run_lock(run_dir):
+        run = open_run(run_dir)
         key = _stack_key(run, config)
         finished = read_json(run_dir / "stack" / MANIFEST_NAME)
-        if finished is not None and finished.get("key") == key:
-            logger.info("%s: up to date", run_dir / "stack")
-            return evaluate_run(run_dir)
-        return _fit_stack(run, config, key)
+        if finished is None or finished.get("key") != key:
+            return _fit_stack(run, config, key)
+    logger.info("%s: up to date", run_dir / "stack")
+    return evaluate_run(run_dir)
 
 
 def _fit_stack(run: Run, config: StackConfig, key: str) -> dict[str, Any]:
@@ -181,6 +182,8 @@ def evaluate_run(run_dir: Path, *, n_folds: int | None = None) -> dict[str, Any]
         If the run has another number of folds.
     CacheError
         If a stage is missing or does not fit the others.
+    LockedError
+        If the report has to be written and another process works on the run.
     """
     run = open_run(run_dir)
     stack = require_stage(run_dir, "stack")
@@ -196,7 +199,8 @@ def evaluate_run(run_dir: Path, *, n_folds: int | None = None) -> dict[str, Any]
     report = _evaluate(run, config_of(stack, run_dir / "stack" / MANIFEST_NAME))
     path = run_dir / "stack" / REPORT_NAME
     if read_json(path) != report:  # a run folder may be read-only
-        write_json(path, report)
+        with run_lock(run_dir):
+            write_json(path, report)
     return report
 
 
@@ -220,7 +224,8 @@ def _stack_key(run: Run, config: StackConfig) -> str:
         {
             "format": FORMAT,
             "finetune": run.finetune["key"],
-            # Networks trained again with other threads have the same key, not bytes.
+            # Made again with other threads, stages have the same key, not bytes.
+            "embed_files": run.embed["files"],
             "finetune_files": run.finetune["files"],
             "settings": settings,
         }
@@ -301,8 +306,7 @@ def _evaluate(run: Run, config: StackConfig) -> dict[str, Any]:
         np.asarray(run.array("finetune/price")),
         np.asarray(run.array("finetune/folds")),
         predictions={
-            name: np.asarray(read_rows(run.run_dir / path))
-            for name, path in _PREDICTIONS.items()
+            name: np.asarray(run.array(array)) for name, array in _PREDICTIONS.items()
         },
         image_ok=np.asarray(run.array("embed/image_ok")),
         config=config,

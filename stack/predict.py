@@ -265,11 +265,11 @@ def write_prices(path: Path, catalog: Catalog, price: NDArray[np.float64]) -> No
 def _embed_config(embed: dict[str, Any], n_threads: int, path: Path) -> EmbedConfig:
     inputs = embed["inputs"]
     is_random = inputs["image_weights"] == "random"
-    image_encoder = embed["config"]["image_encoder"]
+    config = config_from(embed["config"], EmbedConfig, path)
     return dataclasses.replace(
-        config_from(embed["config"], EmbedConfig, path),
+        config,
         text_encoder=inputs["text_weights"],
-        image_encoder=image_encoder if is_random else inputs["image_weights"],
+        image_encoder=config.image_encoder if is_random else inputs["image_weights"],
         random_weights=is_random,
         n_threads=n_threads,
     )

@@ -6,6 +6,7 @@ part, so that zero trees is the network itself.
 """
 
 import logging
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from stack.config import StackConfig
 from stack.features import BlockMatrix, booster_params, make_dataset
 
 logger = logging.getLogger(__name__)
+_CHECKSUM_SUFFIX = ".crc32"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,9 +94,8 @@ def fit_out_of_fold(
         is_valid = _validation_part(groups[rows], config=config, fold=fold)
         init = _initial(log_price, init_log_price, rows[~is_valid])
         path = folder / f"booster-{fold}.txt" if folder else None
-        if path is not None and path.is_file():
-            booster = _load_booster(path, matrix.feature_names)
-        else:
+        booster = _kept_booster(path, matrix.feature_names) if path else None
+        if booster is None:
             booster = _fit_booster(
                 _subset(dataset, rows[~is_valid], init),
                 _subset(dataset, rows[is_valid], init),
@@ -103,7 +104,7 @@ def fit_out_of_fold(
                 config,
             )
             if path is not None:
-                write_bytes(path, booster.model_to_string().encode())
+                _keep_booster(path, booster)
         boosters.append(booster)
         rounds.append(booster.num_trees())
         starts.append(float(init[0]) if init_log_price is None else float("nan"))
@@ -159,7 +160,7 @@ def predict_residual(
 
 def remove_boosters(folder: Path) -> None:
     """Delete the boosters of a folder."""
-    for path in folder.glob("booster-*.txt"):
+    for path in folder.glob("booster-*"):
         path.unlink()
 
 
@@ -192,7 +193,8 @@ def _load_booster(path: Path, feature_names: list[str]) -> lgb.Booster:
         booster = lgb.Booster(model_str=path.read_text(encoding="utf-8"))
     except (OSError, ValueError, lgb.basic.LightGBMError) as error:
         raise CacheError(
-            f"{path}: is not a whole LightGBM model ({error}). Run `make stack`."
+            f"{path}: is not a whole LightGBM model ({error}). Delete it and run `make "
+            f"stack` again."
         ) from error
     found = booster.feature_name()
     if found != feature_names:
@@ -201,9 +203,26 @@ def _load_booster(path: Path, feature_names: list[str]) -> lgb.Booster:
         detail = f"; first difference: {first[0]!r}, {first[1]!r}" if first else ""
         raise CacheError(
             f"{path}: was fitted on {len(found)} features, the matrix has "
-            f"{len(feature_names)}{detail}. Run `make stack` to fit it anew."
+            f"{len(feature_names)}{detail}. Delete it and run `make stack` again."
         )
     return booster
+
+
+def _keep_booster(path: Path, booster: lgb.Booster) -> None:
+    content = booster.model_to_string().encode()
+    write_bytes(path.with_suffix(_CHECKSUM_SUFFIX), str(zlib.crc32(content)).encode())
+    write_bytes(path, content)
+
+
+def _kept_booster(path: Path, feature_names: list[str]) -> lgb.Booster | None:
+    """Return the booster of a stopped run; None, so that it is fitted, if damaged."""
+    checksum = path.with_suffix(_CHECKSUM_SUFFIX)
+    if not path.is_file() or not checksum.is_file():
+        return None
+    if checksum.read_bytes() != str(zlib.crc32(path.read_bytes())).encode():
+        logger.warning("%s: is not as it was written, so it is fitted again", path)
+        return None
+    return _load_booster(path, feature_names)
 
 
 def _fit_booster(

@@ -66,13 +66,13 @@ def tally(request: pytest.FixtureRequest) -> Callable[..., None]:
 
 
 def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+    terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config
 ) -> None:
     counts = config.stash[_COUNTS]
     lines = [f"| {what} | {n:,} |" for what, n in sorted(counts.items())]
     for line in lines:
         terminalreporter.write_line(line)
-    if config.getoption("--write-reliability"):
+    if config.getoption("--write-reliability") and not exitstatus:
         page = RELIABILITY_PAGE.read_text(encoding="utf-8")
         head, _, rest = page.partition(COUNTS_BEGIN)
         table = "\n".join(["", "| Tried, and held | Count |", "|---|---|", *lines, ""])

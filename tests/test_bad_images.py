@@ -68,7 +68,6 @@ print(json.dumps(found))
 
 EMBED_ALL = """
 import json
-import resource
 import sys
 from pathlib import Path
 
@@ -80,6 +79,11 @@ from embed.config import EmbedConfig
 list_photos = embed.extract.find_photos
 
 
+def peak():  # `ru_maxrss` is at least what the process had that started this one
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+
 def list_then_change(catalog, images_dir):
     photos = list_photos(catalog, images_dir)
     change_after_listing(images_dir)
@@ -89,15 +93,14 @@ def list_then_change(catalog, images_dir):
 embed.extract.find_photos = list_then_change
 give_up_root_rights()
 folder = Path(sys.argv[1])
-imported = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+imported = peak()
 embed.extract.extract(
     read_catalog(folder / "catalog.csv"),
     folder / "run",
     images_dir=folder / "images",
     config=EmbedConfig(**json.loads(sys.argv[2])),
 )
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print((peak - imported) / 1024)
+print(peak() - imported)
 """
 
 

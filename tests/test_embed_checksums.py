@@ -53,6 +53,24 @@ def test_a_flipped_bit_is_named_by_file_and_rows(embed_dir, name, tally):
     tally("files of a run with a flipped bit")
 
 
+@pytest.mark.parametrize("name", [*CHECKED_ARRAYS, "tokens_offsets"])
+def test_no_flipped_bit_of_a_header_changes_what_is_read(embed_dir, name):
+    path, manifest = embed_dir / f"{name}.npy", read_json(embed_dir / "manifest.json")
+    whole, expected = path.read_bytes(), np.load(path)
+    n_found = 0
+    for bit in range(0, 8 * 80, 3):
+        content = bytearray(whole)
+        content[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(content)
+        try:
+            verify_embedding(embed_dir, manifest, [name.removesuffix("_offsets")])
+        except CacheError:
+            n_found += 1
+        else:
+            np.testing.assert_array_equal(np.load(path), expected)
+    assert n_found > 100
+
+
 @pytest.mark.parametrize("name", CHECKED_ARRAYS)
 def test_an_array_that_is_cut_short_or_missing_is_named(embed_dir, name, tally):
     path = embed_dir / f"{name}.npy"

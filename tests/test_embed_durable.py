@@ -1,4 +1,6 @@
 import os
+import resource
+import signal
 
 import numpy as np
 import pytest
@@ -67,6 +69,21 @@ def test_an_error_of_writing_names_the_file(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match=r"No space left on device: '.*prices\.npy'"):
         save_array(tmp_path / "prices.npy", np.arange(3))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_the_disk_cuts_short_is_an_error_and_not_there(tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    path = tmp_path / "prices.npy"
+    try:
+        for n_bytes in (100, 1000, 2000):  # of 2528; a limit acts as a full disk does
+            resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))
+            with pytest.raises(OSError, match=r"prices\.npy"):
+                save_array(path, np.arange(300))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -106,7 +106,7 @@ def test_other_settings_fit_anew(run_dir):
     fit_stack(run_dir, config=config)
     manifest = read_json(run_dir / "stack" / "manifest.json")
     assert manifest["config"]["blocks"] == ["attributes", "network"]
-    boosters = sorted(path.name for path in (run_dir / "stack").glob("booster-*"))
+    boosters = sorted(path.name for path in (run_dir / "stack").glob("booster-*.txt"))
     assert boosters == ["booster-0.txt", "booster-1.txt", "booster-2.txt"]
 
 
