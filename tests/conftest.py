@@ -263,3 +263,26 @@ def finished_run(embedded_run: Path, tmp_path_factory: pytest.TempPathFactory) -
     finetune(run_dir, config=TINY_TRAINING)
     fit_stack(run_dir, config=TINY_STACK)
     return run_dir
+
+
+@pytest.fixture(scope="session")
+def small_catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sample of 24 products, for stages that are run many times."""
+    return write_sample(tmp_path_factory.mktemp("small"), n_products=24)
+
+
+@pytest.fixture(scope="session")
+def whole_stages(
+    small_catalog: Path, tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, tuple[Path, dict[str, bytes]]]:
+    """Run folders as they are before each stage, and what they hold after it."""
+    from stages import STAGES, contents, run_stage  # late: it imports this file
+
+    folder = tmp_path_factory.mktemp("stages")
+    run_dir, found = folder / "run", {}
+    for stage in STAGES:
+        before = folder / f"before-{stage}"
+        shutil.copytree(run_dir, before) if run_dir.exists() else before.mkdir()
+        run_stage(stage, run_dir, small_catalog, tiny_encoder)
+        found[stage] = (before, contents(run_dir))
+    return found

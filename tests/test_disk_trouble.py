@@ -11,39 +11,14 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import write_tiny_encoder
 from stages import STAGES, contents, run_stage
 
 from embed.sample import write_sample
 
-N_PRODUCTS = 24
 # 130 as a shell has it; Python ends by the signal itself where it struck amid an
 # `exec`, as in imports, and a shell makes 130 of that.
 STOPPED = (130, -signal.SIGINT)
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def catalog(tmp_path_factory):
-    return write_sample(tmp_path_factory.mktemp("disk"), n_products=N_PRODUCTS)
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory):
-    return write_tiny_encoder(tmp_path_factory.mktemp("disk-encoder") / "tiny")
-
-
-@pytest.fixture(scope="module")
-def whole(catalog, encoder, tmp_path_factory):
-    """Run folders before each stage, and the bytes that each stage ends with."""
-    folder = tmp_path_factory.mktemp("whole")
-    run_dir, found = folder / "run", {}
-    for stage in STAGES:
-        before = folder / f"before-{stage}"
-        shutil.copytree(run_dir, before) if run_dir.exists() else before.mkdir()
-        run_stage(stage, run_dir, catalog, encoder)
-        found[stage] = (before, contents(run_dir))
-    return found
 
 
 def failure_at(place, name, code, job):
@@ -70,13 +45,13 @@ def failure_at(place, name, code, job):
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("name", ["posix_fallocate", "fsync", "replace"])
 def test_a_failing_disk_stops_a_stage_that_then_goes_on(
-    stage, name, whole, catalog, encoder, tmp_path, tally
+    stage, name, whole_stages, small_catalog, tiny_encoder, tmp_path, tally
 ):
-    before, expected = whole[stage]
+    before, expected = whole_stages[stage]
     run_dir = tmp_path / "run"
 
     def job():
-        run_stage(stage, run_dir, catalog, encoder)
+        run_stage(stage, run_dir, small_catalog, tiny_encoder)
 
     for place in itertools.count(1):
         shutil.rmtree(run_dir, ignore_errors=True)
@@ -116,25 +91,27 @@ def run_command(command):
 
 
 def test_a_full_disk_ends_in_one_line_and_space_lets_it_go_on(
-    small_disk, catalog, encoder, tally
+    small_disk, small_catalog, tiny_encoder, tally
 ):
     run_dir, ballast = small_disk / "run", small_disk / "ballast"
     ballast.write_bytes(bytes(960 * 1024))
-    done = run_command(embed_command(catalog, encoder, run_dir))
+    done = run_command(embed_command(small_catalog, tiny_encoder, run_dir))
     assert done.returncode == 2, done.stderr
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("Error: ")
     assert "No space left on device. Free some space and give the same" in last
     assert "Traceback" not in done.stderr
     ballast.unlink()
-    again = run_command(embed_command(catalog, encoder, run_dir))
+    again = run_command(embed_command(small_catalog, tiny_encoder, run_dir))
     assert again.returncode == 0, again.stderr
     tally("full disks")
 
 
-def test_a_read_only_disk_ends_in_one_line(small_disk, catalog, encoder, tally):
+def test_a_read_only_disk_ends_in_one_line(
+    small_disk, small_catalog, tiny_encoder, tally
+):
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    done = run_command(embed_command(catalog, encoder, small_disk / "run"))
+    done = run_command(embed_command(small_catalog, tiny_encoder, small_disk / "run"))
     assert done.returncode == 2, done.stderr
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith(f"Error: {small_disk}")
@@ -178,10 +155,10 @@ def interrupt(command, appears: Path):
     return process.returncode, stderr
 
 
-def test_ctrl_c_says_how_to_go_on(catalog, encoder, tmp_path, tally):
+def test_ctrl_c_says_how_to_go_on(tiny_encoder, tmp_path, tally):
     large = write_sample(tmp_path / "large", n_products=1500)
     run_dir = tmp_path / "run"
-    command = embed_command(large, encoder, run_dir)
+    command = embed_command(large, tiny_encoder, run_dir)
     code, stderr = interrupt(command, run_dir / "embed" / "progress.json")
     assert code in STOPPED, stderr
     assert stderr.strip().splitlines()[-1] == (

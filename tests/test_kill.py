@@ -11,13 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_tiny_encoder
 from stages import STAGES, contents, fingerprint, run_stage
 
-from embed.sample import write_sample
-
 N_KILLS = 30
-N_PRODUCTS = 24
 pytestmark = pytest.mark.slow
 
 _visit: Callable[[], None] | None = None
@@ -33,29 +29,6 @@ def _on_event(event: str, arguments: tuple) -> None:
 
 
 sys.addaudithook(_on_event)
-
-
-@pytest.fixture(scope="module")
-def catalog(tmp_path_factory):
-    return write_sample(tmp_path_factory.mktemp("kill"), n_products=N_PRODUCTS)
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory):
-    return write_tiny_encoder(tmp_path_factory.mktemp("kill-encoder") / "tiny")
-
-
-@pytest.fixture(scope="module")
-def whole(catalog, encoder, tmp_path_factory):
-    """Run folders before each stage, and the bytes that each stage ends with."""
-    folder = tmp_path_factory.mktemp("whole")
-    run_dir, found = folder / "run", {}
-    for stage in STAGES:
-        before = folder / f"before-{stage}"
-        shutil.copytree(run_dir, before) if run_dir.exists() else before.mkdir()
-        run_stage(stage, run_dir, catalog, encoder)
-        found[stage] = (before, contents(run_dir))
-    return found
 
 
 @contextmanager
@@ -93,10 +66,10 @@ def visited_boundaries(visit: Callable[[], None]) -> Iterator[None]:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_killed_at_any_write_ends_with_the_same_bytes(
-    stage, whole, catalog, encoder, tmp_path, tally
+    stage, whole_stages, small_catalog, tiny_encoder, tmp_path, tally
 ):
     """A kill leaves what lies on disk then: a copy of the folder, taken there."""
-    before, expected = whole[stage]
+    before, expected = whole_stages[stage]
     run_dir = shutil.copytree(before, tmp_path / "run")
     states: dict[str, Path] = {}
 
@@ -106,11 +79,11 @@ def test_a_stage_killed_at_any_write_ends_with_the_same_bytes(
             states[state] = shutil.copytree(run_dir, tmp_path / f"state-{len(states)}")
 
     with visited_boundaries(keep_state):
-        run_stage(stage, run_dir, catalog, encoder)
+        run_stage(stage, run_dir, small_catalog, tiny_encoder)
     assert contents(run_dir) == expected
     assert len(states) > 10
     for number, killed in enumerate(states.values()):
-        run_stage(stage, killed, catalog, encoder)
+        run_stage(stage, killed, small_catalog, tiny_encoder)
         found = contents(killed)
         assert sorted(found) == sorted(expected), number
         differing = [name for name in expected if found[name] != expected[name]]
@@ -120,14 +93,14 @@ def test_a_stage_killed_at_any_write_ends_with_the_same_bytes(
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_killed_at_random_moments_ends_with_the_same_bytes(
-    stage, whole, catalog, encoder, processes, tmp_path, tally
+    stage, whole_stages, small_catalog, tiny_encoder, processes, tmp_path, tally
 ):
-    before, expected = whole[stage]
+    before, expected = whole_stages[stage]
     rng = random.Random(stage)
 
     def start(run_dir: Path):
         process = processes.Process(
-            target=run_stage, args=(stage, run_dir, catalog, encoder)
+            target=run_stage, args=(stage, run_dir, small_catalog, tiny_encoder)
         )
         process.start()
         return process
