@@ -7,7 +7,6 @@ from safetensors.torch import load_file, save
 
 from embed.durable import write_bytes
 from embed.errors import CacheError
-from embed.manifest import remedy
 from embed.weights import weights_key
 from finetune.config import FinetuneConfig
 from finetune.model import PriceNetwork, build_network
@@ -91,6 +90,7 @@ def load_network(
         network.load_state_dict(load_file(path))
     except Exception as error:  # safetensors has its own kinds for each bad file
         raise CacheError(
-            f"{path}: not the weights of this network ({error}). {remedy(stage_dir)}"
+            f"{path}: not the weights of this network ({error}). Delete the folder "
+            f"{stage_dir} and run `make finetune` again."
         ) from error
     return network.eval()
