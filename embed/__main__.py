@@ -13,18 +13,18 @@ from embed.catalog import (
     parseable_price,
     read_catalog,
 )
-from embed.commands import catalog_options, columns_from, one_line_errors, run_option
+from embed.commands import (
+    catalog_option,
+    catalog_options,
+    columns_from,
+    one_line_errors,
+    run_option,
+)
 from embed.config import Backend, EmbedConfig, Precision
 
 
 @click.command("embed")
-@click.option(
-    "--catalog",
-    "catalog_path",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="CSV or Parquet file, a product per row.",
-)
+@catalog_option
 @click.option(
     "--images",
     "images_dir",

@@ -39,6 +39,15 @@ _REMEDIES = {
 }
 
 
+catalog_option = click.option(
+    "--catalog",
+    "catalog_path",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="CSV or Parquet file, a product per row.",
+)
+
+
 class CommandError(click.ClickException):
     """One line on the terminal and exit code 2."""
 

@@ -149,6 +149,21 @@ def small_image_backbone(weights: Path | None, *, seed: int = 0) -> nn.Module:
         )
 
 
+def small_config(encoder: Path, *, chunk_size: int = 8) -> EmbedConfig:
+    """Embed quickly: exact arithmetic, a random image tower, small photos."""
+    return EmbedConfig(
+        text_encoder=str(encoder),
+        image_encoder="no-such-encoder",
+        random_weights=True,
+        max_tokens=32,
+        image_size=32,
+        chunk_size=chunk_size,
+        precision="fp32",
+        backend="eager",
+        n_threads=1,
+    )
+
+
 @pytest.fixture
 def small_photo_tower(monkeypatch: pytest.MonkeyPatch) -> None:
     """Train networks with the stand-in for EfficientNet-B0."""
@@ -218,18 +233,7 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_config(tiny_encoder: Path) -> EmbedConfig:
-    """Embed quickly: exact arithmetic, a random image tower, small photos."""
-    return EmbedConfig(
-        text_encoder=str(tiny_encoder),
-        image_encoder="no-such-encoder",
-        random_weights=True,
-        max_tokens=32,
-        image_size=32,
-        chunk_size=16,
-        precision="fp32",
-        backend="eager",
-        n_threads=1,
-    )
+    return small_config(tiny_encoder, chunk_size=16)
 
 
 @pytest.fixture(scope="session")

@@ -9,30 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
-from conftest import TINY_STACK, TINY_TRAINING, small_image_backbone
+from conftest import TINY_STACK, TINY_TRAINING, small_config, small_image_backbone
 
 from embed.catalog import read_catalog
-from embed.config import EmbedConfig
 from embed.extract import extract
 from finetune.out_of_fold import finetune
 from stack.fit import fit_stack
 
 STAGES = ("embed", "finetune", "stack")
 TRAINING = dataclasses.replace(TINY_TRAINING, n_folds=2)
-
-
-def small_config(encoder: Path, *, chunk_size: int = 8) -> EmbedConfig:
-    return EmbedConfig(
-        text_encoder=str(encoder),
-        image_encoder="no-such-encoder",
-        random_weights=True,
-        max_tokens=32,
-        image_size=32,
-        chunk_size=chunk_size,
-        precision="fp32",
-        backend="eager",
-        n_threads=1,
-    )
 
 
 def run_stage(

@@ -7,8 +7,8 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from conftest import TINY_STACK, TINY_TRAINING, small_image_backbone
-from stages import STAGES, contents, run_stage, small_config
+from conftest import TINY_STACK, TINY_TRAINING, small_config, small_image_backbone
+from stages import STAGES, contents, run_stage
 
 from embed.catalog import read_catalog
 from embed.extract import extract

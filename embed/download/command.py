@@ -6,7 +6,12 @@ from typing import TYPE_CHECKING
 import click
 
 from embed.catalog import read_catalog
-from embed.commands import catalog_options, columns_from, one_line_errors
+from embed.commands import (
+    catalog_option,
+    catalog_options,
+    columns_from,
+    one_line_errors,
+)
 from embed.download.config import DownloadConfig
 
 if TYPE_CHECKING:
@@ -16,13 +21,7 @@ _N_KINDS_SHOWN = 5
 
 
 @click.command("images")
-@click.option(
-    "--catalog",
-    "catalog_path",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="CSV or Parquet file, a product per row.",
-)
+@catalog_option
 @click.option(
     "--out",
     "out_dir",
