@@ -51,6 +51,7 @@ class BadServer:
         self.retry_after = "1"
         self.location = ""
         self.hold = 0.0
+        self._stale = set()  # connections that break at their next request
         self._open = 0
 
     def __enter__(self):
@@ -102,6 +103,9 @@ class BadServer:
         """Answer one request; return whether the connection stays open."""
         request = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         path = request.split(" ", 2)[1]
+        if writer in self._stale:
+            writer.transport.abort()
+            return False
         self.asked[path] += 1
         self.times[path].append(time.monotonic())
         self.headers.append(request)
@@ -123,6 +127,10 @@ class BadServer:
     async def _ok(self, writer, path):
         body = photo_of(path)
         writer.write(head(200, "Content-Type: image/png", length=len(body)) + body)
+
+    async def _then_stale(self, writer, path):
+        self._stale.add(writer)
+        await self._ok(writer, path)
 
     async def _photo_as_text(self, writer, path):
         body = photo_bytes()

@@ -104,6 +104,14 @@ def test_two_thousand_links_with_a_tenth_of_faults_are_all_settled(
     tally("links asked for from the misbehaving server", n)
 
 
+def test_a_kept_connection_that_breaks_is_no_failure_of_the_next_photo(
+    server, download
+):
+    links = [f"{server.url}/then-stale/{i}.png" for i in range(5)]
+    log = download(links, per_host=1, retries=0)
+    assert [(row["status"], row["attempts"]) for row in log] == [("ok", "1")] * 5
+
+
 def test_a_host_that_says_retry_after_is_left_alone_by_all(server, download):
     server.retry_after = "1"
     links = [f"{server.url}/429/a.png", *(f"{server.url}/ok/{i}.png" for i in range(9))]

@@ -75,7 +75,7 @@ class PhotoTransport(httpx2.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send a request; errors are those of httpcore2."""
         assert isinstance(request.stream, httpx2.AsyncByteStream)
-        response = await self._pool.handle_async_request(
+        response = await self._send(
             httpcore2.Request(
                 request.method,
                 httpcore2.URL(
@@ -95,6 +95,25 @@ class PhotoTransport(httpx2.AsyncBaseTransport):
             stream=_Body(response),
             extensions=response.extensions,
         )
+
+    async def _send(self, request: httpcore2.Request) -> httpcore2.Response:
+        """Send once more what went to a kept connection that the host had closed.
+
+        The break says nothing of the photo asked for, so it is no failure of its own
+        (RFC 9112, 9.3.1). Each turn uses up a kept connection; a new one ends them.
+        """
+        while True:
+            seen: list[str] = []
+
+            async def note(event: str, _: object, seen: list[str] = seen) -> None:
+                seen.append(event)
+
+            request.extensions = {**request.extensions, "trace": note}
+            try:
+                return await self._pool.handle_async_request(request)
+            except (httpcore2.NetworkError, httpcore2.RemoteProtocolError):
+                if "connection.connect_tcp.started" in seen:
+                    raise
 
     async def aclose(self) -> None:
         """Close all connections."""
