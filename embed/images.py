@@ -194,14 +194,46 @@ def load_image(path: Path, *, size: int) -> NDArray[np.uint8]:
     ValueError
         If `size` is not positive.
     """
-    if size < 1:
-        raise ValueError(f"load_image: size must be at least 1 pixel, got {size}")
+    _check_square(size)
     _silence_pillow()
     try:
         _check_plain(path, path.lstat())
         with open(path, "rb", opener=_open_plain) as file:
             _check_plain(path, os.fstat(file.fileno()))
             return _decode(file, size)
+    except UnreadableImage:
+        raise
+    except Exception as error:  # on damaged bytes, decoders raise whatever they like
+        raise UnreadableImage(_reason(error)) from error
+
+
+def decode_photo(content: bytes, *, size: int) -> NDArray[np.uint8]:
+    """Decode a photo that is no file, as `load_image` does, within the same limits.
+
+    Parameters
+    ----------
+    content : bytes
+        Of a photo's file.
+    size : int
+        Side of the square, pixels.
+
+    Returns
+    -------
+    ndarray of uint8, shape (size, size, 3)
+        RGB, 0 to 255.
+
+    Raises
+    ------
+    UnreadableImage
+        If it is empty, truncated, no photo, or takes too much memory or time.
+    ValueError
+        If `size` is not positive.
+    """
+    _check_square(size)
+    _silence_pillow()
+    try:
+        _check_length(len(content))
+        return _decode(io.BufferedReader(io.BytesIO(content)), size)
     except UnreadableImage:
         raise
     except Exception as error:  # on damaged bytes, decoders raise whatever they like
@@ -272,12 +304,21 @@ def _check_plain(path: Path, status: os.stat_result) -> None:
         raise UnreadableImage("a folder, not a file")
     if not stat.S_ISREG(status.st_mode):
         raise UnreadableImage("not a regular file")
-    if status.st_size == 0:
+    _check_length(status.st_size)
+
+
+def _check_length(n_bytes: int) -> None:
+    if n_bytes == 0:
         raise UnreadableImage("empty file")
-    if status.st_size > MAX_BYTES:
+    if n_bytes > MAX_BYTES:
         raise UnreadableImage(
-            f"too large: {status.st_size} bytes, at most {MAX_BYTES} are read"
+            f"too large: {n_bytes} bytes, at most {MAX_BYTES} are read"
         )
+
+
+def _check_square(size: int) -> None:
+    if size < 1:
+        raise ValueError(f"load_image: size must be at least 1 pixel, got {size}")
 
 
 def _decode(file: io.BufferedReader, size: int) -> NDArray[np.uint8]:

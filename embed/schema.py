@@ -154,6 +154,17 @@ def many(kind: Kind) -> Kind:
     return check
 
 
+def pair(kind: Kind) -> Kind:
+    """Return a check for a list of two that fit."""
+
+    def check(value: object) -> str | None:
+        if isinstance(value, list) and len(value) == 2:
+            return many(kind)(value)
+        return _must_be("a list of two", value)
+
+    return check
+
+
 def named(kind: Kind, *, names: Kind = text) -> Kind:
     """Return a check for an object of any keys whose values all fit."""
 
@@ -286,6 +297,7 @@ STACK = fields(
     finetune_key=text,
     config=fields(),
     chosen=one_of("network", "stacker"),
+    intervals=fields(**{"80": pair(real), "90": pair(real)}),
     files=_FILES,
     seconds=real,
 )

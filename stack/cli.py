@@ -100,6 +100,13 @@ def evaluate_main(run_dir: Path, n_folds: int | None) -> None:
     required=True,
     help="CSV file to write: sample_id, price.",
 )
+@click.option(
+    "--intervals",
+    "level",
+    type=click.Choice(["80", "90"]),
+    help="Add the columns price_low and price_high, which hold the true price of so "
+    "many percent of new products.",
+)
 @catalog_options
 @click.option(
     "--threads", "n_threads", default=StackConfig.n_threads, show_default=True
@@ -110,6 +117,7 @@ def predict_command(
     catalog_path: Path,
     images_dir: Path | None,
     out_path: Path,
+    level: str | None,
     n_threads: int,
     **columns: object,
 ) -> None:
@@ -134,13 +142,18 @@ def predict_command(
 
     named = _columns_of_run(columns_of_run(embed), columns)
     catalog = read_catalog(catalog_path, columns=named)
-    from stack.predict import predict_prices, write_prices
+    from stack.predict_catalog import predict_prices, write_prices
 
-    price, substituted = predict_prices(
-        run_dir, catalog, images_dir=images_dir, n_threads=n_threads
+    prices = predict_prices(
+        run_dir,
+        catalog,
+        images_dir=images_dir,
+        level=int(level or 90),
+        n_threads=n_threads,
     )
-    write_prices(out_path, catalog, price)
+    write_prices(out_path, catalog, prices, intervals=level is not None)
     click.echo(f"{catalog.n_products} prices written to {out_path}.")
+    substituted = prices.substituted
     if any(substituted.values()):
         click.echo(
             f"Placeholders: {substituted['text']} products without usable text, "

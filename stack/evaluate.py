@@ -103,15 +103,33 @@ def score_by_band(
         Cheapest first: `low` and `high` (least and greatest price in it), `n`, `smape`
         by predictor. Equal prices share a band, so there may be fewer than five.
     """
+    return [
+        {
+            "low": float(price[inside].min()),
+            "high": float(price[inside].max()),
+            **_part(price, predicteds, inside),
+        }
+        for inside in price_bands(price)
+    ]
+
+
+def price_bands(price: NDArray[np.floating]) -> list[NDArray[np.bool_]]:
+    """Divide products into fifths of the true prices, cheapest first.
+
+    Parameters
+    ----------
+    price : ndarray of shape (n_products,)
+        True prices.
+
+    Returns
+    -------
+    list of ndarray of bool, shape (n_products,)
+        Equal prices share a band, so there may be fewer than five; none is empty.
+    """
     _, of_row, n_equal = np.unique(price, return_inverse=True, return_counts=True)
     middle_rank = np.cumsum(n_equal) - n_equal / 2
     band = (_N_BANDS * middle_rank / len(price)).astype(int)[of_row]
-    bands = []
-    for b in np.unique(band):
-        inside = band == b
-        low, high = float(price[inside].min()), float(price[inside].max())
-        bands.append({"low": low, "high": high, **_part(price, predicteds, inside)})
-    return bands
+    return [band == b for b in np.unique(band)]
 
 
 def calibration_slope(

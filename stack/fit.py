@@ -33,21 +33,23 @@ from stack.blend import blend_out_of_fold
 from stack.config import BlockName, StackConfig
 from stack.evaluate import evaluate_predictions
 from stack.features import BlockMatrix
+from stack.intervals import Intervals, interval_coverage
 from stack.residual import ResidualFit, fit_out_of_fold, remove_boosters
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 4  # raise it when the same inputs give other results than before
+FORMAT = 5  # raise it when the same inputs give other results than before
 RAW_BLOCKS: tuple[BlockName, ...] = ("text", "image", "attributes")
 RAW_DIR = "lightgbm"
 REPORT_NAME = "report.json"
 _PLAN_NAME = "plan.json"
-_PREDICTIONS = {
+PREDICTIONS = {
     "lightgbm": "stack/lightgbm_log_price",
     "network": "finetune/oof_log_price",
     "blend": "stack/blend_log_price",
     "stacker": "stack/oof_log_price",
 }
+"""Arrays of out-of-fold log1p prices, by predictor."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +77,10 @@ class Run:
             files = self.finetune["files"]
             verify_files(self.run_dir / stage, files, [f"{array}.npy"])
         return read_rows(self.run_dir / f"{name}.npy")
+
+    def out_of_fold(self, predictor: str) -> NDArray[np.float32]:
+        """Return what one of `PREDICTIONS` says, shape (n_products,), log1p price."""
+        return np.asarray(self.array(PREDICTIONS[predictor]))
 
 
 def open_run(run_dir: Path) -> Run:
@@ -135,6 +141,7 @@ def _fit_stack(run: Run, config: StackConfig, key: str) -> dict[str, Any]:
         "finetune_key": run.finetune["key"],
         "config": dataclasses.asdict(config),
         "chosen": report["verdict"]["chosen"],
+        "intervals": _intervals(run, report["verdict"]["chosen"]),
         "rounds": rounds,
         "alignment": alignment,
         "files": record_files(stage_dir, _finished_files(stage_dir)),
@@ -302,16 +309,27 @@ def _fit_predictors(
 
 
 def _evaluate(run: Run, config: StackConfig) -> dict[str, Any]:
-    return evaluate_predictions(
-        np.asarray(run.array("finetune/price")),
-        np.asarray(run.array("finetune/folds")),
-        predictions={
-            name: np.asarray(run.array(array)) for name, array in _PREDICTIONS.items()
-        },
+    price = np.asarray(run.array("finetune/price"))
+    folds = np.asarray(run.array("finetune/folds"))
+    predictions = {name: run.out_of_fold(name) for name in PREDICTIONS}
+    report = evaluate_predictions(
+        price,
+        folds,
+        predictions=predictions,
         image_ok=np.asarray(run.array("embed/image_ok")),
         config=config,
         best_price=_best_prices(run),
     )
+    kept, chosen = folds >= 0, predictions[report["verdict"]["chosen"]]
+    report["intervals"] = interval_coverage(price[kept], chosen[kept], folds[kept])
+    return report
+
+
+def _intervals(run: Run, chosen: str) -> dict[str, tuple[float, float]]:
+    priced = np.asarray(run.array("finetune/folds")) >= 0
+    true = np.log1p(run.array("finetune/price")[priced])
+    fitted = Intervals.fit(true - run.out_of_fold(chosen)[priced])
+    return {str(level): ends for level, ends in fitted.offsets.items()}
 
 
 def _best_prices(run: Run) -> NDArray[np.float64] | None:

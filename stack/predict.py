@@ -1,8 +1,6 @@
 """Price new products with a finished run, by whichever predictor it chose."""
 
-import csv
 import dataclasses
-import io
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,9 +14,8 @@ from numpy.typing import NDArray
 from embed.arrays import to_float16
 from embed.catalog import Catalog
 from embed.checksums import verify_files
-from embed.chunks import Chunk, Inputs, prepared_chunks
+from embed.chunks import Chunk, Inputs
 from embed.config import EmbedConfig
-from embed.durable import write_bytes
 from embed.embedder import Embedder, EncoderSource, resolve_encoders
 from embed.encoders import IMAGE_DIM
 from embed.errors import CacheError, UnreadableImage
@@ -29,9 +26,7 @@ from embed.manifest import (
     require_same_key,
     require_stage,
 )
-from embed.progress import track
 from embed.schema import config_from
-from embed.text import MISSING_TEXT
 from embed.weights import weights_key
 from finetune.arithmetic import choose_arithmetic
 from finetune.batches import read_photo
@@ -41,9 +36,30 @@ from finetune.networks import load_network
 from finetune.serve import ServedNetwork
 from finetune.smape import to_price
 from stack.alignment import align
-from stack.features import EMBEDDING_BLOCKS, BlockMatrix
+from stack.features import BlockMatrix
 from stack.fit import RAW_BLOCKS, RAW_DIR, Run, block_matrix, config_of, open_run
+from stack.intervals import Intervals
 from stack.residual import load_boosters, predict_residual
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Predicted:
+    """What a run says of some products, row by row."""
+
+    network_log_price: NDArray[np.float64]
+    """log1p price by the networks, shape (n_products,)."""
+
+    log_price: NDArray[np.float64]
+    """log1p price by what the run chose, shape (n_products,)."""
+
+    blocks: dict[str, NDArray[np.float32]]
+    """Features by block: `fused` (aligned), `attributes` and `network`; `text`, `image`
+    and `lightgbm` too if the boosters see them."""
+
+    @property
+    def price(self) -> NDArray[np.float64]:
+        """Catalog currency, finite and at least one cent."""
+        return to_price(self.log_price)
 
 
 class Predictor:
@@ -58,6 +74,20 @@ class Predictor:
         With all three stages finished.
     n_threads : int
         Threads for arithmetic.
+    folds : sequence of int, optional
+        Only the networks and boosters of these. For a product of the run, those of its
+        own fold alone never saw its price.
+
+    Attributes
+    ----------
+    run : Run
+    config : EmbedConfig
+        How photos and texts are to be read.
+    is_stacked : bool
+        Whether the run chose the stacker.
+    boosters : list of lightgbm.Booster
+        That correct the networks; none if the networks serve alone.
+    intervals : Intervals
 
     Raises
     ------
@@ -65,9 +95,15 @@ class Predictor:
         If the run is not whole, or its encoders are not to be found any more.
     """
 
-    def __init__(self, run_dir: Path, *, n_threads: int = 2) -> None:
+    def __init__(
+        self,
+        run_dir: Path,
+        *,
+        n_threads: int = 2,
+        folds: Sequence[int] | None = None,
+    ) -> None:
         prepare_machine(n_threads)
-        self._run = run = open_run(run_dir)
+        self.run = run = open_run(run_dir)
         stack = require_stage(run_dir, "stack")
         require_same_key(run_dir, "stack", stack["finetune_key"], run.finetune["key"])
         verify_files(run_dir / "stack", stack["files"])
@@ -81,18 +117,22 @@ class Predictor:
         self._finetune_config = config_from(
             run.finetune["config"], FinetuneConfig, run_dir / "finetune" / MANIFEST_NAME
         )
-        self._networks = _load_networks(run, self._source, self._finetune_config)
+        self._folds = list(folds or range(self._finetune_config.n_folds))
+        self._networks = _load_networks(
+            run, self._source, self._finetune_config, self._folds
+        )
+        self._alignment = run.array("stack/alignment")[self._folds].astype(np.float64)
         self._pool = ThreadPoolExecutor(n_threads)
-        is_stacked = stack["chosen"] == "stacker"
-        self._needs_frozen_image = is_stacked or self._finetune_config.freeze_image
         self._stack_config = config_of(stack, run_dir / "stack" / MANIFEST_NAME)
-        self._boosters: list[lgb.Booster] = []
-        if is_stacked:
-            self._alignment = run.array("stack/alignment").astype(np.float64)
+        self.intervals = Intervals.of_manifest(stack)
+        self.is_stacked = stack["chosen"] == "stacker"
+        self.boosters: list[lgb.Booster] = []
+        if self.is_stacked:
             stage_dir, blocks = run_dir / "stack", self._stack_config.blocks
-            self._boosters = self._load_boosters(stage_dir, blocks)
+            self.boosters = self._load_boosters(stage_dir, blocks)
             if "lightgbm" in blocks:
-                self._start = float(run.array("stack/lightgbm/starts").mean())
+                starts = run.array("stack/lightgbm/starts")[self._folds]
+                self._start = float(starts.mean())
                 self._raw = self._load_boosters(stage_dir / RAW_DIR, RAW_BLOCKS)
 
     def inputs(self, catalog: Catalog, images_dir: Path | None) -> Inputs:
@@ -104,6 +144,10 @@ class Predictor:
         )
 
     def price(self, chunk: Chunk) -> NDArray[np.float64]:
+        """Price some products: `predict` without what it was made from."""
+        return self.predict(chunk).price
+
+    def predict(self, chunk: Chunk) -> Predicted:
         """Price some products.
 
         Parameters
@@ -113,15 +157,41 @@ class Predictor:
 
         Returns
         -------
-        ndarray of shape (n_products,)
-            Catalog currency, finite and at least one cent.
+        Predicted
         """
         token_ids = self._embedder.tokenize(chunk.texts)
         photo_rows, thumbnails = _readable(chunk)
         frozen_image = None
-        if self._needs_frozen_image:
+        if self.is_stacked or self._finetune_config.freeze_image:
             features = self._embedder.image.encode(thumbnails)
             frozen_image = to_float16(features, name="image").astype(np.float32)
+        from_folds = self._by_networks(
+            token_ids, thumbnails, photo_rows, chunk.attributes, frozen_image
+        )
+        network = np.mean([log_price for log_price, _ in from_folds], axis=0)
+        fused = self._align([embedded for _, embedded in from_folds], photo_rows)
+        blocks = {
+            "fused": to_float16(fused, name="fused").astype(np.float32),
+            "attributes": chunk.attributes,
+            "network": network.astype(np.float32),
+        }
+        log_price = network.astype(np.float64)
+        if self.is_stacked:
+            text = to_float16(self._embedder.text.encode(token_ids), name="text")
+            blocks["text"] = text.astype(np.float32)
+            blocks["image"] = np.zeros((len(chunk.texts), IMAGE_DIM), dtype=np.float32)
+            blocks["image"][photo_rows] = frozen_image
+            log_price = log_price + self._residual(blocks)
+        return Predicted(network_log_price=network, log_price=log_price, blocks=blocks)
+
+    def _by_networks(
+        self,
+        token_ids: list[NDArray[np.int32]],
+        thumbnails: list[NDArray[np.uint8]],
+        photo_rows: NDArray[np.intp],
+        attributes: NDArray[np.float32],
+        frozen_image: NDArray[np.float32] | None,
+    ) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
         size = self._finetune_config.image_size
         # By way of JPEG, as the networks saw photos in training.
         photos = [read_photo(encode_thumbnail(pixels), size) for pixels in thumbnails]
@@ -130,32 +200,13 @@ class Predictor:
             network: ServedNetwork,
         ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
             return network.price(
-                token_ids,
-                photos,
-                photo_rows,
-                chunk.attributes,
-                frozen_image=frozen_image,
+                token_ids, photos, photo_rows, attributes, frozen_image=frozen_image
             )
 
         # OpenVINO leaves Python to others while it works, and one product is too
         # little for all cores.
         run = self._pool.map if self._source.backend == "openvino" else map
-        from_folds = list(run(by_network, self._networks))
-        log_price = np.mean([log_price for log_price, _ in from_folds], axis=0)
-        if self._boosters:
-            image = np.zeros((len(chunk.texts), IMAGE_DIM), dtype=np.float32)
-            image[photo_rows] = frozen_image
-            fused = self._align([embedded for _, embedded in from_folds], photo_rows)
-            log_price = log_price + self._residual(
-                {
-                    "text": self._embedder.text.encode(token_ids),
-                    "image": image,
-                    "fused": fused,
-                    "attributes": chunk.attributes,
-                    "network": log_price.astype(np.float32),
-                }
-            )
-        return to_price(log_price)
+        return list(run(by_network, self._networks))
 
     def _align(
         self, from_folds: list[NDArray[np.float32]], photo_rows: NDArray[np.intp]
@@ -167,29 +218,28 @@ class Predictor:
         return total / np.float32(len(from_folds))
 
     def _residual(self, blocks: dict[str, NDArray[np.float32]]) -> NDArray[np.float64]:
-        for name in EMBEDDING_BLOCKS:  # as the boosters saw them
-            blocks[name] = to_float16(blocks[name], name=name).astype(np.float32)
+        """Return what the boosters add; put the block `lightgbm` in if they see it."""
         if "lightgbm" in self._stack_config.blocks:
-            added = self._boost(self._raw, blocks, RAW_BLOCKS)
+            added = self._boost(self._raw, self._matrix(blocks, RAW_BLOCKS))
             blocks["lightgbm"] = (self._start + added).astype(np.float32)
-        return self._boost(self._boosters, blocks, self._stack_config.blocks)
+        return self._boost(self.boosters, self.matrix(blocks))
 
     def _boost(
-        self,
-        boosters: list[lgb.Booster],
-        blocks: dict[str, NDArray[np.float32]],
-        chosen: Sequence[str],
+        self, boosters: list[lgb.Booster], matrix: BlockMatrix
     ) -> NDArray[np.float64]:
-        matrix = self._matrix(blocks, chosen)
         rows = np.arange(len(matrix))
         return predict_residual(boosters, matrix, rows=rows, config=self._stack_config)
+
+    def matrix(self, blocks: dict[str, NDArray[np.float32]]) -> BlockMatrix:
+        """Put blocks of features side by side, as the boosters see them."""
+        return self._matrix(blocks, self._stack_config.blocks)
 
     def _matrix(
         self, blocks: dict[str, NDArray[np.float32]], chosen: Sequence[str]
     ) -> BlockMatrix:
         return block_matrix(
             {name: blocks[name] for name in chosen},
-            attribute_names=self._run.embed["attribute_names"],
+            attribute_names=self.run.embed["attribute_names"],
         )
 
     def _load_boosters(self, folder: Path, chosen: Sequence[str]) -> list[lgb.Booster]:
@@ -197,69 +247,14 @@ class Predictor:
             "text": self._embedder.text.dim,
             "image": IMAGE_DIM,
             "fused": FUSED_DIM,
-            "attributes": len(self._run.embed["attribute_names"]),
+            "attributes": len(self.run.embed["attribute_names"]),
             "network": 1,
             "lightgbm": 1,
         }
         blank = {name: np.zeros((1, n), np.float32) for name, n in widths.items()}
         names = self._matrix(blank, chosen).feature_names
-        return load_boosters(folder, feature_names=names)
-
-
-def predict_prices(
-    run_dir: Path, catalog: Catalog, *, images_dir: Path | None, n_threads: int = 2
-) -> tuple[NDArray[np.float64], dict[str, int]]:
-    """Price the products of a catalog, in bounded memory.
-
-    Parameters
-    ----------
-    run_dir : Path
-        With all three stages finished.
-    catalog : Catalog
-        Prices in it are not read.
-    images_dir : Path, optional
-        Folder of the photos.
-    n_threads : int
-        Threads for arithmetic.
-
-    Returns
-    -------
-    price : ndarray of shape (n_products,)
-        Catalog currency, finite and at least one cent; row i is row i of the catalog.
-    substituted : dict
-        Products without usable text or photo, by field.
-
-    Raises
-    ------
-    CacheError, WeightsError
-        If the run is not whole, or its encoders are not to be found any more.
-    """
-    predictor = Predictor(run_dir, n_threads=n_threads)
-    inputs = predictor.inputs(catalog, images_dir)
-    price = np.zeros(catalog.n_products)
-    substituted = {"text": 0, "image": 0}
-    for chunk in track(
-        ((len(c.rows), c) for c in prepared_chunks(inputs, predictor.config, 0)),
-        total=catalog.n_products,
-        label="predict",
-        unit="products",
-    ):
-        price[chunk.rows.start : chunk.rows.stop] = predictor.price(chunk)
-        substituted["text"] += sum(text == MISSING_TEXT for text in chunk.texts)
-        substituted["image"] += sum(
-            isinstance(photo, UnreadableImage) for photo in chunk.thumbnails
-        )
-    return price, substituted
-
-
-def write_prices(path: Path, catalog: Catalog, price: NDArray[np.float64]) -> None:
-    """Write a CSV file of sample_id and price, whole or not at all."""
-    text = io.StringIO()
-    lines = csv.writer(text, lineterminator="\n")
-    lines.writerow(("sample_id", "price"))
-    for sample_id, value in zip(catalog.sample_id, price, strict=True):
-        lines.writerow((sample_id, f"{value:.4f}"))
-    write_bytes(path, text.getvalue().encode())
+        boosters = load_boosters(folder, feature_names=names)
+        return [boosters[fold] for fold in self._folds]
 
 
 def _embed_config(embed: dict[str, Any], n_threads: int, path: Path) -> EmbedConfig:
@@ -300,7 +295,7 @@ def _readable(chunk: Chunk) -> tuple[NDArray[np.intp], list[NDArray[np.uint8]]]:
 
 
 def _load_networks(
-    run: Run, source: EncoderSource, config: FinetuneConfig
+    run: Run, source: EncoderSource, config: FinetuneConfig, folds: Sequence[int]
 ) -> list[ServedNetwork]:
     arithmetic = choose_arithmetic(config.precision, source.device)
     is_exact = arithmetic.autocast_dtype is None
@@ -314,5 +309,5 @@ def _load_networks(
             dtype=torch.float32 if is_exact else source.dtype,
             device=source.device,
         )
-        for fold in range(config.n_folds)
+        for fold in folds
     ]

@@ -35,6 +35,7 @@ def format_report(report: Mapping[str, Any]) -> str:
         _band_table(report["bands"], labels),
         _image_table(report["image"], labels),
         _calibration(report["calibration_slope"], labels["chosen"]),
+        _intervals(report["intervals"]),
         _verdict(report["verdict"]),
     ]
     if report["best"] is not None:
@@ -112,6 +113,15 @@ def _calibration(slopes: Mapping[str, float | None], chosen: str) -> str:
         f"Calibration slope of ln price on ln predicted: {found}. "
         f"1 is calibrated; below 1 predictions spread too far, above 1 too little."
     )
+
+
+def _intervals(intervals: Iterable[Mapping[str, Any]]) -> str:
+    found = "; ".join(
+        f"{part['level']} % intervals hold {100 * part['coverage']:.1f} % of the true "
+        f"prices (their high end is {part['width_ratio']:.1f} times the low one)"
+        for part in intervals
+    )
+    return _wrap(f"Prediction intervals, their ends from the other folds: {found}.")
 
 
 def _verdict(verdict: Mapping[str, Any]) -> str:

@@ -16,13 +16,14 @@ import embed.images
 from embed.catalog import CatalogError
 from embed.errors import UnreadableImage
 from embed.images import (
+    decode_photo,
     decode_thumbnail,
     encode_thumbnail,
     find_image,
     index_images,
     load_image,
 )
-from embed.photo_limits import MAX_PIXELS
+from embed.photo_limits import MAX_BYTES, MAX_PIXELS
 
 WHITE, RED, BLUE = (255, 255, 255), (255, 0, 0), (0, 0, 255)
 
@@ -450,3 +451,24 @@ def test_the_first_photos_of_a_process_may_be_read_by_several_threads(
         text=True,
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+def test_a_photo_in_memory_decodes_as_its_file_does(tmp_path, suffix):
+    pixels = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+    path = save(Image.fromarray(pixels), tmp_path / f"a.{suffix}")
+    found = decode_photo(path.read_bytes(), size=40)
+    np.testing.assert_array_equal(found, load_image(path, size=40))
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "empty file"),
+        (b"<html>", "not a photo in a known format"),
+        (bytes(MAX_BYTES + 1), "too large: 50000001 bytes"),
+    ],
+)
+def test_a_photo_in_memory_is_refused_as_its_file_would_be(content, reason):
+    with pytest.raises(UnreadableImage, match=reason):
+        decode_photo(content, size=40)

@@ -40,7 +40,7 @@ from finetune.checkpoint import TrainingState
 from finetune.networks import load_network
 from finetune.out_of_fold import finetune
 from stack.fit import evaluate_run, fit_stack
-from stack.predict import predict_prices
+from stack.predict_catalog import predict_prices
 from stack.residual import load_boosters
 
 COUNTER = "places where a planted pickle did not run"

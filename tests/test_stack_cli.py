@@ -1,4 +1,5 @@
 import ast
+import csv
 import json
 import subprocess
 import sys
@@ -189,6 +190,22 @@ def test_predict_writes_a_price_for_each_product(run_dir, sample_catalog, tmp_pa
     assert "40 prices written to" in result.output
     assert "Placeholders:" in result.output
     assert len(out.read_text().splitlines()) == 41
+
+
+def test_predict_writes_intervals_when_asked(run_dir, sample_catalog, tmp_path):
+    out = tmp_path / "prices.csv"
+    arguments = ("predict", "--run", run_dir, "--catalog", sample_catalog, "--out", out)
+    result = call(*arguments, "--threads", 1, "--intervals", 80)
+    assert result.exit_code == 0, result.output
+    with out.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["sample_id", "price", "price_low", "price_high"]
+    for row in rows:
+        low, price, high = map(
+            float, (row["price_low"], row["price"], row["price_high"])
+        )
+        assert 0 < low < price < high
+    assert call(*arguments, "--intervals", 95).exit_code == 2
 
 
 def test_predict_takes_the_columns_of_the_run_unless_others_are_named(

@@ -9,6 +9,7 @@ from conftest import TINY_STACK, TINY_TRAINING, copy_run
 from safetensors.torch import load_file
 
 from embed.catalog import read_catalog
+from embed.chunks import prepared_chunks
 from embed.errors import CacheError
 from embed.manifest import (
     read_json,
@@ -20,7 +21,8 @@ from finetune.out_of_fold import finetune
 from finetune.smape import PRICE_FLOOR, to_price
 from finetune.train import apply_network
 from stack.fit import fit_stack
-from stack.predict import predict_prices, write_prices
+from stack.predict import Predictor
+from stack.predict_catalog import CatalogPrices, predict_prices, write_prices
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +52,15 @@ def run_of(finished_run, tmp_path_factory):
 def predicted(run_of, sample_catalog, photos):
     catalog = read_catalog(sample_catalog)
     return {
-        name: predict_prices(run_dir, catalog, images_dir=photos, n_threads=1)[0]
+        name: predict_prices(run_dir, catalog, images_dir=photos, n_threads=1).price
         for name, run_dir in run_of.items()
     }
+
+
+def as_prices(price):
+    return CatalogPrices(
+        price=price, price_low=price / 2, price_high=2 * price, substituted={}
+    )
 
 
 def write_catalog(path, *rows):
@@ -87,7 +95,9 @@ def test_the_prices_of_the_training_catalog_are_found_again(
     catalog = read_catalog(sample_catalog)
     for chosen in ("network", "stacker"):
         choose(learned_run, chosen)
-        price, _ = predict_prices(learned_run, catalog, images_dir=photos, n_threads=1)
+        price = predict_prices(
+            learned_run, catalog, images_dir=photos, n_threads=1
+        ).price
         found = np.corrcoef(np.log1p(price), np.log1p(catalog.price))[0, 1]
         assert found > 0.6, chosen
 
@@ -132,13 +142,11 @@ def test_the_chosen_predictor_is_the_one_that_serves(predicted, finished_run):
 @pytest.mark.parametrize("chosen", ["network", "stacker"])
 def test_a_product_with_neither_text_nor_photo_is_priced(run_of, tmp_path, chosen):
     catalog = write_catalog(tmp_path / "new.csv", ("007", "", ""))
-    price, substituted = predict_prices(
-        run_of[chosen], catalog, images_dir=None, n_threads=1
-    )
-    assert price.shape == (1,)
-    assert np.isfinite(price).all()
-    assert price[0] > 0
-    assert substituted == {"text": 1, "image": 1}
+    prices = predict_prices(run_of[chosen], catalog, images_dir=None, n_threads=1)
+    assert prices.price.shape == (1,)
+    assert np.isfinite(prices.price).all()
+    assert prices.price[0] > 0
+    assert prices.substituted == {"text": 1, "image": 1}
 
 
 def test_a_price_does_not_depend_on_the_other_rows_or_their_order(
@@ -154,9 +162,9 @@ def test_a_price_does_not_depend_on_the_other_rows_or_their_order(
             for r in chosen
         ),
     )
-    price, _ = predict_prices(
+    price = predict_prices(
         run_of["stacker"], catalog, images_dir=photos, n_threads=1
-    )
+    ).price
     # Frozen features are kept as float16, and a batch of another size rounds otherwise.
     np.testing.assert_allclose(price, predicted["stacker"][chosen], rtol=0.02)
 
@@ -164,7 +172,7 @@ def test_a_price_does_not_depend_on_the_other_rows_or_their_order(
 def test_the_file_has_every_id_once_and_in_order(predicted, sample_catalog, tmp_path):
     catalog = read_catalog(sample_catalog)
     path = tmp_path / "prices.csv"
-    write_prices(path, catalog, predicted["network"])
+    write_prices(path, catalog, as_prices(predicted["network"]))
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["sample_id"] for row in rows] == catalog.sample_id.tolist()
@@ -176,9 +184,61 @@ def test_the_file_has_every_id_once_and_in_order(predicted, sample_catalog, tmp_
 
 def test_leading_zeros_of_an_id_are_written_as_they_were(tmp_path):
     catalog = write_catalog(tmp_path / "new.csv", ("007", "tea", ""), ("7", "tea", ""))
-    write_prices(tmp_path / "out.csv", catalog, np.array([1.0, 2.5]))
+    write_prices(tmp_path / "out.csv", catalog, as_prices(np.array([1.0, 2.5])))
     lines = (tmp_path / "out.csv").read_text().split()
     assert lines == ["sample_id,price", "007,1.0000", "7,2.5000"]
+    prices = as_prices(np.array([1.0, 2.5]))
+    write_prices(tmp_path / "out.csv", catalog, prices, intervals=True)
+    lines = (tmp_path / "out.csv").read_text().split()
+    assert lines[0] == "sample_id,price,price_low,price_high"
+    assert lines[1] == "007,1.0000,0.5000,2.0000"
+
+
+def test_the_fold_of_a_product_alone_gives_its_out_of_fold_price(
+    run_of, sample_catalog, photos
+):
+    catalog = read_catalog(sample_catalog)
+    for chosen, array in (("network", "finetune"), ("stacker", "stack")):
+        run_dir = run_of[chosen]
+        folds = np.load(run_dir / "finetune" / "folds.npy")
+        expected = np.load(run_dir / array / "oof_log_price.npy")
+        predictor = Predictor(run_dir, n_threads=1, folds=[1])
+        inputs = predictor.inputs(catalog, photos)
+        found = np.concatenate(
+            [
+                predictor.predict(chunk).log_price
+                for chunk in prepared_chunks(inputs, predictor.config, 0)
+            ]
+        )
+        # Boosters step where float16 rounds otherwise.
+        np.testing.assert_allclose(found[folds == 1], expected[folds == 1], atol=0.02)
+        assert not np.allclose(found[folds != 1], expected[folds != 1], atol=0.02)
+
+
+@pytest.mark.parametrize("chosen", ["network", "stacker"])
+def test_a_prediction_says_what_it_was_made_from(
+    run_of, sample_catalog, photos, chosen
+):
+    predictor = Predictor(run_of[chosen], n_threads=1)
+    inputs = predictor.inputs(read_catalog(sample_catalog), photos)
+    chunk = next(prepared_chunks(inputs, predictor.config, 0))
+    predicted = predictor.predict(chunk)
+    np.testing.assert_array_equal(predicted.price, predictor.price(chunk))
+    assert predicted.blocks["fused"].shape == (16, 512)
+    if chosen == "network":
+        assert set(predicted.blocks) == {"fused", "attributes", "network"}
+        np.testing.assert_array_equal(predicted.log_price, predicted.network_log_price)
+        return
+    added = np.mean(
+        [
+            booster.predict(predictor.matrix(predicted.blocks).rows(slice(0, 16)))
+            for booster in predictor.boosters
+        ],
+        axis=0,
+    )
+    np.testing.assert_allclose(
+        predicted.network_log_price + added, predicted.log_price, atol=1e-6
+    )
 
 
 def test_an_unfinished_run_cannot_predict(embedded_run, sample_catalog):
@@ -207,9 +267,9 @@ def test_a_run_with_a_frozen_photo_tower_trains_stacks_and_predicts(
     catalog = read_catalog(sample_catalog)
     for chosen in ("network", "stacker"):
         choose(run_dir, chosen)
-        price, _ = predict_prices(run_dir, catalog, images_dir=photos, n_threads=1)
+        price = predict_prices(run_dir, catalog, images_dir=photos, n_threads=1).price
         assert np.isfinite(price).all()
-        blind, _ = predict_prices(run_dir, catalog, images_dir=None, n_threads=1)
+        blind = predict_prices(run_dir, catalog, images_dir=None, n_threads=1).price
         with_photo = np.load(run_dir / "embed" / "image_ok.npy")
         assert not np.isclose(price, blind, rtol=1e-6)[with_photo].any()
         np.testing.assert_allclose(price[~with_photo], blind[~with_photo], rtol=0.02)

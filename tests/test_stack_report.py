@@ -5,6 +5,7 @@ import pytest
 
 from stack.config import StackConfig
 from stack.evaluate import PREDICTOR_LABELS, evaluate_predictions
+from stack.intervals import interval_coverage
 from stack.report import WIDTH, format_report
 
 N = 400
@@ -14,17 +15,20 @@ def make_report(*, scale=1.0, stacker_sigma=0.3, best=True):
     rng = np.random.default_rng(0)
     price = scale * np.exp(rng.normal(2.5, 1.2, size=N))
     sigmas = {"lightgbm": 0.8, "network": 0.5, "blend": 0.45, "stacker": stacker_sigma}
+    folds = np.arange(N) % 5
+    predictions = {
+        name: np.log1p(price * np.exp(rng.normal(0, sigma, N)))
+        for name, sigma in sigmas.items()
+    }
     report = evaluate_predictions(
         price,
-        np.arange(N) % 5,
-        predictions={
-            name: np.log1p(price * np.exp(rng.normal(0, sigma, N)))
-            for name, sigma in sigmas.items()
-        },
+        folds,
+        predictions=predictions,
         image_ok=np.arange(N) % 7 > 0,
         config=StackConfig(n_bootstrap=200),
         best_price=price * 1.1 if best else None,
     )
+    report["intervals"] = interval_coverage(price, predictions["stacker"], folds)
     return json.loads(json.dumps(report))
 
 
@@ -33,6 +37,14 @@ def test_the_report_is_never_wider_than_a_terminal(scale):
     lines = format_report(make_report(scale=scale)).splitlines()
     assert max(len(line) for line in lines) <= WIDTH
     assert not any(line.endswith(" ") for line in lines)
+
+
+def test_the_report_says_how_many_prices_the_intervals_hold():
+    report = make_report()
+    text = " ".join(format_report(report).split())
+    for part in report["intervals"]:
+        share = f"{100 * part['coverage']:.1f} % of the true prices"
+        assert f"{part['level']} % intervals hold {share}" in text
 
 
 def test_the_report_names_every_predictor_with_its_scores():
