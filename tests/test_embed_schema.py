@@ -74,6 +74,7 @@ STACK = {
     "finetune_key": "0",
     "config": {},
     "chosen": "network",
+    "intervals": {"80": [-0.5, 0.5], "90": [-0.9, 1.0]},
     "files": {},
     "seconds": 1,
 }
