@@ -1,0 +1,65 @@
+"""`pricestack report`: a finished run as one HTML file."""
+
+import importlib.util
+import webbrowser
+from pathlib import Path
+
+import click
+
+from embed.commands import one_line_errors, run_option
+from embed.errors import ConfigError
+
+_PACKAGES = ("jinja2", "matplotlib")
+
+
+@click.command("report")
+@run_option
+@click.option(
+    "--out",
+    "out_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="HTML file to write.  [default: RUN/report.html]",
+)
+@click.option(
+    "--catalog",
+    "catalog_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The run's catalog, if it lies elsewhere than when it was embedded.",
+)
+@click.option("--open", "open_it", is_flag=True, help="Show it in the browser.")
+@one_line_errors
+def report_command(
+    run_dir: Path, out_path: Path | None, catalog_path: Path | None, open_it: bool
+) -> None:
+    """Write what a finished run found as one HTML file.
+
+    The file needs no network: charts, photos and style are in it. It shows text and
+    photos of 40 products, so share it as you would share the catalog.
+
+    \b
+    Example:
+      pricestack report --run runs/mine --open
+    """
+    path = out_path or run_dir / "report.html"
+    _require_packages()
+    if out_path is not None and not out_path.parent.is_dir():
+        raise ConfigError(
+            f"--out {out_path}: the folder {out_path.parent} is not there. Make it, "
+            f"or choose another."
+        )
+    from stack.html_report.page import write_report  # late: it brings matplotlib
+
+    n_bytes = write_report(run_dir, path, catalog_path=catalog_path)
+    click.echo(f"{path}: {n_bytes / 1e6:.2f} MB.")
+    if open_it:
+        webbrowser.open(path.resolve().as_uri())
+
+
+def _require_packages() -> None:
+    missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"pricestack report: needs {' and '.join(missing)}, not installed. Run "
+            f"`pip install {' '.join(missing)}`, or install pricestack with its extra "
+            f"`report`."
+        )

@@ -1,0 +1,154 @@
+"""Learning curves: what each fold's history.csv says of its epochs."""
+
+import csv
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.ticker import MaxNLocator
+
+from embed.errors import CacheError
+from stack.html_report.svg import GREY, drawing, new_axes, to_svg
+
+HISTORY_NAME = "history.csv"
+_MOST_NAMED = 10  # folds in a legend
+_NEEDED = ("epoch", "loss", "train_smape")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoldHistory:
+    """Columns of a fold's history, a value for each epoch; NaN where not recorded."""
+
+    fold: int
+    columns: Mapping[str, Sequence[float]]
+
+
+def read_histories(finetune_dir: Path, n_folds: int) -> list[FoldHistory]:
+    """Read the history of each fold.
+
+    Raises
+    ------
+    CacheError
+        If one is missing or is not what training writes.
+    """
+    return [
+        FoldHistory(
+            fold=fold, columns=_read(finetune_dir / f"fold-{fold}" / HISTORY_NAME)
+        )
+        for fold in range(n_folds)
+    ]
+
+
+def loss_chart(histories: Sequence[FoldHistory]) -> str:
+    """Draw the training loss of each fold, phases apart, as SVG."""
+    return _chart(histories, ["loss"], name="loss", label="Training loss")
+
+
+def smape_chart(histories: Sequence[FoldHistory]) -> str:
+    """Draw the SMAPE of each fold on what it was trained on and on other rows."""
+    others = [name for name in held_out_columns(histories) if name != "train_smape"]
+    label = "SMAPE, 0 to 200"
+    return _chart(histories, ["train_smape", *others], name="epochs", label=label)
+
+
+def held_out_columns(histories: Sequence[FoldHistory]) -> list[str]:
+    """Columns with a SMAPE on rows that were not trained on, where recorded."""
+    return [
+        name
+        for name, values in histories[0].columns.items()
+        if name.endswith("smape")
+        and name != "train_smape"
+        and not all(map(math.isnan, values))
+    ]
+
+
+def _chart(
+    histories: Sequence[FoldHistory], columns: list[str], *, name: str, label: str
+) -> str:
+    colors = mpl.colormaps["viridis"].resampled(len(histories) + 1)
+    with drawing(name):
+        figure, axes = new_axes(2.9)
+        for history in histories:
+            color = colors(history.fold)
+            for column in columns:
+                lines = _lines(history, column)
+                for at, (x, y) in enumerate(lines):
+                    named = at == 0 and column == columns[0]
+                    axes.plot(
+                        *(x, y),
+                        color=color,
+                        linewidth=1.4,
+                        linestyle="-" if column == columns[0] else (0, (3, 2)),
+                        marker="o",
+                        markersize=3,
+                        label=f"Fold {history.fold}" if named else None,
+                    )
+        for epoch in _phase_starts(histories[0]):
+            axes.axvline(epoch - 0.5, color=GREY, linewidth=1.0, linestyle=(0, (1, 2)))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+        axes.set_xlabel("Epoch")
+        axes.set_ylabel(label)
+        if len(histories) <= _MOST_NAMED:
+            axes.legend(
+                loc="lower left", bbox_to_anchor=(0, 1), ncols=4, handlelength=1.2
+            )
+        return to_svg(
+            figure,
+            name=name,
+            title=f"{label} by epoch",
+            description="Last epoch: "
+            + "; ".join(
+                f"fold {history.fold}: {history.columns[columns[0]][-1]:.3g}"
+                for history in histories
+            ),
+        )
+
+
+def _lines(
+    history: FoldHistory, column: str
+) -> list[tuple[Sequence[float], Sequence[float]]]:
+    """Split at the phases, whose losses are different functions."""
+    epochs, values = history.columns["epoch"], history.columns[column]
+    if column != "loss":
+        return [(epochs, values)]
+    starts = [epochs.index(epoch) for epoch in _phase_starts(history)]
+    bounds = [0, *starts, len(epochs)]
+    return [(epochs[a:b], values[a:b]) for a, b in itertools.pairwise(bounds)]
+
+
+def _phase_starts(history: FoldHistory) -> list[float]:
+    """First epoch of each phase but the first."""
+    phases = history.columns.get("phase", [])
+    epochs = history.columns["epoch"]
+    return [epochs[at] for at in range(1, len(phases)) if phases[at] != phases[at - 1]]
+
+
+def _read(path: Path) -> dict[str, list[float]]:
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+            columns = {name: [_number(row[name]) for row in rows] for name in rows[0]}
+    except FileNotFoundError:
+        raise CacheError(f"{path}: is missing. {_remedy(path)}") from None
+    except (ValueError, TypeError, IndexError, csv.Error) as error:
+        raise CacheError(
+            f"{path}: is not the table of numbers that training writes ({error}). "
+            f"{_remedy(path)}"
+        ) from error
+    if missing := [name for name in _NEEDED if name not in columns]:
+        raise CacheError(f"{path}: has no column {missing[0]!r}. {_remedy(path)}")
+    return columns
+
+
+def _number(written: str) -> float:
+    return float(written) if written else math.nan
+
+
+def _remedy(path: Path) -> str:
+    return (
+        f"Copy it from where the run was made, or delete the folder {path.parent} and "
+        f"run `make finetune` again."
+    )

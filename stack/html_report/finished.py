@@ -1,0 +1,185 @@
+"""A finished run, opened for the page: its records, and its products as judged."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embed.checksums import verify_files
+from embed.errors import CacheError
+from embed.manifest import read_json, require_same_key, require_stage
+from embed.schema import (
+    check_record,
+    fields,
+    many,
+    named,
+    one_of,
+    optional,
+    real,
+    text,
+    whole,
+)
+from finetune.smape import smape_rows, to_price
+from stack.evaluate import PREDICTOR_LABELS
+from stack.fit import REPORT_NAME, Run, open_run
+from stack.intervals import Intervals
+
+INTERVAL_LEVEL = 90
+"""Percent, of the intervals that are shown beside single products."""
+
+_OF_EACH = fields(**dict.fromkeys(PREDICTOR_LABELS, optional(real)))
+_PART = {"n": whole(0), "smape": _OF_EACH}
+_INTERVAL = fields(mean=real, low=real, high=real)
+_SCORES = (
+    *("smape", "smape_se", "smape_half", "smape_log1p", "mae", "median_ape"),
+)  # fmt: skip
+_REPORT = fields(
+    n_products=whole(1),
+    n_unpriced=whole(0),
+    n_folds=whole(2),
+    predictors=many(
+        fields(
+            name=one_of(*PREDICTOR_LABELS),
+            label=text,
+            r2_log=optional(real),
+            **dict.fromkeys(_SCORES, real),
+        )
+    ),
+    bands=many(fields(low=real, high=real, **_PART)),
+    image=fields(present=fields(**_PART), absent=fields(**_PART)),
+    calibration_slope=fields(network=optional(real), chosen=optional(real)),
+    verdict=fields(
+        chosen=one_of("network", "stacker"),
+        interval_network=_INTERVAL,
+        interval_blend=_INTERVAL,
+        sentence=text,
+    ),
+    best=optional(fields(n=whole(1), smape=named(real))),
+)
+_COVERAGE = many(
+    fields(
+        level=whole(1, 99),
+        coverage=real,
+        width_ratio=real,
+        bands=many(fields(low=real, high=real, n=whole(1), coverage=real)),
+    )
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """Priced products in catalog order, priced out of fold by the chosen predictor."""
+
+    rows: NDArray[np.int64]
+    """Catalog row of each, shape (n,)."""
+
+    price: NDArray[np.float64]
+    """True, catalog currency."""
+
+    predicted: NDArray[np.float64]
+    """Catalog currency."""
+
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    """Ends of the intervals of `INTERVAL_LEVEL` percent, catalog currency."""
+
+    error: NDArray[np.float64]
+    """SMAPE of the row, 0 to 200."""
+
+    has_photo: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishedRun:
+    """All stages of a run, and the report that its last stage wrote."""
+
+    run: Run
+    stack: dict[str, Any]  # manifest
+    report: dict[str, Any]  # report.json
+
+    @property
+    def chosen(self) -> str:
+        """The predictor that the verdict chose."""
+        return str(self.report["verdict"]["chosen"])
+
+    @property
+    def stack_dir(self) -> Path:
+        """Folder of the last stage."""
+        return self.run.run_dir / "stack"
+
+
+def open_finished(run_dir: Path) -> FinishedRun:
+    """Open a run whose every stage has finished.
+
+    Raises
+    ------
+    CacheError
+        If a stage has not finished, does not fit the others or is damaged; with one
+        line that says where, what and what to do.
+    """
+    run = open_run(run_dir)
+    stack = require_stage(run_dir, "stack")
+    require_same_key(run_dir, "stack", stack["finetune_key"], run.finetune["key"])
+    verify_files(run_dir / "stack", stack["files"])
+    return FinishedRun(run=run, stack=stack, report=_read_report(run_dir, stack))
+
+
+def judge(finished: FinishedRun) -> Judged:
+    """Compare the chosen predictor's out-of-fold prices with the true ones.
+
+    Raises
+    ------
+    CacheError
+        If an array is damaged, or the report is of other products.
+    """
+    run = finished.run
+    folds = np.asarray(run.array("finetune/folds"))
+    rows = np.flatnonzero(folds >= 0)
+    if len(rows) != finished.report["n_products"]:
+        raise _stale(
+            run.run_dir,
+            f"is of {finished.report['n_products']} products, the run has {len(rows)}",
+        )
+    log_price = run.out_of_fold(finished.chosen)[rows]
+    price = np.asarray(run.array("finetune/price")[rows], dtype=np.float64)
+    predicted = to_price(log_price)
+    intervals = Intervals.of_manifest(finished.stack)
+    low, high = intervals.bounds(log_price, level=INTERVAL_LEVEL)
+    return Judged(
+        rows=rows,
+        price=price,
+        predicted=predicted,
+        low=low,
+        high=high,
+        error=smape_rows(price, predicted),
+        has_photo=np.asarray(run.array("embed/image_ok")[rows]),
+    )
+
+
+def _read_report(run_dir: Path, stack: dict[str, Any]) -> dict[str, Any]:
+    path = run_dir / "stack" / REPORT_NAME
+    report = read_json(path)
+    if report is None:
+        raise _stale(run_dir, "is missing")
+    check_record(report, path, _REPORT)
+    if "intervals" in report:  # runs of older versions have none
+        check_record(report["intervals"], path, _COVERAGE)
+    found = {row["name"] for row in report["predictors"]}
+    if missing := sorted(PREDICTOR_LABELS.keys() - found):
+        raise _stale(run_dir, f"lacks the predictor {missing[0]!r}")
+    if report["verdict"]["chosen"] != stack["chosen"]:
+        raise _stale(
+            run_dir,
+            f"says that the {report['verdict']['chosen']} serves, the manifest that "
+            f"the {stack['chosen']} does",
+        )
+    return report
+
+
+def _stale(run_dir: Path, problem: str) -> CacheError:
+    return CacheError(
+        f"{run_dir / 'stack' / REPORT_NAME}: {problem}. Run `pricestack evaluate --run "
+        f"{run_dir}`, which writes it anew."
+    )

@@ -1,0 +1,95 @@
+"""What the boosters split on: LightGBM's gain by block and by feature."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import lightgbm as lgb
+import numpy as np
+from numpy.typing import NDArray
+
+from embed.errors import CacheError
+from stack.residual import load_boosters
+
+N_FEATURES = 15
+_NUMBERED = re.compile(r"(.+)-\d+")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gains:
+    """Shares of the total gain, 0 to 1, averaged over the boosters that have trees."""
+
+    trees: list[int]
+    """Of each booster."""
+
+    blocks: list[tuple[str, int, float]]
+    """Name, columns and share, in the order of the matrix."""
+
+    features: list[tuple[str, str, float]]
+    """Name, block and share of those that gain most, most first."""
+
+
+def read_gains(folder: Path, *, attribute_names: Sequence[str]) -> Gains:
+    """Read the boosters of a folder, and add up their gains.
+
+    Parameters
+    ----------
+    folder : Path
+        With booster-0.txt, ….
+    attribute_names : sequence of str
+        Columns of the block of attributes; those of the others carry its name.
+
+    Raises
+    ------
+    CacheError
+        If the boosters are missing, damaged or of different features.
+    """
+    names = _feature_names(folder / "booster-0.txt")
+    boosters = load_boosters(folder, feature_names=names)
+    share = _mean_share([b.feature_importance("gain") for b in boosters])
+    block_of = {name: _block(name, attribute_names) for name in names}
+    best = np.argsort(-share, kind="stable")[:N_FEATURES]
+    return Gains(
+        trees=[booster.num_trees() for booster in boosters],
+        blocks=_by_block(names, share, block_of),
+        features=[
+            (names[at], block_of[names[at]], float(share[at]))
+            for at in best.tolist()
+            if share[at] > 0
+        ],
+    )
+
+
+def _by_block(
+    names: Sequence[str], share: NDArray[np.float64], block_of: Mapping[str, str]
+) -> list[tuple[str, int, float]]:
+    total: dict[str, tuple[int, float]] = {}
+    for name, part in zip(names, share.tolist(), strict=True):
+        n, found = total.get(block_of[name], (0, 0.0))
+        total[block_of[name]] = (n + 1, found + part)
+    return [(block, n, found) for block, (n, found) in total.items()]
+
+
+def _mean_share(gains: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    grown = [gain / gain.sum() for gain in gains if gain.sum() > 0]
+    return np.mean(grown, axis=0) if grown else np.zeros(len(gains[0]))
+
+
+def _block(feature: str, attribute_names: Sequence[str]) -> str:
+    numbered = _NUMBERED.fullmatch(feature)
+    if feature in attribute_names or numbered is None:
+        return "attributes"
+    return numbered[1]
+
+
+def _feature_names(path: Path) -> list[str]:
+    try:
+        booster = lgb.Booster(model_str=path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, lgb.basic.LightGBMError) as error:
+        raise CacheError(
+            f"{path}: is not a whole LightGBM model ({error}). Delete it and run `make "
+            f"stack` again."
+        ) from error
+    names: list[str] = booster.feature_name()
+    return names

@@ -1,0 +1,193 @@
+"""The page: everything a finished run found, put into one template."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from numpy.typing import NDArray
+
+from embed.catalog import Catalog
+from embed.durable import write_bytes
+from embed.manifest import MANIFEST_NAME
+from embed.text import parse_fields
+from finetune.products import catalog_of_run
+from stack.fit import RAW_DIR
+from stack.html_report import charts, curves
+from stack.html_report.finished import (
+    INTERVAL_LEVEL,
+    FinishedRun,
+    Judged,
+    judge,
+    open_finished,
+)
+from stack.html_report.formats import FILTERS
+from stack.html_report.gains import read_gains
+from stack.html_report.products import (
+    TEXT_CHARS,
+    median_products,
+    show_products,
+    worst_products,
+)
+from stack.html_report.records import read_problems, stage_record
+from stack.html_report.words import group_score, score_words
+
+_FACTORS = (1.1, 1.25, 1.5, 2, 3, 5)
+_TEMPLATES = Path(__file__).with_name("templates")
+
+
+def write_report(
+    run_dir: Path, out_path: Path, *, catalog_path: Path | None = None
+) -> int:
+    """Write a finished run's page, whole or not at all.
+
+    Parameters
+    ----------
+    run_dir : Path
+        With all three stages finished; nothing in it is changed.
+    out_path : Path
+        HTML file; replaced if it exists.
+    catalog_path : Path, optional
+        Where the run's catalog lies now, if not where it was embedded from.
+
+    Returns
+    -------
+    int
+        Bytes written; the same run gives the same bytes.
+
+    Raises
+    ------
+    CacheError, CatalogError
+        If a stage has not finished or is damaged, or the catalog is not the run's;
+        with one line that says where, what and what to do.
+    """
+    page = render_report(run_dir, catalog_path=catalog_path)
+    # A file name may hold what UTF-8 cannot write.
+    content = page.encode("utf-8", "replace")
+    write_bytes(out_path, content)
+    return len(content)
+
+
+def render_report(run_dir: Path, *, catalog_path: Path | None = None) -> str:
+    """Return a finished run's page as HTML; arguments and errors as `write_report`."""
+    finished = open_finished(run_dir)
+    judged = judge(finished)
+    catalog = _catalog(finished, catalog_path)
+    return _template().render(
+        **_facts(finished, catalog),
+        **_accuracy(finished, judged),
+        **_training(finished),
+        **_groups(judged, catalog),
+        **_products(finished, judged, catalog),
+        problems=read_problems(run_dir / "embed" / "problems.csv"),
+        substituted=finished.run.embed["substituted"],
+        stages=[
+            stage_record(manifest)
+            for manifest in (finished.run.embed, finished.run.finetune, finished.stack)
+        ],
+    )
+
+
+def _template() -> Template:
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(FILTERS)
+    return environment.get_template("report.html.j2")
+
+
+def _catalog(finished: FinishedRun, path: Path | None) -> Catalog:
+    embed = finished.run.embed
+    if path is not None:
+        inputs = {**embed["inputs"], "catalog_path": str(path)}
+        embed = {**embed, "inputs": inputs}
+    return catalog_of_run(embed)
+
+
+def _facts(finished: FinishedRun, catalog: Catalog) -> dict[str, Any]:
+    report = finished.report
+    scores = {row["name"]: row for row in report["predictors"]}
+    written = (finished.stack_dir / MANIFEST_NAME).stat().st_mtime
+    return {
+        "run_name": finished.run.run_dir.resolve().name,
+        "catalog_name": catalog.path.name,
+        "date": time.strftime("%Y-%m-%d", time.gmtime(written)),
+        "report": report,
+        "chosen": finished.chosen,
+        "scores": scores,
+        "labels": {name: row["label"] for name, row in scores.items()},
+    }
+
+
+def _accuracy(finished: FinishedRun, judged: Judged) -> dict[str, Any]:
+    report = finished.report
+    labels = {row["name"]: row["label"] for row in report["predictors"]}
+    intervals = report.get("intervals")
+    return {
+        "forest": charts.forest_chart(report["verdict"]),
+        "density": charts.density_chart(judged.price, judged.predicted),
+        "residuals": charts.residual_chart(judged.price, judged.predicted),
+        "bands": charts.band_chart(report["bands"], labels),
+        "calibration": charts.calibration_chart(judged.price, judged.predicted),
+        "coverage": charts.coverage_chart(intervals) if intervals else None,
+        "intervals": intervals,
+        "within": _within(judged),
+    }
+
+
+def _within(judged: Judged) -> list[tuple[float, int]]:
+    """Count the products that are priced within a factor of their true price."""
+    distance = np.abs(np.log(judged.predicted / judged.price))
+    return [(factor, int((distance <= np.log(factor)).sum())) for factor in _FACTORS]
+
+
+def _training(finished: FinishedRun) -> dict[str, Any]:
+    run, names = finished.run, finished.run.embed["attribute_names"]
+    n_folds = int(run.finetune["config"]["n_folds"])
+    histories = curves.read_histories(run.run_dir / "finetune", n_folds)
+    return {
+        "loss": curves.loss_chart(histories),
+        "epochs": curves.smape_chart(histories),
+        "has_held_out": bool(curves.held_out_columns(histories)),
+        "folds": [
+            {**fold, "train_smape": history.columns["train_smape"][-1]}
+            for fold, history in zip(run.finetune["folds"], histories, strict=False)
+        ],
+        "stacker": read_gains(finished.stack_dir, attribute_names=names),
+        "raw": read_gains(finished.stack_dir / RAW_DIR, attribute_names=names),
+    }
+
+
+def _groups(judged: Judged, catalog: Catalog) -> dict[str, Any]:
+    names = [parse_fields(catalog.text[row]).name for row in judged.rows]
+    words = score_words(names, judged.error)
+    n = len(judged.error)
+    photo = (("Photo read", judged.has_photo), ("No photo", ~judged.has_photo))
+    return {
+        "words": words,
+        "most_added": max((word.adds for word in words), default=1.0) or 1.0,
+        "by_photo": [
+            group_score(label, judged.error[inside], n)
+            for label, inside in photo
+            if inside.any()
+        ],
+    }
+
+
+def _products(
+    finished: FinishedRun, judged: Judged, catalog: Catalog
+) -> dict[str, Any]:
+    def shown(places: NDArray[np.intp]) -> Any:
+        return show_products(places, judged=judged, run=finished.run, catalog=catalog)
+
+    return {
+        "worst": shown(worst_products(judged.error)),
+        "median": shown(median_products(judged.error)),
+        "text_chars": TEXT_CHARS,
+        "interval_level": INTERVAL_LEVEL,
+    }

@@ -1,0 +1,114 @@
+"""Which products are shown, with text, photo and prices."""
+
+import base64
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from embed.catalog import Catalog
+from embed.images import decode_thumbnail
+from embed.text import compose_text, parse_fields
+from stack.fit import Run
+from stack.html_report.finished import Judged
+
+N_SHOWN = 20
+TEXT_CHARS = 300
+_PHOTO_SIZE = 192  # pixels; shown half as large, for dense screens
+_PHOTO_QUALITY = 80
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownProduct:
+    """A product as the page shows it; prices in catalog currency."""
+
+    sample_id: str
+    text: str
+    photo: str | None
+    """JPEG as a data URI."""
+
+    price: float
+    predicted: float
+    low: float
+    high: float
+    error: float
+    """SMAPE, 0 to 200."""
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether the true price lies in the interval."""
+        return self.low <= self.price <= self.high
+
+
+def worst_products(error: NDArray[np.floating]) -> NDArray[np.intp]:
+    """Return the places of the largest errors, largest first."""
+    return np.argsort(-error, kind="stable")[:N_SHOWN]
+
+
+def median_products(error: NDArray[np.floating]) -> NDArray[np.intp]:
+    """Return the places of the errors around the median, smallest first."""
+    start = max(0, (len(error) - N_SHOWN) // 2)
+    return np.argsort(error, kind="stable")[start : start + N_SHOWN]
+
+
+def show_products(
+    places: NDArray[np.integer], *, judged: Judged, run: Run, catalog: Catalog
+) -> list[ShownProduct]:
+    """Collect what is shown of some products.
+
+    Parameters
+    ----------
+    places : ndarray of int
+        Places in `judged`, in the order wanted.
+    judged : Judged
+    run : Run
+        Its thumbnails are taken.
+    catalog : Catalog
+        The run's.
+
+    Raises
+    ------
+    CacheError
+        If the thumbnails are damaged.
+    """
+    photos = _photos(run, judged.rows[places])
+    return [
+        ShownProduct(
+            sample_id=str(catalog.sample_id[judged.rows[at]]),
+            text=shorten(compose_text(parse_fields(catalog.text[judged.rows[at]]))),
+            photo=photo,
+            price=float(judged.price[at]),
+            predicted=float(judged.predicted[at]),
+            low=float(judged.low[at]),
+            high=float(judged.high[at]),
+            error=float(judged.error[at]),
+        )
+        for at, photo in zip(places.tolist(), photos, strict=True)
+    ]
+
+
+def shorten(text: str) -> str:
+    """Return the first characters of a text, whole words of it."""
+    if len(text) <= TEXT_CHARS:
+        return text
+    return text[:TEXT_CHARS].rsplit(" ", 1)[0] + " \N{HORIZONTAL ELLIPSIS}"
+
+
+def _photos(run: Run, rows: NDArray[np.integer]) -> list[str | None]:
+    offsets = run.array("embed/thumbnails_offsets")
+    if not offsets[-1]:  # an empty array cannot be mapped
+        return [None] * len(rows)
+    flat = run.array("embed/thumbnails")
+    jpegs = (flat[offsets[row] : offsets[row + 1]].tobytes() for row in rows)
+    return [_data_uri(jpeg) if jpeg else None for jpeg in jpegs]
+
+
+def _data_uri(jpeg: bytes) -> str:
+    """Make a thumbnail small enough that forty of them are no burden."""
+    photo = Image.fromarray(decode_thumbnail(jpeg))
+    photo.thumbnail((_PHOTO_SIZE, _PHOTO_SIZE))
+    buffer = io.BytesIO()
+    photo.save(buffer, "JPEG", quality=_PHOTO_QUALITY, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

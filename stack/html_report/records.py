@@ -1,0 +1,95 @@
+"""What the stages recorded: substituted inputs, settings, versions, times."""
+
+import csv
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+N_PROBLEMS = 20
+_MOST_REASONS = 15
+_BULKY = ("files", "folds", "alignment", "config", "environment", "inputs")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problems:
+    """What problems.csv holds."""
+
+    n: int
+    reasons: list[tuple[str, str, int]]
+    """Field, reason and products, most frequent first."""
+
+    n_other_reasons: int
+    """Kinds that are not among `reasons`."""
+
+    first: list[dict[str, str]]
+    """The first rows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageRecord:
+    """A stage's manifest as names and values."""
+
+    name: str
+    seconds: float
+    parts: list[tuple[str, list[tuple[str, str]]]]
+    """Title and rows of each table."""
+
+
+def read_problems(path: Path) -> Problems:
+    """Count the substituted inputs of a run, in one pass over its problems.csv."""
+    counts: Counter[tuple[str, str]] = Counter()
+    first: list[dict[str, str]] = []
+    with path.open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            counts[row["field"], row["reason"]] += 1
+            if len(first) < N_PROBLEMS:
+                first.append(row)
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return Problems(
+        n=counts.total(),
+        reasons=[(field, why, n) for (field, why), n in ordered[:_MOST_REASONS]],
+        n_other_reasons=len(ordered[_MOST_REASONS:]),
+        first=first,
+    )
+
+
+def stage_record(manifest: Mapping[str, Any]) -> StageRecord:
+    """Lay a manifest out as tables; of paths it keeps the last part.
+
+    A page is passed on more freely than a run folder, and nobody needs to know where
+    its maker's files lay.
+    """
+    result = {name: v for name, v in manifest.items() if name not in _BULKY}
+    tables = {
+        "Settings": manifest.get("config", {}),
+        "Inputs": manifest.get("inputs", {}),
+        "Versions": manifest.get("environment", {}),
+        "Result": result,
+    }
+    return StageRecord(
+        name=str(manifest["stage"]),
+        seconds=float(manifest["seconds"]),
+        parts=[(title, list(_rows(part))) for title, part in tables.items() if part],
+    )
+
+
+def _rows(record: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in record.items():
+        if isinstance(value, Mapping):
+            yield from _rows(value, f"{before}{name}.")
+        else:
+            yield f"{before}{name}", _written(value)
+
+
+def _written(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_written, value))
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if value is None:
+        return "none"
+    text = str(value)
+    path = PureWindowsPath(text) if "\\" in text else Path(text)
+    return path.name if path.is_absolute() and path.name else text

@@ -1,0 +1,137 @@
+"""What products are called, and how well those with a word in their name are priced."""
+
+import itertools
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+_WORD = re.compile(r"[^\W\d_]{3,}")
+# fmt: off
+_NO_CONTENT = frozenset({
+    "and", "are", "best", "buy", "for", "from", "its", "new", "our", "the", "this",
+    "with", "without", "your",
+    "count", "each", "inch", "inches", "kilogram", "ounce", "ounces", "pack", "packs",
+    "pcs", "piece", "pieces", "pound", "pounds", "set", "size",
+})
+# fmt: on
+_LEADING = 8  # words of content, from the front of a name
+_MOST_WORDS = 300  # of which pairs are counted
+_MIN_PRODUCTS, _MIN_SHARE, _FEWEST = 30, 0.02, 5
+_SAME_PRODUCTS = 0.8
+Sums = tuple[int, float, float]
+"""Number, sum and sum of squares of some errors."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupScore:
+    """SMAPE of some products, and their part in that of all."""
+
+    label: str
+    n: int
+    smape: float
+    """0 to 200."""
+
+    smape_se: float
+    """Standard error over the products."""
+
+    adds: float
+    """Points that they add to the SMAPE of all products."""
+
+    share: float
+    """Share of all products, 0 to 1."""
+
+
+def group_score(label: str, error: NDArray[np.float64], n_all: int) -> GroupScore:
+    """Score a group of products.
+
+    Parameters
+    ----------
+    label : str
+    error : ndarray of shape (n,)
+        SMAPE of each product of the group, 0 to 200; at least one.
+    n_all : int
+        Products of the catalog that have a price.
+    """
+    return _score_of_sums(
+        label, (len(error), float(error.sum()), float((error**2).sum())), n_all
+    )
+
+
+def score_words(
+    names: Sequence[str], error: NDArray[np.float64], *, n_shown: int = 20
+) -> list[GroupScore]:
+    """Score products by the words, and pairs of neighbouring words, of their names.
+
+    Parameters
+    ----------
+    names : sequence of str, length n
+    error : ndarray of shape (n,)
+        SMAPE of each product, 0 to 200.
+    n_shown : int
+        At most so many words: the most frequent ones.
+
+    Returns
+    -------
+    list of GroupScore
+        Those that add most to the SMAPE of all first. Each word is of at least 30
+        products or 2 % of them, whichever is fewer, and 5 in any case. A product
+        counts for each of its words. A word that hardly occurs without another is
+        left to the pair of both.
+    """
+    least = max(_FEWEST, min(_MIN_PRODUCTS, math.ceil(_MIN_SHARE * len(names))))
+    of_words = Counter(word for name in names for word in set(leading_words(name)))
+    frequent = {w for w, n in of_words.most_common(_MOST_WORDS) if n >= least}
+    sums: dict[str, Sums] = {}
+    for name, e in zip(names, error.tolist(), strict=True):
+        for term in set(_terms(name, frequent)):
+            n, total, squares = sums.get(term, (0, 0.0, 0.0))
+            sums[term] = (n + 1, total + e, squares + e * e)
+    counts = {term: n for term, (n, _, _) in sums.items()}
+    kept = {term for term in counts if counts[term] >= least}
+    kept -= set(_covered(kept, counts))
+    shown = sorted(kept, key=lambda term: (-counts[term], term))[:n_shown]
+    scores = [_score_of_sums(term, sums[term], len(names)) for term in shown]
+    return sorted(scores, key=lambda score: -score.adds)
+
+
+def leading_words(name: str) -> list[str]:
+    """Return the first words of a name that say what the product is, in lower case."""
+    found = (word.lower() for word in _WORD.findall(name))
+    content = (word for word in found if word not in _NO_CONTENT)
+    return [word for word, _ in zip(content, range(_LEADING), strict=False)]
+
+
+def _terms(name: str, frequent: set[str]) -> Iterator[str]:
+    words = leading_words(name)
+    for word in words:
+        if word in frequent:
+            yield word
+    for first, second in itertools.pairwise(words):
+        if first in frequent and second in frequent and first != second:
+            yield f"{first} {second}"
+
+
+def _covered(terms: Iterable[str], counts: dict[str, int]) -> Iterator[str]:
+    """Words whose products nearly all have one and the same pair."""
+    for term in terms:
+        for word in term.split(" "):
+            if word != term and counts[term] >= _SAME_PRODUCTS * counts[word]:
+                yield word
+
+
+def _score_of_sums(label: str, sums: Sums, n_all: int) -> GroupScore:
+    n, total, squares = sums
+    spread = max(0.0, squares - total**2 / n) / max(1, n - 1)
+    return GroupScore(
+        label=label,
+        n=n,
+        smape=total / n,
+        smape_se=math.sqrt(spread / n),
+        adds=total / n_all,
+        share=n / n_all,
+    )
