@@ -6,7 +6,7 @@ allowed; a later version may write them.
 """
 
 import dataclasses
-import math
+import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -102,7 +102,8 @@ def flag(value: object) -> str | None:
 def real(value: object) -> str | None:
     """Accept a finite number."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if is_number and math.isfinite(typing.cast(float, value)):
+    # Not isfinite: it fails on a whole number too large for a float.
+    if is_number and abs(typing.cast(float, value)) <= sys.float_info.max:
         return None
     return _must_be("a finite number", value)
 

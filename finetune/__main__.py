@@ -8,6 +8,8 @@ import click
 
 from embed.commands import one_line_errors, run_option
 from finetune.config import RECIPES, FinetuneConfig, Precision, Recipe
+from finetune.tensorboard import require_tensorboard, write_stage_events
+from finetune.tracking import Tracking
 
 _SETTINGS: tuple[tuple[str, type, str], ...] = (
     ("smooth_l1_epochs", int, "Epochs of phase 1, SmoothL1 on log price."),
@@ -69,12 +71,25 @@ def _setting_options(command: Any) -> Any:
     "--threads", "n_threads", default=FinetuneConfig.n_threads, show_default=True
 )
 @click.option("--seed", default=FinetuneConfig.seed, show_default=True)
+@click.option(
+    "--track-held-out",
+    is_flag=True,
+    help="Record SMAPE on the held-out products after each epoch; for the record only, "
+    "one more pass over them.",
+)
+@click.option(
+    "--tensorboard",
+    is_flag=True,
+    help="Write the columns of history.csv to RUN/finetune/tensorboard too.",
+)
 @one_line_errors
 def finetune_command(
     run_dir: Path,
     recipe: Recipe,
     only_fold: int | None,
     drop_unpriced: bool,
+    track_held_out: bool,
+    tensorboard: bool,
     **settings: Any,
 ) -> None:
     """Train the network once per fold, in RUN/finetune.
@@ -83,13 +98,22 @@ def finetune_command(
     Example:
       pricestack finetune --run runs/mine --folds 5
     """
+    if tensorboard:  # before the work, not after it
+        require_tensorboard()
+    tracking = Tracking(held_out=track_held_out, tensorboard=tensorboard)
     given = {name: value for name, value in settings.items() if value is not None}
     config = dataclasses.replace(RECIPES[recipe], **given)
     from finetune.out_of_fold import finetune  # late: it brings torch
 
     manifest = finetune(
-        run_dir, config=config, drop_unpriced=drop_unpriced, only_fold=only_fold
+        run_dir,
+        config=config,
+        drop_unpriced=drop_unpriced,
+        only_fold=only_fold,
+        tracking=tracking,
     )
+    if tensorboard:
+        write_stage_events(run_dir / "finetune")
     if manifest is None:
         click.echo(f"Fold {only_fold} is done; the stage needs the others too.")
         return

@@ -19,23 +19,15 @@ from embed.durable import whole_file
 from embed.errors import CacheError
 from embed.schema import fields, many, named, real, whole
 from finetune.model import PriceNetwork
+from finetune.tracking import HISTORY_COLUMNS, HISTORY_ROW, HistoryRow
 
 logger = logging.getLogger(__name__)
 _CHECKPOINT_NAME = "checkpoint.safetensors"
 _RECORD = "training"  # key of the header that holds what is not a tensor
 Tensors = dict[str, torch.Tensor]
-HISTORY_COLUMNS = (
-    "epoch",
-    "phase",
-    "loss",
-    "train_smape",
-    "learning_rate_factor",
-    "seconds",
-)
-"""Of history.csv, a row for each epoch."""
 _SCHEMA = fields(
     epochs_done=whole(1),
-    history=many(fields(**dict.fromkeys(HISTORY_COLUMNS, real))),
+    history=many(HISTORY_ROW),
     scaler=named(real),
     crc32=whole(0, 2**32 - 1),
 )
@@ -51,7 +43,7 @@ class TrainingState:
     average: Tensors
     """Running average of the network's weights."""
     epochs_done: int = 0
-    history: list[dict[str, float]] = field(default_factory=list)
+    history: list[HistoryRow] = field(default_factory=list)
 
     @torch.no_grad()
     def update_average(self, *, decay: float, updates_done: int) -> None:

@@ -44,11 +44,12 @@ from finetune.model import FUSED_DIM, PriceNetwork
 from finetune.networks import MODEL_NAME, network_of_run, save_network
 from finetune.products import catalog_of_run, choose_anchors, product_groups
 from finetune.smape import smape, to_price
+from finetune.tracking import UNTRACKED, Tracking
 from finetune.train import apply_network, train_network
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 2  # raise it when the same inputs give other arrays than before
+FORMAT = 3  # raise it when the same inputs give other arrays or records than before
 _PLAN_NAME = "plan.json"
 
 
@@ -66,6 +67,7 @@ class Job:
     groups: NDArray[np.int64]  # (n_products,), duplicates share one
     sample_ids: NDArray[np.str_]
     anchor_rows: NDArray[np.int64]
+    tracking: Tracking
     key: str
 
     @property
@@ -80,6 +82,7 @@ def finetune(
     config: FinetuneConfig,
     drop_unpriced: bool = False,
     only_fold: int | None = None,
+    tracking: Tracking = UNTRACKED,
 ) -> dict[str, Any] | None:
     """Write `run_dir/finetune`: one network per fold and what each held out.
 
@@ -92,6 +95,9 @@ def finetune(
         Train without the products that have no usable price, instead of refusing.
     only_fold : int, optional
         Train this fold only; the stage stays unfinished until all are there.
+    tracking : Tracking
+        What to record of training. It is not in the stage's key, for no array depends
+        on it: a finished fold is not trained again to be recorded otherwise.
 
     Returns
     -------
@@ -110,7 +116,7 @@ def finetune(
     prepare_machine(config.n_threads)
     require_stage(run_dir, "embed")  # before the lock makes a folder
     with run_lock(run_dir):
-        job = _prepare(run_dir, config, drop_unpriced)
+        job = _prepare(run_dir, config, drop_unpriced, tracking)
         finished = read_json(job.stage_dir / MANIFEST_NAME)
         if finished is not None and finished.get("key") == job.key:
             check_record(finished, job.stage_dir / MANIFEST_NAME, STAGES["finetune"])
@@ -124,7 +130,9 @@ def finetune(
         return _finish_stage(job, n_unpriced=int(np.isnan(job.price).sum()))
 
 
-def _prepare(run_dir: Path, config: FinetuneConfig, drop_unpriced: bool) -> Job:
+def _prepare(
+    run_dir: Path, config: FinetuneConfig, drop_unpriced: bool, tracking: Tracking
+) -> Job:
     embed = require_stage(run_dir, "embed")
     embed_dir = run_dir / "embed"
     needed = ("tokens", "thumbnails", "attributes", "image_ok")
@@ -146,6 +154,7 @@ def _prepare(run_dir: Path, config: FinetuneConfig, drop_unpriced: bool) -> Job:
         seed=config.seed,
         order_keys=[str(sample_id) for sample_id in catalog.sample_id],
     )
+    _require_enough(folds, config.n_folds)
     settings = dataclasses.asdict(config)
     del settings["n_threads"]
     arithmetic = choose_arithmetic(config.precision, pick_device())
@@ -172,8 +181,22 @@ def _prepare(run_dir: Path, config: FinetuneConfig, drop_unpriced: bool) -> Job:
         groups=groups,
         sample_ids=catalog.sample_id,
         anchor_rows=choose_anchors(cache, config.seed),
+        tracking=tracking,
         key=key,
     )
+
+
+def _require_enough(folds: NDArray[np.integer], n_folds: int) -> None:
+    """Refuse folds that leave too few products to train on: a batch needs two."""
+    n_priced = int((folds >= 0).sum())
+    for fold in range(n_folds):
+        n_train = n_priced - int((folds == fold).sum())
+        if n_train < 3:
+            raise ConfigError(
+                f"finetune: fold {fold} of {n_folds} leaves {n_train} of {n_priced} "
+                f"priced products to train on, at least 3 are needed. Use more "
+                f"products; those with the same text or photo share a fold."
+            )
 
 
 def _begin(job: Job) -> None:
@@ -232,6 +255,7 @@ def _finish_fold(job: Job, fold: int) -> None:
         fold_dir=fold_dir,
         fold=fold,
         sample_ids=job.sample_ids,
+        tracking=job.tracking,
     )
     trained = time.monotonic()
     save_network(network, fold_dir)

@@ -1,10 +1,8 @@
 """Train one network: one loop, two phases, resumable after every epoch."""
 
-import csv
-import io
+import copy
 import logging
 import math
-import time
 from functools import partial
 from pathlib import Path
 
@@ -13,15 +11,15 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from embed.durable import write_bytes
 from embed.progress import track
 from finetune.accumulate import Criterion, accumulate_gradients, fuse_batch
 from finetune.arithmetic import Arithmetic
 from finetune.batches import ProductCache, shuffled_batches, sorted_batches
-from finetune.checkpoint import HISTORY_COLUMNS, TrainingState
+from finetune.checkpoint import TrainingState
 from finetune.config import FinetuneConfig
 from finetune.guards import (
     BatchPlace,
+    TrainingError,
     product_names,
     require_finite_loss,
     require_finite_prices,
@@ -32,6 +30,15 @@ from finetune.guards import (
 )
 from finetune.losses import smape_loss, smooth_l1_loss
 from finetune.model import FUSED_DIM, PriceNetwork
+from finetune.smape import smape, to_price
+from finetune.tensorboard import remove_events, update_events
+from finetune.tracking import (
+    HISTORY_NAME,
+    UNTRACKED,
+    EpochTally,
+    Tracking,
+    write_history,
+)
 
 logger = logging.getLogger(__name__)
 _EVALUATION_BATCH = 64
@@ -73,6 +80,7 @@ def train_network(
     fold_dir: Path,
     fold: int,
     sample_ids: NDArray[np.str_] | None = None,
+    tracking: Tracking = UNTRACKED,
 ) -> None:
     """Train on some rows of the catalog; the network ends with its averaged weights.
 
@@ -82,7 +90,7 @@ def train_network(
         Fresh; its scales are fitted here, on `rows`.
     cache : ProductCache
     log_price : ndarray of shape (n_products,)
-        log1p price; only `rows` are read.
+        log1p price, NaN where unpriced; nothing is learned from others than `rows`.
     rows : ndarray of shape (n_train,)
     config : FinetuneConfig
     arithmetic : Arithmetic
@@ -92,6 +100,8 @@ def train_network(
         Enters the seeds.
     sample_ids : ndarray of shape (n_products,), optional
         Names products in an error; without them it names their rows.
+    tracking : Tracking
+        What to record; the weights are the same bytes whatever it says.
 
     Raises
     ------
@@ -105,17 +115,18 @@ def train_network(
     network.fit_scales(log_price[rows], cache.attributes[rows])
     state = _fresh_state(network, config, arithmetic)
     state.resume(fold_dir)
+    if not state.epochs_done:
+        remove_events(fold_dir)
     optimizer, scaler = state.optimizer, state.scaler
     peaks = [group["initial_lr"] for group in optimizer.param_groups]
     while state.epochs_done < config.n_epochs:
-        started, epoch = time.monotonic(), state.epochs_done
+        tally, epoch = EpochTally(), state.epochs_done
         rng = np.random.default_rng([config.seed, fold, epoch])
         torch.manual_seed(int(rng.integers(2**63)))
         batches = shuffled_batches(
             rows, cache.lengths, batch_size=config.batch_size, rng=rng
         )
         criterion = _criterion(epoch, config)
-        losses, errors = np.zeros(len(batches)), np.zeros(len(batches))
         network.train()
         for at, batch_rows in track(
             ((len(batch), (at, batch)) for at, batch in enumerate(batches)),
@@ -128,7 +139,7 @@ def train_network(
                 group["lr"] = peak * factor
             batch = cache.batch(batch_rows, augment=rng).to(device)
             target = torch.from_numpy(log_price[batch_rows]).float().to(device)
-            losses[at], predicted = accumulate_gradients(
+            loss, predicted = accumulate_gradients(
                 network,
                 batch,
                 target,
@@ -144,10 +155,12 @@ def train_network(
                 n_batches=len(batches),
                 products=product_names(batch_rows, sample_ids),
             )
-            require_finite_loss(losses[at], place)
+            require_finite_loss(loss, place)
             scaler.unscale_(optimizer)
-            norm = nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm)
-            require_sound_gradient(float(norm), place, scaler=scaler)
+            norm = float(
+                nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm)
+            )
+            require_sound_gradient(norm, place, scaler=scaler)
             scaler.step(optimizer)
             scaler.update()
             require_live_scaler(scaler, place)
@@ -155,25 +168,29 @@ def train_network(
             state.update_average(
                 decay=config.ema_decay, updates_done=epoch * len(batches) + at
             )
-            errors[at] = float(smape_loss(predicted, target)) * len(batch_rows)
+            tally.add(
+                loss=loss,
+                smape=100 * float(smape_loss(predicted, target)),
+                size=len(batch_rows),
+                factor=factor,
+                norm=norm,
+            )
         state.epochs_done += 1
-        state.history.append(
-            {
-                "epoch": state.epochs_done,
-                "phase": 1 if epoch < config.smooth_l1_epochs else 2,
-                "loss": round(float(losses.mean()), 6),
-                "train_smape": round(100 * float(errors.sum()) / len(rows), 4),
-                "learning_rate_factor": round(learning_rate_factor(epoch, config), 6),
-                "seconds": round(time.monotonic() - started, 2),
-            }
-        )
+        row = tally.history_row(epoch, config)
+        state.history.append(row)
         require_finite_weights(
             (network.state_dict(), state.average), fold=fold, epoch=epoch
         )
+        if tracking.held_out:
+            row["held_out_smape"] = _held_out_smape(
+                state, cache, log_price, rows, arithmetic=arithmetic
+            )
         _log_epoch(fold, state, config)
-        # The checkpoint last: a run stopped between the two does the epoch again.
-        _write_history(fold_dir / "history.csv", state.history)
+        # The checkpoint after it: a run stopped between the two does the epoch again.
+        write_history(fold_dir / HISTORY_NAME, state.history)
         state.save(fold_dir)
+        if tracking.tensorboard:
+            update_events(fold_dir, state.history)
     require_updates(optimizer, fold=fold)
     network.load_state_dict(state.average)
     network.eval()
@@ -238,18 +255,36 @@ def _criterion(epoch: int, config: FinetuneConfig) -> Criterion:
     return smape_loss
 
 
+def _held_out_smape(
+    state: TrainingState,
+    cache: ProductCache,
+    log_price: NDArray[np.float64],
+    rows: NDArray[np.integer],
+    *,
+    arithmetic: Arithmetic,
+) -> float | None:
+    """Score the averaged weights on the priced products outside `rows`."""
+    held_out = np.setdiff1d(np.flatnonzero(np.isfinite(log_price)), rows)
+    if not len(held_out):
+        return None
+    # A copy, so that modes, statistics and weights of the trained one stay as they are.
+    network = copy.deepcopy(state.network)
+    network.load_state_dict(state.average)
+    try:
+        predicted, _ = apply_network(network, cache, held_out, arithmetic=arithmetic)
+    except TrainingError as error:  # a record must not end what would go on without it
+        logger.warning("No held-out SMAPE of this epoch: %s", error)
+        return None
+    return round(smape(np.expm1(log_price[held_out]), to_price(predicted)), 4)
+
+
 def _log_epoch(fold: int, state: TrainingState, config: FinetuneConfig) -> None:
     last = state.history[-1]
+    held_out = last["held_out_smape"]
     logger.info(
-        "fold %d, epoch %d of %d: loss %.4f, SMAPE on its training rows %.2f, %.0f s",
+        "fold %d, epoch %d of %d: loss %.4f, SMAPE on its training rows %.2f%s, %.0f s",
         *(fold, state.epochs_done, config.n_epochs),
-        *(last["loss"], last["train_smape"], last["seconds"]),
+        *(last["loss"], last["train_smape"]),
+        "" if held_out is None else f", held out {held_out:.2f}",
+        last["seconds"],
     )
-
-
-def _write_history(path: Path, history: list[dict[str, float]]) -> None:
-    text = io.StringIO()
-    lines = csv.DictWriter(text, HISTORY_COLUMNS, lineterminator="\n")
-    lines.writeheader()
-    lines.writerows(history)
-    write_bytes(path, text.getvalue().encode())

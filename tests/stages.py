@@ -65,7 +65,8 @@ def _without_seconds(path: Path) -> bytes:
         return json.dumps(_drop_seconds(json.loads(content))).encode()
     if path.name == "history.csv":
         rows = csv.DictReader(io.StringIO(content.decode()))
-        return json.dumps([{**row, "seconds": ""} for row in rows]).encode()
+        of_clock = {"seconds": "", "products_per_second": ""}
+        return json.dumps([{**row, **of_clock} for row in rows]).encode()
     return content
 
 

@@ -174,6 +174,7 @@ def test_a_value_of_another_type_is_refused_or_harmless(name, tmp_path):
         (("files",), {"/etc/x": CRC}, r"must be the name of a file inside"),
         (("files",), {"a.npy": {"bytes": -1, "crc32": []}}, "bytes must be a whole"),
         (("seconds",), math.inf, "seconds must be a finite number, found inf"),
+        (("seconds",), 10**400, "seconds must be a finite number, found 1000"),
         (("stage",), "stack", "stage must be one of embed, found 'stack'"),
     ],
 )

@@ -7,7 +7,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from embed.errors import CacheError
-from finetune.checkpoint import HISTORY_COLUMNS, TrainingState, remove_checkpoint
+from finetune.checkpoint import TrainingState, remove_checkpoint
+from finetune.tracking import HISTORY_COLUMNS
 
 NAME = "checkpoint.safetensors"
 
@@ -140,6 +141,16 @@ def rewrite(folder, *, drop=(), put=None, **record):
 
 
 ROW = dict.fromkeys(HISTORY_COLUMNS, 1)
+# Of a checkpoint from before these columns were recorded.
+OLD_COLUMNS = [
+    "epoch",
+    "phase",
+    "loss",
+    "train_smape",
+    "learning_rate_factor",
+    "seconds",
+]
+OLD_ROW = dict.fromkeys(OLD_COLUMNS, 1)
 
 
 @pytest.mark.parametrize(
@@ -163,6 +174,8 @@ ROW = dict.fromkeys(HISTORY_COLUMNS, 1)
         ({"epochs_done": 4}, "epochs_done and the rows of its history differ"),
         ({"history": [1, 2, 3]}, r"history\[0\] must be an object"),
         ({"history": [ROW, ROW, {}]}, r"history\[2\]\.epoch is missing"),
+        ({"history": [OLD_ROW] * 3}, r"history\[0\]\.held_out_smape is missing"),
+        ({"history": [{**ROW, "loss": None}] * 3}, r"history\[0\]\.loss must be a"),
         ({"scaler": {"scale": "x"}}, r"scaler\['scale'\] must be a finite number"),
         ({"scaler": []}, "scaler must be an object"),
     ],
@@ -172,6 +185,14 @@ def test_a_checkpoint_that_was_changed_is_refused(saved, change, reason):
     state, _ = toy(seed=1)
     with pytest.raises(CacheError, match=rf"not a checkpoint of this .*{reason}"):
         state.resume(saved)
+
+
+def test_values_that_are_not_known_survive(saved):
+    row = {**ROW, "held_out_smape": None, "gradient_norm": None}
+    rewrite(saved, history=[row] * 3)
+    state, _ = toy(seed=1)
+    state.resume(saved)
+    assert state.history == [row] * 3
 
 
 def test_a_checkpoint_of_fp32_is_not_taken_up_in_fp16(saved):

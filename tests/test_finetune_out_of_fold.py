@@ -291,3 +291,13 @@ def test_an_encoder_that_changed_or_went_away_is_named(run_dir, tmp_path):
 def test_settings_that_no_run_can_use_are_refused(change, message):
     with pytest.raises(ConfigError, match=message):
         dataclasses.replace(CONFIG, **change)
+
+
+def test_folds_that_leave_too_few_products_to_train_on_are_refused(
+    embedded_run, tmp_path
+):
+    prices = ["2.5", "3.5", *[""] * 38]
+    run_dir = copy_run(embedded_run, tmp_path / "few", prices=prices)
+    config = dataclasses.replace(CONFIG, n_folds=2)
+    with pytest.raises(ConfigError, match="leaves 1 of 2 priced products"):
+        run_finetune(run_dir, config=config, drop_unpriced=True)

@@ -1,30 +1,31 @@
-import csv
 import dataclasses
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from conftest import TINY_TRAINING, small_image_backbone, write_product_cache
 from safetensors.torch import load_file
 from torch import nn
+from trainings import (
+    CONFIG,
+    FP32,
+    N,
+    assert_same_weights,
+    history_of,
+    plant_products,
+    train_small,
+    without_clock,
+)
 
 import finetune.train
-from embed.encoders import load_text_backbone
 from embed.errors import CacheError
-from finetune.arithmetic import Arithmetic, choose_arithmetic
-from finetune.batches import ProductCache
+from finetune.arithmetic import choose_arithmetic
 from finetune.checkpoint import TrainingState, remove_checkpoint
 from finetune.config import RECIPES, FinetuneConfig
 from finetune.losses import smape_loss, smooth_l1_loss
-from finetune.model import PriceNetwork
 from finetune.train import apply_network, learning_rate_factor
 
-N = 48
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
-FP32 = Arithmetic(device=CPU, autocast_dtype=None)
-CONFIG = dataclasses.replace(
-    TINY_TRAINING, smooth_l1_epochs=2, smape_epochs=1, batch_size=12
-)
 
 
 class Stopped(Exception):
@@ -33,58 +34,12 @@ class Stopped(Exception):
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory):
-    """Products whose text says which of two prices they have; half with a photo."""
-    rng = np.random.default_rng(0)
-    is_dear = np.arange(N) % 2 == 1
-    texts = [[2, *[9 + 9 * dear] * rng.integers(2, 9), 3] for dear in is_dear]
-    photos = [
-        rng.integers(0, 255, (32, 32, 3), dtype=np.uint8) if row % 4 < 2 else None
-        for row in range(N)
-    ]
-    folder = write_product_cache(tmp_path_factory.mktemp("planted"), texts, photos)
-    log_price = np.where(is_dear, 3.5, 1.5) + rng.normal(0, 0.05, N)
-    return ProductCache(folder, max_tokens=16, image_size=32), log_price
+    return plant_products(tmp_path_factory.mktemp("planted"))
 
 
 @pytest.fixture
 def train(tiny_encoder, planted):
-    def train(fold_dir, *, config=CONFIG, fold=0, log_price=None):
-        fold_dir.mkdir(exist_ok=True)
-        torch.manual_seed(0)
-        network = PriceNetwork(
-            load_text_backbone(tiny_encoder),
-            small_image_backbone(None),
-            n_attributes=4,
-            freeze_batch_norm=config.freeze_batch_norm,
-        )
-        cache, planted_log_price = planted
-        finetune.train.train_network(
-            network,
-            cache,
-            planted_log_price if log_price is None else log_price,
-            np.arange(N),
-            config=config,
-            arithmetic=FP32,
-            fold_dir=fold_dir,
-            fold=fold,
-        )
-        return network
-
-    return train
-
-
-def history_of(fold_dir):
-    with (fold_dir / "history.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def without_seconds(history):
-    return [{k: v for k, v in row.items() if k != "seconds"} for row in history]
-
-
-def assert_same_weights(network, other):
-    for name, tensor in network.state_dict().items():
-        assert torch.equal(tensor, other.state_dict()[name]), name
+    return partial(train_small, tiny_encoder, planted)
 
 
 def factors(config, *, per_epoch=100):
@@ -114,11 +69,17 @@ def test_the_paper_rate_restarts_after_6_and_6_then_after_each_2_epochs():
     assert found[[300, 900, 1300, 1900]] == pytest.approx(0.5)
 
 
-def test_the_optimizer_follows_the_schedule_and_history_records_it(train, tmp_path):
+def test_history_records_the_mean_rates_of_the_schedule(train, tmp_path):
     train(tmp_path)
-    found = [float(row["learning_rate_factor"]) for row in history_of(tmp_path)]
-    expected = [learning_rate_factor(epoch, CONFIG) for epoch in range(3)]
-    assert found == pytest.approx(expected, abs=1e-6)
+    expected = factors(CONFIG, per_epoch=4).reshape(3, 4).mean(axis=1)
+    for name, peak in (
+        ("learning_rate_factor", 1),
+        ("text_learning_rate", CONFIG.text_learning_rate),
+        ("image_learning_rate", CONFIG.image_learning_rate),
+        ("fusion_learning_rate", CONFIG.fusion_learning_rate),
+    ):
+        found = [float(row[name]) for row in history_of(tmp_path)]
+        assert found == pytest.approx(peak * expected, rel=1e-4), name
 
 
 def test_the_second_phase_trains_on_smape(train, tmp_path, monkeypatch):
@@ -194,7 +155,7 @@ def test_training_twice_gives_the_same_weights(train, tmp_path):
     one, other = train(tmp_path / "one"), train(tmp_path / "other")
     assert_same_weights(one, other)
     histories = [history_of(tmp_path / name) for name in ("one", "other")]
-    assert without_seconds(histories[0]) == without_seconds(histories[1])
+    assert without_clock(histories[0]) == without_clock(histories[1])
 
 
 def test_folds_see_their_products_in_different_orders(train, tmp_path):
@@ -222,7 +183,7 @@ def test_a_run_stopped_at_any_epoch_ends_as_one_never_stopped(
     monkeypatch.setattr(TrainingState, "save", save)
     assert_same_weights(train(tmp_path / "stopped"), whole)
     histories = [history_of(tmp_path / name) for name in ("whole", "stopped")]
-    assert without_seconds(histories[0]) == without_seconds(histories[1])
+    assert without_clock(histories[0]) == without_clock(histories[1])
     assert len(histories[0]) == 3
 
 
