@@ -1,0 +1,398 @@
+"""Rows of a DataFrame as the stages take them: ids, texts, photos and prices.
+
+What a notebook gives instead of a catalog is checked here, and written as one.
+"""
+
+import csv
+import io
+import numbers
+import os
+import shutil
+import warnings
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from embed.catalog import MAX_ID_CHARS, Catalog, CatalogColumns, CatalogError
+from embed.columns import shorten
+from embed.durable import PARTIAL_SUFFIX, write_bytes
+from embed.images import IMAGE_SUFFIXES
+from embed.manifest import sha256_strings
+
+CATALOG_NAME = "catalog.csv"
+PHOTOS_NAME = "photos"
+_COLUMNS = ("sample_id", "catalog_content", "image_link", "price")
+_N_SHOWN = 5
+
+
+class PlaceholderWarning(UserWarning):
+    """Photos that were given cannot be used; a placeholder stands in for each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Products:
+    """Products of a DataFrame, in its order."""
+
+    sample_id: tuple[str, ...]
+    """Labels of the index where they can name products, else positions from 0."""
+
+    text: tuple[str, ...]
+    """Text columns, joined by line breaks; "" where missing."""
+
+    photo: tuple[Path | None, ...]
+    """Absolute paths without symbolic links; None where no photo was given."""
+
+    @cached_property
+    def photo_name(self) -> tuple[str, ...]:
+        """A file name for each photo, one for each path and state of the file."""
+        names = {path: _photo_name(path) for path in set(self.photo) if path}
+        return tuple(names[path] if path else "" for path in self.photo)
+
+    def catalog(self) -> Catalog:
+        """Return them as a catalog without prices, which lies in no file."""
+        return Catalog(
+            path=Path("X"),
+            columns=CatalogColumns(),
+            sample_id=np.array(self.sample_id),
+            text=self.text,
+            image_link=self.photo_name,
+            price_text=None,
+        )
+
+
+def read_products(
+    X: pd.DataFrame,
+    *,
+    text_columns: Sequence[str],
+    image_column: str | None,
+    images_dir: Path | None,
+) -> Products:
+    """Take products out of a DataFrame.
+
+    Parameters
+    ----------
+    X : DataFrame of shape (n_products, any)
+        A product per row; other columns than the named ones are not looked at.
+    text_columns : sequence of str
+        In reading order.
+    image_column : str, optional
+        Of paths; None: no photos.
+    images_dir : Path, optional
+        Where paths that are not absolute begin; the working directory if None.
+
+    Raises
+    ------
+    CatalogError
+        If X is something else, has no row, lacks a column or holds something in it
+        that is neither text nor number, or no path.
+    """
+    wanted = [*text_columns, *([image_column] if image_column is not None else [])]
+    _require_frame(X, wanted)
+    sample_id = _ids(X.index)
+    texts = [
+        [_text(cell, name, row, sample_id) for row, cell in enumerate(X[name])]
+        for name in text_columns
+    ]
+    cells = X[image_column] if image_column is not None else [None] * len(X)
+    photo = [
+        _path(cell, f"X[{image_column!r}]", row, sample_id)
+        for row, cell in enumerate(cells)
+    ]
+    root = (images_dir or Path()).expanduser()
+    return Products(
+        sample_id=sample_id,
+        text=tuple(
+            "\n".join(filter(str.strip, parts)) for parts in zip(*texts, strict=True)
+        ),
+        photo=tuple(_absolute(root, path) for path in photo),
+    )
+
+
+def read_target(y: ArrayLike | None, products: Products) -> NDArray[np.float64]:
+    """Take prices out of an array, a Series or a list.
+
+    Raises
+    ------
+    CatalogError
+        If there is none, their number is another than that of the products, or one
+        is not a positive, finite number; it names the row.
+    """
+    from sklearn.utils import column_or_1d  # late: a second, and only here
+
+    if y is None:
+        raise CatalogError(
+            "PriceRegressor requires y to be passed, but the target y is None. Give a "
+            "price for each row of X"
+        )
+    _require_real(np.asarray(y))
+    column = np.asarray(column_or_1d(y, warn=True))
+    if len(column) != len(products.text):
+        raise CatalogError(
+            f"y must have a price for each row of X, got {len(column)} for "
+            f"{len(products.text)} rows"
+        )
+    price = np.array([_number(value) for value in column])
+    bad = np.flatnonzero(~(np.isfinite(price) & (price > 0))).tolist()
+    if bad:
+        shown = "; ".join(
+            f"{_place(row, products.sample_id)}: {shorten(repr(column[row]))}"
+            for row in bad[:_N_SHOWN]
+        )
+        raise CatalogError(
+            f"y must be prices, finite numbers above 0, however {len(bad)} of "
+            f"{len(column)} are not ({shown}). Correct them, or leave these rows out "
+            f"of X and y; pandas.to_numeric makes numbers of text"
+        )
+    return price
+
+
+def write_inputs(
+    products: Products, price: NDArray[np.float64], folder: Path
+) -> tuple[Path, Path | None]:
+    """Write products as what the commands read: a catalog and a folder of photos.
+
+    Photos are linked, or copied where the file system cannot.
+
+    Returns
+    -------
+    catalog_path : Path
+    images_dir : Path or None
+        None if no product has a photo.
+    """
+    text = io.StringIO()
+    lines = csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\n")
+    lines.writerow(_COLUMNS)
+    lines.writerows(
+        zip(
+            products.sample_id,
+            products.text,
+            products.photo_name,
+            map(repr, price.tolist()),
+            strict=True,
+        )
+    )
+    content = text.getvalue().encode()
+    path = folder / CATALOG_NAME
+    if not (path.is_file() and path.read_bytes() == content):
+        write_bytes(path, content)
+    if not any(products.photo):
+        return path, None
+    _gather_photos(products, folder / PHOTOS_NAME)
+    return path, folder / PHOTOS_NAME
+
+
+def read_problems(path: Path, products: Products) -> pd.DataFrame:
+    """Read problems.csv of a run; say of photos what was wrong with their paths.
+
+    Returns
+    -------
+    DataFrame
+        Columns sample_id, field, reason, and row, from 0.
+    """
+    problems = pd.read_csv(path, dtype=str, keep_default_na=False)
+    rows = {sample_id: row for row, sample_id in enumerate(products.sample_id)}
+    problems["row"] = [rows[sample_id] for sample_id in problems["sample_id"]]
+    for at, row in problems.loc[problems["field"] == "image", "row"].items():
+        photo = products.photo[row]
+        if photo is None:
+            problems.loc[at, "reason"] = "no photo given"
+        elif not os.path.isfile(photo):
+            problems.loc[at, "reason"] = "no such file"
+    return problems
+
+
+def warn_of_placeholders(
+    products: Products, reasons: dict[int, str], *, stacklevel: int = 3
+) -> None:
+    """Warn of the photos that were given and cannot be used, with their reasons.
+
+    Parameters
+    ----------
+    products : Products
+    reasons : dict of int to str
+        By row; rows that no photo was given for are left out.
+    stacklevel : int
+        Of the warning.
+    """
+    bad = [row for row in sorted(reasons) if products.photo[row] is not None]
+    if not bad:
+        return
+    n_given = sum(photo is not None for photo in products.photo)
+    shown = "; ".join(_explain(products, row, reasons[row]) for row in bad[:_N_SHOWN])
+    warnings.warn(
+        f"{len(bad)} of {n_given} photos cannot be used, so these products are priced "
+        f"without one ({shown}). Correct the paths or images_dir",
+        PlaceholderWarning,
+        stacklevel=stacklevel,
+    )
+
+
+def _require_frame(X: Any, wanted: Sequence[str]) -> None:
+    if not isinstance(X, pd.DataFrame):
+        kind = f"{type(X).__module__}.{type(X).__qualname__}"
+        if np.iscomplexobj(X):
+            raise CatalogError(f"X: Complex data not supported, got {kind}")
+        raise CatalogError(
+            f"X must be a pandas DataFrame with the columns {_names(wanted)}, got "
+            f"{kind}. Make one: pandas.DataFrame({{{wanted[0]!r}: [...]}})"
+        )
+    if X.shape[1] == 0:
+        raise CatalogError(
+            f"X has 0 feature(s) (shape={X.shape}) while a minimum of 1 is required. "
+            f"Give it the columns {_names(wanted)}"
+        )
+    present = X.columns.tolist()
+    if missing := [name for name in wanted if name not in present]:
+        raise CatalogError(
+            f"X has no column {_names(missing)}; columns present: "
+            f"{_names(present[:20])}. Name the right ones with text_columns and "
+            f"image_column (None: no photos)"
+        )
+    for name in wanted:
+        if (n_found := present.count(name)) > 1:
+            raise CatalogError(
+                f"X must have the column {name!r} once, it is there {n_found} times. "
+                f"Rename or drop all but one"
+            )
+    if not len(X):
+        raise CatalogError("X must have a row for each product, got n_samples=0")
+
+
+def _names(columns: Iterable[object]) -> str:
+    return ", ".join(shorten(repr(name)) for name in columns)
+
+
+def _ids(index: "pd.Index[str]") -> tuple[str, ...]:
+    labels = [str(label) for label in index]
+    usable = len(set(labels)) == len(labels) and all(
+        label.strip()
+        and len(label) <= MAX_ID_CHARS
+        and label.isprintable()
+        and label == _encodable(label)
+        for label in labels
+    )
+    return tuple(labels) if usable else tuple(map(str, range(len(labels))))
+
+
+def _place(row: int, sample_id: Sequence[str]) -> str:
+    label = sample_id[row]
+    return f"row {row}" if label == str(row) else f"row {row}, index {label!r}"
+
+
+def _is_missing(cell: Any) -> bool:
+    return cell is None or (pd.api.types.is_scalar(cell) and bool(pd.isna(cell)))
+
+
+def _text(cell: object, name: str, row: int, sample_id: Sequence[str]) -> str:
+    if isinstance(cell, str):
+        return _encodable(cell)
+    if _is_missing(cell):
+        return ""
+    if isinstance(cell, numbers.Number | np.bool_):
+        return str(cell)
+    raise CatalogError(
+        f"X[{name!r}] must hold text, numbers or None, however "
+        f"{_place(row, sample_id)} is {shorten(repr(cell))} ({type(cell).__name__}). "
+        f"Write it as text"
+    )
+
+
+def _encodable(text: str) -> str:
+    """Leave out halves of surrogate pairs, which no encoder or file could hold."""
+    return text.encode("utf-8", "ignore").decode()
+
+
+def _path(cell: object, name: str, row: int, sample_id: Sequence[str]) -> str:
+    if _is_missing(cell):
+        return ""
+    if isinstance(cell, str | os.PathLike):
+        path = os.fspath(cell)
+        if isinstance(path, str):
+            return path.strip()
+    raise CatalogError(
+        f"{name} must hold paths of photos or None, however {_place(row, sample_id)} "
+        f"is {shorten(repr(cell))} ({type(cell).__name__}). Save photos to files and "
+        f"give their paths"
+    )
+
+
+def _absolute(root: Path, path: str) -> Path | None:
+    if not path:
+        return None
+    whole = root / Path(path).expanduser()
+    try:
+        return Path(os.path.realpath(whole))
+    except (OSError, ValueError):  # a loop of links, a NUL: opening it says so
+        return whole.absolute()
+
+
+def _photo_name(path: Path) -> str:
+    """Return a name that changes when the file does."""
+    stamp = ("", "")
+    with suppress(OSError, ValueError):
+        status = path.stat()
+        stamp = (str(status.st_size), str(status.st_mtime_ns))
+    suffix = path.suffix.lower()
+    digest = sha256_strings([str(path), *stamp])[:20]
+    return digest + (suffix if suffix in IMAGE_SUFFIXES else "")
+
+
+def _gather_photos(products: Products, folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    sources = dict(zip(products.photo_name, products.photo, strict=True))
+    present = set(os.listdir(folder))
+    for name in present - set(sources):
+        (folder / name).unlink()
+    for name, path in sources.items():
+        # No pipe or device: copying one may never end. What is left out has no photo.
+        if path is not None and name not in present and _is_readable(path):
+            _link_or_copy(path, folder / name)
+
+
+def _link_or_copy(path: Path, to: Path) -> None:
+    try:
+        os.link(path, to)
+    except OSError:  # another file system, or one without links
+        partial = to.with_name(to.name + PARTIAL_SUFFIX)
+        shutil.copyfile(path, partial)
+        os.replace(partial, to)
+
+
+def _is_readable(path: Path) -> bool:
+    return os.path.isfile(path) and os.access(path, os.R_OK)
+
+
+def _require_real(column: NDArray[np.generic]) -> None:
+    if column.dtype.kind == "c":
+        raise CatalogError("y: Complex data not supported. Give prices")
+    if column.dtype.kind not in "iufOUST":
+        raise CatalogError(
+            f"y must be prices, numbers above 0, got {column.dtype}. Give the column "
+            f"of prices"
+        )
+
+
+def _number(value: object) -> float:
+    """Return NaN for what is no number; text is none, however it looks."""
+    if isinstance(value, str | bytes | bool | np.bool_):
+        return float("nan")
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return float("nan")
+
+
+def _explain(products: Products, row: int, reason: str) -> str:
+    path = products.photo[row]
+    assert path is not None
+    # of its two slashes, an absolute path keeps one
+    if any(part in ("http:", "https:") for part in path.parts):
+        reason = "a link, which is not downloaded"
+    return f"{_place(row, products.sample_id)}: {shorten(str(path), 120)}: {reason}"

@@ -1,0 +1,413 @@
+"""The three stages as one scikit-learn regressor, for notebooks."""
+
+import dataclasses
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from embed.catalog import read_catalog
+from embed.chunks import prepared_chunks
+from embed.config import EmbedConfig
+from embed.errors import ConfigError, UnreadableImage
+from embed.extract import extract
+from embed.lock import run_lock
+from embed.progress import track
+from finetune.config import FinetuneConfig
+from finetune.out_of_fold import finetune
+from finetune.smape import to_price
+from stack.config import StackConfig
+from stack.fit import fit_stack, open_run
+from stack.frame import (
+    Products,
+    read_problems,
+    read_products,
+    read_target,
+    warn_of_placeholders,
+    write_inputs,
+)
+from stack.run_folder import RunFolder
+from stack.settings import Settings, with_given
+
+_PACKAGES = ("embed", "finetune", "stack")
+_LEAST_TRAIN = 3  # below it, the boosters have nothing to grow a tree on
+_OF_BOTH = ("max_tokens", "image_size", "precision")
+_OF_EMBED = (*_OF_BOTH, "text_encoder", "image_encoder", "random_weights")
+_OF_FINETUNE = (
+    *(*_OF_BOTH, "n_folds", "smooth_l1_epochs", "smape_epochs"),
+    *("batch_size", "freeze_image"),
+)
+
+
+class PriceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
+    """Prices of products from their text and photo.
+
+    `fit` runs the three stages of the commands: frozen features, a fine-tuned network
+    per fold, boosters on what the networks missed, which serve only if the out-of-fold
+    SMAPE shows that they help. A setting that is None is that of its stage's config.
+
+    Parameters
+    ----------
+    text_columns : str or sequence of str
+        Columns of X that hold text, in reading order.
+    image_column : str, optional
+        Column of X that holds paths of photos; None or NaN in it is no photo. None: no
+        column, text only.
+    images_dir : path, optional
+        Where paths that are not absolute begin. Default: the working directory.
+    run_dir : path, optional
+        Folder to keep the run in: a stopped fit goes on in it, and the commands read
+        it. None: a temporary folder that lives as long as the regressor.
+    text_encoder, image_encoder : str, optional
+        Name or path, as of the commands' options.
+    random_weights : bool, optional
+        Start a photo tower whose weights cannot be found from random numbers.
+    n_folds : int, optional
+        Networks, each judged on products that it never saw. Default: 5.
+    smooth_l1_epochs, smape_epochs : int, optional
+        Epochs of the two phases of training. Default: 3 and 2.
+    batch_size : int, optional
+        Products for one update. Default: 32.
+    max_tokens : int, optional
+        Of each text. Default: 128 for the frozen features, 64 for the network.
+    image_size : int, optional
+        Side of a photo, pixels. Default: 224 for the frozen features, 160 for the
+        network.
+    freeze_image : bool, optional
+        Train on the photos' frozen features, much faster. Default: False.
+    precision : {"auto", "fp32", "bf16"}, optional
+        What is computed in.
+    n_threads : int
+        Threads for arithmetic.
+    random_state : int, RandomState or None
+        Of folds, batches, new weights, boosters. None: another one for each fit.
+    verbose : bool
+        Show progress while fitting and predicting.
+    embed_config, finetune_config, stack_config : optional
+        All settings of a stage; those given above go before them.
+
+    Attributes
+    ----------
+    smape_ : float
+        Out-of-fold SMAPE of what serves, percent, 0 to 200: what the project reports.
+    report_ : dict
+        The comparison, as in report.json; `stack.report.format_report` prints it.
+    oof_price_ : ndarray of shape (n_products,)
+        Price of each product by what never saw its price, in the order of X.
+    problems_ : DataFrame
+        Placeholders: sample_id (label of the index), field, reason, row (from 0).
+    run_dir_ : Path
+        The run folder.
+    feature_names_in_ : ndarray of str
+        Columns that were used, text first. Others of X are not looked at.
+    n_features_in_ : int
+
+    Examples
+    --------
+    >>> from stack import PriceRegressor
+    >>> regressor = PriceRegressor(image_column=None, smape_epochs=0)
+    >>> regressor.fit(products, products["price"])  # doctest: +SKIP
+    >>> regressor.predict(products)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        text_columns: str | Sequence[str] = ("catalog_content",),
+        image_column: str | None = "image_path",
+        *,
+        images_dir: str | os.PathLike[str] | None = None,
+        run_dir: str | os.PathLike[str] | None = None,
+        text_encoder: str | None = None,
+        image_encoder: str | None = None,
+        random_weights: bool | None = None,
+        n_folds: int | None = None,
+        smooth_l1_epochs: int | None = None,
+        smape_epochs: int | None = None,
+        batch_size: int | None = None,
+        max_tokens: int | None = None,
+        image_size: int | None = None,
+        freeze_image: bool | None = None,
+        precision: Literal["auto", "fp32", "bf16"] | None = None,
+        n_threads: int = 2,
+        random_state: int | np.random.RandomState | None = 0,
+        verbose: bool = False,
+        embed_config: EmbedConfig | None = None,
+        finetune_config: FinetuneConfig | None = None,
+        stack_config: StackConfig | None = None,
+    ) -> None:
+        self.text_columns = text_columns
+        self.image_column = image_column
+        self.images_dir = images_dir
+        self.run_dir = run_dir
+        self.text_encoder = text_encoder
+        self.image_encoder = image_encoder
+        self.random_weights = random_weights
+        self.n_folds = n_folds
+        self.smooth_l1_epochs = smooth_l1_epochs
+        self.smape_epochs = smape_epochs
+        self.batch_size = batch_size
+        self.max_tokens = max_tokens
+        self.image_size = image_size
+        self.freeze_image = freeze_image
+        self.precision = precision
+        self.n_threads = n_threads
+        self.random_state = random_state
+        self.verbose = verbose
+        self.embed_config = embed_config
+        self.finetune_config = finetune_config
+        self.stack_config = stack_config
+
+    def fit(self, X: pd.DataFrame, y: ArrayLike) -> Self:
+        """Train on products and their prices.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n_products, any)
+            A product per row, in any order.
+        y : array-like of shape (n_products,)
+            Prices in one currency, finite and above 0.
+
+        Returns
+        -------
+        PriceRegressor
+            Itself. If a fit fails, what an earlier one found is still there.
+
+        Raises
+        ------
+        CatalogError, ConfigError, WeightsError, CacheError, TrainingError, LockedError
+            With one line that says where, what and what to do; all are `ValueError`.
+        """
+        settings = self._settings()
+        products = self._products(X)
+        price = read_target(y, products)
+        _require_enough(len(price), settings.finetune.n_folds)
+        folder = RunFolder(None if self.run_dir is None else Path(self.run_dir))
+        try:
+            with _shown(self.verbose), run_lock(folder.inputs):
+                problems, report = _run_stages(folder, products, price, settings)
+                folder.finish()
+        except BaseException:
+            folder.discard()
+            raise
+        self._folder = folder
+        self.feature_names_in_ = np.array(self._columns(), dtype=object)
+        self.n_features_in_ = len(self.feature_names_in_)
+        self.problems_ = problems
+        self.report_ = report
+        scores = {row["name"]: row for row in report["predictors"]}
+        self.smape_ = float(scores["chosen"]["smape"])
+        chosen = open_run(folder.path).out_of_fold(report["verdict"]["chosen"])
+        self.oof_price_ = to_price(chosen)
+        return self
+
+    def predict(self, X: pd.DataFrame) -> NDArray[np.float64]:
+        """Price products.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n_products, any)
+            With the columns of `feature_names_in_`.
+
+        Returns
+        -------
+        ndarray of shape (n_products,)
+            In the order of X; in the currency of y, finite and at least one cent.
+
+        Raises
+        ------
+        NotFittedError
+            Before `fit`.
+        CatalogError
+            If a column is missing or holds something else.
+        CacheError
+            If the run folder is gone or holds another fit by now.
+        """
+        return to_price(self._log_price(X))
+
+    def predict_interval(
+        self, X: pd.DataFrame, level: int = 90
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Price products, and say between what the true prices lie.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n_products, any)
+            As for `predict`.
+        level : int
+            Percent of new products whose price lies inside: 80 or 90.
+
+        Returns
+        -------
+        price, low, high : ndarray of shape (n_products,)
+            In the order of X and the currency of y.
+
+        Raises
+        ------
+        NotFittedError, CatalogError, CacheError
+            As `predict`.
+        ConfigError
+            If there are no intervals of that level.
+        """
+        check_is_fitted(self)
+        intervals = self._folder.predictor(n_threads=self.n_threads).intervals
+        intervals.bounds(np.zeros(0), level=level)  # before the work, not after it
+        log_price = self._log_price(X)
+        return (to_price(log_price), *intervals.bounds(log_price, level=level))
+
+    @property
+    def run_dir_(self) -> Path:
+        """The run folder; a temporary one goes when the regressor does."""
+        check_is_fitted(self)
+        return self._folder.path
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False  # columns go by name: a DataFrame only
+        tags.input_tags.string = True
+        tags.input_tags.allow_nan = True
+        tags.target_tags.positive_only = True
+        tags.non_deterministic = self.random_state is None
+        return tags
+
+    def _log_price(self, X: pd.DataFrame) -> NDArray[np.float64]:
+        check_is_fitted(self)
+        products = self._products(X)
+        predictor = self._folder.predictor(n_threads=self.n_threads)
+        catalog = products.catalog()
+        inputs = dataclasses.replace(
+            predictor.inputs(catalog, None), photos=products.photo
+        )
+        log_price = np.zeros(catalog.n_products)
+        reasons: dict[int, str] = {}
+        with _shown(self.verbose):
+            for chunk in track(
+                (
+                    (len(c.rows), c)
+                    for c in prepared_chunks(inputs, predictor.config, 0)
+                ),
+                total=catalog.n_products,
+                label="predict",
+                unit="products",
+            ):
+                rows = slice(chunk.rows.start, chunk.rows.stop)
+                log_price[rows] = predictor.predict(chunk).log_price
+                for row, photo in zip(chunk.rows, chunk.thumbnails, strict=True):
+                    if isinstance(photo, UnreadableImage):
+                        reasons[row] = str(photo)
+        warn_of_placeholders(products, reasons, stacklevel=4)
+        return log_price
+
+    def _products(self, X: pd.DataFrame) -> Products:
+        text_columns, image_column = self._text_columns(), self.image_column
+        images_dir = None if self.images_dir is None else Path(self.images_dir)
+        if images_dir is not None and not images_dir.expanduser().is_dir():
+            raise ConfigError(
+                f"images_dir {str(images_dir)!r}: must be an existing folder. Name the "
+                f"one that paths of photos begin in"
+            )
+        return read_products(
+            X,
+            text_columns=text_columns,
+            image_column=image_column,
+            images_dir=images_dir,
+        )
+
+    def _text_columns(self) -> list[str]:
+        names = self.text_columns
+        columns = [names] if isinstance(names, str) else list(names or ())
+        if not columns:
+            raise ConfigError(
+                "PriceRegressor: text_columns must name at least one column of X, got "
+                f"{self.text_columns!r}"
+            )
+        return columns
+
+    def _columns(self) -> list[str]:
+        image = [] if self.image_column is None else [self.image_column]
+        return [*self._text_columns(), *image]
+
+    def _settings(self) -> Settings:
+        common = {"n_threads": self.n_threads, "seed": self._seed()}
+
+        def given(*names: str) -> dict[str, object]:
+            return common | {name: getattr(self, name) for name in names}
+
+        return Settings(
+            embed=with_given(self.embed_config, EmbedConfig, given(*_OF_EMBED)),
+            finetune=with_given(
+                self.finetune_config, FinetuneConfig, given(*_OF_FINETUNE)
+            ),
+            stack=with_given(self.stack_config, StackConfig, common),
+        )
+
+    def _seed(self) -> object:
+        if self.random_state is None or isinstance(
+            self.random_state, np.random.RandomState
+        ):
+            return int(check_random_state(self.random_state).randint(2**31 - 1))
+        return self.random_state
+
+
+def _require_enough(n_products: int, n_folds: int) -> None:
+    n_train = n_products - -(-n_products // n_folds)
+    if n_products < n_folds or n_train < _LEAST_TRAIN:
+        raise ConfigError(
+            f"PriceRegressor: each of the folds must hold out a product and leave "
+            f"{_LEAST_TRAIN} to train on, got n_folds={n_folds} and "
+            f"n_samples={n_products}. Give more products or change n_folds"
+        )
+
+
+def _run_stages(
+    folder: RunFolder,
+    products: Products,
+    price: NDArray[np.float64],
+    settings: Settings,
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Do what the commands do, one after another."""
+    catalog_path, images_dir = write_inputs(products, price, folder.inputs)
+    extract(
+        read_catalog(catalog_path),
+        folder.path,
+        images_dir=images_dir,
+        config=settings.embed,
+    )
+    problems = read_problems(folder.path / "embed" / "problems.csv", products)
+    of_photos = problems[problems["field"] == "image"]
+    reasons = dict(zip(of_photos["row"], of_photos["reason"], strict=True))
+    warn_of_placeholders(products, reasons, stacklevel=4)
+    if images_dir is not None:  # later stages read the thumbnails
+        shutil.rmtree(images_dir)
+    finetune(folder.path, config=settings.finetune)
+    return problems, fit_stack(folder.path, config=settings.stack)
+
+
+@contextmanager
+def _shown(verbose: bool) -> Iterator[None]:
+    """Show what the stages log, which a notebook does not by itself."""
+    if not verbose:
+        yield
+        return
+    handler = logging.StreamHandler(sys.stderr)
+    loggers = [logging.getLogger(name) for name in _PACKAGES]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.removeHandler(handler)
+            logger.setLevel(level)

@@ -1,0 +1,152 @@
+"""Where a fitted regressor keeps its run, and how that travels in a pickle."""
+
+import os
+import shutil
+import tempfile
+import weakref
+from pathlib import Path
+from typing import Any
+
+from embed.durable import PARTIAL_SUFFIX
+from embed.errors import CacheError, ConfigError
+from embed.manifest import MANIFEST_NAME, read_json
+from stack.predict import Predictor
+
+INPUTS_NAME = "inputs"
+
+
+class RunFolder:
+    """A run folder and, once it is asked for, its predictor.
+
+    A temporary folder lives as long as the object, and a pickle holds its files. Of a
+    folder that the user named, a pickle holds the path.
+
+    Parameters
+    ----------
+    path : Path, optional
+        None makes a temporary folder.
+
+    Attributes
+    ----------
+    path : Path
+    key : str
+        Of the stacking stage, once it has finished; says which fit the folder holds.
+
+    Raises
+    ------
+    ConfigError
+        If the folder holds something that no regressor wrote.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.key = ""
+        self._predictor: Predictor | None = None
+        if path is None:
+            self._make_temporary()
+            return
+        self._is_temporary = False
+        self.path = path.expanduser().absolute()
+        _require_ours(self.path)
+
+    @property
+    def inputs(self) -> Path:
+        """Folder of the catalog and photos that the run is made from."""
+        return self.path / INPUTS_NAME
+
+    def finish(self) -> None:
+        """Note which fit the folder holds now."""
+        self.key = self._found_key()
+
+    def discard(self) -> None:
+        """Delete the folder if it is a temporary one."""
+        if self._is_temporary:
+            self._remove()
+
+    def predictor(self, *, n_threads: int) -> Predictor:
+        """Load the run, once.
+
+        Raises
+        ------
+        CacheError
+            If the folder is gone or holds another fit by now.
+        """
+        if self._predictor is None:
+            self._require_same_fit()
+            self._predictor = Predictor(self.path, n_threads=n_threads)
+        return self._predictor
+
+    def __getstate__(self) -> dict[str, Any]:
+        files = None
+        if self._is_temporary:
+            self._require_same_fit()
+            files = _read_files(self.path)
+        return {"path": str(self.path), "key": self.key, "files": files}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.key = state["key"]
+        self._predictor = None
+        if state["files"] is None:
+            self._is_temporary = False
+            self.path = Path(state["path"])
+            return
+        self._make_temporary()
+        for name, content in state["files"].items():
+            path = self.path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+
+    def _make_temporary(self) -> None:
+        self._is_temporary = True
+        self.path = Path(tempfile.mkdtemp(prefix="pricestack-"))
+        self._remove = weakref.finalize(self, _remove_tree, self.path, os.getpid())
+
+    def _found_key(self) -> str:
+        manifest = read_json(self.path / "stack" / MANIFEST_NAME)
+        return str(manifest["key"]) if manifest else ""
+
+    def _require_same_fit(self) -> None:
+        found = self._found_key()
+        if not found:
+            raise CacheError(
+                f"{self.path}: the run folder of this regressor is not there any more, "
+                f"or not whole. Put it back, or call fit again"
+            )
+        if found != self.key:
+            raise CacheError(
+                f"{self.path}: holds another fit ({found[:12]}) than this regressor's "
+                f"({self.key[:12]}). Call fit again, and give each regressor that is "
+                f"kept a run_dir of its own, or run_dir=None"
+            )
+
+
+def _remove_tree(path: Path, process: int) -> None:
+    """Delete a temporary folder, unless a forked copy of its process asks for it."""
+    if os.getpid() == process:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _require_ours(path: Path) -> None:
+    """Refuse a folder whose files could be overwritten or taken for a fit's."""
+    if path.exists() and not path.is_dir():
+        raise ConfigError(
+            f"run_dir {str(path)!r}: must be a folder, it is a file. Name another"
+        )
+    is_empty = not path.exists() or all(
+        entry.name.startswith(".") for entry in path.iterdir()
+    )
+    if not is_empty and not (path / INPUTS_NAME).is_dir():
+        raise ConfigError(
+            f"run_dir {str(path)!r}: must be a new or empty folder, or one of an "
+            f"earlier fit; this one holds other files. Name another"
+        )
+
+
+def _read_files(folder: Path) -> dict[str, bytes]:
+    """Read what a run folder holds, but for locks and unfinished files."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+        and not path.name.startswith(".")
+        and path.suffix != PARTIAL_SUFFIX
+    }
