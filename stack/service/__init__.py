@@ -1,0 +1,1 @@
+"""Prices over HTTP, and a page: `pricestack serve`."""

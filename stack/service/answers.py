@@ -1,0 +1,139 @@
+"""From a request to prices: body, photos, queue, and no longer than is wanted."""
+
+import asyncio
+from collections.abc import Coroutine
+from functools import partial
+from http import HTTPStatus
+from typing import TypeVar
+
+from starlette.requests import Request
+
+from stack.service import bodies, photos
+from stack.service.errors import ApiError
+from stack.service.pricing import Product
+from stack.service.schemas import (
+    BatchRequest,
+    PriceAnswer,
+    PricesAnswer,
+    ProductRequest,
+)
+from stack.service.service import EXPLANATION_COST, Service
+
+MAX_SECONDS = 60.0
+"""From the last byte of a request to its answer."""
+
+T = TypeVar("T")
+
+
+class ClientGoneError(Exception):
+    """Nobody waits for the answer any more."""
+
+
+async def price_one(
+    request: Request, service: Service, *, explain: bool
+) -> PriceAnswer:
+    """Price the product of a request.
+
+    Raises
+    ------
+    ApiError, ClientGoneError
+    """
+    service.ready()
+    with service.bodies.held() as take:
+        kind = bodies.content_type(
+            request, allowed=(bodies.JSON_TYPE, bodies.FORM_TYPE)
+        )
+        body = await bodies.read_body(request, most=bodies.MAX_BODY_BYTES, take=take)
+        with service.admitted(EXPLANATION_COST if explain else 1):
+            work = _one(service, kind, body, explain=explain)
+            answer = await _while_wanted(request, work)
+    service.count([answer])
+    return answer
+
+
+async def price_many(request: Request, service: Service) -> PricesAnswer:
+    """Price the products of a request, in order.
+
+    Raises
+    ------
+    ApiError, ClientGoneError
+    """
+    service.ready()
+    with service.bodies.held() as take:
+        bodies.content_type(request, allowed=(bodies.JSON_TYPE,))
+        body = await bodies.read_body(
+            request, most=bodies.MAX_BATCH_BODY_BYTES, take=take
+        )
+        parse = partial(bodies.parse_json, body, BatchRequest)
+        asked = (await service.in_pool(parse)).products
+        with service.admitted(len(asked)):
+            answers = await _while_wanted(request, _many(service, asked))
+    service.count(answers)
+    return PricesAnswer(prices=answers)
+
+
+async def _one(
+    service: Service, kind: bodies.ContentType, body: bytes, *, explain: bool
+) -> PriceAnswer:
+    size = service.ready().image_size
+    product = await service.in_pool(partial(_product_of, kind, body, size))
+    if explain:
+        return await service.explain(product)
+    return (await service.price([product]))[0]
+
+
+def _product_of(kind: bodies.ContentType, body: bytes, size: int) -> Product:
+    if kind.name == bodies.FORM_TYPE:
+        form = bodies.parse_form(body, kind.boundary)
+        pixels = photos.thumbnail(form.photo, size=size, where="photo")
+        return Product(text=form.text, photo=pixels, sample_id=form.sample_id)
+    return _product(bodies.parse_json(body, ProductRequest), size=size, where="image")
+
+
+async def _many(service: Service, asked: list[ProductRequest]) -> list[PriceAnswer]:
+    size = service.ready().image_size
+    products = await asyncio.gather(
+        *(
+            service.in_pool(
+                partial(_product, one, size=size, where=f"products[{row}].image")
+            )
+            for row, one in enumerate(asked)
+        )
+    )
+    return await service.price(products)
+
+
+def _product(asked: ProductRequest, *, size: int, where: str) -> Product:
+    content = photos.from_base64(asked.image, where=where)
+    pixels = photos.thumbnail(content, size=size, where=where)
+    return Product(text=asked.text, photo=pixels, sample_id=asked.sample_id)
+
+
+async def _while_wanted(request: Request, work: Coroutine[None, None, T]) -> T:
+    """Wait for some work, as long as the client does and `MAX_SECONDS` at most."""
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_left(request))
+    try:
+        done, _ = await asyncio.wait(
+            (working, leaving),
+            timeout=MAX_SECONDS,
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+        if working in done:
+            return working.result()
+    finally:
+        working.cancel()
+        leaving.cancel()
+    if leaving in done:
+        raise ClientGoneError
+    raise ApiError(
+        HTTPStatus.GATEWAY_TIMEOUT,
+        where="service",
+        message=f"no answer within {MAX_SECONDS:g} s",
+        what_to_do="Try again later, or send fewer products at a time.",
+    )
+
+
+async def _left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

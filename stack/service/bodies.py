@@ -1,0 +1,254 @@
+"""Reads the body of a request within its limits, and the fields in it."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+from python_multipart import FormParser
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import Field, File, parse_options_header
+from starlette.requests import Request
+
+from stack.service.batching import Full
+from stack.service.errors import ApiError, busy, of_validation
+from stack.service.schemas import ProductForm
+
+JSON_TYPE = "application/json"
+FORM_TYPE = "multipart/form-data"
+
+MAX_PHOTO_BYTES = 12_000_000
+MAX_BODY_BYTES = 18_000_000
+"""Of one product: its photo in base64, and the longest text, escaped."""
+MAX_BATCH_BODY_BYTES = 64_000_000
+MAX_BODY_SECONDS = 30.0
+_DISCARD_BYTES = 64_000_000
+_MAX_PARTS = 8
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContentType:
+    """The header of that name."""
+
+    name: str
+    boundary: bytes | None
+
+
+class BodyBudget:
+    """Memory that all bodies together may take while they are worked on."""
+
+    def __init__(self, n_bytes: int) -> None:
+        self._left = n_bytes
+
+    @contextmanager
+    def held(self) -> Iterator[Callable[[int], None]]:
+        """Give a function that takes some bytes, until the end of the block.
+
+        It raises `Full` if too few are left.
+        """
+        taken = 0
+
+        def take(n_bytes: int) -> None:
+            nonlocal taken
+            if n_bytes > self._left:
+                raise Full
+            self._left -= n_bytes
+            taken += n_bytes
+
+        try:
+            yield take
+        finally:
+            self._left += taken
+
+
+def content_type(request: Request, *, allowed: tuple[str, ...]) -> ContentType:
+    """Read the header Content-Type.
+
+    Raises
+    ------
+    ApiError
+        415 if it is missing or none of the allowed, for a charset other than UTF-8,
+        and for compressed bodies.
+    """
+    name, options = parse_options_header(request.headers.get("content-type"))
+    found = name.decode("latin-1")
+    encoding = request.headers.get("content-encoding", "identity")
+    charset = options.get(b"charset", b"utf-8").lower()
+    if found not in allowed or (found == FORM_TYPE and b"boundary" not in options):
+        raise _unsupported("content-type", found or "none", " or ".join(allowed))
+    if charset not in (b"utf-8", b"utf8"):
+        raise _unsupported("content-type", charset.decode("latin-1"), "charset utf-8")
+    if encoding != "identity":
+        raise _unsupported("content-encoding", encoding, "no compression")
+    return ContentType(name=found, boundary=options.get(b"boundary"))
+
+
+def _unsupported(where: str, found: str, rule: str) -> ApiError:
+    return ApiError(
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        where=where,
+        message=f"must be {rule}, found {found[:80]!r}",
+        what_to_do=f"Send {rule}.",
+    )
+
+
+async def read_body(
+    request: Request, *, most: int, take: Callable[[int], None]
+) -> bytes:
+    """Read a body whole.
+
+    Parameters
+    ----------
+    request : Request
+    most : int
+        Bytes.
+    take : callable
+        From `BodyBudget.held`.
+
+    Raises
+    ------
+    ApiError
+        413 if it is longer, 408 if it takes longer than `MAX_BODY_SECONDS`, 503 if
+        the budget has too little left.
+    """
+    announced = int(request.headers.get("content-length", 0))
+    waits = request.headers.get("expect", "").lower() == "100-continue"
+    if announced > most and waits:
+        raise too_large("body", announced, most)
+    try:
+        async with asyncio.timeout(MAX_BODY_SECONDS):
+            body, n_bytes = await _read(request, most, take)
+    except TimeoutError:
+        raise _too_slow() from None
+    except Full:
+        raise busy(5, close=True) from None
+    if n_bytes > most:
+        raise too_large("body", max(announced, n_bytes), most)
+    return body
+
+
+async def _read(
+    request: Request, most: int, take: Callable[[int], None]
+) -> tuple[bytes, int]:
+    """Read on beyond the limit for a while, and drop it.
+
+    Most clients hear an answer only when they have sent all.
+    """
+    body, n_bytes = bytearray(), 0
+    async for piece in request.stream():
+        n_bytes += len(piece)
+        if n_bytes <= most:
+            take(len(piece))
+            body += piece
+        elif n_bytes > most + _DISCARD_BYTES:
+            break
+    return bytes(body), n_bytes
+
+
+def too_large(where: str, found: int, most: int) -> ApiError:
+    """Return the answer to what has too many bytes."""
+    return ApiError(
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        where=where,
+        message=f"too large: {found} bytes, at most {most} are read",
+        what_to_do="Send a smaller photo, or fewer products at a time.",
+        # What a client still sends would be taken for the next request.
+        headers={"Connection": "close"},
+    )
+
+
+def _too_slow() -> ApiError:
+    return ApiError(
+        HTTPStatus.REQUEST_TIMEOUT,
+        where="body",
+        message=f"did not arrive within {MAX_BODY_SECONDS:g} s",
+        what_to_do="Send it again, smaller or by a faster way.",
+        headers={"Connection": "close"},
+    )
+
+
+def parse_json(body: bytes, model: type[Model]) -> Model:
+    """Read a JSON object.
+
+    Raises
+    ------
+    ApiError
+        422, if it is no JSON in UTF-8 or has other fields than the model.
+    """
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        raise of_validation(error) from None
+
+
+def parse_form(body: bytes, boundary: bytes | None) -> ProductForm:
+    """Read a form: its fields, and its photo if it has one.
+
+    Raises
+    ------
+    ApiError
+        422, if it is damaged, not in UTF-8, or has other fields.
+    """
+    fields: dict[str, bytes] = {}
+
+    def keep(raw_name: bytes | None, content: bytes) -> None:
+        name = (raw_name or b"").decode("utf-8", "replace")
+        if name in fields:
+            raise _bad_form(name, "is there twice")
+        if len(fields) == _MAX_PARTS:
+            raise _bad_form("body", f"more than {_MAX_PARTS} fields")
+        fields[name] = content
+
+    try:
+        parser = _form_parser(boundary, keep, len(body))
+        parser.write(body)
+        parser.finalize()
+    except FormParserError as error:
+        raise _bad_form("body", f"damaged form: {error}") from None
+    try:
+        return ProductForm.model_validate(
+            {
+                name: content if name == "photo" else _decoded(name, content)
+                for name, content in fields.items()
+            }
+        )
+    except ValidationError as error:
+        raise of_validation(error) from None
+
+
+def _form_parser(
+    boundary: bytes | None, keep: Callable[[bytes | None, bytes], None], n_bytes: int
+) -> FormParser:
+    def on_field(field: Field) -> None:
+        keep(field.field_name, field.value or b"")
+
+    def on_file(file: File) -> None:
+        file.file_object.seek(0)
+        content = file.file_object.read()
+        if content or file.file_name:  # else a browser's form without a photo
+            keep(file.field_name, content)
+
+    # In memory, for that is where the body is already.
+    config = {"MAX_MEMORY_FILE_SIZE": n_bytes + 1}
+    return FormParser(FORM_TYPE, on_field, on_file, boundary=boundary, config=config)
+
+
+def _decoded(name: str, content: bytes) -> str:
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise _bad_form(name, f"not UTF-8: {error.reason}") from None
+
+
+def _bad_form(where: str, message: str) -> ApiError:
+    return ApiError(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        where=where[:80],
+        message=message,
+        what_to_do="Send a form with the fields text and, if there is one, photo.",
+    )

@@ -1,0 +1,96 @@
+"""`pricestack serve`: prices over HTTP, and a page."""
+
+import importlib.util
+from pathlib import Path
+
+import click
+
+from embed.commands import one_line_errors, run_option
+from embed.errors import ConfigError
+from embed.manifest import require_stage
+from stack.config import StackConfig
+
+_PACKAGES = {
+    "fastapi": "fastapi",
+    "uvicorn": "uvicorn",
+    "python_multipart": "python-multipart",
+    "prometheus_client": "prometheus-client",
+}
+
+
+@click.command("serve")
+@run_option
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on. There is no log-in: one that others reach, such as "
+    "0.0.0.0, lets all of them ask.",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8080,
+    show_default=True,
+    help="0 for any that is free.",
+)
+@click.option(
+    "--currency",
+    help="Code of the catalog's currency, such as INR, for the page to write prices "
+    "with.",
+)
+@click.option(
+    "--threads", "n_threads", default=StackConfig.n_threads, show_default=True
+)
+@one_line_errors
+def serve_command(
+    run_dir: Path, host: str, port: int, currency: str | None, n_threads: int
+) -> None:
+    """Answer with prices over HTTP, and show a page to try them on.
+
+    It is ready when it says so; Ctrl-C or SIGTERM ends it, after what was asked has
+    been answered. /docs lists the endpoints, /metrics counts for Prometheus.
+
+    \b
+    Example:
+      pricestack serve --run runs/mine --port 8080
+      curl -F text='Green tea, 20 bags' -F photo=@tea.jpg localhost:8080/price
+    """
+    _require_packages()
+    _check_currency(currency)
+    for stage in ("embed", "finetune", "stack"):
+        require_stage(run_dir, stage)  # before the port is opened
+    from stack.service.server import serve  # late: it brings torch and FastAPI
+
+    serve(
+        run_dir,
+        host=host,
+        port=port,
+        currency=currency,
+        n_threads=n_threads,
+        say=click.echo,
+    )
+
+
+def _check_currency(currency: str | None) -> None:
+    if currency is None:
+        return
+    if not (len(currency) == 3 and currency.isascii() and currency.isupper()):
+        raise ConfigError(
+            f"--currency: must be a code of three capital letters, found "
+            f"{currency!r}. Give for example USD or INR, or leave it out."
+        )
+
+
+def _require_packages() -> None:
+    missing = [
+        name
+        for module, name in _PACKAGES.items()
+        if importlib.util.find_spec(module) is None
+    ]
+    if missing:
+        raise ConfigError(
+            f"pricestack serve: needs {' and '.join(missing)}, not installed. Run "
+            f"`pip install {' '.join(missing)}`, or install pricestack with its extra "
+            f"`serve`."
+        )

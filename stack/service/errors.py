@@ -1,0 +1,135 @@
+"""Errors as the service answers them: one shape, without traceback or path."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+from starlette.exceptions import HTTPException
+
+_REMEDIES = {
+    "missing": "Add the field.",
+    "extra_forbidden": "Leave it out.",
+    "string_too_long": "Shorten it.",
+    "too_long": "Send fewer at a time.",
+    "too_short": "Send at least one.",
+    "json_invalid": "Send one JSON object, in UTF-8.",
+}
+_SEE = "See /docs for the fields and their types."
+
+
+class ApiError(Exception):
+    """What a client did or met, ready to be sent.
+
+    Parameters
+    ----------
+    status : int
+        HTTP status.
+    where : str
+        Field, header or part of the request, e.g. ``products[3].image``.
+    message : str
+        What was found, and the rule.
+    what_to_do : str
+    headers : mapping of str to str, optional
+    """
+
+    def __init__(
+        self,
+        status: int,
+        *,
+        where: str,
+        message: str,
+        what_to_do: str,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.headers = dict(headers or {})
+        self.body = {
+            "error": {"where": where, "message": message, "what_to_do": what_to_do}
+        }
+
+    def response(self) -> JSONResponse:
+        """Return the answer to send."""
+        return JSONResponse(self.body, self.status, headers=self.headers)
+
+
+def of_validation(error: ValidationError | RequestValidationError) -> ApiError:
+    """Say what the first thing is that a request's fields got wrong."""
+    first: ErrorDetails = error.errors()[0]
+    n_more = len(error.errors()) - 1
+    message = first["msg"]
+    return ApiError(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        where=place(first["loc"]),
+        message=f"{message} ({n_more} more problems)" if n_more else message,
+        what_to_do=_REMEDIES.get(first["type"], _SEE),
+    )
+
+
+def place(location: tuple[int | str, ...]) -> str:
+    """Write a field's place as JavaScript would: ``products[3].image``."""
+    text = ""
+    for part in location:
+        text += f"[{part}]" if isinstance(part, int) else f".{part[:80]}"
+    return text.lstrip(".") or "body"
+
+
+def of_http(error: HTTPException) -> ApiError:
+    """Put an error of the router, such as an unknown path, into our shape."""
+    is_path = error.status_code == HTTPStatus.NOT_FOUND
+    return ApiError(
+        error.status_code,
+        where="path" if is_path else "request",
+        message=HTTPStatus(error.status_code).phrase,
+        what_to_do="See /docs for what there is.",
+        headers=error.headers,
+    )
+
+
+def unexpected() -> ApiError:
+    """Return the answer where the fault is the service's own."""
+    return ApiError(
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        where="service",
+        message="this request could not be answered",
+        what_to_do="Try another product; the log of the service says what went wrong.",
+    )
+
+
+def busy(retry_after_s: int, *, close: bool = False) -> ApiError:
+    """Return the answer where too much waits already.
+
+    With `close`, the connection ends with it: what is still sent is not read.
+    """
+    headers = {"Retry-After": str(retry_after_s)}
+    return ApiError(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        where="service",
+        message="too many products wait already",
+        what_to_do=f"Try again in {retry_after_s} s.",
+        headers=headers | ({"Connection": "close"} if close else {}),
+    )
+
+
+def not_ready() -> ApiError:
+    """Return the answer where the run is still being loaded."""
+    return ApiError(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        where="service",
+        message="the run is still being loaded",
+        what_to_do="Try again when /health says ready.",
+        headers={"Retry-After": "5"},
+    )
+
+
+def no_explanations() -> ApiError:
+    """Return the answer where a price can be given, but not why."""
+    return ApiError(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        where="query.explain",
+        message="prices cannot be explained with what the run holds now",
+        what_to_do="Ask without explain; the log of the service says more.",
+    )

@@ -1,0 +1,66 @@
+"""Photos of requests: base64 undone, decoded, cut to thumbnails."""
+
+import base64
+import binascii
+from http import HTTPStatus
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embed.errors import UnreadableImage
+from embed.images import decode_photo
+from stack.service.bodies import MAX_PHOTO_BYTES, too_large
+from stack.service.errors import ApiError
+
+NO_PHOTO = "none given"
+
+
+def from_base64(image: str | None, *, where: str) -> bytes | None:
+    """Undo base64.
+
+    Raises
+    ------
+    ApiError
+        422 if it is no base64, or nothing.
+    """
+    if image is None:
+        return None
+    try:
+        content = base64.b64decode(image, validate=True)
+    except (binascii.Error, ValueError):
+        content = b""
+    if not content:
+        raise ApiError(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            where=where,
+            message=f"must be a photo in base64, found {image[:20]!r}",
+            what_to_do="Send the base64 alone, without `data:` before it; leave the "
+            "field out if there is no photo.",
+        )
+    return content
+
+
+def thumbnail(
+    content: bytes | None, *, size: int, where: str
+) -> NDArray[np.uint8] | UnreadableImage:
+    """Decode a photo, if there is one.
+
+    Raises
+    ------
+    ApiError
+        413 if it is longer than `MAX_PHOTO_BYTES`, 422 if it cannot be read: whoever
+        sends a photo would not expect a price without it.
+    """
+    if content is None:
+        return UnreadableImage(NO_PHOTO)
+    if len(content) > MAX_PHOTO_BYTES:
+        raise too_large(where, len(content), MAX_PHOTO_BYTES)
+    try:
+        return decode_photo(content, size=size)
+    except UnreadableImage as problem:
+        raise ApiError(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            where=where,
+            message=f"the photo cannot be read: {problem}",
+            what_to_do="Send another photo (JPEG, PNG or WebP), or none.",
+        ) from None

@@ -1,0 +1,146 @@
+"""The one predictor of the service; all of it is to be called from one thread."""
+
+import contextlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embed.chunks import prepare_chunk
+from embed.errors import InputError, UnreadableImage
+from embed.manifest import require_stage
+from embed.text import MISSING_TEXT, compose_text, parse_fields
+from stack.intervals import LEVELS
+from stack.predict import Predictor
+from stack.service.errors import ApiError, no_explanations
+from stack.service.schemas import Explanation, Interval, Placeholder, PriceAnswer
+
+logger = logging.getLogger(__name__)
+
+N_SIMILAR = 5
+N_WORDS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Product:
+    """What a client asked the price of."""
+
+    text: str
+    photo: NDArray[np.uint8] | UnreadableImage
+    sample_id: str | None = None
+
+
+class Pricer:
+    """A finished run that prices products, and says why.
+
+    Parameters
+    ----------
+    run_dir : Path
+    n_threads : int
+
+    Raises
+    ------
+    CacheError, WeightsError
+        If the run is not whole, or its encoders are not to be found any more.
+    """
+
+    def __init__(self, run_dir: Path, *, n_threads: int) -> None:
+        self.run_key: str = require_stage(run_dir, "stack")["key"]
+        self.predictor = Predictor(run_dir, n_threads=n_threads)
+        self.image_size = self.predictor.config.image_size
+        self.chosen: Literal["network", "stacker"] = (
+            "stacker" if self.predictor.is_stacked else "network"
+        )
+
+    def warm_up(self) -> None:
+        """Price and explain one product: the first takes much longer than the next."""
+        shape = (self.image_size, self.image_size, 3)
+        product = Product(
+            text="Item Name: Tea\nValue: 20\nUnit: Count",
+            photo=np.full(shape, 127, dtype=np.uint8),
+        )
+        self.price([product])
+        with contextlib.suppress(ApiError):  # prices can be given all the same
+            self.explain(product)
+
+    def price(self, products: Sequence[Product]) -> list[PriceAnswer]:
+        """Price some products, in order."""
+        chunk = prepare_chunk(
+            [product.text for product in products],
+            [product.photo for product in products],
+        )
+        predicted = self.predictor.predict(chunk)
+        bounds = self.predictor.intervals.bounds
+        ends = {level: bounds(predicted.log_price, level=level) for level in LEVELS}
+        return [
+            self._answer(
+                product,
+                price=float(predicted.price[row]),
+                ends={
+                    level: (float(low[row]), float(high[row]))
+                    for level, (low, high) in ends.items()
+                },
+            )
+            for row, product in enumerate(products)
+        ]
+
+    def explain(self, product: Product) -> PriceAnswer:
+        """Price one product, and say what moved its price.
+
+        Raises
+        ------
+        ApiError
+            503 if the run holds no more what it is explained with.
+        """
+        try:
+            found = self._explanation(product)
+        except InputError as error:
+            logger.warning("no explanations: %s", error)
+            raise no_explanations() from None
+        image = found.get("image") or {}
+        explanation = Explanation.model_validate(
+            {**found, "without_photo_percent": image.get("without_photo_percent")}
+        )
+        ends = {level: tuple(found["intervals"][str(level)]) for level in LEVELS}
+        answer = self._answer(product, price=found["price"], ends=ends)
+        return answer.model_copy(update={"explanation": explanation})
+
+    def _explanation(self, product: Product) -> dict[str, Any]:
+        from stack.explain.explanation import explain_product  # late: few need it
+
+        photo = product.photo
+        return explain_product(
+            self.predictor,
+            product.text,
+            None if isinstance(photo, UnreadableImage) else photo,
+            n_words=N_WORDS,
+            n_similar=N_SIMILAR,
+        ).as_dict()
+
+    def _answer(
+        self, product: Product, *, price: float, ends: dict[int, tuple[float, float]]
+    ) -> PriceAnswer:
+        return PriceAnswer(
+            sample_id=product.sample_id,
+            price=price,
+            intervals=[
+                Interval(level=level, price_low=low, price_high=high)
+                for level, (low, high) in ends.items()
+            ],
+            predictor=self.chosen,
+            placeholders=_placeholders(product),
+        )
+
+
+def _placeholders(product: Product) -> list[Placeholder]:
+    found = []
+    if compose_text(parse_fields(product.text)) == MISSING_TEXT:
+        reason = "no letters or digits in it" if product.text.strip() else "none given"
+        found.append(Placeholder(field="text", reason=reason))
+    if isinstance(product.photo, UnreadableImage):
+        found.append(Placeholder(field="image", reason=str(product.photo)))
+    return found

@@ -1,0 +1,131 @@
+"""Runs the service on a port until a signal stops it."""
+
+import logging
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import uvicorn
+from fastapi.routing import APIRoute
+
+from embed.errors import ConfigError
+from stack.service.app import create_app
+from stack.service.metrics import Metrics
+from stack.service.observe import Observed
+from stack.service.pricing import Pricer
+from stack.service.service import Backend, Service
+
+STOP_SECONDS = 10
+"""For what is being answered when a signal comes."""
+
+
+def serve(
+    run_dir: Path,
+    *,
+    host: str,
+    port: int,
+    currency: str | None = None,
+    n_threads: int = 2,
+    say: Callable[[str], None],
+) -> None:
+    """Give prices over HTTP until SIGTERM or SIGINT.
+
+    Parameters
+    ----------
+    run_dir : Path
+    host : str
+        Address to listen on.
+    port : int
+        0 for any that is free.
+    currency : str, optional
+        Code that the page writes prices with.
+    n_threads : int
+        Threads for arithmetic.
+    say : callable
+        Takes a line for the user.
+
+    Raises
+    ------
+    ConfigError
+        If the address cannot be listened on.
+    CacheError, WeightsError
+        If the run is not whole.
+    """
+    listening = listen(host, port)
+    url = _url(listening)
+    metrics = Metrics()
+    failures: list[Exception] = []
+
+    def failed(error: Exception) -> None:
+        failures.append(error)
+        server.should_exit = True
+
+    def ready(backend: Backend) -> None:
+        say(f"ready at {url} (run {backend.run_key[:12]}, {backend.chosen})")
+
+    service = Service(
+        lambda: Pricer(run_dir, n_threads=n_threads),
+        metrics,
+        on_ready=ready,
+        on_failed=failed,
+    )
+    server = _server(service, currency)
+    say(f"loading {run_dir}; {url}/health says when prices are given")
+    _run(server, listening)
+    if failures:
+        raise failures[0]
+    say(f"stopped; {service.n_priced} products were priced")
+
+
+def _server(service: Service, currency: str | None) -> uvicorn.Server:
+    app = create_app(service, currency=currency)
+    paths = [route.path for route in app.routes if isinstance(route, APIRoute)]
+    config = uvicorn.Config(
+        Observed(app, service.metrics, paths),
+        log_config=None,  # the commands' own
+        log_level=logging.WARNING,
+        access_log=False,
+        server_header=False,
+        lifespan="on",
+        ws="none",
+        timeout_graceful_shutdown=STOP_SECONDS,
+    )
+    return uvicorn.Server(config)
+
+
+def _run(server: uvicorn.Server, listening: socket.socket) -> None:
+    """Run it; a signal that stopped it is not passed on, so that this returns."""
+    before = {
+        number: signal.signal(number, lambda *_: None)
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        server.run(sockets=[listening])
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Open a port.
+
+    Raises
+    ------
+    ConfigError
+        If it is taken, or the address is not one of this machine.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=256)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise ConfigError(
+            f"--host {host} --port {port}: must be a free port of this machine, "
+            f"found: {reason}. Stop what listens there, or choose another."
+        ) from error
+
+
+def _url(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
