@@ -56,7 +56,7 @@ def blend_out_of_fold(
     )
     # The last row serves fold -1, which indexes it.
     of_row = np.vstack([weights, weights.mean(axis=0)])[folds]
-    blended = np.log1p(np.exp((of_row * logs).sum(axis=1)))
+    blended = np.log1p(_combine(logs, of_row))
     return blended.astype(np.float32), weights
 
 
@@ -78,7 +78,7 @@ def fit_weights(
     """
 
     def blend_smape(weights: NDArray[np.float64]) -> float:
-        return smape(price, np.exp(np.clip(logs @ weights, -50, 50)))
+        return smape(price, _combine(logs, weights))
 
     found = minimize(
         blend_smape,
@@ -87,6 +87,14 @@ def fit_weights(
         options={"initial_simplex": _FIRST_SIMPLEX, "xatol": 1e-4, "fatol": 1e-5},
     )
     return np.asarray(found.x, dtype=np.float64)
+
+
+def _combine(
+    logs: NDArray[np.float64], weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    # Of two nearly constant models the best weights can be huge.
+    logs_of_blend: NDArray[np.float64] = (logs * weights).sum(axis=1)
+    return np.exp(np.clip(logs_of_blend, -50, 50))
 
 
 def _check(folds: NDArray[np.integer], **arrays: NDArray[np.floating]) -> None:

@@ -286,13 +286,14 @@ def _validation_part(
     before = np.cumsum(sizes[order]) - sizes[order]
     chosen = np.zeros(len(sizes), dtype=bool)
     chosen[order[before < config.valid_fraction * len(groups)]] = True
-    if chosen.all():
+    is_set_aside = np.asarray(chosen[group_of_row])
+    if int((~is_set_aside).sum()) < 2:  # LightGBM bags a single row away
         raise InputError(
             f"fit_out_of_fold: fold {fold} leaves {len(groups)} rows in {len(sizes)} "
             f"groups to train on, too few to set some aside for early stopping. Use "
             f"more products or fewer folds."
         )
-    return np.asarray(chosen[group_of_row])
+    return is_set_aside
 
 
 def _check_arrays(

@@ -91,3 +91,13 @@ def test_arrays_that_do_not_fit_are_refused(predictions):
         blend({**predictions, "network": predictions["network"][:, None]})
     with pytest.raises(ValueError, match="needs at least 2 folds"):
         blend({**predictions, "folds": np.zeros(N, dtype=np.int8)})
+
+
+def test_huge_weights_of_nearly_constant_models_still_give_finite_prices(
+    predictions, monkeypatch
+):
+    huge = np.array([6.5e8, -6.5e8])
+    monkeypatch.setattr("stack.blend.fit_weights", lambda price, logs: huge)
+    blended, _ = blend(predictions)
+    assert np.isfinite(blended).all()
+    assert np.isfinite(to_price(blended)).all()

@@ -162,6 +162,15 @@ def test_too_few_groups_to_validate_on_are_refused(catalog):
         fit(catalog, None, groups=np.zeros(N, dtype=int))
 
 
+def test_a_single_row_left_to_train_on_is_refused():
+    for n_rows in (2, 3):
+        with pytest.raises(ValueError, match=f"{n_rows} rows .* too few"):
+            _validation_part(
+                np.arange(n_rows), config=StackConfig(valid_fraction=0.5), fold=0
+            )
+    assert _validation_part(np.arange(3), config=StackConfig(), fold=0).sum() == 1
+
+
 def test_kept_boosters_predict_the_same(catalog, tmp_path):
     wrong = catalog["log_price"] - 0.8 * (catalog["features"][:, 3] > 0)
     wrong[catalog["folds"] > 0] = catalog["log_price"][catalog["folds"] > 0]
