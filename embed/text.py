@@ -22,12 +22,12 @@ MAX_FIELD_CHARS = 20_000
 # A tokeniser reads all of a text before it cuts it: 11 s and 0.7 GB for 6 MB of bullets
 MAX_TEXT_CHARS = 100_000
 
-_FIELD = re.compile(
+FIELD = re.compile(
     r"^[ \t]*(Item Name|Bullet Point|Product Description|Value|Unit)(?: ?\d{1,4})?:",
     re.MULTILINE,
 )
-_TAG = re.compile(r"</?[A-Za-z!][^<>]{0,500}>")
-_BREAK = re.compile(r"\r\n?")
+TAG = re.compile(r"</?[A-Za-z!][^<>]{0,500}>")
+BREAK = re.compile(r"\r\n?")
 # html.unescape hands the digits to int(), which refuses more than 4300
 _HUGE_ENTITY = re.compile(r"&#(?:[0-9]{8,}|[xX][0-9a-fA-F]{8,});?")
 # control characters that are not white space, marks of direction and of zero width,
@@ -79,8 +79,8 @@ def parse_fields(text: str) -> ProductText:
         Of a repeated name the first counts, of a repeated value or unit the last;
         the other names, and text before the first label, join the description.
     """
-    text = _BREAK.sub("\n", text).strip()
-    labels = list(_FIELD.finditer(text))
+    text = BREAK.sub("\n", text).strip()
+    labels = list(FIELD.finditer(text))
     if not any(label[1] == "Item Name" or label.start() == 0 for label in labels):
         name, _, description = text.partition("\n")
         return ProductText(name=_clean(name), description=_clean(description))
@@ -134,7 +134,7 @@ def _clean(raw: str) -> str:
     if not raw or raw.isspace():
         return ""
     text = html.unescape(_HUGE_ENTITY.sub(" ", raw[:MAX_FIELD_CHARS]))
-    text = _CONTROL.sub("", _TAG.sub(" ", text))
+    text = _CONTROL.sub("", TAG.sub(" ", text))
     text = unicodedata.normalize("NFC", " ".join(text.split()))
     return text if any(map(str.isalnum, text)) else ""
 

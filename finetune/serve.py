@@ -1,8 +1,9 @@
 """A trained network whose towers run behind the backend of the frozen encoders."""
 
 import copy
+import hashlib
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -103,10 +104,11 @@ class ServedNetwork:
             If a price or an embedding is not finite.
         """
         limit = self._max_tokens
-        text = self._text.encode([cut_tokens(ids, limit) for ids in token_ids])
+        cut = [cut_tokens(ids, limit) for ids in token_ids]
+        text = encode_once(self._text.encode, cut)
         image = frozen_image
         if self._image is not None and len(photos):
-            image = self._image.encode(photos)
+            image = encode_once(self._image.encode, photos)
         fused = self._network.combine(
             torch.from_numpy(text),
             torch.from_numpy(image) if image is not None and len(photos) else None,
@@ -116,3 +118,31 @@ class ServedNetwork:
         rows = np.arange(len(log_price))
         require_finite_prices(log_price, fused.numpy(), rows=rows, sample_ids=None)
         return log_price, fused.numpy()
+
+
+def encode_once(
+    encode: Callable[[Sequence[NDArray[Any]]], NDArray[np.float32]],
+    inputs: Sequence[NDArray[Any]],
+) -> NDArray[np.float32]:
+    """Encode equal inputs once.
+
+    Parameters
+    ----------
+    encode : callable
+        Of a `TextEncoder` or an `ImageEncoder`.
+    inputs : sequence of ndarray
+        All of one type; token ids, or photos of one shape.
+
+    Returns
+    -------
+    ndarray of shape (len(inputs), dim)
+    """
+    first: dict[bytes, int] = {}
+    keys = (
+        hashlib.blake2b(np.ascontiguousarray(array).data, digest_size=16).digest()
+        for array in inputs
+    )
+    source = np.array([first.setdefault(k, at) for at, k in enumerate(keys)], np.intp)
+    distinct, which = np.unique(source, return_inverse=True)
+    features: NDArray[np.float32] = encode([inputs[at] for at in distinct])[which]
+    return features

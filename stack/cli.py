@@ -13,6 +13,11 @@ from embed.download.command import images_command
 from embed.errors import ConfigError
 from finetune.__main__ import finetune_command
 from stack.config import BlockName, StackConfig
+from stack.explain.command import explain_command
+from stack.export.command import export_command
+from stack.html_report.command import report_command
+from stack.runs_command import compare_command, runs_command
+from stack.service.command import serve_command
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -28,6 +33,12 @@ def main() -> None:
       pricestack stack --run runs/mine
       pricestack evaluate --run runs/mine --folds 5
       pricestack predict --run runs/mine --catalog new.csv --out prices.csv
+
+    \b
+    With a finished run:
+      pricestack report --run runs/mine
+      pricestack explain --run runs/mine --sample-id ID
+      pricestack serve --run runs/mine
     """
 
 
@@ -211,7 +222,13 @@ for command in (
     finetune_command,
     stack_command,
     evaluate_main,
+    runs_command,
+    compare_command,
     predict_command,
+    report_command,
+    explain_command,
+    export_command,
+    serve_command,
     sample_command,
 ):
     main.add_command(command)

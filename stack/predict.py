@@ -33,7 +33,7 @@ from finetune.batches import read_photo
 from finetune.config import FinetuneConfig
 from finetune.model import FUSED_DIM
 from finetune.networks import load_network
-from finetune.serve import ServedNetwork
+from finetune.serve import ServedNetwork, encode_once
 from finetune.smape import to_price
 from stack.alignment import align
 from stack.features import BlockMatrix
@@ -163,7 +163,7 @@ class Predictor:
         photo_rows, thumbnails = _readable(chunk)
         frozen_image = None
         if self.is_stacked or self._finetune_config.freeze_image:
-            features = self._embedder.image.encode(thumbnails)
+            features = encode_once(self._embedder.image.encode, thumbnails)
             frozen_image = to_float16(features, name="image").astype(np.float32)
         from_folds = self._by_networks(
             token_ids, thumbnails, photo_rows, chunk.attributes, frozen_image
@@ -177,8 +177,8 @@ class Predictor:
         }
         log_price = network.astype(np.float64)
         if self.is_stacked:
-            text = to_float16(self._embedder.text.encode(token_ids), name="text")
-            blocks["text"] = text.astype(np.float32)
+            text = encode_once(self._embedder.text.encode, token_ids)
+            blocks["text"] = to_float16(text, name="text").astype(np.float32)
             blocks["image"] = np.zeros((len(chunk.texts), IMAGE_DIM), dtype=np.float32)
             blocks["image"][photo_rows] = frozen_image
             log_price = log_price + self._residual(blocks)
@@ -194,7 +194,13 @@ class Predictor:
     ) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
         size = self._finetune_config.image_size
         # By way of JPEG, as the networks saw photos in training.
-        photos = [read_photo(encode_thumbnail(pixels), size) for pixels in thumbnails]
+        # Variants of one product share an array, which is compressed once.
+        distinct = {id(pixels): pixels for pixels in thumbnails}
+        read = {
+            key: read_photo(encode_thumbnail(pixels), size)
+            for key, pixels in distinct.items()
+        }
+        photos = [read[id(pixels)] for pixels in thumbnails]
 
         def by_network(
             network: ServedNetwork,

@@ -1,0 +1,1 @@
+"""Why a finished run prices a product as it does."""

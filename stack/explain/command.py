@@ -1,0 +1,132 @@
+"""The `pricestack explain` command."""
+
+import dataclasses
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from embed.commands import one_line_errors, run_option
+from embed.errors import ConfigError
+from stack.config import StackConfig
+
+if TYPE_CHECKING:
+    from stack.explain.explanation import Explanation
+    from stack.explain.product import RunProduct
+
+
+@click.command("explain")
+@run_option
+@click.option("--sample-id", required=True, help="Product of the run's catalog.")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON instead of text.")
+@click.option(
+    "--image-map",
+    "map_path",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="PNG file to write: the photo, and how the price changes without each part.",
+)
+@click.option(
+    "--grid",
+    "image_grid",
+    default=7,
+    show_default=True,
+    help="Parts along each side of the photo; 0 leaves the map out, which takes most "
+    "of the time.",
+)
+@click.option(
+    "--words", "n_words", default=10, show_default=True, help="Words and phrases shown."
+)
+@click.option(
+    "--similar", "n_similar", default=5, show_default=True, help="Products shown."
+)
+@click.option(
+    "--threads", "n_threads", default=StackConfig.n_threads, show_default=True
+)
+@one_line_errors
+def explain_command(
+    run_dir: Path,
+    sample_id: str,
+    as_json: bool,
+    map_path: Path | None,
+    image_grid: int,
+    n_words: int,
+    n_similar: int,
+    n_threads: int,
+) -> None:
+    """Say why a product of a run is priced as it is.
+
+    What the price is made of, how it changes when a word, a size or a part of the
+    photo is left out, and what similar products cost. A left-out part is no cause: the
+    same word may do nothing in another text.
+
+    \b
+    Example:
+      pricestack explain --run runs/mine --sample-id 12345 --image-map map.png
+    """
+    _check_options(map_path, image_grid)
+    started = time.monotonic()
+    from stack.explain.explanation import explain_product
+    from stack.explain.product import (
+        find_product,
+        folds_of,
+        read_product,
+        require_photo,
+    )
+    from stack.explain.text_report import format_explanation
+    from stack.explain.variants import check_grid
+    from stack.predict import Predictor
+
+    check_grid(image_grid)
+    run, row = find_product(run_dir, sample_id)
+    if map_path is not None:
+        require_photo(run, row)
+    predictor = Predictor(run_dir, n_threads=n_threads, folds=folds_of(run, row))
+    product = read_product(predictor, row)
+    explanation = explain_product(
+        predictor,
+        product.text,
+        product.photo,
+        n_words=n_words,
+        image_grid=image_grid,
+        n_similar=n_similar,
+        exclude_group_of=row,
+    )
+    if as_json:
+        click.echo(json.dumps(_record(product, explanation), indent=2))
+    else:
+        click.echo(format_explanation(product, explanation))
+        click.echo(f"\nComputed in {time.monotonic() - started:.1f} s.")
+    if map_path is not None:
+        _write_map(map_path, product, explanation)
+        click.echo(f"Map of the photo written to {map_path}.", err=as_json)
+
+
+def _check_options(map_path: Path | None, image_grid: int) -> None:
+    if map_path is None:
+        return
+    if not map_path.parent.is_dir():  # before the work, not after it
+        raise ConfigError(
+            f"--image-map {map_path}: the folder {map_path.parent} is not there. Make "
+            f"it, or choose another."
+        )
+    if image_grid == 0:
+        raise ConfigError(
+            "--image-map needs --grid 1 or more, got --grid 0. Leave one of them out."
+        )
+
+
+def _write_map(path: Path, product: "RunProduct", explanation: "Explanation") -> None:
+    from stack.explain.image_map import write_image_map
+
+    assert explanation.image is not None  # require_photo and _check_options saw to it
+    assert explanation.image.grid is not None
+    assert product.photo is not None
+    write_image_map(path, product.photo, explanation.image.grid)
+
+
+def _record(product: "RunProduct", explanation: "Explanation") -> dict[str, object]:
+    known = dataclasses.asdict(dataclasses.replace(product, photo=None))
+    del known["photo"]
+    return {**known, **explanation.as_dict()}

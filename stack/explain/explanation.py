@@ -1,0 +1,212 @@
+"""Explain the price of one product: what it is made of, and what it would be without.
+
+References
+----------
+Zeiler and Fergus (2014), "Visualizing and Understanding Convolutional Networks":
+leaving out a part of the input and looking at what changes.
+"""
+
+import dataclasses
+import weakref
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stack.explain.parts import Feature, Part, build_up
+from stack.explain.variants import Variants, make_variants
+from stack.intervals import LEVELS
+from stack.predict import Predictor
+from stack.similar import PricedProducts, SimilarProduct
+
+MAX_PHRASES = 40
+"""Variants of a text at most."""
+
+MAX_PHRASES_QUICK = 16
+"""The same without a map of the photo, when an answer is waited for."""
+
+# A service explains many products of one run, and reads its catalog once for them.
+_searched: weakref.WeakKeyDictionary[Predictor, PricedProducts] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WordEffect:
+    """What the price is without a word or phrase."""
+
+    text: str
+
+    change_percent: float
+    """Of the price, when it is left out."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AttributeEffect:
+    """What the price is if a size is not known; the text stays as it is."""
+
+    name: str
+    value: str
+    change_percent: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ImageEffect:
+    """What the price is without the photo, and without each part of it."""
+
+    without_photo_percent: float
+
+    grid: list[list[float]] | None
+    """Change of the price in percent for each patch made white, row by row from the
+    top; None if no map was asked for."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """Why a product is priced as it is."""
+
+    price: float
+    """Catalog currency."""
+
+    log_price: float
+    """log1p price, what `parts` add up to."""
+
+    intervals: dict[str, list[float]]
+    """Low and high end, catalog currency, by level in percent."""
+
+    parts: list[Part]
+    """The network's price first."""
+
+    features: list[Feature]
+    """Of the boosters, largest first; empty if the network serves alone."""
+
+    words: list[WordEffect]
+    """Largest first."""
+
+    attributes: list[AttributeEffect]
+    """Largest first; those the text says nothing of are not there."""
+
+    image: ImageEffect | None
+    """None without a photo."""
+
+    similar: list[SimilarProduct]
+    """Priced products of the run, most similar first."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all of it as plain objects for JSON, every number finite."""
+        return dataclasses.asdict(self)
+
+
+def explain_product(
+    predictor: Predictor,
+    text: str,
+    photo: NDArray[np.uint8] | None,
+    *,
+    n_words: int = 10,
+    image_grid: int = 0,
+    n_similar: int = 5,
+    exclude_group_of: int | None = None,
+) -> Explanation:
+    """Explain the price of a product in memory; all variants are priced in one batch.
+
+    Parameters
+    ----------
+    predictor : Predictor
+    text : str
+        As a catalog has it.
+    photo : ndarray of uint8, shape (size, size, 3), or None
+        From `load_image` or `decode_photo`, at `predictor.config.image_size`.
+    n_words : int
+        Words and phrases reported at most.
+    image_grid : int
+        Patches along each side of the photo that are made white one at a time; 0 for
+        none. Each costs a pass of the photo through every network.
+    n_similar : int
+        Similar products at most.
+    exclude_group_of : int, optional
+        Catalog row of the run whose duplicates are not to be among the similar ones:
+        that of the product itself.
+
+    Raises
+    ------
+    ConfigError
+        If there can be no such grid.
+    ValueError
+        If the photo has another size.
+    """
+    _check_photo(photo, predictor.config.image_size)
+    variants = make_variants(
+        text,
+        photo,
+        n_phrases=MAX_PHRASES if image_grid else MAX_PHRASES_QUICK,
+        max_words=predictor.config.max_tokens,
+        image_grid=image_grid,
+    )
+    predicted = predictor.predict(variants.chunk)
+    price = predicted.price
+    words, attributes, without_photo, grid = variants.split(
+        (100 * (price / price[0] - 1)).tolist()
+    )
+    parts, features = build_up(predictor, predicted)
+    return Explanation(
+        price=float(price[0]),
+        log_price=float(predicted.log_price[0]),
+        intervals=_intervals(predictor, predicted.log_price[:1]),
+        parts=parts,
+        features=features,
+        words=_word_effects(variants, words)[: max(n_words, 0)],
+        attributes=_attribute_effects(variants, attributes),
+        image=None
+        if without_photo is None
+        else ImageEffect(without_photo_percent=without_photo, grid=grid),
+        similar=_priced_products(predictor).nearest(
+            predicted.blocks["fused"][0],
+            n=n_similar,
+            exclude_group_of=exclude_group_of,
+        ),
+    )
+
+
+def _word_effects(variants: Variants, changes: list[float]) -> list[WordEffect]:
+    effects = [
+        WordEffect(text=phrase.text, change_percent=change)
+        for phrase, change in zip(variants.phrases, changes, strict=True)
+    ]
+    return sorted(effects, key=_size)
+
+
+def _attribute_effects(
+    variants: Variants, changes: list[float]
+) -> list[AttributeEffect]:
+    effects = [
+        AttributeEffect(name=of.name, value=of.value, change_percent=change)
+        for of, change in zip(variants.attributes, changes, strict=True)
+    ]
+    return sorted(effects, key=_size)
+
+
+def _check_photo(photo: NDArray[np.uint8] | None, size: int) -> None:
+    if photo is not None and photo.shape != (size, size, 3):
+        raise ValueError(
+            f"explain_product: photo must have shape {(size, size, 3)}, as the run's "
+            f"photos have, got {photo.shape}"
+        )
+
+
+def _intervals(
+    predictor: Predictor, log_price: NDArray[np.float64]
+) -> dict[str, list[float]]:
+    ends = {
+        level: predictor.intervals.bounds(log_price, level=level) for level in LEVELS
+    }
+    return {str(level): [float(e[0]) for e in pair] for level, pair in ends.items()}
+
+
+def _size(effect: WordEffect | AttributeEffect) -> float:
+    return -abs(effect.change_percent)
+
+
+def _priced_products(predictor: Predictor) -> PricedProducts:
+    if predictor not in _searched:
+        _searched[predictor] = PricedProducts(predictor.run)
+    return _searched[predictor]

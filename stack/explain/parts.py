@@ -1,0 +1,129 @@
+"""A price built up: the networks' own, then what the boosters add, block by block.
+
+References
+----------
+Lundberg et al. (2020), "From local explanations to global understanding with
+explainable AI for trees", Nature Machine Intelligence 2: TreeSHAP, as LightGBM has it.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import lightgbm as lgb
+import numpy as np
+from numpy.typing import NDArray
+
+from stack.features import BlockMatrix
+from stack.predict import Predicted, Predictor
+
+NETWORK = "network"
+ALL_ALIKE = "all products alike"
+_BLOCK_PARTS = {NETWORK: "network's price, seen again"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One summand of a log price."""
+
+    name: str
+
+    log_price: float
+    """In log1p price; all parts add up to the prediction."""
+
+    factor: float
+    """Its exponential; all factors multiply to price + 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Feature:
+    """What one column of the boosters' features adds to a log price."""
+
+    name: str
+    block: str
+    log_price: float
+
+
+def build_up(
+    predictor: Predictor, predicted: Predicted, *, n_features: int = 10
+) -> tuple[list[Part], list[Feature]]:
+    """Part the price of the first product into what it is made from.
+
+    Parameters
+    ----------
+    predictor : Predictor
+    predicted : Predicted
+        By that predictor.
+    n_features : int
+        Features at most, the largest effects first.
+
+    Returns
+    -------
+    parts : list of Part
+        The networks' price; if boosters correct it, what these add to all products
+        alike, and what they add for each block of features.
+    features : list of Feature
+        Empty without boosters.
+    """
+    network = part(NETWORK, float(predicted.network_log_price[0]))
+    if not predictor.is_stacked:
+        return [network], []
+    first = {name: block[:1] for name, block in predicted.blocks.items()}
+    matrix = predictor.matrix(first)
+    added = contributions(predictor.boosters, matrix)
+    parts = [network, part(ALL_ALIKE, float(added[-1]))]
+    parts += [
+        part(_BLOCK_PARTS.get(block, block), float(added[columns].sum()))
+        for block, columns in matrix.block_slices.items()
+    ]
+    return parts, _largest(matrix, added, n_features)
+
+
+def part(name: str, log_price: float) -> Part:
+    """Return a part with its factor."""
+    return Part(name=name, log_price=log_price, factor=math.exp(log_price))
+
+
+def contributions(
+    boosters: Sequence[lgb.Booster], matrix: BlockMatrix
+) -> NDArray[np.float64]:
+    """Average what boosters add to the first product, by feature.
+
+    Parameters
+    ----------
+    boosters : sequence of lightgbm.Booster
+        One or more; those without trees add nothing.
+    matrix : BlockMatrix of shape (n_products, d)
+
+    Returns
+    -------
+    ndarray of shape (d + 1,), float64
+        In log1p price; the last is what is added whatever the features are.
+    """
+    features = matrix.rows(slice(0, 1))
+    added = np.zeros(matrix.shape[1] + 1)
+    for booster in boosters:
+        if booster.num_trees():
+            found = booster.predict(features, pred_contrib=True)
+            added += np.asarray(found)[0] / len(boosters)
+    return added
+
+
+def _largest(
+    matrix: BlockMatrix, added: NDArray[np.float64], n_features: int
+) -> list[Feature]:
+    block_of = {
+        column: block
+        for block, columns in matrix.block_slices.items()
+        for column in range(columns.start, columns.stop)
+    }
+    order = np.argsort(-np.abs(added[:-1]), kind="stable")[: max(n_features, 0)]
+    return [
+        Feature(
+            name=matrix.feature_names[column],
+            block=block_of[int(column)],
+            log_price=float(added[column]),
+        )
+        for column in order
+        if added[column] != 0
+    ]

@@ -1,0 +1,203 @@
+"""An explanation as text for a terminal, at most 100 columns wide."""
+
+import math
+import textwrap
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from embed.text import compose_text, parse_fields
+from finetune.smape import to_price
+from stack.explain.explanation import Explanation
+from stack.explain.parts import NETWORK, Part
+from stack.explain.product import RunProduct
+
+WIDTH = 100
+_N_SHOWN_FEATURES = 10
+_NOTICEABLE = 0.005  # of the price: float16 and batches of another size change less
+_SPOKEN = {
+    "network-0": "the network's price",
+    "lightgbm-0": "the price by LightGBM on raw features",
+}
+_PHOTO_SAYS = {
+    "file": "The photo is read from its file, as when the run was made.",
+    "thumbnail": "The photo is the run's thumbnail, as its file is not what it was.",
+    "none": "The run has no usable photo of it.",
+}
+
+
+def format_explanation(product: RunProduct, explanation: Explanation) -> str:
+    """Format an explanation of a product of a run.
+
+    Returns
+    -------
+    str
+        Lines of at most `WIDTH` characters.
+    """
+    sections = (
+        _head(product, explanation),
+        _build_up(explanation),
+        _features(explanation),
+        _effects(explanation),
+        _photo(explanation),
+        _similar(explanation),
+    )
+    blocks = ("\n".join(lines) for lines in map(list, sections) if lines)
+    return "\n\n".join(blocks)
+
+
+def _head(product: RunProduct, explanation: Explanation) -> Iterator[str]:
+    yield _cut(
+        f"Product {_printable(product.sample_id)}: {_one_line(product.text)}", WIDTH
+    )
+    low, high = explanation.intervals["90"]
+    inner_low, inner_high = explanation.intervals["80"]
+    yield (
+        f"Price {_money(explanation.price)}; 80 % of such products cost "
+        f"{_money(inner_low)} to {_money(inner_high)},"
+    )
+    yield f"90 % of them {_money(low)} to {_money(high)}."
+    if product.true_price is not None:
+        yield f"The true price is {_true_price(product.true_price, explanation)}."
+    yield from _wrapped(_who(product))
+    if abs(explanation.price / product.priced_at - 1) > _NOTICEABLE:
+        yield from _wrapped(
+            f"The run holds {_money(product.priced_at)} for it: rounding, or other "
+            f"versions of libraries, changed the price since."
+        )
+    yield _PHOTO_SAYS[product.photo_source]
+
+
+def _true_price(price: float, explanation: Explanation) -> str:
+    off = 100 * (explanation.price / price - 1)
+    side = "above" if off >= 0 else "below"
+    for level in ("80", "90"):
+        low, high = explanation.intervals[level]
+        if low <= price <= high:
+            where = f"inside the {level} % interval"
+            break
+    else:
+        where = f"{'below' if price < low else 'above'} the 90 % interval"
+    return f"{_money(price)}, {where}; the prediction lies {abs(off):.1f} % {side} it"
+
+
+def _who(product: RunProduct) -> str:
+    if product.fold < 0:
+        return "It has no price of its own in the run, so all folds price it together."
+    return (
+        f"It is priced out of fold: by what was trained without fold {product.fold}, "
+        f"where it and its duplicates are."
+    )
+
+
+def _build_up(explanation: Explanation) -> Iterator[str]:
+    yield "What the price is made of"
+    if len(explanation.parts) == 1:
+        yield f"  The network alone serves in this run: {_money(explanation.price)}."
+        return
+    if not any(part.log_price for part in explanation.parts[1:]):
+        yield "  No tree helped when this was trained, so the boosters add nothing."
+    yield f"  {'':<28}{'log1p price':>13}{'factor':>10}{'step':>14}{'price':>14}"
+    before = 0.0
+    for part, price in zip(explanation.parts, _running(explanation.parts), strict=True):
+        factor = "" if part.name == NETWORK else f"{part.factor:.4f}"
+        yield (
+            f"  {part.name:<28}{part.log_price:>+13.5f}{factor:>10}"
+            f"{_signed(price - before):>14}{_money(price):>14}"
+        )
+        before = price
+    yield from _wrapped(
+        "The first column adds up to log(1 + price), so each factor multiplies 1 + "
+        "price; a step is what that comes to in the order given, and would be another "
+        "in another order. Parts after the first are what the boosters add for a block "
+        "of features (TreeSHAP).",
+        indent=2,
+    )
+
+
+def _running(parts: Sequence[Part]) -> list[float]:
+    total = np.cumsum([part.log_price for part in parts])
+    return [float(price) for price in to_price(total)]
+
+
+def _features(explanation: Explanation) -> Iterator[str]:
+    if not explanation.features:
+        return
+    yield "Single features that the boosters add or take most for"
+    for feature in explanation.features[:_N_SHOWN_FEATURES]:
+        percent = 100 * math.expm1(feature.log_price)
+        name = _SPOKEN.get(feature.name, feature.name)
+        yield f"  {percent:>+8.2f} %  {_cut(name, 50)}  ({feature.block})"
+
+
+def _effects(explanation: Explanation) -> Iterator[str]:
+    yield "Change of the price if a part of the text is left out"
+    if not explanation.words:
+        yield "  The text has no word to leave out."
+    for word in explanation.words:
+        yield _cut(f"  {word.change_percent:>+8.2f} %  {_one_line(word.text)}", WIDTH)
+    if explanation.attributes:
+        yield ""
+        yield "Change of the price if a size read from the text is not known"
+    for of in explanation.attributes:
+        yield _cut(f"  {of.change_percent:>+8.2f} %  {of.name}: {of.value}", WIDTH)
+
+
+def _photo(explanation: Explanation) -> Iterator[str]:
+    image = explanation.image
+    if image is None:
+        return
+    yield (
+        f"Change of the price without the photo: {image.without_photo_percent:+.2f} %"
+    )
+    if image.grid is None:
+        return
+    yield "Change in percent if a part of the photo is white, as it lies in the photo"
+    width = min(7, (WIDTH - 2) // len(image.grid))
+    for row in image.grid:
+        yield "  " + "".join(_cell(change, width) for change in row)
+
+
+def _cell(change: float, width: int) -> str:
+    """Write a number in at most `width` characters, the first a blank."""
+    forms = (f"{change:+.1f}", f"{change:+.0f}", f"{change:+.0e}")
+    fitting = (form for form in forms if len(form) < width)
+    return next(fitting, "+" * (width - 1)).rjust(width)
+
+
+def _similar(explanation: Explanation) -> Iterator[str]:
+    if not explanation.similar:
+        return
+    yield "Most similar products with a price, its duplicates left out"
+    yield f"  {'cosine':>7}{'price':>14}  product"
+    for other in explanation.similar:
+        start = f"  {other.similarity:>7.3f}{_money(other.price):>14}  "
+        name = f"{_cut(_printable(other.sample_id), 36)}  {_one_line(other.text)}"
+        yield _cut(start + name, WIDTH)
+
+
+def _one_line(text: str) -> str:
+    """Return a text's words on one line, without marks of fields or markup."""
+    return compose_text(parse_fields(text))
+
+
+def _printable(sample_id: str) -> str:
+    """Return an id without what would move a terminal's cursor."""
+    return "".join(c if c.isprintable() else "?" for c in sample_id)
+
+
+def _money(price: float) -> str:
+    return f"{price:,.2f}" if price < 1e9 else f"{price:.4g}"
+
+
+def _signed(step: float) -> str:
+    return f"{step:+,.2f}" if abs(step) < 1e9 else f"{step:+.4g}"
+
+
+def _cut(line: str, width: int) -> str:
+    return line if len(line) <= width else line[: width - 1] + "…"
+
+
+def _wrapped(sentence: str, *, indent: int = 0) -> list[str]:
+    blank = " " * indent
+    return textwrap.wrap(sentence, WIDTH, initial_indent=blank, subsequent_indent=blank)

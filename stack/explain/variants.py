@@ -1,0 +1,186 @@
+"""One product in many variants, each without one thing, to be priced at once."""
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embed.attributes import ATTRIBUTE_NAMES, KINDS
+from embed.chunks import Chunk, prepare_chunk
+from embed.errors import ConfigError, UnreadableImage
+from stack.explain.phrases import Phrase, split_phrases
+
+MAX_GRID = 16
+_WHITE = 255
+_BASE_UNITS = {"mass": "g", "volume": "ml", "count": "pieces"}
+
+# Lengths and the number of bullet points are always known, so no network has learned
+# what it means that they are missing.
+_ATTRIBUTE_GROUPS = {
+    "value": ("log_value", "log_field_total"),
+    "unit": ("is_mass", "is_volume", "is_count"),
+    "pack count": ("log_pack_count",),
+    "size of one item": ("log_item_size",),
+    "total amount": (
+        *("log_total_g", "log_total_ml", "log_total_count"),
+        "log_total_amount",
+    ),
+    "largest number in the name": ("log_largest_number",),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class KnownAttribute:
+    """What the text says of a size, and the columns that hold it."""
+
+    name: str
+    value: str
+    columns: list[int]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Variants:
+    """A chunk whose row 0 is the product itself, and what each other row lacks.
+
+    Rows 1 on lack a phrase each, then an attribute each, then the photo, then a patch
+    of it each.
+    """
+
+    chunk: Chunk
+    phrases: list[Phrase]
+    attributes: list[KnownAttribute]
+    has_photo: bool
+    grid: int
+
+    def split(
+        self, rows: Sequence[float]
+    ) -> tuple[list[float], list[float], float | None, list[list[float]] | None]:
+        """Part numbers of the rows: phrases, attributes, without photo, patches."""
+        left = iter(rows[1:])
+
+        def take(n: int) -> list[float]:
+            return [float(next(left)) for _ in range(n)]
+
+        phrases, attributes = take(len(self.phrases)), take(len(self.attributes))
+        without = take(1)[0] if self.has_photo else None
+        patches = [take(self.grid) for _ in range(self.grid * self.has_photo)]
+        return phrases, attributes, without, patches or None
+
+
+def make_variants(
+    text: str,
+    photo: NDArray[np.uint8] | None,
+    *,
+    n_phrases: int,
+    max_words: int,
+    image_grid: int,
+) -> Variants:
+    """Make the variants of a product.
+
+    Parameters
+    ----------
+    text : str
+        As the catalog has it.
+    photo : ndarray of uint8, shape (size, size, 3), or None
+    n_phrases, max_words : int
+        As `split_phrases` takes them.
+    image_grid : int
+        Patches along each side of the photo; 0 for none.
+
+    Raises
+    ------
+    ConfigError
+        If `image_grid` is negative or above `MAX_GRID`.
+    """
+    check_grid(image_grid)
+    phrases = split_phrases(text, limit=n_phrases, max_words=max_words)
+    attributes = _known_attributes(prepare_chunk([text], [_NO_PHOTO]).attributes[0])
+    pictures = list(_photos_without(photo, image_grid)) if photo is not None else []
+    same_text = [text] * (len(attributes) + len(pictures))
+    whole = _NO_PHOTO if photo is None else photo
+    same_photo = [whole] * (1 + len(phrases) + len(attributes))
+    chunk = prepare_chunk(
+        [text, *(phrase.without for phrase in phrases), *same_text],
+        [*same_photo, *pictures],
+    )
+    for row, attribute in enumerate(attributes, start=1 + len(phrases)):
+        chunk.attributes[row, attribute.columns] = np.nan
+    return Variants(
+        chunk=chunk,
+        phrases=phrases,
+        attributes=attributes,
+        has_photo=photo is not None,
+        grid=image_grid,
+    )
+
+
+def check_grid(image_grid: int) -> None:
+    """Refuse a number of patches that no photo is cut into.
+
+    Raises
+    ------
+    ConfigError
+        If it is negative or above `MAX_GRID`.
+    """
+    if not 0 <= image_grid <= MAX_GRID:
+        raise ConfigError(
+            f"--grid must be 0 (no map) to {MAX_GRID} patches along each side of the "
+            f"photo, got {image_grid}"
+        )
+
+
+def patch_bounds(size: int, grid: int) -> list[tuple[int, int]]:
+    """Return where each patch begins and ends along a side of `size` pixels."""
+    bounds = [size * at // grid for at in range(grid + 1)] if grid else []
+    return list(itertools.pairwise(bounds))
+
+
+_NO_PHOTO = UnreadableImage("no photo given")
+
+
+def _photos_without(
+    photo: NDArray[np.uint8], grid: int
+) -> Iterator[NDArray[np.uint8] | UnreadableImage]:
+    """Yield no photo at all, then the photo with each patch white.
+
+    White is what photos are padded with and what most products stand on, so a white
+    patch says "nothing here"; where the photo is white already, nothing changes.
+    """
+    yield _NO_PHOTO
+    for top, bottom in patch_bounds(photo.shape[0], grid):
+        for left, right in patch_bounds(photo.shape[1], grid):
+            patched = photo.copy()
+            patched[top:bottom, left:right] = _WHITE
+            yield patched
+
+
+def _known_attributes(values: NDArray[np.float32]) -> list[KnownAttribute]:
+    """Return the attributes that a text says something of."""
+    by_name = dict(zip(ATTRIBUTE_NAMES, map(float, values), strict=True))
+    return [
+        KnownAttribute(
+            name=name,
+            value=_speak(name, by_name),
+            columns=[ATTRIBUTE_NAMES.index(column) for column in columns],
+        )
+        for name, columns in _ATTRIBUTE_GROUPS.items()
+        if not all(math.isnan(by_name[column]) for column in columns)
+    ]
+
+
+def _speak(name: str, values: dict[str, float]) -> str:
+    """Say an attribute's value in words."""
+    kind = next((kind for kind in KINDS if values[f"is_{kind}"] == 1), None)
+    if name == "unit":
+        return kind or "unknown"
+    columns = _ATTRIBUTE_GROUPS[name]
+    column = columns[-1] if name == "total amount" else columns[0]
+    if math.isnan(values[column]):
+        column = next(c for c in columns if not math.isnan(values[c]))
+    number = f"{math.exp(values[column]):.4g}"
+    if name in ("size of one item", "total amount") and kind:
+        return f"{number} {_BASE_UNITS[kind]}"
+    return number
