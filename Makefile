@@ -26,7 +26,7 @@ endif
 
 # The names of folders are among the targets: without this, make would find the
 # folders up to date and do nothing.
-.PHONY: help venv demo embeddings finetune stack evaluate test check bench clean
+.PHONY: help venv demo embeddings finetune stack evaluate report test check bench clean
 .DEFAULT_GOAL := help
 
 help: ## list targets and variables
@@ -55,6 +55,7 @@ demo: venv ## everything on the bundled sample: photos and texts to a judged pri
 	$(MAKE) --no-print-directory finetune RUN=runs/sample
 	$(MAKE) --no-print-directory stack RUN=runs/sample
 	$(BIN)/evaluate --folds $(FOLDS) --run runs/sample
+	$(BIN)/pricestack report --run runs/sample
 
 sample/catalog.csv: | venv
 	$(BIN)/pricestack sample --products 600 --out sample
@@ -75,6 +76,9 @@ stack: venv ## boosters on the residual, and the verdict
 
 evaluate: venv ## the table of a finished run
 	$(BIN)/evaluate --folds $(FOLDS) --run "$(RUN)" $(ARGS)
+
+report: venv ## what a finished run found, as one HTML file
+	$(BIN)/pricestack report --run "$(RUN)" $(ARGS)
 
 test: venv ## the whole test suite
 	$(BIN)/python -m pytest $(ARGS)

@@ -144,8 +144,8 @@ def test_a_record_keeps_only_the_last_part_of_a_path():
         {
             "stage": "embed",
             "seconds": 1.5,
-            "config": {"text_encoder": "a/b", "size": 3, "places": ["/home/me/x"]},
-            "inputs": {"catalog_path": "/home/me/catalog.csv", "images_dir": None},
+            "config": {"text_encoder": "a/b", "size": 3, "places": ["/srv/me/x"]},
+            "inputs": {"catalog_path": "/srv/me/catalog.csv", "images_dir": None},
             "backends": {"text": r"C:\Users\me\model"},
             "files": {"secret.npy": {}},
         }

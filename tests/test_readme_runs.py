@@ -1,0 +1,77 @@
+"""The README's commands for own data, run as they stand on a small catalog."""
+
+import csv
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+OWN_DATA = README.split("\n## Your own data\n")[1].split("\n## ")[0]
+LINES = [
+    line
+    for block in re.findall(r"```bash\n(.*?)```", OWN_DATA, re.DOTALL)
+    for line in block.replace("\\\n", " ").splitlines()
+]
+# Small networks, so that it takes a minute and not an hour; what is not said here is
+# as in the README.
+SMALL = {
+    "embeddings": "--text-encoder {encoder} --image-encoder none --random-weights "
+    "--image-size 32 --precision fp32 --backend eager",
+    "finetune": "--image-size 32 --max-tokens 24 --smooth-l1-epochs 1 "
+    "--smape-epochs 1 --precision fp32",
+}
+
+
+@pytest.mark.slow
+def test_the_commands_for_own_data_do_what_they_say(
+    small_catalog, tiny_encoder, tmp_path
+):
+    with small_catalog.open(newline="") as file:
+        first = next(csv.DictReader(file))["sample_id"]
+    own = {
+        "catalog.csv": str(small_catalog),
+        "new.csv": str(small_catalog),
+        "photos": str(small_catalog.parent / "images"),
+        "runs/mine": str(tmp_path / "run"),
+        "ID": first,
+    }
+    for line in LINES:
+        words = adapted(shlex.split(line), own, tmp_path)
+        done = subprocess.run(
+            [word.replace("{encoder}", str(tiny_encoder)) for word in words],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "2"},
+        )
+        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stderr
+    with (tmp_path / "prices.csv").open(newline="") as file:
+        assert len([float(row["price"]) for row in csv.DictReader(file)]) == 24
+
+
+def adapted(words: list[str], own: dict[str, str], folder: Path) -> list[str]:
+    """Put the test's names in place of the README's."""
+    named = []
+    for word in words:
+        name, equals, value = word.rpartition("=")
+        found = own.get(value, value)
+        named.append(name + equals + found)
+    bin_dir = Path(sys.prefix, "bin")
+    if named[0] != "make":
+        program = bin_dir / Path(named[0]).name
+        results = {"prices.csv", "model", "report.html"}
+        return [
+            str(program),
+            *(str(folder / w) if w in results else w for w in named[1:]),
+        ]
+    target = next(word for word in named[1:] if "=" not in word)
+    arguments = [f"ARGS={SMALL[target]}"] if target in SMALL else []
+    venv = [f"VENV={sys.prefix}", f"--assume-old={sys.prefix}/installed"]
+    return ["make", *venv, *named[1:], *arguments]
