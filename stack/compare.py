@@ -7,8 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from embed.arrays import read_rows
-from embed.checksums import verify_embedding, verify_files
+from embed.checksums import verify_files
 from embed.errors import CacheError
 from embed.manifest import MANIFEST_NAME, require_same_key, require_stage
 from embed.schema import config_from
@@ -16,15 +15,10 @@ from finetune.config import FinetuneConfig
 from finetune.smape import smape_rows, to_price
 from stack.config import StackConfig
 from stack.evaluate import score, score_by_band
+from stack.run import PREDICTIONS, open_run
 from stack.verdict import Interval, paired_bootstrap
 
 Predictor = Literal["chosen", "network", "stacker", "lightgbm", "blend"]
-_ARRAYS = {
-    "network": "finetune/oof_log_price.npy",
-    "stacker": "stack/oof_log_price.npy",
-    "lightgbm": "stack/lightgbm_log_price.npy",
-    "blend": "stack/blend_log_price.npy",
-}
 _SAME_PRICE = 1e-6  # relative; the same price by way of float32 is as near
 _NAMED = 5
 
@@ -126,51 +120,46 @@ def open_priced(run_dir: Path, predictor: Predictor) -> PricedRun:
     CacheError
         If a stage that is needed is missing, stale or damaged.
     """
-    embed = require_stage(run_dir, "embed")
-    finetune = require_stage(run_dir, "finetune")
-    require_same_key(run_dir, "finetune", finetune["embed_key"], embed["key"])
-    manifests = {"finetune": finetune}
+    run = open_run(run_dir)
     name: str = predictor
     if predictor != "network":
         stack = require_stage(run_dir, "stack")
-        require_same_key(run_dir, "stack", stack["finetune_key"], finetune["key"])
-        manifests["stack"] = stack
+        require_same_key(run_dir, "stack", stack["finetune_key"], run.finetune["key"])
         name = stack["chosen"] if predictor == "chosen" else predictor
-    verify_embedding(run_dir / "embed", embed, ("image_ok",))
+        stage, _, array_name = PREDICTIONS[name].partition("/")
+        if stage == "stack":
+            verify_files(run_dir / stage, stack["files"], [f"{array_name}.npy"])
 
-    def array(file: str) -> NDArray[Any]:
-        stage, _, base = file.partition("/")
-        if stage != "embed":
-            verify_files(run_dir / stage, manifests[stage]["files"], [base])
-        return _rows(run_dir / file, embed["n_products"])
+    def array(name: str) -> NDArray[Any]:
+        rows = run.array(name)
+        _require_shape(rows, run_dir / f"{name}.npy", run.embed["n_products"])
+        return rows
 
-    folds = np.asarray(array("finetune/folds.npy"))
+    folds = np.asarray(array("finetune/folds"))
     kept = np.flatnonzero(folds >= 0)
     path = run_dir / "finetune" / MANIFEST_NAME
-    config = config_from(finetune["config"], FinetuneConfig, path)
+    config = config_from(run.finetune["config"], FinetuneConfig, path)
     return PricedRun(
         run_dir=run_dir,
         predictor=name,
         recipe=config.recipe,
         n_folds=config.n_folds,
-        catalog_sha256=embed["inputs"]["catalog_sha256"],
-        sample_id=array("embed/sample_id.npy")[kept],
-        price=array("finetune/price.npy")[kept],
-        predicted=to_price(array(_ARRAYS[name])[kept]),
+        catalog_sha256=run.embed["inputs"]["catalog_sha256"],
+        sample_id=array("embed/sample_id")[kept],
+        price=array("finetune/price")[kept],
+        predicted=to_price(array(PREDICTIONS[name])[kept]),
         folds=folds[kept],
-        image_ok=array("embed/image_ok.npy")[kept],
+        image_ok=array("embed/image_ok")[kept],
     )
 
 
-def _rows(path: Path, n_products: int) -> NDArray[Any]:
-    rows = read_rows(path)
+def _require_shape(rows: NDArray[Any], path: Path, n_products: int) -> None:
     if rows.shape != (n_products,):
         raise CacheError(
             f"{path}: must have the shape ({n_products},), as the run has that many "
             f"products, found {rows.shape}. Delete the folder {path.parent} and run "
             f"the stage again."
         )
-    return rows
 
 
 def _pair(a: PricedRun, b: PricedRun) -> tuple[PricedRun, PricedRun, dict[str, Any]]:

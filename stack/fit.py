@@ -4,7 +4,6 @@ import dataclasses
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embed.arrays import open_rows, read_rows, to_float16
-from embed.checksums import CHECKED_ARRAYS, record_files, verify_embedding, verify_files
+from embed.checksums import record_files, verify_files
 from embed.durable import remove_partial_files, save_array
 from embed.errors import ConfigError
 from embed.lock import run_lock
@@ -35,6 +34,7 @@ from stack.evaluate import evaluate_predictions
 from stack.features import BlockMatrix
 from stack.intervals import Intervals, interval_coverage
 from stack.residual import ResidualFit, fit_out_of_fold, remove_boosters
+from stack.run import PREDICTIONS, Run, open_run
 
 logger = logging.getLogger(__name__)
 
@@ -43,58 +43,6 @@ RAW_BLOCKS: tuple[BlockName, ...] = ("text", "image", "attributes")
 RAW_DIR = "lightgbm"
 REPORT_NAME = "report.json"
 _PLAN_NAME = "plan.json"
-PREDICTIONS = {
-    "lightgbm": "stack/lightgbm_log_price",
-    "network": "finetune/oof_log_price",
-    "blend": "stack/blend_log_price",
-    "stacker": "stack/oof_log_price",
-}
-"""Arrays of out-of-fold log1p prices, by predictor."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """The finished stages that stacking reads."""
-
-    run_dir: Path
-    embed: dict[str, Any]  # manifest
-    finetune: dict[str, Any]  # manifest
-
-    def array(self, name: str) -> NDArray[Any]:
-        """Memory-map an array, named as `stage/name`; refuse a damaged one.
-
-        Raises
-        ------
-        CacheError
-            If it is not what its stage wrote; it names the file, the place and what
-            to do.
-        """
-        stage, _, array = name.partition("/")
-        if stage == "embed":
-            checked = (array,) if array in CHECKED_ARRAYS else ()
-            verify_embedding(self.run_dir / stage, self.embed, checked)
-        elif stage == "finetune":
-            files = self.finetune["files"]
-            verify_files(self.run_dir / stage, files, [f"{array}.npy"])
-        return read_rows(self.run_dir / f"{name}.npy")
-
-    def out_of_fold(self, predictor: str) -> NDArray[np.float32]:
-        """Return what one of `PREDICTIONS` says, shape (n_products,), log1p price."""
-        return np.asarray(self.array(PREDICTIONS[predictor]))
-
-
-def open_run(run_dir: Path) -> Run:
-    """Open a run whose networks are trained.
-
-    Raises
-    ------
-    CacheError
-        If a stage has not finished, or was made from another one's inputs.
-    """
-    embed = require_stage(run_dir, "embed")
-    finetune = require_stage(run_dir, "finetune")
-    require_same_key(run_dir, "finetune", finetune["embed_key"], embed["key"])
-    return Run(run_dir=run_dir, embed=embed, finetune=finetune)
 
 
 def fit_stack(run_dir: Path, *, config: StackConfig) -> dict[str, Any]:

@@ -37,9 +37,10 @@ from finetune.serve import ServedNetwork, encode_once
 from finetune.smape import to_price
 from stack.alignment import align
 from stack.features import BlockMatrix
-from stack.fit import RAW_BLOCKS, RAW_DIR, Run, block_matrix, config_of, open_run
+from stack.fit import RAW_BLOCKS, RAW_DIR, block_matrix, config_of
 from stack.intervals import Intervals
 from stack.residual import load_boosters, predict_residual
+from stack.run import Run, open_run
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,6 +78,8 @@ class Predictor:
     folds : sequence of int, optional
         Only the networks and boosters of these. For a product of the run, those of its
         own fold alone never saw its price.
+    exact : bool
+        Compute in float32 with eager PyTorch, whatever the run was made with.
 
     Attributes
     ----------
@@ -101,6 +104,7 @@ class Predictor:
         *,
         n_threads: int = 2,
         folds: Sequence[int] | None = None,
+        exact: bool = False,
     ) -> None:
         prepare_machine(n_threads)
         self.run = run = open_run(run_dir)
@@ -111,6 +115,10 @@ class Predictor:
         self.config = _embed_config(
             run.embed, n_threads, run_dir / "embed" / MANIFEST_NAME
         )
+        if exact:
+            self.config = dataclasses.replace(
+                self.config, precision="fp32", backend="eager"
+            )
         self._source = resolve_encoders(self.config)
         _require_same_encoders(run_dir, run.embed, self._source)
         self._embedder = Embedder(self._source, self.config)
@@ -175,7 +183,8 @@ class Predictor:
             "attributes": chunk.attributes,
             "network": network.astype(np.float32),
         }
-        log_price = network.astype(np.float64)
+        network = network.astype(np.float64)
+        log_price = network
         if self.is_stacked:
             text = encode_once(self._embedder.text.encode, token_ids)
             blocks["text"] = to_float16(text, name="text").astype(np.float32)

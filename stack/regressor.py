@@ -28,7 +28,7 @@ from finetune.config import FinetuneConfig
 from finetune.out_of_fold import finetune
 from finetune.smape import to_price
 from stack.config import StackConfig
-from stack.fit import fit_stack, open_run
+from stack.fit import fit_stack
 from stack.frame import (
     Products,
     read_problems,
@@ -37,6 +37,7 @@ from stack.frame import (
     warn_of_placeholders,
     write_inputs,
 )
+from stack.run import open_run
 from stack.run_folder import RunFolder
 from stack.settings import Settings, with_given
 

@@ -16,7 +16,7 @@ from embed.arrays import release_rows
 from embed.errors import InputError
 from embed.text import parse_fields
 from finetune.products import catalog_of_run
-from stack.fit import Run
+from stack.run import Run
 
 logger = logging.getLogger(__name__)
 

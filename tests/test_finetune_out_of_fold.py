@@ -23,7 +23,7 @@ from finetune.config import RECIPES, FinetuneConfig
 from finetune.networks import load_network
 from finetune.out_of_fold import finetune as run_finetune
 from finetune.train import apply_network
-from stack.fit import open_run
+from stack.run import open_run
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 CONFIG = dataclasses.replace(TINY_TRAINING, smape_epochs=0)

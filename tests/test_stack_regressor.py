@@ -26,12 +26,12 @@ from finetune.config import FinetuneConfig
 from finetune.smape import smape
 from stack import PriceRegressor
 from stack.config import StackConfig
-from stack.fit import open_run
 from stack.frame import PlaceholderWarning
 from stack.predict_catalog import predict_prices
 from stack.regressor import PriceRegressor as FromModule
 from stack.regressor import _shown
 from stack.report import format_report
+from stack.run import open_run
 
 REPOSITORY = Path(__file__).parent.parent
 

@@ -6,7 +6,7 @@ from conftest import copy_run
 
 from embed.manifest import read_json
 from finetune.products import catalog_of_run
-from stack.fit import open_run
+from stack.run import open_run
 from stack.similar import PricedProducts
 
 

@@ -15,8 +15,8 @@ from embed.images import decode_thumbnail, encode_thumbnail, load_image
 from embed.manifest import require_stage
 from finetune.products import catalog_of_run
 from finetune.smape import to_price
-from stack.fit import Run, open_run
 from stack.predict import Predictor
+from stack.run import Run, open_run
 
 PhotoSource = Literal["file", "thumbnail", "none"]
 _N_SUGGESTED = 3

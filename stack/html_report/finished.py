@@ -23,8 +23,9 @@ from embed.schema import (
 )
 from finetune.smape import smape_rows, to_price
 from stack.evaluate import PREDICTOR_LABELS
-from stack.fit import REPORT_NAME, Run, open_run
+from stack.fit import REPORT_NAME
 from stack.intervals import Intervals
+from stack.run import Run, open_run
 
 INTERVAL_LEVEL = 90
 """Percent, of the intervals that are shown beside single products."""

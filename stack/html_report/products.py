@@ -11,8 +11,8 @@ from PIL import Image
 from embed.catalog import Catalog
 from embed.images import decode_thumbnail
 from embed.text import compose_text, parse_fields
-from stack.fit import Run
 from stack.html_report.finished import Judged
+from stack.run import Run
 
 N_SHOWN = 20
 TEXT_CHARS = 300

@@ -1,0 +1,251 @@
+"""The model card: what an exported model is, how it scored and what it is not for.
+
+Headings follow Mitchell et al., 2019, "Model Cards for Model Reporting",
+arXiv:1810.03993.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import PurePath
+from typing import Any
+
+# By what the run was given as a name; anyone's own files have a licence of their own.
+_LICENCES = {
+    "sentence-transformers/all-MiniLM-L6-v2": "Apache 2.0",
+    "nreimers/MiniLM-L6-H384-uncased": "MIT",
+    "efficientnet_b0": "BSD 3-Clause (torchvision); trained on ImageNet, whose terms "
+    "allow non-commercial research",
+}
+_UNKNOWN_LICENCE = "not known here: see where the file came from"
+_NOT_FOR = """\
+- Prices are estimates of what the training catalog would ask, in its currency and at
+  its time. They are not offers, valuations or advice, and know nothing of stock,
+  season, competition or cost.
+- Products unlike the training catalog's (another market, language, category or
+  currency) get a price all the same, and nothing says that it is wrong.
+- It must not set prices of people, of their work, or of what the law regulates."""
+_LIMITS = """\
+- Scores are out of fold: each product by a network that never saw it or its
+  duplicates. They hold for new products of the same kind only. The exported model
+  averages all folds, which is not scored by itself and errs rather less.
+- Text is read up to {max_tokens} tokens ({fold_max_tokens} by the networks), in the
+  language of the encoder; photos at {image_size} pixels ({fold_image_size} by the
+  networks).
+- A product without text or photo is priced from what is left, less well."""
+
+
+def model_card(
+    *,
+    embed: Mapping[str, Any],
+    finetune: Mapping[str, Any],
+    stack: Mapping[str, Any],
+    report: Mapping[str, Any],
+    n_photos: int,
+) -> str:
+    """Fill the model card of a run.
+
+    Parameters
+    ----------
+    embed, finetune, stack : mapping
+        Manifests of the stages.
+    report : mapping
+        From report.json.
+    n_photos : int
+        Products whose photo was read.
+
+    Returns
+    -------
+    str
+        Markdown. No path of the machine is in it.
+    """
+    sizes = {
+        "max_tokens": embed["config"]["max_tokens"],
+        "image_size": embed["config"]["image_size"],
+        "fold_max_tokens": finetune["config"]["max_tokens"],
+        "fold_image_size": finetune["config"]["image_size"],
+    }
+    sections = [
+        ("", _what_it_is(finetune, stack)),
+        ("How to use it", _usage(stack)),
+        ("Training data", _training_data(embed, report, n_photos)),
+        ("Settings", _settings(embed, finetune, stack)),
+        ("Results", _results(report)),
+        ("SMAPE by true price", _parts(report["bands"], map(_range, report["bands"]))),
+        ("SMAPE by photo", _parts(report["image"].values(), report["image"])),
+        ("Prediction intervals", _intervals(report)),
+        ("What it is not for", _NOT_FOR),
+        ("Limits", _LIMITS.format(**sizes)),
+        ("Licences", _licences(embed)),
+        ("Versions", _table(("Package", "Version"), stack["environment"].items())),
+    ]
+    parts = [f"## {title}\n\n{text}" if title else text for title, text in sections]
+    return "\n\n".join(["# Price model", *parts]) + "\n"
+
+
+def _what_it_is(finetune: Mapping[str, Any], stack: Mapping[str, Any]) -> str:
+    n_folds = finetune["config"]["n_folds"]
+    text = (
+        f"Predicts the price of a product from its catalog text and its photo: the "
+        f"average, in log price, of {n_folds} two-tower networks (MiniLM and "
+        f"EfficientNet-B0), each fine-tuned on {n_folds - 1} of {n_folds} folds"
+    )
+    if stack["chosen"] == "stacker":
+        return f"{text}, corrected by LightGBM trees fitted on their residual."
+    return f"{text}. LightGBM trees were tried on their residual and not kept."
+
+
+def _usage(stack: Mapping[str, Any]) -> str:
+    trees = "" if stack["chosen"] == "stacker" else " (lightgbm is imported, not used)"
+    return (
+        f"```\npip install numpy pillow onnxruntime tokenizers lightgbm\n"
+        f"python predict.py --catalog new.csv --images photos --out prices.csv\n```\n\n"
+        f"`pricing.py` holds the class behind it{trees}; `embed/` is what reads "
+        f"catalogs, texts and photos, under the MIT licence. The ONNX graphs take any "
+        f"number of products at once."
+    )
+
+
+def _training_data(
+    embed: Mapping[str, Any], report: Mapping[str, Any], n_photos: int
+) -> str:
+    found: list[tuple[str, object]] = [
+        ("Products with a price", f"{report['n_products']:,}"),
+        ("Products without, left out", f"{report['n_unpriced']:,}"),
+        ("Products in all", f"{embed['n_products']:,}"),
+        ("With a usable photo", f"{n_photos:,}"),
+        ("Without usable text", f"{embed['substituted']['text']:,}"),
+        ("sha256 of ids, texts and links", f"`{embed['inputs']['catalog_sha256']}`"),
+        ("Text columns", ", ".join(embed["inputs"]["columns"]["text"])),
+    ]
+    return _table(("", ""), found)
+
+
+def _settings(
+    embed: Mapping[str, Any], finetune: Mapping[str, Any], stack: Mapping[str, Any]
+) -> str:
+    encoders = {name: _encoder(embed, name) for name in ("text", "image")}
+    config = finetune["config"]
+    found = [
+        ("Text encoder", encoders["text"]),
+        ("Image encoder", encoders["image"]),
+        ("Recipe", config["recipe"]),
+        ("Epochs", f"{config['smooth_l1_epochs']} + {config['smape_epochs']}"),
+        ("Folds", config["n_folds"]),
+        ("Photo tower", "frozen" if config["freeze_image"] else "fine-tuned"),
+        ("Seed", config["seed"]),
+        ("Trees see", ", ".join(stack["config"]["blocks"])),
+        ("Trees of each booster", ", ".join(map(str, stack["rounds"]["stacker"]))),
+        ("Used", stack["chosen"]),
+    ]
+    return _table(("", ""), found)
+
+
+def _results(report: Mapping[str, Any]) -> str:
+    rows = [
+        (
+            row["label"],
+            f"{row['smape']:.2f}",
+            f"{row['smape_se']:.2f}",
+            f"{row['smape'] - 1.96 * row['smape_se']:.2f} to "
+            f"{row['smape'] + 1.96 * row['smape_se']:.2f}",
+            f"{row['smape_half']:.2f}",
+            f"{row['smape_log1p']:.2f}",
+            f"{row['median_ape']:.1f} %",
+        )
+        for row in report["predictors"]
+    ]
+    heads = ("", "SMAPE", "s.e.", "95 % interval", "0-100", "log1p", "median APE")
+    verdict = report["verdict"]
+    differences = [
+        (
+            name,
+            f"{found['mean']:+.3f}",
+            f"{found['low']:+.3f} to {found['high']:+.3f}",
+        )
+        for name, found in (
+            ("stacker - network", verdict["interval_network"]),
+            ("stacker - blend", verdict["interval_blend"]),
+        )
+    ]
+    return "\n\n".join(
+        (
+            f"Out of fold, {report['n_products']:,} products in {report['n_folds']} "
+            f"folds. SMAPE is the official one, 0 to 200; 0-100 is half of it; log1p "
+            f"is SMAPE of log1p prices. They are never compared with each other.",
+            _table(heads, rows),
+            _table(("Difference in SMAPE", "Mean", "95 % interval"), differences),
+            f"Verdict: {verdict['sentence']}",
+        )
+    )
+
+
+def _parts(parts: Iterable[Mapping[str, Any]], names: Iterable[str]) -> str:
+    rows = [
+        (name, f"{part['n']:,}", *map(_score, map(part["smape"].get, _SHOWN)))
+        for name, part in zip(names, parts, strict=True)
+    ]
+    return _table(("", "Products", *(name.capitalize() for name in _SHOWN)), rows)
+
+
+_SHOWN = ("median", "network", "stacker", "chosen")
+
+
+def _intervals(report: Mapping[str, Any]) -> str:
+    rows = [
+        (
+            f"{found['level']} %",
+            f"{100 * found['coverage']:.1f} %",
+            f"{found['width_ratio']:.2f}",
+            ", ".join(f"{100 * band['coverage']:.0f} %" for band in found["bands"]),
+        )
+        for found in report["intervals"]
+    ]
+    heads = (
+        "Level",
+        "Coverage",
+        "High / low (median)",
+        "Coverage, cheapest fifth first",
+    )
+    return _table(heads, rows) + (
+        "\n\nSplit-conformal, measured out of fold. The level is kept over all "
+        "products, not within a price band."
+    )
+
+
+def _licences(embed: Mapping[str, Any]) -> str:
+    rows = [
+        (
+            _encoder(embed, name),
+            "random numbers, none"
+            if embed["inputs"][f"{name}_weights"] == "random"
+            else _LICENCES.get(embed["config"][f"{name}_encoder"], _UNKNOWN_LICENCE),
+        )
+        for name in ("text", "image")
+    ]
+    return _table(("Weights begun from", "Licence"), rows) + (
+        "\n\nThe training data's own terms may bind what was learned from them."
+    )
+
+
+def _encoder(embed: Mapping[str, Any], name: str) -> str:
+    if embed["inputs"][f"{name}_weights"] == "random":
+        return f"{name} encoder with random weights"
+    asked = str(embed["config"][f"{name}_encoder"])
+    if asked not in _LICENCES:  # a path
+        asked = PurePath(asked).name
+    return f"{asked} (sha256 {embed['inputs'][f'{name}_weights_sha256'][:12]})"
+
+
+def _range(band: Mapping[str, Any]) -> str:
+    return f"{band['low']:,.2f} to {band['high']:,.2f}"
+
+
+def _score(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(
+        f"| {' | '.join(str(cell).replace('|', '/') for cell in line)} |"
+        for line in lines
+    )

@@ -1,0 +1,44 @@
+"""The `pricestack export` command."""
+
+from pathlib import Path
+
+import click
+
+from embed.commands import one_line_errors, run_option
+from stack.export.target import require_packages
+
+
+@click.command("export")
+@run_option
+@click.option(
+    "--out",
+    "out_dir",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Folder to write; a new or empty one, or an earlier export.",
+)
+@click.option(
+    "--check/--no-check",
+    default=True,
+    show_default=True,
+    help="Price some of the run's products by both, and refuse a difference.",
+)
+@one_line_errors
+def export_command(run_dir: Path, out_dir: Path, check: bool) -> None:
+    """Write a finished run as ONNX graphs and a script that needs no PyTorch.
+
+    \b
+    Example:
+      pricestack export --run runs/mine --out model
+      cd model
+      python predict.py --catalog new.csv --images photos --out prices.csv
+    """
+    require_packages()
+    from stack.export.export import export_run  # late: it brings torch
+
+    greatest = export_run(run_dir, out_dir, check=check)
+    if greatest is not None:
+        click.echo(
+            f"Checked: log prices differ from the run's by at most {greatest:.1g}."
+        )
+    click.echo(f"Model written to {out_dir}.")

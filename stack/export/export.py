@@ -1,0 +1,270 @@
+"""The job: a finished run to a folder that prices products on its own."""
+
+import logging
+import shutil
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import embed
+from embed.checksums import verify_files
+from embed.encoders import IMAGE_DIM, load_image_backbone, load_text_backbone
+from embed.errors import CacheError
+from embed.manifest import (
+    MANIFEST_NAME,
+    environment,
+    read_json,
+    require_same_key,
+    require_stage,
+    sha256_file,
+    write_json,
+)
+from embed.schema import config_from
+from finetune.config import FinetuneConfig
+from finetune.networks import load_network
+from stack.config import StackConfig
+from stack.export.card import model_card
+from stack.export.check import check_export
+from stack.export.graphs import write_head, write_image_tower, write_text_tower
+from stack.export.target import (
+    KIND,
+    PACKAGES,
+    require_free,
+    require_packages,
+    whole_folder,
+)
+from stack.fit import RAW_DIR, REPORT_NAME, config_of
+from stack.run import Run, open_run
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+CARD_NAME = "MODEL_CARD.md"
+# What predict.py imports of `embed`: nothing of it needs more than numpy and pillow.
+EMBED_MODULES = (
+    "__init__",
+    "attributes",
+    "catalog",
+    "catalog_csv",
+    "catalog_parquet",
+    "columns",
+    "errors",
+    "images",
+    "photo_limits",
+    "pixels",
+    "prices",
+    "text",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishedRun:
+    """A run of which every stage is whole."""
+
+    run: Run
+    stack: dict[str, Any]  # manifest
+    finetune_config: FinetuneConfig
+    stack_config: StackConfig
+
+    @property
+    def is_stacked(self) -> bool:
+        """Whether boosters correct the networks."""
+        return bool(self.stack["chosen"] == "stacker")
+
+    @property
+    def boosters(self) -> dict[str, list[str]]:
+        """Files of the boosters that serve, relative to the stacking stage's folder."""
+        if not self.is_stacked:
+            return {}
+        folds = range(self.finetune_config.n_folds)
+        found = {"stacker": [f"booster-{fold}.txt" for fold in folds]}
+        if "lightgbm" in self.stack_config.blocks:
+            found["lightgbm"] = [f"{RAW_DIR}/{name}" for name in found["stacker"]]
+        return found
+
+
+def open_finished(run_dir: Path) -> FinishedRun:
+    """Open a run with all three stages, and refuse a damaged one.
+
+    Raises
+    ------
+    CacheError
+        If a stage has not finished, does not fit the others or has damaged files.
+    """
+    run = open_run(run_dir)
+    stack = require_stage(run_dir, "stack")
+    require_same_key(run_dir, "stack", stack["finetune_key"], run.finetune["key"])
+    verify_files(run_dir / "stack", stack["files"])
+    verify_files(run_dir / "finetune", run.finetune["files"])
+    path = run_dir / "finetune" / MANIFEST_NAME
+    return FinishedRun(
+        run=run,
+        stack=stack,
+        finetune_config=config_from(run.finetune["config"], FinetuneConfig, path),
+        stack_config=config_of(stack, run_dir / "stack" / MANIFEST_NAME),
+    )
+
+
+def export_run(run_dir: Path, out_dir: Path, *, check: bool = True) -> float | None:
+    """Write a run's export, whole or not at all.
+
+    Parameters
+    ----------
+    run_dir : Path
+        With all three stages finished.
+    out_dir : Path
+        New, empty or an earlier export, which is replaced.
+    check : bool
+        Price some of the run's products by both, and refuse a difference.
+
+    Returns
+    -------
+    float or None
+        The greatest difference in log1p price; None without a check.
+
+    Raises
+    ------
+    ConfigError
+        If `out_dir` holds anything else, or a package is missing.
+    CacheError, WeightsError
+        If the run is not whole, or its encoders are not to be found any more.
+    """
+    require_packages()
+    require_free(out_dir)
+    finished = open_finished(run_dir)
+    with whole_folder(out_dir) as folder:
+        write_export(finished, folder)
+        return check_export(finished.run, folder) if check else None
+
+
+def write_export(finished: FinishedRun, folder: Path) -> None:
+    """Write an export's files, the manifest last.
+
+    Parameters
+    ----------
+    finished : FinishedRun
+    folder : Path
+        Empty.
+    """
+    _write_towers(finished, folder)
+    _copy_boosters(finished, folder)
+    inputs = finished.run.embed["inputs"]
+    tokenizer = Path(inputs["text_weights"]) / "tokenizer.json"
+    shutil.copyfile(tokenizer, folder / tokenizer.name)
+    _copy_code(folder)
+    stage_dir = finished.run.run_dir / "stack"
+    report = read_json(stage_dir / REPORT_NAME)
+    if report is None:
+        raise CacheError(f"{stage_dir / REPORT_NAME}: is missing. Run `make stack`.")
+    card = model_card(
+        embed=finished.run.embed,
+        finetune=finished.run.finetune,
+        stack=finished.stack,
+        report=report,
+        n_photos=int(np.asarray(finished.run.array("embed/image_ok")).sum()),
+    )
+    (folder / CARD_NAME).write_text(card, encoding="utf-8")
+    write_json(folder / MANIFEST_NAME, _manifest(finished, folder))
+
+
+def _write_towers(finished: FinishedRun, folder: Path) -> None:
+    run, config = finished.run, finished.finetune_config
+    alignment = run.array("stack/alignment")
+    n_attributes = len(run.embed["attribute_names"])
+    for fold in range(config.n_folds):
+        logger.info("fold %d of %d: network to ONNX", fold + 1, config.n_folds)
+        fold_dir = folder / f"fold-{fold}"
+        fold_dir.mkdir()
+        network = load_network(
+            run.run_dir / "finetune", fold, embed=run.embed, config=config
+        )
+        write_head(
+            network,
+            alignment[fold],
+            fold_dir / "head.onnx",
+            n_attributes=n_attributes,
+        )
+        write_text_tower(network.text_backbone, fold_dir / "text.onnx")
+        if network.image_backbone is not None:
+            path = fold_dir / "image.onnx"
+            write_image_tower(network.image_backbone, path, size=config.image_size)
+    _write_frozen(finished, folder / "frozen")
+
+
+def _write_frozen(finished: FinishedRun, folder: Path) -> None:
+    """Write the frozen encoders that boosters, or networks without one, need."""
+    inputs, config = finished.run.embed["inputs"], finished.run.embed["config"]
+    if finished.is_stacked:
+        folder.mkdir()
+        backbone = load_text_backbone(Path(inputs["text_weights"]))
+        write_text_tower(backbone, folder / "text.onnx")
+    if finished.is_stacked or finished.finetune_config.freeze_image:
+        folder.mkdir(exist_ok=True)
+        weights = inputs["image_weights"]
+        backbone = load_image_backbone(
+            None if weights == "random" else Path(weights), seed=config["seed"]
+        )
+        path = folder / "image.onnx"
+        write_image_tower(backbone, path, size=config["image_size"])
+
+
+def _copy_boosters(finished: FinishedRun, folder: Path) -> None:
+    for names in finished.boosters.values():
+        for name in names:
+            target = folder / "boosters" / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(finished.run.run_dir / "stack" / name, target)
+
+
+def _copy_code(folder: Path) -> None:
+    (folder / "embed").mkdir()
+    ours = Path(str(embed.__file__)).parent
+    for name in EMBED_MODULES:
+        shutil.copyfile(ours / f"{name}.py", folder / "embed" / f"{name}.py")
+    shutil.copyfile(Path(__file__).with_name("pricing.py"), folder / "pricing.py")
+    text = Path(__file__).with_name("predict_file.py").read_text(encoding="utf-8")
+    text = text.replace("from stack.export.pricing import", "from pricing import")
+    (folder / "predict.py").write_text(text, encoding="utf-8")
+
+
+def _manifest(finished: FinishedRun, folder: Path) -> dict[str, Any]:
+    run, inputs = finished.run, finished.run.embed["inputs"]
+    settings: dict[str, Any] = {
+        "kind": KIND,
+        "format": FORMAT,
+        "made_from": {
+            "embed_key": run.embed["key"],
+            "finetune_key": run.finetune["key"],
+            "stack_key": finished.stack["key"],
+        },
+        "chosen": finished.stack["chosen"],
+        "target": "log1p of the price in the catalog's currency, which is not recorded",
+        "columns": inputs["columns"],
+        "max_tokens": run.embed["config"]["max_tokens"],
+        "image_size": run.embed["config"]["image_size"],
+        "image_dim": IMAGE_DIM,
+        "folds": [f"fold-{fold}" for fold in range(finished.finetune_config.n_folds)],
+        "fold_max_tokens": finished.finetune_config.max_tokens,
+        "fold_image_size": finished.finetune_config.image_size,
+        "attributes": run.embed["attribute_names"],
+        "intervals": finished.stack["intervals"],
+        "blocks": list(finished.stack_config.blocks),
+        "boosters": {
+            kind: [f"boosters/{name}" for name in names]
+            for kind, names in finished.boosters.items()
+        },
+    }
+    if "lightgbm" in finished.boosters:
+        settings["lightgbm_start"] = float(run.array("stack/lightgbm/starts").mean())
+    return {
+        **settings,
+        "versions": {**environment(), **{p: metadata.version(p) for p in PACKAGES}},
+        "files": {
+            path.relative_to(folder).as_posix(): sha256_file(path)
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        },
+    }

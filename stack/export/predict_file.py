@@ -1,0 +1,67 @@
+"""Price a catalog with the exported model in this folder.
+
+    pip install numpy pillow onnxruntime tokenizers lightgbm
+    python predict.py --catalog new.csv --images photos --out prices.csv
+
+Its columns are those named in manifest.json, its prices in the currency of the catalog
+that the model learned from.
+"""
+
+import argparse
+import csv
+import math
+from pathlib import Path
+
+from embed.catalog import CatalogColumns, read_catalog
+from embed.errors import InputError, UnreadableImage
+from embed.images import find_photos, load_image
+from stack.export.pricing import PRICE_FLOOR, Model
+
+
+def price_catalog(
+    model: Model, catalog_path: Path, images: Path | None, level: str | None
+) -> list[list[str]]:
+    """Return sample_id and price of each product, and the ends of its interval."""
+    named = model.settings["columns"]
+    columns = CatalogColumns(**{**named, "text": tuple(named["text"])})
+    catalog = read_catalog(catalog_path, columns=columns)
+    offsets = [0.0, *(model.settings["intervals"][level] if level else ())]
+    photos = find_photos(catalog, images)
+    rows = []
+    for sample_id, text, path in zip(
+        catalog.sample_id, catalog.text, photos, strict=True
+    ):
+        try:
+            size = model.settings["image_size"]
+            photo = load_image(path, size=size) if path else None
+        except UnreadableImage:
+            photo = None
+        log_price = model.log_price(text, photo)
+        prices = [max(math.expm1(log_price + by), PRICE_FLOOR) for by in offsets]
+        rows.append([sample_id, *(f"{price:.4f}" for price in prices)])
+    return rows
+
+
+def main() -> None:
+    """Read the arguments, write the prices."""
+    parser = argparse.ArgumentParser(description="Price products from text and photo.")
+    parser.add_argument("--catalog", type=Path, required=True, help="CSV file")
+    parser.add_argument("--images", type=Path, help="folder of the photos")
+    parser.add_argument("--out", type=Path, required=True, help="CSV file to write")
+    parser.add_argument("--intervals", choices=["80", "90"], help="percent")
+    asked = parser.parse_args()
+    if not asked.out.parent.is_dir():  # before the work, not after it
+        parser.error(f"--out {asked.out}: the folder {asked.out.parent} is not there")
+    try:
+        model = Model(Path(__file__).resolve().parent)
+        rows = price_catalog(model, asked.catalog, asked.images, asked.intervals)
+        ends = ["price_low", "price_high"] if asked.intervals else []
+        with asked.out.open("w", newline="", encoding="utf-8") as file:
+            lines = csv.writer(file, lineterminator="\n")
+            lines.writerows([["sample_id", "price", *ends], *rows])
+    except (InputError, OSError) as error:
+        parser.error(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""An exported model, ready to price. This file is copied into every export.
+
+Beside the standard library it needs numpy, pillow, onnxruntime, tokenizers and
+lightgbm, and the modules of `embed` that lie in the export too.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import lightgbm
+import numpy as np
+import onnxruntime  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+from PIL import Image
+from tokenizers import Tokenizer
+
+from embed.attributes import extract_attributes
+from embed.errors import InputError
+from embed.images import decode_thumbnail, encode_thumbnail
+from embed.text import compose_text, parse_fields
+
+MANIFEST_NAME = "manifest.json"
+PRICE_FLOOR = 0.01
+_RAW_BLOCKS = ("text", "image", "attributes")
+
+
+class Model:
+    """Graphs, trees and settings of an exported folder, loaded once.
+
+    Parameters
+    ----------
+    folder : Path
+        With manifest.json and the files that it names.
+
+    Raises
+    ------
+    InputError
+        If a file is missing or not as it was exported.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.settings = _read_settings(folder / MANIFEST_NAME)
+        _require_whole(folder, self.settings["files"])
+        options = onnxruntime.SessionOptions()
+        # Threads that wait by spinning take the core that another one needs.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self._graphs = {
+            name: onnxruntime.InferenceSession(folder / name, options)
+            for name in self.settings["files"]
+            if name.endswith(".onnx")
+        }
+        self._boosters = {
+            kind: [lightgbm.Booster(model_file=folder / name) for name in names]
+            for kind, names in self.settings["boosters"].items()
+        }
+        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(self.settings["max_tokens"])
+
+    def log_price(self, text: str, photo: NDArray[np.uint8] | None) -> float:
+        """Return the log1p price of one product.
+
+        Parameters
+        ----------
+        text : str
+            As the catalog has it.
+        photo : ndarray of uint8, shape (image_size, image_size, 3), optional
+            From `embed.images.load_image`; None if there is none.
+        """
+        product = parse_fields(text)
+        ids = np.array(self._tokenizer.encode(compose_text(product)).ids)
+        blocks = {
+            "attributes": extract_attributes(product)[None],
+            "image": np.zeros((1, self.settings["image_dim"]), np.float32),
+        }
+        if photo is not None and "frozen/image.onnx" in self._graphs:
+            blocks["image"] = _half(self._photo("frozen", photo))
+        found = [self._price(f, ids, photo, blocks) for f in self.settings["folds"]]
+        network, fused = (np.mean(part, axis=0) for part in zip(*found, strict=True))
+        if not self._boosters:
+            return float(network[0])
+        blocks["network"], blocks["fused"] = network[:, None], _half(fused)
+        blocks["text"] = _half(self._text("frozen", ids))
+        if "lightgbm" in self._boosters:
+            raw = self._boost("lightgbm", blocks, _RAW_BLOCKS)
+            start = self.settings["lightgbm_start"]
+            blocks["lightgbm"] = np.array([[start + raw]], np.float32)
+        added = self._boost("stacker", blocks, self.settings["blocks"])
+        return float(network[0]) + added
+
+    def _price(
+        self,
+        fold: str,
+        ids: NDArray[np.int64],
+        photo: NDArray[np.uint8] | None,
+        blocks: dict[str, NDArray[np.float32]],
+    ) -> list[NDArray[np.float32]]:
+        """Return the log price and aligned embedding by one fold's network."""
+        limit, image = self.settings["fold_max_tokens"], blocks["image"]
+        if len(ids) > limit:
+            ids = np.append(ids[: limit - 1], ids[-1])
+        if photo is not None and f"{fold}/image.onnx" in self._graphs:
+            image = self._photo(fold, _resize(photo, self.settings["fold_image_size"]))
+        return self._run(
+            f"{fold}/head.onnx",
+            text=self._text(fold, ids),
+            image=image,
+            has_photo=np.array([photo is not None]),
+            attributes=blocks["attributes"],
+        )
+
+    def _text(self, tower: str, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+        mask = np.ones_like(ids)
+        return self._run(f"{tower}/text.onnx", tokens=ids[None], mask=mask[None])[0]
+
+    def _photo(self, tower: str, photo: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return self._run(f"{tower}/image.onnx", pixels=photo[None])[0]
+
+    def _run(
+        self, graph: str, **inputs: NDArray[np.generic]
+    ) -> list[NDArray[np.float32]]:
+        session = self._graphs[graph]
+        wanted = [given.name for given in session.get_inputs()]
+        outputs: list[NDArray[np.float32]] = session.run(
+            None, {name: inputs[name] for name in wanted}
+        )
+        return outputs
+
+    def _boost(
+        self,
+        kind: str,
+        blocks: dict[str, NDArray[np.float32]],
+        chosen: list[str] | tuple[str, ...],
+    ) -> float:
+        """Return what the boosters add, on average; one without trees adds nothing."""
+        row = np.concatenate([blocks[name] for name in chosen], axis=1)
+        boosters = self._boosters[kind]
+        grown = [booster for booster in boosters if booster.num_trees()]
+        return sum(float(b.predict(row)[0]) for b in grown) / len(boosters)
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    try:
+        settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(
+            f"{path}: is not whole ({error}). Copy or export the model again."
+        ) from error
+    return settings
+
+
+def _require_whole(folder: Path, files: dict[str, str]) -> None:
+    for name, expected in files.items():
+        path = folder / name
+        if not path.is_file():
+            raise InputError(f"{path}: is missing. Copy or export the model again.")
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != expected:
+            raise InputError(
+                f"{path}: has sha256 {found[:12]}, {expected[:12]} was exported. Copy "
+                f"or export the model again."
+            )
+
+
+def _half(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Round as the boosters' training data were."""
+    return features.astype(np.float16).astype(np.float32)
+
+
+def _resize(photo: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Make a photo what the networks saw in training: by way of JPEG, smaller."""
+    seen = Image.fromarray(decode_thumbnail(encode_thumbnail(photo)))
+    return np.asarray(seen.resize((size, size), Image.Resampling.BILINEAR))

@@ -1,0 +1,90 @@
+"""Where an export goes: an earlier one's place or a new one, whole or not at all."""
+
+import importlib.util
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from embed.errors import CacheError, ConfigError
+from embed.manifest import MANIFEST_NAME, read_json
+
+KIND = "pricestack export"
+PACKAGES = ("onnx", "onnxruntime", "tokenizers")
+
+
+def require_packages() -> None:
+    """Refuse to begin without what writes and runs ONNX.
+
+    Raises
+    ------
+    ConfigError
+        If a package of the extra `export` is not installed.
+    """
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"`pricestack export` needs {' and '.join(missing)}, which is not "
+            f"installed. Run `pip install -e .[export]`."
+        )
+
+
+def require_free(out_dir: Path) -> None:
+    """Refuse a folder that holds anything but an earlier export.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if not out_dir.exists():
+        return
+    if not out_dir.is_dir():
+        raise ConfigError(f"--out {out_dir}: is a file. Name a folder.")
+    if any(out_dir.iterdir()) and not _is_export(out_dir):
+        raise ConfigError(
+            f"--out {out_dir}: must be new, empty or an earlier export, but holds "
+            f"other files. Name another folder."
+        )
+
+
+@contextmanager
+def whole_folder(out_dir: Path) -> Iterator[Path]:
+    """Give an empty folder that takes the place of `out_dir` if the block ends well.
+
+    It lies beside it, with a dot before its name. What a killed export left there is
+    removed, and an earlier export that it had moved away is put back.
+    """
+    out_dir = out_dir.resolve()
+    partial = out_dir.with_name(f".{out_dir.name}.part")
+    former = out_dir.with_name(f".{out_dir.name}.former")
+    if former.exists() and not out_dir.exists():
+        former.rename(out_dir)
+    shutil.rmtree(former, ignore_errors=True)
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        _swap(partial, out_dir, former)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _swap(partial: Path, out_dir: Path, former: Path) -> None:
+    """Rename into place; a folder that is not empty cannot be replaced in one step."""
+    if out_dir.exists():
+        out_dir.rename(former)
+    try:
+        partial.rename(out_dir)
+    except OSError:
+        if former.exists():
+            former.rename(out_dir)
+        raise
+    shutil.rmtree(former, ignore_errors=True)
+
+
+def _is_export(folder: Path) -> bool:
+    try:
+        manifest = read_json(folder / MANIFEST_NAME)
+    except CacheError:
+        return False
+    return manifest is not None and manifest.get("kind") == KIND

@@ -1,0 +1,68 @@
+"""A run whose networks are trained: its records and its arrays, checked when opened.
+
+Light: neither torch nor LightGBM is imported.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embed.arrays import read_rows
+from embed.checksums import CHECKED_ARRAYS, verify_embedding, verify_files
+from embed.manifest import require_same_key, require_stage
+
+PREDICTIONS = {
+    "lightgbm": "stack/lightgbm_log_price",
+    "network": "finetune/oof_log_price",
+    "blend": "stack/blend_log_price",
+    "stacker": "stack/oof_log_price",
+}
+"""Arrays of out-of-fold log1p prices, by predictor."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """The finished stages that stacking reads."""
+
+    run_dir: Path
+    embed: dict[str, Any]  # manifest
+    finetune: dict[str, Any]  # manifest
+
+    def array(self, name: str) -> NDArray[Any]:
+        """Memory-map an array, named as `stage/name`; refuse a damaged one.
+
+        Raises
+        ------
+        CacheError
+            If it is not what its stage wrote; it names the file, the place and what
+            to do.
+        """
+        stage, _, array = name.partition("/")
+        if stage == "embed":
+            checked = (array,) if array in CHECKED_ARRAYS else ()
+            verify_embedding(self.run_dir / stage, self.embed, checked)
+        elif stage == "finetune":
+            files = self.finetune["files"]
+            verify_files(self.run_dir / stage, files, [f"{array}.npy"])
+        return read_rows(self.run_dir / f"{name}.npy")
+
+    def out_of_fold(self, predictor: str) -> NDArray[np.float32]:
+        """Return what one of `PREDICTIONS` says, shape (n_products,), log1p price."""
+        return np.asarray(self.array(PREDICTIONS[predictor]))
+
+
+def open_run(run_dir: Path) -> Run:
+    """Open a run whose networks are trained.
+
+    Raises
+    ------
+    CacheError
+        If a stage has not finished, or was made from another one's inputs.
+    """
+    embed = require_stage(run_dir, "embed")
+    finetune = require_stage(run_dir, "finetune")
+    require_same_key(run_dir, "finetune", finetune["embed_key"], embed["key"])
+    return Run(run_dir=run_dir, embed=embed, finetune=finetune)

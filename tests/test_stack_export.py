@@ -1,0 +1,385 @@
+import csv
+import dataclasses
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from conftest import TINY_STACK, TINY_TRAINING, copy_run, small_image_backbone
+
+from embed.catalog import CatalogColumns, read_catalog
+from embed.chunks import prepared_chunks
+from embed.config import EmbedConfig
+from embed.encoders import load_image_backbone
+from embed.errors import CacheError, ConfigError, InputError
+from embed.extract import extract
+from embed.manifest import read_json
+from finetune.config import FinetuneConfig
+from finetune.out_of_fold import finetune
+from finetune.products import catalog_of_run
+from stack.config import StackConfig
+from stack.export import check
+from stack.export.command import export_command
+from stack.export.export import CARD_NAME, export_run
+from stack.export.predict_file import price_catalog
+from stack.export.pricing import Model
+from stack.fit import fit_stack
+from stack.predict import Predictor
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+# Runs predict.py as a machine without this project and PyTorch would.
+ISOLATED = """
+import runpy, sys
+refused = set(sys.argv.pop(1).split(","))
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in refused:
+            raise ImportError(name + " is not to be imported")
+sys.meta_path.insert(0, Refuse())
+del sys.argv[0]
+sys.path[0] = sys.argv[0].rpartition("/")[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+import embed
+assert embed.__file__.startswith(sys.path[0]), embed.__file__
+assert not refused & {name.partition(".")[0] for name in sys.modules}
+"""
+REFUSED = (
+    "torch,torchvision,transformers,pandas,sklearn,pyarrow,safetensors,onnx,click,tqdm,"
+    "filelock,finetune,stack"
+)
+LEARNING = dataclasses.replace(
+    TINY_TRAINING,
+    smooth_l1_epochs=5,
+    smape_epochs=0,
+    text_learning_rate=3e-3,
+    fusion_learning_rate=5e-3,
+    head_dropout=0.0,
+    ema_decay=0.0,
+)
+
+
+def choose(run_dir, chosen):
+    path = run_dir / "stack" / "manifest.json"
+    path.write_text(json.dumps({**read_json(path), "chosen": chosen}))
+    return run_dir
+
+
+def run_script(model_dir, *arguments):
+    script = str(model_dir / "predict.py")
+    return subprocess.run(
+        [sys.executable, "-c", ISOLATED, REFUSED, script, *map(str, arguments)],
+        cwd=model_dir.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def prices_by_script(model_dir, catalog_path, images_dir, *more):
+    out = model_dir.parent / "prices.csv"
+    done = run_script(
+        model_dir,
+        *("--catalog", catalog_path, "--images", images_dir, "--out", out, *more),
+    )
+    assert done.returncode == 0, done.stderr
+    with out.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def predicted_by_run(run_dir, catalog, images_dir):
+    predictor = Predictor(run_dir, n_threads=1)
+    inputs = predictor.inputs(catalog, images_dir)
+    chunks = prepared_chunks(inputs, predictor.config, 0)
+    return np.concatenate([predictor.price(chunk) for chunk in chunks])
+
+
+def learned_run(embedded_run, to, **settings):
+    """A run whose networks, quick to train, give products different prices."""
+    run_dir = copy_run(embedded_run, to)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("finetune.model.load_image_backbone", small_image_backbone)
+        finetune(run_dir, config=dataclasses.replace(LEARNING, **settings))
+    fit_stack(run_dir, config=dataclasses.replace(TINY_STACK, max_rounds=30))
+    return run_dir
+
+
+@pytest.fixture(scope="module")
+def small_tower(finished_run):
+    """Let runs be opened that were trained with the stand-in for EfficientNet-B0.
+
+    The finished run, which all modules share, has to be there before: it has the real
+    one.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("finetune.model.load_image_backbone", small_image_backbone)
+        yield
+
+
+@pytest.fixture(scope="module")
+def run_of(embedded_run, small_tower, tmp_path_factory):
+    """Copies of a run in which one or the other predictor was chosen."""
+    folder = tmp_path_factory.mktemp("learned")
+    run_dir = learned_run(embedded_run, folder / "network")
+    return {
+        "network": choose(run_dir, "network"),
+        "stacker": choose(copy_run(run_dir, folder / "stacker"), "stacker"),
+    }
+
+
+@pytest.fixture(scope="module")
+def model_of(run_of, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    for chosen, run_dir in run_of.items():
+        export_run(run_dir, folder / chosen, check=False)
+    return {chosen: folder / chosen for chosen in run_of}
+
+
+@pytest.fixture
+def export(model_of, tmp_path):
+    """A copy of the smaller export that may be changed."""
+    return shutil.copytree(model_of["network"], tmp_path / "model")
+
+
+@pytest.fixture
+def quick_writing(model_of, monkeypatch):
+    """Let a run be exported by copying what was exported before."""
+
+    def copy(_, folder):
+        shutil.copytree(model_of["network"], folder, dirs_exist_ok=True)
+
+    monkeypatch.setattr("stack.export.export.write_export", copy)
+
+
+@pytest.mark.parametrize("chosen", ["network", "stacker"])
+def test_predict_py_prices_as_the_run_does_without_its_packages(
+    run_of, model_of, sample_catalog, chosen
+):
+    images_dir = sample_catalog.parent / "images"
+    rows = prices_by_script(
+        model_of[chosen], sample_catalog, images_dir, "--intervals", "90"
+    )
+    catalog = read_catalog(sample_catalog)
+    assert [row["sample_id"] for row in rows] == catalog.sample_id.tolist()
+    found = np.array([float(row["price"]) for row in rows])
+    expected = predicted_by_run(run_of[chosen], catalog, images_dir)
+    assert np.log1p(expected).std() > 0.1
+    np.testing.assert_allclose(np.log1p(found), np.log1p(expected), rtol=0, atol=1e-3)
+    substituted = read_json(run_of[chosen] / "embed" / "manifest.json")["substituted"]
+    assert min(substituted.values()) > 0  # some had no text, some no photo
+    low, high = read_json(run_of[chosen] / "stack" / "manifest.json")["intervals"]["90"]
+    for column, offset in (("price_low", low), ("price_high", high)):
+        end = np.array([float(row[column]) for row in rows])
+        expected_end = np.maximum(np.expm1(np.log1p(expected) + offset), 0.01)
+        np.testing.assert_allclose(end, expected_end, rtol=2e-3, atol=1e-3)
+
+
+def test_the_boosters_of_the_stacker_have_a_say_in_its_export(model_of, sample_catalog):
+    catalog = read_catalog(sample_catalog)
+    found = [
+        Model(model_of[chosen]).log_price(catalog.text[3], None)
+        for chosen in ("network", "stacker")
+    ]
+    assert abs(found[0] - found[1]) > 1e-3
+
+
+def test_a_network_on_frozen_photos_is_exported_with_the_frozen_encoder(
+    embedded_run, sample_catalog, tmp_path
+):
+    run_dir = learned_run(
+        embedded_run, tmp_path / "run", freeze_image=True, smooth_l1_epochs=2
+    )
+    catalog, images_dir = read_catalog(sample_catalog), sample_catalog.parent / "images"
+    for chosen in ("network", "stacker"):
+        export_run(choose(run_dir, chosen), tmp_path / chosen, check=False)
+        assert (tmp_path / chosen / "frozen" / "image.onnx").is_file()
+        assert not (tmp_path / chosen / "fold-0" / "image.onnx").exists()
+        expected = np.log1p(predicted_by_run(run_dir, catalog, images_dir))
+        rows = price_catalog(Model(tmp_path / chosen), sample_catalog, images_dir, None)
+        found = np.log1p([float(price) for _, price in rows])
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3)
+
+
+def test_the_command_exports_real_towers_and_checks_them(
+    finished_run, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("finetune.model.load_image_backbone", load_image_backbone)
+    arguments = ["--run", str(finished_run), "--out", str(tmp_path / "model")]
+    result = CliRunner().invoke(export_command, arguments)
+    assert result.exit_code == 0, result.output
+    difference = float(result.stdout.partition("at most ")[2].partition(".\n")[0])
+    assert difference <= 1e-3
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_difference_is_refused_and_leaves_the_earlier_export(
+    run_of, export, quick_writing, monkeypatch
+):
+    before = (export / "manifest.json").read_bytes()
+    honest = check.exported_log_prices
+    monkeypatch.setattr(
+        check, "exported_log_prices", lambda *given: honest(*given) + 0.01
+    )
+    with pytest.raises(InputError, match=r"differs from the run's by up to 0\.01"):
+        export_run(run_of["network"], export)
+    assert (export / "manifest.json").read_bytes() == before
+    assert [path.name for path in export.parent.iterdir()] == ["model"]
+
+
+def test_an_earlier_export_is_replaced_whole(run_of, export, quick_writing):
+    (export / "left over.txt").write_text("of the earlier one")
+    export_run(run_of["network"], export, check=False)
+    assert not (export / "left over.txt").exists()
+    assert (export / "predict.py").is_file()
+
+
+def test_a_folder_with_other_files_is_refused_and_kept(run_of, tmp_path):
+    (tmp_path / "manifest.json").write_text('{"kind": "something else"}')
+    with pytest.raises(ConfigError, match=r"must be new, empty or an earlier export"):
+        export_run(run_of["network"], tmp_path, check=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
+
+
+def test_a_missing_package_is_named_with_its_extra(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setattr(
+        "stack.export.target.importlib.util.find_spec",
+        lambda name: None if name == "onnxruntime" else object(),
+    )
+    result = CliRunner().invoke(
+        export_command, ["--run", str(tmp_path), "--out", str(tmp_path / "model")]
+    )
+    assert result.exit_code == 2
+    assert result.output.count("\n") == 1
+    assert "needs onnxruntime" in result.output
+    assert "pip install -e .[export]" in result.output
+
+
+def test_an_unfinished_run_is_refused(embedded_run, tmp_path):
+    with pytest.raises(CacheError, match=r"finetune: this stage has not finished"):
+        export_run(embedded_run, tmp_path / "model")
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_damaged_network_of_the_run_is_named(run_of, tmp_path):
+    run_dir = copy_run(run_of["network"], tmp_path / "run")
+    path = run_dir / "finetune" / "fold-1" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(CacheError, match=r"fold-1.model\.safetensors"):
+        export_run(run_dir, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("name", ["fold-1/head.onnx", "manifest.json"])
+def test_a_damaged_file_of_an_export_is_named_in_one_line(export, tmp_path, name):
+    content = (export / name).read_bytes()
+    (export / name).write_bytes(content[: len(content) // 2])
+    (tmp_path / "new.csv").write_text("sample_id,catalog_content\n1,tea\n")
+    done = run_script(
+        export, "--catalog", tmp_path / "new.csv", "--out", tmp_path / "prices.csv"
+    )
+    assert done.returncode == 2
+    last = done.stderr.strip().split("\n")[-1]
+    assert name in last
+    assert "export the model again" in last
+    assert "Traceback" not in done.stderr
+
+
+def test_a_file_that_an_export_lacks_is_named(export):
+    (export / "tokenizer.json").unlink()
+    with pytest.raises(InputError, match=r"tokenizer\.json: is missing"):
+        Model(export)
+
+
+def test_the_manifest_has_the_checksum_of_every_other_file(model_of):
+    folder = model_of["stacker"]
+    found = {
+        path.relative_to(folder).as_posix(): hashlib.sha256(
+            path.read_bytes()
+        ).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != "manifest.json"
+    }
+    assert read_json(folder / "manifest.json")["files"] == found
+
+
+def test_no_path_of_this_machine_is_in_an_export(run_of, model_of):
+    embed = read_json(run_of["stacker"] / "embed" / "manifest.json")["inputs"]
+    places = [embed["catalog_path"], embed["text_weights"], run_of["stacker"]]
+    places = [str(Path(place).parent).encode() for place in places]
+    places.append(str(Path(__file__).parents[1]).encode())
+    for path in model_of["stacker"].rglob("*"):
+        content = path.read_bytes() if path.is_file() else b""
+        assert not any(place in content for place in places), path
+
+
+def test_the_model_card_has_the_scores_and_the_verdict_of_the_report(run_of, model_of):
+    card = (model_of["network"] / CARD_NAME).read_text()
+    report = read_json(run_of["network"] / "stack" / "report.json")
+    assert report["verdict"]["sentence"] in card
+    for row in report["predictors"]:
+        assert (
+            f"| {row['label']} | {row['smape']:.2f} | {row['smape_se']:.2f} |" in card
+        )
+    for found in report["intervals"]:
+        assert f"| {found['level']} % | {100 * found['coverage']:.1f} % |" in card
+    assert "| Products in all | 40 |" in card
+    assert "random numbers" in card
+
+
+@pytest.mark.real
+@pytest.mark.skipif(not SHARED.is_dir(), reason="no real catalogs and weights")
+def test_200_real_products_are_priced_as_by_their_run(tmp_path):
+    source = SHARED / "data" / "flipkart1050"
+    with (source / "catalog.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))[::5][:200]
+    catalog_path = tmp_path / "catalog.csv"
+    with catalog_path.open("w", newline="", encoding="utf-8") as file:
+        lines = csv.DictWriter(file, list(rows[0]))
+        lines.writeheader()
+        lines.writerows(rows)
+    columns = CatalogColumns(text=("title", "description"))
+    weights = SHARED / "weights"
+    extract(
+        read_catalog(catalog_path, columns=columns),
+        tmp_path / "run",
+        images_dir=source / "images",
+        config=EmbedConfig(
+            text_encoder=str(weights / "all-MiniLM-L6-v2-fp16"),
+            image_encoder=str(weights / "efficientnet_b0_reconstructed.safetensors"),
+            image_size=64,
+            max_tokens=48,
+            precision="fp32",
+            backend="eager",
+        ),
+    )
+    training = FinetuneConfig(
+        n_folds=2,
+        smooth_l1_epochs=1,
+        smape_epochs=0,
+        image_size=48,
+        max_tokens=24,
+        batch_size=8,
+        fusion_learning_rate=5e-3,
+        ema_decay=0.0,
+        freeze_layers=5,
+        precision="fp32",
+    )
+    finetune(tmp_path / "run", config=training)
+    fit_stack(tmp_path / "run", config=StackConfig(max_rounds=40, n_bootstrap=200))
+    run_dir = choose(tmp_path / "run", "stacker")
+    export_run(run_dir, tmp_path / "model", check=False)
+    predicted = predicted_by_run(
+        run_dir,
+        catalog_of_run(read_json(run_dir / "embed" / "manifest.json")),
+        source / "images",
+    )
+    rows = prices_by_script(tmp_path / "model", catalog_path, source / "images")
+    found = np.log1p([float(row["price"]) for row in rows])
+    assert len(found) == 200
+    assert np.log1p(predicted).std() > 0.1
+    np.testing.assert_allclose(found, np.log1p(predicted), rtol=0, atol=1e-3)
