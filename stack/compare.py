@@ -42,11 +42,12 @@ class PricedRun:
     price: NDArray[np.float64]  # (n,), true
     predicted: NDArray[np.float64]  # (n,)
     folds: NDArray[np.int8]  # (n,)
+    groups: NDArray[np.int64]  # (n,), duplicates share a number
     image_ok: NDArray[np.bool_]  # (n,)
 
     def rows(self, at: NDArray[np.intp]) -> "PricedRun":
         """Return the run with some of its products only."""
-        names = ("sample_id", "price", "predicted", "folds", "image_ok")
+        names = ("sample_id", "price", "predicted", "folds", "groups", "image_ok")
         kept = {name: getattr(self, name)[at] for name in names}
         return PricedRun(**{**vars(self), **kept})
 
@@ -86,7 +87,12 @@ def compare_runs(
     whole_a, whole_b = (open_priced(run, predictor) for run in (run_a, run_b))
     a, b, mismatch = _pair(whole_a, whole_b)
     difference = paired_bootstrap(
-        a.price, a.predicted, b.predicted, n_bootstrap=n_bootstrap, seed=seed
+        a.price,
+        a.predicted,
+        b.predicted,
+        n_bootstrap=n_bootstrap,
+        seed=seed,
+        groups=a.groups,
     )
     prices = {"a": a.predicted, "b": b.predicted}
     error_a, error_b = (smape_rows(a.price, prices[side]) for side in ("a", "b"))
@@ -149,6 +155,7 @@ def open_priced(run_dir: Path, predictor: Predictor) -> PricedRun:
         price=array("finetune/price")[kept],
         predicted=to_price(array(PREDICTIONS[name])[kept]),
         folds=folds[kept],
+        groups=array("finetune/groups")[kept],
         image_ok=array("embed/image_ok")[kept],
     )
 
@@ -228,7 +235,11 @@ def _notes(
     whole_a: PricedRun, whole_b: PricedRun, a: PricedRun, b: PricedRun
 ) -> list[str]:
     """Say what else than the model differs between two runs."""
-    notes = []
+    notes = [
+        "The interval counts the chance in which products there are, not that of "
+        "training: the same recipe with another seed may differ as well. Train both "
+        "with other seeds before choosing a recipe by a small difference."
+    ]
     if whole_a.catalog_sha256 != whole_b.catalog_sha256:
         notes.append(
             f"The catalogs differ: A has {len(whole_a.price):,} priced products, B "

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from finetune.smape import smape, smape_half, smape_log1p, to_price
 from stack.config import StackConfig
-from stack.verdict import checked_smape_rows, decide
+from stack.verdict import checked_smape_rows, decide, group_sums
 
 PREDICTOR_LABELS = {
     "median": "Constant median",
@@ -37,7 +37,7 @@ class Scores:
     """Official SMAPE, percent, 0 to 200."""
 
     smape_se: float
-    """Standard error of `smape` over rows."""
+    """Standard error of `smape` over products, duplicates taken together."""
 
     smape_half: float
     """SMAPE in the 0 to 100 convention."""
@@ -55,13 +55,19 @@ class Scores:
     """R² of log1p prices; NaN if all true prices are equal."""
 
 
-def score(price: NDArray[np.floating], predicted: NDArray[np.floating]) -> Scores:
+def score(
+    price: NDArray[np.floating],
+    predicted: NDArray[np.floating],
+    groups: NDArray[np.integer] | None = None,
+) -> Scores:
     """Score predicted prices.
 
     Parameters
     ----------
     price, predicted : ndarray of shape (n_products,)
         True and predicted prices in catalog currency, not log prices.
+    groups : ndarray of shape (n_products,), int, optional
+        Duplicates share a number; they count once in the standard error.
 
     Returns
     -------
@@ -76,7 +82,7 @@ def score(price: NDArray[np.floating], predicted: NDArray[np.floating]) -> Score
     error = np.abs(price - predicted)
     return Scores(
         smape=smape(price, predicted),
-        smape_se=float(rows.std(ddof=min(1, len(rows) - 1)) / np.sqrt(len(rows))),
+        smape_se=_standard_error(rows, groups),
         smape_half=smape_half(price, predicted),
         smape_log1p=smape_log1p(price, predicted),
         mae=float(error.mean()),
@@ -158,6 +164,7 @@ def evaluate_predictions(
     predictions: Mapping[str, NDArray[np.floating]],
     image_ok: NDArray[np.bool_],
     config: StackConfig,
+    groups: NDArray[np.integer] | None = None,
     best_price: NDArray[np.floating] | None = None,
 ) -> dict[str, Any]:
     """Compare all predictors and decide which one serves.
@@ -175,6 +182,9 @@ def evaluate_predictions(
         Whether the product's photo was read.
     config : StackConfig
         Resamples and seed of the intervals.
+    groups : ndarray of shape (n_products,), int, optional
+        Duplicates share a number, and count as one where it is asked how sure a figure
+        is.
     best_price : ndarray of shape (n_products,), optional
         The best predictable price where the catalog's law is known, NaN elsewhere.
 
@@ -193,6 +203,7 @@ def evaluate_predictions(
     """
     _check_arrays(folds, {"price": price, "image_ok": image_ok, **predictions})
     kept = folds >= 0
+    kept_groups = None if groups is None else groups[kept]
     true = np.asarray(price[kept], dtype=np.float64)
     prices = {name: to_price(predictions[name][kept]) for name in _GIVEN}
     verdict = decide(
@@ -202,6 +213,7 @@ def evaluate_predictions(
         blend=prices["blend"],
         n_bootstrap=config.n_bootstrap,
         seed=config.seed,
+        groups=kept_groups,
     )
     prices["median"] = _median_of_other_folds(true, folds[kept])
     prices["chosen"] = prices[verdict.chosen]
@@ -211,7 +223,11 @@ def evaluate_predictions(
         "n_unpriced": int((~kept).sum()),
         "n_folds": len(np.unique(folds[kept])),
         "predictors": [
-            {"name": name, "label": label, **asdict(score(true, prices[name]))}
+            {
+                "name": name,
+                "label": label,
+                **asdict(score(true, prices[name], kept_groups)),
+            }
             for name, label in PREDICTOR_LABELS.items()
         ],
         "bands": score_by_band(true, prices),
@@ -233,6 +249,15 @@ def evaluate_predictions(
         json.dumps(report), parse_constant=lambda _: None
     )
     return as_json
+
+
+def _standard_error(
+    rows: NDArray[np.float64], groups: NDArray[np.integer] | None
+) -> float:
+    """Return that of a mean whose rows are independent between groups only."""
+    total, _ = group_sums(rows - rows.mean(), groups)
+    n = len(total)
+    return float(np.sqrt(np.square(total).sum() * n / max(n - 1, 1)) / len(rows))
 
 
 def _median_of_other_folds(

@@ -266,6 +266,7 @@ def _evaluate(run: Run, config: StackConfig) -> dict[str, Any]:
         predictions=predictions,
         image_ok=np.asarray(run.array("embed/image_ok")),
         config=config,
+        groups=np.asarray(run.array("finetune/groups")),
         best_price=_best_prices(run),
     )
     kept, chosen = folds >= 0, predictions[report["verdict"]["chosen"]]

@@ -1,7 +1,9 @@
 """The verdict on the stacker, by how much it is better and how sure that is.
 
-Resampling is over rows and paired: the same rows for both predictors, since a row's
-error has a standard deviation of about 36 points and most of it is common to both.
+Resampling is paired: the same products for both predictors, since a product's error has
+a standard deviation of about 36 points and most of it is common to both. Duplicates are
+drawn together. Of two equally good predictors, five copies of each product would else
+make a difference out of noise 38 times in 100, not 5 (1,000 products, 200 trials).
 """
 
 from dataclasses import dataclass
@@ -48,17 +50,21 @@ def paired_bootstrap(
     *,
     n_bootstrap: int,
     seed: int,
+    groups: NDArray[np.integer] | None = None,
 ) -> Interval:
-    """Percentile interval of SMAPE(predicted) - SMAPE(reference) over resampled rows.
+    """Percentile interval of SMAPE(predicted) - SMAPE(reference), resampled.
 
     Parameters
     ----------
     price, predicted, reference : ndarray of shape (n_products,)
         Prices in catalog currency.
     n_bootstrap : int
-        Resamples of n_products rows each.
+        Resamples of as many groups as there are.
     seed : int
         The same seed gives the same interval.
+    groups : ndarray of shape (n_products,), int, optional
+        Duplicates share a number, and are drawn together; without it every product is
+        on its own.
 
     Returns
     -------
@@ -67,11 +73,13 @@ def paired_bootstrap(
 
     References
     ----------
-    Efron & Tibshirani (1993), An Introduction to the Bootstrap, chapter 13.
+    Efron & Tibshirani (1993), An Introduction to the Bootstrap, chapter 13; Davison &
+    Hinkley (1997), Bootstrap Methods and their Application, section 3.8, for groups.
     """
     difference = checked_smape_rows(price, predicted, where="paired_bootstrap")
     difference -= checked_smape_rows(price, reference, where="paired_bootstrap")
-    n = len(difference)
+    total, size = group_sums(difference, groups)
+    n = len(total)
     generator = np.random.default_rng(seed)
     means = np.empty(n_bootstrap)
     # Row numbers, not multinomial counts: the same distribution, 15 times as fast.
@@ -79,7 +87,7 @@ def paired_bootstrap(
     for start in range(0, n_bootstrap, step):
         stop = min(start + step, n_bootstrap)
         drawn = generator.integers(n, size=(stop - start, n))
-        means[start:stop] = difference[drawn].mean(axis=1)
+        means[start:stop] = total[drawn].sum(axis=1) / size[drawn].sum(axis=1)
     low, high = np.quantile(means, [0.025, 0.975])
     return Interval(mean=float(difference.mean()), low=float(low), high=float(high))
 
@@ -92,6 +100,7 @@ def decide(
     blend: NDArray[np.floating],
     n_bootstrap: int,
     seed: int,
+    groups: NDArray[np.integer] | None = None,
 ) -> Verdict:
     """Accept the stacker only if it is better than the network beyond the noise.
 
@@ -99,8 +108,8 @@ def decide(
     ----------
     price, network, stacker, blend : ndarray of shape (n_products,)
         True prices and out-of-fold predictions, catalog currency.
-    n_bootstrap, seed : int
-        Of both intervals.
+    n_bootstrap, seed, groups
+        Of both intervals, see `paired_bootstrap`.
 
     Returns
     -------
@@ -108,15 +117,29 @@ def decide(
         `chosen` is "stacker" only if its 95 % interval against the network lies below
         zero. The blend does not choose: it shows whether the trees earn their place.
     """
-    draws = {"n_bootstrap": n_bootstrap, "seed": seed}
-    against_network = paired_bootstrap(price, stacker, network, **draws)
-    against_blend = paired_bootstrap(price, stacker, blend, **draws)
+    against_network, against_blend = (
+        paired_bootstrap(
+            price, stacker, other, n_bootstrap=n_bootstrap, seed=seed, groups=groups
+        )
+        for other in (network, blend)
+    )
     return Verdict(
         chosen="stacker" if against_network.high < 0 else "network",
         interval_network=against_network,
         interval_blend=against_blend,
         sentence=_sentence(against_network, against_blend),
     )
+
+
+def group_sums(
+    values: NDArray[np.float64], groups: NDArray[np.integer] | None
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return the sum of the values of each group, and the group's size."""
+    if groups is None:
+        return values, np.ones(len(values), dtype=np.int64)
+    _, group_of_row = np.unique(groups, return_inverse=True)
+    total = np.bincount(group_of_row, values).astype(np.float64)
+    return total, np.bincount(group_of_row).astype(np.int64)
 
 
 def checked_smape_rows(

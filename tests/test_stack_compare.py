@@ -66,12 +66,14 @@ def test_the_comparison_is_the_paired_one_computed_by_hand(run_a, run_b):
     assert found["n_common"] == 40
     assert found["scores"]["a"]["smape"] == pytest.approx(smape(price, a))
     assert found["scores"]["b"]["smape"] == pytest.approx(smape(price, b))
-    by_hand = paired_bootstrap(price, a, b, n_bootstrap=500, seed=0)
+    groups = load(run_a, "finetune/groups.npy")
+    by_hand = paired_bootstrap(price, a, b, n_bootstrap=500, seed=0, groups=groups)
     assert found["difference"] == vars(by_hand)
     closer = (smape_rows(price, a) < smape_rows(price, b)).mean()
     assert found["closer"]["a"] == closer
     assert sum(found["closer"].values()) == pytest.approx(1)
-    assert found["notes"] == []
+    (note,) = found["notes"]
+    assert "not that of training" in note
 
 
 @pytest.mark.parametrize(
@@ -170,14 +172,14 @@ def test_other_folds_and_catalogs_are_noted_with_what_they_mean(run_a, run_b):
     write_json(path, manifest)
     folds = load(run_b, "finetune/folds.npy")
     put(run_b, "finetune/folds.npy", np.roll(folds, 1))
-    catalogs, same_number = compare_runs(run_a, run_b, **DRAWS)["notes"]
+    _, catalogs, same_number = compare_runs(run_a, run_b, **DRAWS)["notes"]
     assert "The catalogs differ: A has 40 priced products, B 40." in catalogs
     assert same_number.startswith("The folds differ")
     path = run_b / "finetune" / "manifest.json"
     manifest = read_json(path)
     manifest["config"]["n_folds"] = 5
     write_json(path, manifest)
-    _, other_number = compare_runs(run_a, run_b, **DRAWS)["notes"]
+    _, _, other_number = compare_runs(run_a, run_b, **DRAWS)["notes"]
     assert "A has 3, so that a network learns from 67 %" in other_number
     assert "B 5 and 80 %" in other_number
 

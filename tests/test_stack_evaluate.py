@@ -162,3 +162,13 @@ def test_predictions_that_do_not_fit_are_refused(price):
     given["predictions"] = good
     with pytest.raises(ValueError, match="at least 2 folds"):
         evaluate_predictions(price, np.zeros(N, dtype=np.int8), **given)
+
+
+def test_copies_of_products_do_not_shrink_the_standard_error():
+    rng = np.random.default_rng(0)
+    price = np.exp(rng.normal(3, 1, size=200))
+    predicted = price * np.exp(rng.normal(0, 0.5, size=200))
+    once = score(price, predicted)
+    copied = score(np.tile(price, 4), np.tile(predicted, 4), np.tile(np.arange(200), 4))
+    assert copied.smape == pytest.approx(once.smape)
+    assert copied.smape_se == pytest.approx(once.smape_se)

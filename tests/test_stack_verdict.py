@@ -79,3 +79,29 @@ def test_the_stacker_serves_only_where_it_is_better_beyond_the_noise(
     assert verdict.chosen == chosen
     assert (verdict.interval_network.high < 0) == (chosen == "stacker")
     assert re.search(words, verdict.sentence)
+
+
+def test_copies_of_products_make_no_difference_more_certain():
+    """Two equally good predictors: five copies of each product are no evidence."""
+    rng = np.random.default_rng(0)
+    groups, found = np.repeat(np.arange(100), 5), {"rows": 0, "groups": 0}
+    for _ in range(100):
+        price = np.exp(rng.normal(3, 1, size=100))[groups]
+        one, other = (price * np.exp(rng.normal(0, 0.4, 100))[groups] for _ in "ab")
+        for name, given in (("rows", None), ("groups", groups)):
+            interval = paired_bootstrap(
+                price, one, other, n_bootstrap=200, seed=0, groups=given
+            )
+            found[name] += not interval.low < 0 < interval.high
+    assert found["rows"] > 25
+    assert found["groups"] < 14
+
+
+def test_products_that_are_each_a_group_are_as_without_groups(price):
+    arrays = (price, noisy(price, 0.4, 2), noisy(price, 0.3, 3))
+    settings = {"n_bootstrap": 200, "seed": 0}
+    alone = paired_bootstrap(*arrays, **settings)
+    grouped = paired_bootstrap(*arrays, **settings, groups=np.arange(len(price)))
+    assert grouped.mean == pytest.approx(alone.mean)
+    assert grouped.low == pytest.approx(alone.low)
+    assert grouped.high == pytest.approx(alone.high)
