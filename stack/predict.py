@@ -18,7 +18,7 @@ from embed.chunks import Chunk, Inputs
 from embed.config import EmbedConfig
 from embed.embedder import Embedder, EncoderSource, resolve_encoders
 from embed.encoders import IMAGE_DIM
-from embed.errors import CacheError, UnreadableImage
+from embed.errors import CacheError, ConfigError, UnreadableImage
 from embed.images import encode_thumbnail, find_photos
 from embed.machine import prepare_machine
 from embed.manifest import (
@@ -96,6 +96,8 @@ class Predictor:
     ------
     CacheError, WeightsError
         If the run is not whole, or its encoders are not to be found any more.
+    ConfigError
+        If the run has no such fold.
     """
 
     def __init__(
@@ -125,13 +127,15 @@ class Predictor:
         self._finetune_config = config_from(
             run.finetune["config"], FinetuneConfig, run_dir / "finetune" / MANIFEST_NAME
         )
-        self._folds = list(folds or range(self._finetune_config.n_folds))
+        self._folds = _chosen_folds(folds, self._finetune_config.n_folds)
         self._networks = _load_networks(
             run, self._source, self._finetune_config, self._folds
         )
         self._alignment = run.array("stack/alignment")[self._folds].astype(np.float64)
         self._pool = ThreadPoolExecutor(n_threads)
-        self._stack_config = config_of(stack, run_dir / "stack" / MANIFEST_NAME)
+        self._stack_config = dataclasses.replace(
+            config_of(stack, run_dir / "stack" / MANIFEST_NAME), n_threads=n_threads
+        )
         self.intervals = Intervals.of_manifest(stack)
         self.is_stacked = stack["chosen"] == "stacker"
         self.boosters: list[lgb.Booster] = []
@@ -270,6 +274,17 @@ class Predictor:
         names = self._matrix(blank, chosen).feature_names
         boosters = load_boosters(folder, feature_names=names)
         return [boosters[fold] for fold in self._folds]
+
+
+def _chosen_folds(folds: Sequence[int] | None, n_folds: int) -> list[int]:
+    """Return the folds asked for; none asked for are all, an empty choice is none."""
+    chosen = list(range(n_folds)) if folds is None else [int(fold) for fold in folds]
+    if not chosen or not set(chosen) <= set(range(n_folds)):
+        raise ConfigError(
+            f"Predictor: folds must be some of 0 to {n_folds - 1}, got {chosen}. Leave "
+            f"them out to use all."
+        )
+    return chosen
 
 
 def _embed_config(embed: dict[str, Any], n_threads: int, path: Path) -> EmbedConfig:

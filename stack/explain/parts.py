@@ -70,7 +70,9 @@ def build_up(
         return [network], []
     first = {name: block[:1] for name, block in predicted.blocks.items()}
     matrix = predictor.matrix(first)
-    added = contributions(predictor.boosters, matrix)
+    added = contributions(
+        predictor.boosters, matrix, n_threads=predictor.config.n_threads
+    )
     parts = [network, part(ALL_ALIKE, float(added[-1]))]
     parts += [
         part(_BLOCK_PARTS.get(block, block), float(added[columns].sum()))
@@ -85,7 +87,7 @@ def part(name: str, log_price: float) -> Part:
 
 
 def contributions(
-    boosters: Sequence[lgb.Booster], matrix: BlockMatrix
+    boosters: Sequence[lgb.Booster], matrix: BlockMatrix, *, n_threads: int
 ) -> NDArray[np.float64]:
     """Average what boosters add to the first product, by feature.
 
@@ -94,6 +96,7 @@ def contributions(
     boosters : sequence of lightgbm.Booster
         One or more; those without trees add nothing.
     matrix : BlockMatrix of shape (n_products, d)
+    n_threads : int
 
     Returns
     -------
@@ -104,7 +107,7 @@ def contributions(
     added = np.zeros(matrix.shape[1] + 1)
     for booster in boosters:
         if booster.num_trees():
-            found = booster.predict(features, pred_contrib=True)
+            found = booster.predict(features, pred_contrib=True, num_threads=n_threads)
             added += np.asarray(found)[0] / len(boosters)
     return added
 
