@@ -86,7 +86,7 @@ def _chart(
                         markersize=3,
                         label=f"Fold {history.fold}" if named else None,
                     )
-        for epoch in _phase_starts(histories[0]):
+        for epoch in phase_starts(histories[0]):
             axes.axvline(epoch - 0.5, color=GREY, linewidth=1.0, linestyle=(0, (1, 2)))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
         axes.set_xlabel("Epoch")
@@ -114,13 +114,13 @@ def _lines(
     epochs, values = history.columns["epoch"], history.columns[column]
     if column != "loss":
         return [(epochs, values)]
-    starts = [epochs.index(epoch) for epoch in _phase_starts(history)]
+    starts = [epochs.index(epoch) for epoch in phase_starts(history)]
     bounds = [0, *starts, len(epochs)]
     return [(epochs[a:b], values[a:b]) for a, b in itertools.pairwise(bounds)]
 
 
-def _phase_starts(history: FoldHistory) -> list[float]:
-    """First epoch of each phase but the first."""
+def phase_starts(history: FoldHistory) -> list[float]:
+    """Return the first epoch of each phase but the first."""
     phases = history.columns.get("phase", [])
     epochs = history.columns["epoch"]
     return [epochs[at] for at in range(1, len(phases)) if phases[at] != phases[at - 1]]

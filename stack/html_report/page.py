@@ -1,6 +1,5 @@
 """The page: everything a finished run found, put into one template."""
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ from numpy.typing import NDArray
 
 from embed.catalog import Catalog
 from embed.durable import write_bytes
-from embed.manifest import MANIFEST_NAME
 from embed.text import parse_fields
 from finetune.products import catalog_of_run
 from stack.fit import RAW_DIR
@@ -112,11 +110,9 @@ def _catalog(finished: FinishedRun, path: Path | None) -> Catalog:
 def _facts(finished: FinishedRun, catalog: Catalog) -> dict[str, Any]:
     report = finished.report
     scores = {row["name"]: row for row in report["predictors"]}
-    written = (finished.stack_dir / MANIFEST_NAME).stat().st_mtime
     return {
         "run_name": finished.run.run_dir.resolve().name,
         "catalog_name": catalog.path.name,
-        "date": time.strftime("%Y-%m-%d", time.gmtime(written)),
         "report": report,
         "chosen": finished.chosen,
         "scores": scores,
@@ -153,6 +149,7 @@ def _training(finished: FinishedRun) -> dict[str, Any]:
     return {
         "loss": curves.loss_chart(histories),
         "epochs": curves.smape_chart(histories),
+        "has_two_phases": bool(curves.phase_starts(histories[0])),
         "has_held_out": bool(curves.held_out_columns(histories)),
         "folds": [
             {**fold, "train_smape": history.columns["train_smape"][-1]}
@@ -189,5 +186,6 @@ def _products(
         "worst": shown(worst_products(judged.error)),
         "median": shown(median_products(judged.error)),
         "text_chars": TEXT_CHARS,
+        "max_tokens": finished.run.finetune["config"]["max_tokens"],
         "interval_level": INTERVAL_LEVEL,
     }
