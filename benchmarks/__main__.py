@@ -17,6 +17,7 @@ NAMES = (
     "finetune_speed",
     "stacker",
     "predict_one",
+    "serve_load",
     "growth",
 )
 HEAD = """# What pricestack takes
