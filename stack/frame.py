@@ -7,10 +7,8 @@ import csv
 import io
 import numbers
 import os
-import shutil
 import warnings
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,9 +20,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from embed.catalog import MAX_ID_CHARS, Catalog, CatalogColumns, CatalogError
 from embed.columns import shorten
-from embed.durable import PARTIAL_SUFFIX, write_bytes
-from embed.images import IMAGE_SUFFIXES
-from embed.manifest import sha256_strings
+from embed.durable import write_bytes
+from stack.photo_links import gather_photos, photo_name
 
 CATALOG_NAME = "catalog.csv"
 PHOTOS_NAME = "photos"
@@ -52,8 +49,13 @@ class Products:
     @cached_property
     def photo_name(self) -> tuple[str, ...]:
         """A file name for each photo, one for each path and state of the file."""
-        names = {path: _photo_name(path) for path in set(self.photo) if path}
+        names = {path: photo_name(path) for path in set(self.photo) if path}
         return tuple(names[path] if path else "" for path in self.photo)
+
+    @property
+    def photo_of_name(self) -> dict[str, Path | None]:
+        """The photos by their file names."""
+        return dict(zip(self.photo_name, self.photo, strict=True))
 
     def catalog(self) -> Catalog:
         """Return them as a catalog without prices, which lies in no file."""
@@ -105,7 +107,7 @@ def read_products(
         _path(cell, f"X[{image_column!r}]", row, sample_id)
         for row, cell in enumerate(cells)
     ]
-    root = (images_dir or Path()).expanduser()
+    root = expand_home(images_dir or Path())
     return Products(
         sample_id=sample_id,
         text=tuple(
@@ -165,6 +167,11 @@ def write_inputs(
     catalog_path : Path
     images_dir : Path or None
         None if no product has a photo.
+
+    Raises
+    ------
+    ConfigError
+        If the folder of photos holds a file that no fit put there, or a given photo.
     """
     text = io.StringIO()
     lines = csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\n")
@@ -178,14 +185,23 @@ def write_inputs(
             strict=True,
         )
     )
+    images_dir = folder / PHOTOS_NAME
+    has_photos = any(products.photo)
+    if has_photos or images_dir.is_dir():  # of an earlier fit
+        gather_photos(products.photo_of_name, images_dir)
     content = text.getvalue().encode()
     path = folder / CATALOG_NAME
     if not (path.is_file() and path.read_bytes() == content):
         write_bytes(path, content)
-    if not any(products.photo):
-        return path, None
-    _gather_photos(products, folder / PHOTOS_NAME)
-    return path, folder / PHOTOS_NAME
+    return path, images_dir if has_photos else None
+
+
+def expand_home(path: Path) -> Path:
+    """Expand `~` and `~/...`; what else begins with `~` is the name of a file.
+
+    Office programs write `~$name`, and another user's home is hardly meant.
+    """
+    return path.expanduser() if path.parts[:1] == ("~",) else path
 
 
 def read_problems(path: Path, products: Products) -> pd.DataFrame:
@@ -326,47 +342,11 @@ def _path(cell: object, name: str, row: int, sample_id: Sequence[str]) -> str:
 def _absolute(root: Path, path: str) -> Path | None:
     if not path:
         return None
-    whole = root / Path(path).expanduser()
+    whole = root / expand_home(Path(path))
     try:
         return Path(os.path.realpath(whole))
     except (OSError, ValueError):  # a loop of links, a NUL: opening it says so
         return whole.absolute()
-
-
-def _photo_name(path: Path) -> str:
-    """Return a name that changes when the file does."""
-    stamp = ("", "")
-    with suppress(OSError, ValueError):
-        status = path.stat()
-        stamp = (str(status.st_size), str(status.st_mtime_ns))
-    suffix = path.suffix.lower()
-    digest = sha256_strings([str(path), *stamp])[:20]
-    return digest + (suffix if suffix in IMAGE_SUFFIXES else "")
-
-
-def _gather_photos(products: Products, folder: Path) -> None:
-    folder.mkdir(exist_ok=True)
-    sources = dict(zip(products.photo_name, products.photo, strict=True))
-    present = set(os.listdir(folder))
-    for name in present - set(sources):
-        (folder / name).unlink()
-    for name, path in sources.items():
-        # No pipe or device: copying one may never end. What is left out has no photo.
-        if path is not None and name not in present and _is_readable(path):
-            _link_or_copy(path, folder / name)
-
-
-def _link_or_copy(path: Path, to: Path) -> None:
-    try:
-        os.link(path, to)
-    except OSError:  # another file system, or one without links
-        partial = to.with_name(to.name + PARTIAL_SUFFIX)
-        shutil.copyfile(path, partial)
-        os.replace(partial, to)
-
-
-def _is_readable(path: Path) -> bool:
-    return os.path.isfile(path) and os.access(path, os.R_OK)
 
 
 def _require_real(column: NDArray[np.generic]) -> None:
@@ -395,4 +375,6 @@ def _explain(products: Products, row: int, reason: str) -> str:
     # of its two slashes, an absolute path keeps one
     if any(part in ("http:", "https:") for part in path.parts):
         reason = "a link, which is not downloaded"
-    return f"{_place(row, products.sample_id)}: {shorten(str(path), 120)}: {reason}"
+    # a name that is not UTF-8 could be shown by no terminal or log
+    shown = os.fspath(path).encode("utf-8", "replace").decode()
+    return f"{_place(row, products.sample_id)}: {shorten(shown, 120)}: {reason}"

@@ -3,7 +3,6 @@
 import dataclasses
 import logging
 import os
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -31,12 +30,14 @@ from stack.config import StackConfig
 from stack.fit import fit_stack
 from stack.frame import (
     Products,
+    expand_home,
     read_problems,
     read_products,
     read_target,
     warn_of_placeholders,
     write_inputs,
 )
+from stack.photo_links import discard_copies
 from stack.run import open_run
 from stack.run_folder import RunFolder
 from stack.settings import Settings, with_given
@@ -69,7 +70,9 @@ class PriceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         Where paths that are not absolute begin. Default: the working directory.
     run_dir : path, optional
         Folder to keep the run in: a stopped fit goes on in it, and the commands read
-        it. None: a temporary folder that lives as long as the regressor.
+        it. New, empty, or of an earlier fit. Photos are linked into it (hard links,
+        in inputs/photos), which `explain` reads them by; where the file system cannot,
+        none is kept. None: a temporary folder that lives as long as the regressor.
     text_encoder, image_encoder : str, optional
         Name or path, as of the commands' options.
     random_weights : bool, optional
@@ -90,9 +93,11 @@ class PriceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     precision : {"auto", "fp32", "bf16"}, optional
         What is computed in.
     n_threads : int
-        Threads for arithmetic.
+        Threads for arithmetic. Goes before the configs' own n_threads, even if left
+        out.
     random_state : int, RandomState or None
-        Of folds, batches, new weights, boosters. None: another one for each fit.
+        Of folds, batches, new weights, boosters. None: another one for each fit. Goes
+        before the configs' own seed, even if left out.
     verbose : bool
         Show progress while fitting and predicting.
     embed_config, finetune_config, stack_config : optional
@@ -182,7 +187,8 @@ class PriceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         Returns
         -------
         PriceRegressor
-            Itself. If a fit fails, what an earlier one found is still there.
+            Itself. If a fit without `run_dir` fails, what an earlier one found is still
+            there; with one, the folder holds what the failed fit got to.
 
         Raises
         ------
@@ -196,6 +202,7 @@ class PriceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         folder = RunFolder(None if self.run_dir is None else Path(self.run_dir))
         try:
             with _shown(self.verbose), run_lock(folder.inputs):
+                folder.claim()
                 problems, report = _run_stages(folder, products, price, settings)
                 folder.finish()
         except BaseException:
@@ -312,7 +319,7 @@ class PriceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def _products(self, X: pd.DataFrame) -> Products:
         text_columns, image_column = self._text_columns(), self.image_column
         images_dir = None if self.images_dir is None else Path(self.images_dir)
-        if images_dir is not None and not images_dir.expanduser().is_dir():
+        if images_dir is not None and not expand_home(images_dir).is_dir():
             raise ConfigError(
                 f"images_dir {str(images_dir)!r}: must be an existing folder. Name the "
                 f"one that paths of photos begin in"
@@ -389,7 +396,7 @@ def _run_stages(
     reasons = dict(zip(of_photos["row"], of_photos["reason"], strict=True))
     warn_of_placeholders(products, reasons, stacklevel=4)
     if images_dir is not None:  # later stages read the thumbnails
-        shutil.rmtree(images_dir)
+        discard_copies(products.photo_of_name, images_dir)
     finetune(folder.path, config=settings.finetune)
     return problems, fit_stack(folder.path, config=settings.stack)
 

@@ -7,12 +7,15 @@ import weakref
 from pathlib import Path
 from typing import Any
 
-from embed.durable import PARTIAL_SUFFIX
+from embed.durable import PARTIAL_SUFFIX, write_bytes
 from embed.errors import CacheError, ConfigError
 from embed.manifest import MANIFEST_NAME, read_json
+from stack.frame import PHOTOS_NAME, expand_home
 from stack.predict import Predictor
 
 INPUTS_NAME = "inputs"
+_MARKER_NAME = ".pricestack"
+_MARKER_TEXT = b"Made by PriceRegressor.fit, which writes and deletes files here.\n"
 
 
 class RunFolder:
@@ -45,13 +48,17 @@ class RunFolder:
             self._make_temporary()
             return
         self._is_temporary = False
-        self.path = path.expanduser().absolute()
+        self.path = expand_home(path).absolute()
         _require_ours(self.path)
 
     @property
     def inputs(self) -> Path:
         """Folder of the catalog and photos that the run is made from."""
         return self.path / INPUTS_NAME
+
+    def claim(self) -> None:
+        """Mark the folder as a fit's, before anything else is written into it."""
+        write_bytes(self.inputs / _MARKER_NAME, _MARKER_TEXT)
 
     def finish(self) -> None:
         """Note which fit the folder holds now."""
@@ -131,22 +138,36 @@ def _require_ours(path: Path) -> None:
         raise ConfigError(
             f"run_dir {str(path)!r}: must be a folder, it is a file. Name another"
         )
-    is_empty = not path.exists() or all(
-        entry.name.startswith(".") for entry in path.iterdir()
-    )
-    if not is_empty and not (path / INPUTS_NAME).is_dir():
+    inputs = path / INPUTS_NAME
+    if (inputs / _MARKER_NAME).is_file():
+        return
+    # A fit that was killed before it left its mark leaves a lock in `inputs`.
+    if _visible(path) - {INPUTS_NAME} or _visible(inputs):
         raise ConfigError(
             f"run_dir {str(path)!r}: must be a new or empty folder, or one of an "
             f"earlier fit; this one holds other files. Name another"
         )
 
 
+def _visible(folder: Path) -> set[str]:
+    """Return the names in a folder that are not hidden; its own if it is a file."""
+    try:
+        names = set(os.listdir(folder))
+    except FileNotFoundError:
+        return set()
+    except NotADirectoryError:
+        return {folder.name}
+    return {name for name in names if not name.startswith(".")}
+
+
 def _read_files(folder: Path) -> dict[str, bytes]:
-    """Read what a run folder holds, but for locks and unfinished files."""
+    """Read what a run folder holds, but for locks, unfinished files and photos."""
+    photos = folder / INPUTS_NAME / PHOTOS_NAME
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in sorted(folder.rglob("*"))
         if path.is_file()
         and not path.name.startswith(".")
         and path.suffix != PARTIAL_SUFFIX
+        and path.parent != photos
     }

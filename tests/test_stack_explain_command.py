@@ -65,7 +65,7 @@ def test_text_says_all_sections_in_100_columns(finished_run, asked, tmp_path):
     assert max(map(len, lines)) <= 100 + len(str(tmp_path))
     assert max(len(line) for line in lines if str(tmp_path) not in line) <= 100
     for words in (
-        *(f"Product {asked[1]}: ", "90 % of them", "The true price is "),
+        *(f"Product {asked[1]}: ", "the 90 % interval", "The true price is "),
         *("without fold 2", "What the price is made of", "left out", "photo"),
         *("Most similar products", "Computed in "),
     ):
@@ -188,13 +188,34 @@ def test_the_longest_values_fit_and_move_no_cursor():
     found = format_explanation(product(), explanation())
     assert max(map(len, found.split("\n"))) <= WIDTH
     assert all(c.isprintable() or c == "\n" for c in found)
-    assert "The run holds 1,000,000.00 for it" in found
     assert "below the 90 % interval" in found
-    unpriced = product(fold=-1, true_price=None, priced_at=12_345_678.9)
+    unpriced = product(fold=-1, true_price=None)
     found = format_explanation(unpriced, explanation(image=None, similar=[]))
     assert "no price of its own" in found
     assert "The run holds" not in found
     assert "true price" not in found
+
+
+def test_the_intervals_are_said_to_hold_for_all_new_products_together():
+    found = " ".join(format_explanation(product(), explanation()).split())
+    assert "the 80 % interval is 9,000,000.00 to 20,000,000.00, the 90 %" in found
+    assert "of all new products together; `evaluate` shows how many by price)" in found
+
+
+@pytest.mark.parametrize(
+    ("source", "said", "unsaid"),
+    [
+        ("thumbnail", "file is not there or has changed, so its thumbnail", "rounding"),
+        ("file", "for it: rounding, or other versions", "thumbnail"),
+        ("none", "for it: rounding, or other versions", "thumbnail"),
+    ],
+)
+def test_another_price_than_the_run_s_is_laid_to_what_changed_it(source, said, unsaid):
+    found = format_explanation(product(photo_source=source), explanation())
+    found = " ".join(found.split())
+    assert "The run holds 1,000,000.00 for it" in found
+    assert said in found
+    assert unsaid not in found
 
 
 def test_the_true_price_is_placed_in_the_narrowest_interval():

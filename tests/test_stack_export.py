@@ -24,10 +24,12 @@ from finetune.out_of_fold import finetune
 from finetune.products import catalog_of_run
 from stack.config import StackConfig
 from stack.export import check
+from stack.export.card import model_card
 from stack.export.command import export_command
 from stack.export.export import CARD_NAME, export_run
 from stack.export.predict_file import price_catalog
 from stack.export.pricing import Model
+from stack.export.target import whole_folder
 from stack.fit import fit_stack
 from stack.predict import Predictor
 
@@ -231,10 +233,45 @@ def test_a_difference_is_refused_and_leaves_the_earlier_export(
 
 
 def test_an_earlier_export_is_replaced_whole(run_of, export, quick_writing):
-    (export / "left over.txt").write_text("of the earlier one")
+    (export / "embed" / "__pycache__").mkdir()
+    (export / "embed" / "__pycache__" / "text.pyc").write_bytes(b"of the earlier one")
+    (export / "predict.py").write_text("damaged")
     export_run(run_of["network"], export, check=False)
-    assert not (export / "left over.txt").exists()
-    assert (export / "predict.py").is_file()
+    assert not (export / "embed" / "__pycache__").exists()
+    assert "def main" in (export / "predict.py").read_text()
+
+
+@pytest.mark.parametrize("name", ["prices.csv", "embed/left over.txt"])
+def test_a_file_of_the_user_in_an_earlier_export_is_named_and_kept(
+    run_of, export, quick_writing, name
+):
+    (export / name).write_text("mine")
+    with pytest.raises(
+        ConfigError, match=rf"'{name}' is there too\. Move it elsewhere"
+    ):
+        export_run(run_of["network"], export, check=False)
+    assert (export / name).read_text() == "mine"
+    assert [path.name for path in export.parent.iterdir()] == ["model"]
+
+
+def test_a_link_in_an_earlier_export_is_named_and_kept(run_of, export, tmp_path):
+    (export / "photos").symlink_to(tmp_path)
+    with pytest.raises(ConfigError, match=r"'photos' is there too"):
+        export_run(run_of["network"], export, check=False)
+    assert (export / "photos").is_symlink()
+
+
+def test_a_file_put_into_an_earlier_export_meanwhile_is_kept(export):
+    def write():
+        with whole_folder(export) as folder:
+            (folder / "predict.py").write_text("new")
+            (export / "prices.csv").write_text("mine")
+
+    with pytest.raises(ConfigError, match=r"'prices\.csv' is there too"):
+        write()
+    assert (export / "prices.csv").read_text() == "mine"
+    assert (export / "pricing.py").is_file()
+    assert [path.name for path in export.parent.iterdir()] == ["model"]
 
 
 def test_a_folder_with_other_files_is_refused_and_kept(run_of, tmp_path):
@@ -329,6 +366,47 @@ def test_the_model_card_has_the_scores_and_the_verdict_of_the_report(run_of, mod
         assert f"| {found['level']} % | {100 * found['coverage']:.1f} % |" in card
     assert "| Products in all | 40 |" in card
     assert "random numbers" in card
+
+
+def test_the_model_card_names_the_licence_of_each_encoder(run_of):
+    stages = ("embed", "finetune", "stack")
+    records = {
+        stage: read_json(run_of["network"] / stage / "manifest.json")
+        for stage in stages
+    }
+    records["embed"]["inputs"].update(
+        text_weights="somewhere", image_weights="somewhere", image_weights_sha256="0"
+    )
+    report = read_json(run_of["network"] / "stack" / "report.json")
+    licences = []
+    for names in (
+        ("sentence-transformers/all-MiniLM-L6-v2", "efficientnet_b0"),
+        ("files/all-MiniLM-L6-v2-fp16", "files/efficientnet_b0-7f58.pth"),
+        ("files/mine", "files/mine.pth"),
+    ):
+        texts = dict(zip(("text_encoder", "image_encoder"), names, strict=True))
+        records["embed"]["config"].update(texts)
+        card = model_card(**records, report=report, n_photos=1)
+        rows = card.partition("| Weights begun from |")[2].split("\n")[2:4]
+        licences += [row.split(" | ")[1] for row in rows]
+    named, bsd = "if the file is what its name says: ", "BSD-3-Clause (torchvision's"
+    assert licences[0] == "Apache-2.0 |"
+    assert licences[1].startswith(bsd)
+    assert licences[2] == f"{named}Apache-2.0 |"
+    assert licences[3].startswith(named + bsd)
+    assert all(found.startswith("not known here") for found in licences[4:])
+
+
+@pytest.mark.parametrize("name", ["MODEL_CARD.md", "predict.py"])
+def test_the_example_of_an_export_writes_beside_its_folder(model_of, name):
+    text = (model_of["network"] / name).read_text()
+    assert "python model/predict.py --catalog new.csv" in text
+    assert "--out prices.csv" in text
+
+
+def test_an_export_has_the_licence_of_its_code(model_of):
+    expected = (Path(__file__).parents[1] / "LICENSE").read_text()
+    assert (model_of["network"] / "LICENSE").read_text() == expected
 
 
 @pytest.mark.real

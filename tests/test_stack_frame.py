@@ -1,11 +1,19 @@
 import os
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from embed.catalog import read_catalog
-from stack.frame import read_products, write_inputs
+from embed.errors import ConfigError
+from stack.frame import (
+    PlaceholderWarning,
+    read_products,
+    warn_of_placeholders,
+    write_inputs,
+)
+from stack.photo_links import discard_copies
 
 
 def test_photos_of_one_name_in_many_folders_are_told_apart(tmp_path):
@@ -33,9 +41,78 @@ def test_photos_are_copied_where_they_cannot_be_linked(tmp_path, monkeypatch):
         table, text_columns=["text"], image_column="photo", images_dir=tmp_path
     )
     _, images_dir = write_inputs(found, np.ones(3), tmp_path)
-    (images_dir / "of-another-fit.jpg").touch()
+    (images_dir / f"{0:020x}.jpg").touch()  # of another fit
     _, images_dir = write_inputs(found, np.ones(3), tmp_path)
     assert [path.read_bytes() for path in images_dir.iterdir()] == [b"photo"]
+    discard_copies(found.photo_of_name, images_dir)
+    assert not images_dir.exists()
+    assert (tmp_path / "x.jpg").read_bytes() == b"photo"
+
+
+def test_links_to_photos_stay_until_a_fit_without_them(tmp_path):
+    (tmp_path / "x.jpg").write_bytes(b"photo")
+    found = read_photos(["x.jpg", None], tmp_path)
+    _, images_dir = write_inputs(found, np.ones(2), tmp_path)
+    discard_copies(found.photo_of_name, images_dir)
+    (link,) = images_dir.iterdir()
+    assert link.samefile(tmp_path / "x.jpg")
+    write_inputs(read_photos([None], tmp_path), np.ones(1), tmp_path)
+    assert not list(images_dir.iterdir())
+    assert (tmp_path / "x.jpg").read_bytes() == b"photo"
+
+
+def test_files_of_the_user_among_the_links_are_refused_and_stay(tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    former = photos / f"{0:020x}.jpg"
+    for path in (tmp_path / "x.jpg", photos / ".DS_Store", former):
+        path.write_bytes(b"photo")
+    mine = photos / "a.jpg"
+    mine.write_bytes(b"mine")
+    with pytest.raises(ConfigError, match=r"photos: must hold nothing but.*'a\.jpg'"):
+        write_inputs(read_photos(["x.jpg"], tmp_path), np.ones(1), tmp_path)
+    assert mine.read_bytes() == b"mine"
+    mine.unlink()
+    with pytest.raises(ConfigError, match="photos given in X lie here"):
+        write_inputs(read_photos([former], tmp_path), np.ones(1), tmp_path)
+    assert former.read_bytes() == b"photo"
+    assert not (tmp_path / "catalog.csv").exists()
+    write_inputs(read_photos(["x.jpg"], tmp_path), np.ones(1), tmp_path)
+    assert not former.exists()
+    assert (photos / ".DS_Store").exists()
+
+
+def read_photos(cells, images_dir):
+    table = pd.DataFrame({"text": "tea", "photo": pd.Series(cells, dtype=object)})
+    return read_products(
+        table, text_columns=["text"], image_column="photo", images_dir=images_dir
+    )
+
+
+def test_only_the_user_s_own_home_is_expanded(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    cells = ["~$lock.jpg", "~root/x.jpg", "~/x.jpg"]
+    assert read_photos(cells, tmp_path).photo == (
+        tmp_path / "~$lock.jpg",
+        tmp_path / "~root" / "x.jpg",
+        tmp_path / "home" / "x.jpg",
+    )
+
+
+def test_a_photo_whose_name_is_not_utf_8_is_used_and_can_be_shown(tmp_path):
+    names = [os.fsdecode(b"\xff.jpg"), "\ud800.jpg"]
+    Path(tmp_path, names[0]).write_bytes(b"photo")
+    found = read_photos(names, tmp_path)
+    catalog_path, images_dir = write_inputs(found, np.ones(2), tmp_path)
+    first, second = read_catalog(catalog_path).image_link
+    assert (images_dir / first).read_bytes() == b"photo"
+    assert not (images_dir / second).exists()
+    discard_copies(found.photo_of_name, images_dir)
+    with pytest.warns(PlaceholderWarning) as caught:
+        warn_of_placeholders(found, {0: "bad", 1: "no such file"})
+    message = str(caught[0].message)
+    assert "?.jpg: bad" in message
+    assert message.encode()
 
 
 def test_texts_and_ids_come_through_the_catalog_as_they_were(tmp_path):

@@ -26,7 +26,9 @@ from finetune.config import FinetuneConfig
 from finetune.smape import smape
 from stack import PriceRegressor
 from stack.config import StackConfig
+from stack.explain.product import read_product
 from stack.frame import PlaceholderWarning
+from stack.predict import Predictor
 from stack.predict_catalog import predict_prices
 from stack.regressor import PriceRegressor as FromModule
 from stack.regressor import _shown
@@ -405,10 +407,14 @@ def test_a_finished_fit_is_found_again_in_its_folder(
     np.testing.assert_array_equal(again.predict(products), fitted.predict(products))
 
 
-def test_no_photo_is_left_beside_the_run(fitted):
-    assert [path.name for path in (fitted.run_dir_ / "inputs").glob("[!.]*")] == [
-        "catalog.csv"
-    ]
+def test_photos_are_kept_as_links_that_explain_finds(fitted, products):
+    links = list((fitted.run_dir_ / "inputs" / "photos").iterdir())
+    sources = [Path(path) for path in products["image_path"].dropna().unique()]
+    assert len(links) == len(sources)
+    assert all(any(link.samefile(path) for path in sources) for link in links)
+    predictor = Predictor(fitted.run_dir_, n_threads=1)
+    row = int(products["image_path"].notna().to_numpy().argmax())
+    assert read_product(predictor, row).photo_source == "file"
 
 
 def test_a_stopped_fit_goes_on_in_its_folder(make, products, tmp_path, monkeypatch):
@@ -440,6 +446,21 @@ def test_a_folder_that_holds_something_else_is_left_alone(make, products, tmp_pa
         make(run_dir=tmp_path / "catalog.csv").fit(products, products["price"])
 
 
+def test_inputs_of_the_user_are_no_fit_s(make, products, tmp_path):
+    mine = tmp_path / "inputs" / "photos" / "a.jpg"
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(b"mine")
+    (tmp_path / "inputs" / "catalog.csv").write_text("mine")
+    table = products.assign(image_path=str(mine))
+    with pytest.raises(ConfigError, match=r"this one holds other files. Name another"):
+        make(run_dir=tmp_path).fit(table, table["price"])
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {path.name: path.read_text() for path in files} == {
+        "a.jpg": "mine",
+        "catalog.csv": "mine",
+    }
+
+
 def test_two_fits_at_once_do_not_share_a_folder(make, products, tmp_path):
     with run_lock(tmp_path / "inputs"), pytest.raises(LockedError, match="in use by"):
         make(run_dir=tmp_path).fit(products, products["price"])
@@ -450,6 +471,9 @@ def test_a_temporary_folder_lives_as_long_as_the_regressor(make, products, tmp_p
     run_dir = regressor.run_dir_
     assert run_dir.is_dir()
     price = regressor.predict(products)
+    photo = run_dir / "inputs" / "photos" / "x.jpg"
+    photo.parent.mkdir()
+    photo.touch()
 
     with (tmp_path / "model.joblib").open("wb") as file:
         joblib.dump(regressor, file)
@@ -457,6 +481,7 @@ def test_a_temporary_folder_lives_as_long_as_the_regressor(make, products, tmp_p
     del regressor
     assert not run_dir.exists()
     assert copied.run_dir_ != run_dir
+    assert not list(copied.run_dir_.rglob("x.jpg"))
     loaded = joblib.load(tmp_path / "model.joblib")
     for other in (copied, loaded):
         np.testing.assert_array_equal(other.predict(products), price)

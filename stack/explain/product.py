@@ -41,13 +41,14 @@ class RunProduct:
 
     photo_source: PhotoSource
     """`file`: exactly what was priced; `thumbnail`: as the run keeps it, after JPEG,
-    because the file is no more what it was."""
+    because the file is not there or has changed."""
 
     true_price: float | None
     """Catalog currency."""
 
     priced_at: float
-    """What the run holds as its out-of-fold price, by the predictor it chose."""
+    """What the run holds as its out-of-fold price, by the predictor it chose; of a
+    product of fold -1, from the embedding by the first fold's network alone."""
 
 
 def find_product(run_dir: Path, sample_id: str) -> tuple[Run, int]:

@@ -21,7 +21,8 @@ _SPOKEN = {
 }
 _PHOTO_SAYS = {
     "file": "The photo is read from its file, as when the run was made.",
-    "thumbnail": "The photo is the run's thumbnail, as its file is not what it was.",
+    "thumbnail": "The run's photo file is not there or has changed, so its thumbnail "
+    "was used; that may change the price by some percent.",
     "none": "The run has no usable photo of it.",
 }
 
@@ -50,22 +51,33 @@ def _head(product: RunProduct, explanation: Explanation) -> Iterator[str]:
     yield _cut(
         f"Product {_printable(product.sample_id)}: {_one_line(product.text)}", WIDTH
     )
-    low, high = explanation.intervals["90"]
-    inner_low, inner_high = explanation.intervals["80"]
-    yield (
-        f"Price {_money(explanation.price)}; 80 % of such products cost "
-        f"{_money(inner_low)} to {_money(inner_high)},"
-    )
-    yield f"90 % of them {_money(low)} to {_money(high)}."
+    yield from _wrapped(_price(explanation))
     if product.true_price is not None:
         yield f"The true price is {_true_price(product.true_price, explanation)}."
     yield from _wrapped(_who(product))
-    if abs(explanation.price / product.priced_at - 1) > _NOTICEABLE:
-        yield from _wrapped(
-            f"The run holds {_money(product.priced_at)} for it: rounding, or other "
-            f"versions of libraries, changed the price since."
-        )
-    yield _PHOTO_SAYS[product.photo_source]
+    yield from _wrapped(_held(product, explanation.price))
+    yield from _wrapped(_PHOTO_SAYS[product.photo_source])
+
+
+def _price(explanation: Explanation) -> str:
+    low, high = map(_money, explanation.intervals["80"])
+    outer_low, outer_high = map(_money, explanation.intervals["90"])
+    return (
+        f"Price {_money(explanation.price)}; the 80 % interval is {low} to {high}, the "
+        f"90 % interval {outer_low} to {outer_high} (made to hold the price of 80 and "
+        f"90 % of all new products together; `evaluate` shows how many by price)."
+    )
+
+
+def _held(product: RunProduct, price: float) -> str:
+    """Say what the run holds, if that is another price; else nothing."""
+    # Of a product without a price, that is not by what explains it: all folds.
+    if product.fold < 0 or abs(price / product.priced_at - 1) <= _NOTICEABLE:
+        return ""
+    held = f"The run holds {_money(product.priced_at)} for it"
+    if product.photo_source == "thumbnail":
+        return f"{held}, by the photo's file."
+    return f"{held}: rounding, or other versions of libraries, changed the price since."
 
 
 def _true_price(price: float, explanation: Explanation) -> str:

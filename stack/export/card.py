@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
-# By what the run was given as a name; anyone's own files have a licence of their own.
+# By the name of what is published; anyone's own files have a licence of their own.
 _LICENCES = {
-    "sentence-transformers/all-MiniLM-L6-v2": "Apache 2.0",
+    "sentence-transformers/all-MiniLM-L6-v2": "Apache-2.0",
     "nreimers/MiniLM-L6-H384-uncased": "MIT",
-    "efficientnet_b0": "BSD 3-Clause (torchvision); trained on ImageNet, whose terms "
-    "allow non-commercial research",
+    "efficientnet_b0": "BSD-3-Clause (torchvision's weights); trained on ImageNet, "
+    "whose terms allow non-commercial research",
 }
 _UNKNOWN_LICENCE = "not known here: see where the file came from"
 _NOT_FOR = """\
@@ -97,10 +97,11 @@ def _usage(stack: Mapping[str, Any]) -> str:
     trees = "" if stack["chosen"] == "stacker" else " (lightgbm is imported, not used)"
     return (
         f"```\npip install numpy pillow onnxruntime tokenizers lightgbm\n"
-        f"python predict.py --catalog new.csv --images photos --out prices.csv\n```\n\n"
+        f"python model/predict.py --catalog new.csv --images photos --out prices.csv\n"
+        f"```\n\n"
         f"`pricing.py` holds the class behind it{trees}; `embed/` is what reads "
-        f"catalogs, texts and photos, under the MIT licence. The ONNX graphs take any "
-        f"number of products at once."
+        f"catalogs, texts and photos. `LICENSE` (MIT) is of this code, not of the "
+        f"weights. The ONNX graphs take any number of products at once."
     )
 
 
@@ -217,13 +218,22 @@ def _licences(embed: Mapping[str, Any]) -> str:
             _encoder(embed, name),
             "random numbers, none"
             if embed["inputs"][f"{name}_weights"] == "random"
-            else _LICENCES.get(embed["config"][f"{name}_encoder"], _UNKNOWN_LICENCE),
+            else _licence(str(embed["config"][f"{name}_encoder"])),
         )
         for name in ("text", "image")
     ]
     return _table(("Weights begun from", "Licence"), rows) + (
         "\n\nThe training data's own terms may bind what was learned from them."
     )
+
+
+def _licence(asked: str) -> str:
+    if asked in _LICENCES:
+        return _LICENCES[asked]
+    for published, licence in _LICENCES.items():
+        if PurePath(published).name in PurePath(asked).name:
+            return f"if the file is what its name says: {licence}"
+    return _UNKNOWN_LICENCE
 
 
 def _encoder(embed: Mapping[str, Any], name: str) -> str:

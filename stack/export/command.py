@@ -15,7 +15,8 @@ from stack.export.target import require_packages
     "out_dir",
     type=click.Path(path_type=Path),
     required=True,
-    help="Folder to write; a new or empty one, or an earlier export.",
+    help="Folder to write; a new or empty one, or an earlier export with nothing else "
+    "in it.",
 )
 @click.option(
     "--check/--no-check",
@@ -30,8 +31,7 @@ def export_command(run_dir: Path, out_dir: Path, check: bool) -> None:
     \b
     Example:
       pricestack export --run runs/mine --out model
-      cd model
-      python predict.py --catalog new.csv --images photos --out prices.csv
+      python model/predict.py --catalog new.csv --images photos --out prices.csv
     """
     require_packages()
     from stack.export.export import export_run  # late: it brings torch

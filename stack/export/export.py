@@ -29,6 +29,7 @@ from stack.config import StackConfig
 from stack.export.card import model_card
 from stack.export.check import check_export
 from stack.export.graphs import write_head, write_image_tower, write_text_tower
+from stack.export.licence import LICENCE_NAME, licence_text
 from stack.export.target import (
     KIND,
     PACKAGES,
@@ -116,7 +117,7 @@ def export_run(run_dir: Path, out_dir: Path, *, check: bool = True) -> float | N
     run_dir : Path
         With all three stages finished.
     out_dir : Path
-        New, empty or an earlier export, which is replaced.
+        New, empty or an earlier export with nothing else in it, which is replaced.
     check : bool
         Price some of the run's products by both, and refuse a difference.
 
@@ -228,6 +229,7 @@ def _copy_code(folder: Path) -> None:
     text = Path(__file__).with_name("predict_file.py").read_text(encoding="utf-8")
     text = text.replace("from stack.export.pricing import", "from pricing import")
     (folder / "predict.py").write_text(text, encoding="utf-8")
+    (folder / LICENCE_NAME).write_text(licence_text(), encoding="utf-8")
 
 
 def _manifest(finished: FinishedRun, folder: Path) -> dict[str, Any]:

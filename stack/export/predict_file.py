@@ -1,7 +1,7 @@
-"""Price a catalog with the exported model in this folder.
+"""Price a catalog with the exported model in this folder, here named `model`.
 
     pip install numpy pillow onnxruntime tokenizers lightgbm
-    python predict.py --catalog new.csv --images photos --out prices.csv
+    python model/predict.py --catalog new.csv --images photos --out prices.csv
 
 Its columns are those named in manifest.json, its prices in the currency of the catalog
 that the model learned from.
@@ -10,6 +10,7 @@ that the model learned from.
 import argparse
 import csv
 import math
+from contextlib import suppress
 from pathlib import Path
 
 from embed.catalog import CatalogColumns, read_catalog
@@ -27,15 +28,12 @@ def price_catalog(
     catalog = read_catalog(catalog_path, columns=columns)
     offsets = [0.0, *(model.settings["intervals"][level] if level else ())]
     photos = find_photos(catalog, images)
-    rows = []
-    for sample_id, text, path in zip(
-        catalog.sample_id, catalog.text, photos, strict=True
-    ):
-        try:
-            size = model.settings["image_size"]
+    size, rows = model.settings["image_size"], []
+    products = zip(catalog.sample_id, catalog.text, photos, strict=True)
+    for sample_id, text, path in products:
+        photo = None
+        with suppress(UnreadableImage):
             photo = load_image(path, size=size) if path else None
-        except UnreadableImage:
-            photo = None
         log_price = model.log_price(text, photo)
         prices = [max(math.expm1(log_price + by), PRICE_FLOOR) for by in offsets]
         rows.append([sample_id, *(f"{price:.4f}" for price in prices)])
@@ -55,10 +53,10 @@ def main() -> None:
     try:
         model = Model(Path(__file__).resolve().parent)
         rows = price_catalog(model, asked.catalog, asked.images, asked.intervals)
-        ends = ["price_low", "price_high"] if asked.intervals else []
+        heads = ["sample_id", "price", "price_low", "price_high"]
+        lines = [heads if asked.intervals else heads[:2], *rows]
         with asked.out.open("w", newline="", encoding="utf-8") as file:
-            lines = csv.writer(file, lineterminator="\n")
-            lines.writerows([["sample_id", "price", *ends], *rows])
+            csv.writer(file, lineterminator="\n").writerows(lines)
     except (InputError, OSError) as error:
         parser.error(str(error))
 

@@ -30,20 +30,36 @@ def require_packages() -> None:
 
 
 def require_free(out_dir: Path) -> None:
-    """Refuse a folder that holds anything but an earlier export.
+    """Refuse a folder that holds anything but an earlier export's own files.
+
+    Parameters
+    ----------
+    out_dir : Path
+        May be missing.
 
     Raises
     ------
     ConfigError
+        If replacing it would lose a file that no export wrote.
     """
     if not out_dir.exists():
         return
     if not out_dir.is_dir():
         raise ConfigError(f"--out {out_dir}: is a file. Name a folder.")
-    if any(out_dir.iterdir()) and not _is_export(out_dir):
+    if not any(out_dir.iterdir()):
+        return
+    own = _exported_files(out_dir)
+    if own is None:
         raise ConfigError(
             f"--out {out_dir}: must be new, empty or an earlier export, but holds "
             f"other files. Name another folder."
+        )
+    stranger = _first_stranger(out_dir, own)
+    if stranger is not None:
+        raise ConfigError(
+            f"--out {out_dir}: an earlier export is replaced only if it holds nothing "
+            f"else, but {stranger!r} is there too. Move it elsewhere, or name another "
+            f"folder with --out."
         )
 
 
@@ -64,6 +80,7 @@ def whole_folder(out_dir: Path) -> Iterator[Path]:
     partial.mkdir(parents=True)
     try:
         yield partial
+        require_free(out_dir)  # a file may have been put there meanwhile
         _swap(partial, out_dir, former)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -82,9 +99,27 @@ def _swap(partial: Path, out_dir: Path, former: Path) -> None:
     shutil.rmtree(former, ignore_errors=True)
 
 
-def _is_export(folder: Path) -> bool:
+def _exported_files(folder: Path) -> set[str] | None:
+    """Return the files that an export wrote, or None if the folder is none."""
     try:
         manifest = read_json(folder / MANIFEST_NAME)
     except CacheError:
-        return False
-    return manifest is not None and manifest.get("kind") == KIND
+        return None
+    if manifest is None or manifest.get("kind") != KIND:
+        return None
+    files = manifest.get("files")
+    return {MANIFEST_NAME, *files} if isinstance(files, dict) else None
+
+
+def _first_stranger(folder: Path, own: set[str]) -> str | None:
+    """Return the first file that is not the export's own, or a trace of running it."""
+    for path in sorted(folder.rglob("*")):
+        relative = path.relative_to(folder)
+        is_folder = path.is_dir() and not path.is_symlink()
+        if not (
+            is_folder
+            or relative.as_posix() in own
+            or "__pycache__" in relative.parts[:-1]
+        ):
+            return relative.as_posix()
+    return None

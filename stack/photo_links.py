@@ -1,0 +1,111 @@
+"""The photos of a fit, gathered in its run folder as links to the user's files."""
+
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from embed.durable import PARTIAL_SUFFIX
+from embed.errors import ConfigError
+from embed.images import IMAGE_SUFFIXES
+from embed.manifest import sha256_strings
+
+_OURS = re.compile(r"[0-9a-f]{20}(\.\w+)?(" + re.escape(PARTIAL_SUFFIX) + ")?")
+
+
+def photo_name(path: Path) -> str:
+    """Return a name for a photo that changes when the file does."""
+    stamp = ("", "")
+    with suppress(OSError, ValueError):
+        status = path.stat()
+        stamp = (str(status.st_size), str(status.st_mtime_ns))
+    suffix = path.suffix.lower()
+    digest = sha256_strings([str(path), *stamp])[:20]
+    return digest + (suffix if suffix in IMAGE_SUFFIXES else "")
+
+
+def gather_photos(sources: Mapping[str, Path | None], folder: Path) -> None:
+    """Link photos into a folder, or copy them; delete those of an earlier fit there.
+
+    Parameters
+    ----------
+    sources : mapping of str to Path or None
+        By `photo_name`; files that cannot be read are left out.
+    folder : Path
+        Made if missing.
+
+    Raises
+    ------
+    ConfigError
+        If the folder holds a file that no fit put there, or one of the photos. Nothing
+        is deleted then.
+    """
+    folder.mkdir(exist_ok=True)
+    # What is hidden (of file managers) is left alone.
+    present = {name for name in os.listdir(folder) if not name.startswith(".")}
+    _require_ours(present, folder)
+    _require_elsewhere(sources, folder)
+    for name in present - set(sources):
+        (folder / name).unlink()
+    for name, path in sources.items():
+        # No pipe or device: copying one may never end. What is left out has no photo.
+        if path is not None and name not in present and _is_readable(path):
+            _link_or_copy(path, folder / name)
+
+
+def discard_copies(sources: Mapping[str, Path | None], folder: Path) -> None:
+    """Delete gathered photos that take up space of their own; links stay.
+
+    Parameters
+    ----------
+    sources : mapping of str to Path or None
+        What `gather_photos` was given.
+    folder : Path
+        Deleted too if it is empty then.
+    """
+    for name, path in sources.items():
+        copy = folder / name
+        if path is not None and copy.exists() and not _is_link(path, copy):
+            copy.unlink()
+    if not os.listdir(folder):
+        folder.rmdir()
+
+
+def _require_ours(names: set[str], folder: Path) -> None:
+    foreign = sorted(name for name in names if not _OURS.fullmatch(name))
+    if foreign:
+        raise ConfigError(
+            f"{folder}: must hold nothing but what a fit puts there, it holds "
+            f"{foreign[0]!r}. Move that elsewhere, or name another run_dir"
+        )
+
+
+def _require_elsewhere(sources: Mapping[str, Path | None], folder: Path) -> None:
+    whole = folder.resolve()
+    if any(path is not None and path.parent == whole for path in sources.values()):
+        raise ConfigError(
+            f"{folder}: photos given in X lie here, where fit keeps its own links and "
+            f"deletes those of other fits. Move them elsewhere, or name another run_dir"
+        )
+
+
+def _is_link(path: Path, to: Path) -> bool:
+    try:
+        return os.path.samefile(path, to)
+    except (OSError, ValueError):  # the user's file has gone since
+        return False
+
+
+def _link_or_copy(path: Path, to: Path) -> None:
+    try:
+        os.link(path, to)
+    except OSError:  # another file system, or one without links
+        partial = to.with_name(to.name + PARTIAL_SUFFIX)
+        shutil.copyfile(path, partial)
+        os.replace(partial, to)
+
+
+def _is_readable(path: Path) -> bool:
+    return os.path.isfile(path) and os.access(path, os.R_OK)
