@@ -7,13 +7,13 @@ import pytest
 
 from embed.catalog import read_catalog
 from embed.errors import ConfigError
-from stack.frame import (
+from stack.notebook.frame import (
     PlaceholderWarning,
     read_products,
     warn_of_placeholders,
     write_inputs,
 )
-from stack.photo_links import discard_copies
+from stack.notebook.photo_links import discard_copies
 
 
 def test_photos_of_one_name_in_many_folders_are_told_apart(tmp_path):

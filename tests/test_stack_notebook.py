@@ -13,7 +13,7 @@ from conftest import small_image_backbone
 import stack
 from embed.config import EmbedConfig
 from stack.config import StackConfig
-from stack.frame import PlaceholderWarning
+from stack.notebook.frame import PlaceholderWarning
 
 PAGE = (Path(__file__).parent.parent / "docs" / "notebook.md").read_text("utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)

@@ -27,11 +27,11 @@ from finetune.smape import smape
 from stack import PriceRegressor
 from stack.config import StackConfig
 from stack.explain.product import read_product
-from stack.frame import PlaceholderWarning
+from stack.notebook.frame import PlaceholderWarning
+from stack.notebook.regressor import PriceRegressor as FromModule
+from stack.notebook.regressor import _shown
 from stack.predict import Predictor
 from stack.predict_catalog import predict_prices
-from stack.regressor import PriceRegressor as FromModule
-from stack.regressor import _shown
 from stack.report import format_report
 from stack.run import open_run
 
@@ -319,7 +319,7 @@ def test_a_column_of_prices_is_taken_with_scikit_learn_s_warning(
         seen.append(price)
         raise CacheError("enough")
 
-    monkeypatch.setattr("stack.regressor._run_stages", stop)
+    monkeypatch.setattr("stack.notebook.regressor._run_stages", stop)
     with pytest.warns(DataConversionWarning), pytest.raises(CacheError):
         make().fit(products, products[["price"]])
     np.testing.assert_array_equal(seen[0], products["price"])
@@ -498,7 +498,7 @@ def test_a_failed_fit_leaves_no_folder_and_the_former_fit(
     def fail(*args, **kwargs):
         raise CacheError("no more")
 
-    monkeypatch.setattr("stack.regressor.fit_stack", fail)
+    monkeypatch.setattr("stack.notebook.regressor.fit_stack", fail)
     with pytest.raises(CacheError, match="no more"):
         regressor.fit(products, products["price"])
     assert list(tmp_path.iterdir()) == [before]

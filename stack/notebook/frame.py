@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from embed.catalog import MAX_ID_CHARS, Catalog, CatalogColumns, CatalogError
 from embed.columns import shorten
 from embed.durable import write_bytes
-from stack.photo_links import gather_photos, photo_name
+from stack.notebook.photo_links import gather_photos, photo_name
 
 CATALOG_NAME = "catalog.csv"
 PHOTOS_NAME = "photos"

@@ -10,7 +10,7 @@ from typing import Any
 from embed.durable import PARTIAL_SUFFIX, write_bytes
 from embed.errors import CacheError, ConfigError
 from embed.manifest import MANIFEST_NAME, read_json
-from stack.frame import PHOTOS_NAME, expand_home
+from stack.notebook.frame import PHOTOS_NAME, expand_home
 from stack.predict import Predictor
 
 INPUTS_NAME = "inputs"

@@ -28,7 +28,7 @@ from finetune.out_of_fold import finetune
 from finetune.smape import to_price
 from stack.config import StackConfig
 from stack.fit import fit_stack
-from stack.frame import (
+from stack.notebook.frame import (
     Products,
     expand_home,
     read_problems,
@@ -37,10 +37,10 @@ from stack.frame import (
     warn_of_placeholders,
     write_inputs,
 )
-from stack.photo_links import discard_copies
+from stack.notebook.photo_links import discard_copies
+from stack.notebook.run_folder import RunFolder
+from stack.notebook.settings import Settings, with_given
 from stack.run import open_run
-from stack.run_folder import RunFolder
-from stack.settings import Settings, with_given
 
 _PACKAGES = ("embed", "finetune", "stack")
 _LEAST_TRAIN = 3  # below it, the boosters have nothing to grow a tree on

@@ -1,0 +1,1 @@
+"""`PriceRegressor`: the whole path as a scikit-learn estimator."""
