@@ -1,5 +1,6 @@
+import asyncio
 import base64
-import threading
+import json
 import time
 
 import pytest
@@ -8,7 +9,7 @@ from service_standin import Standin, client_of, error_of, wait_until_ready
 
 from embed.errors import CacheError
 from stack.service import bodies
-from stack.service.service import EXPLANATION_COST
+from stack.service.hosts import LocalHosts
 
 PHOTO = saved("JPEG")
 JSON = {"content-type": "application/json"}
@@ -123,6 +124,18 @@ def test_a_damaged_form_is_an_error(client, body):
     error_of(client.post("/price", content=body, headers=headers), 422)
 
 
+@pytest.mark.parametrize("n_cut", [1, 2, 3, 6, 20, len(PHOTO) // 2])
+def test_a_form_that_was_cut_is_not_priced_without_its_photo(client, n_cut):
+    head = '--b\r\nContent-Disposition: form-data; name="{}"{}\r\n\r\n'
+    photo = head.format("photo", '; filename="tea.jpg"').encode() + PHOTO
+    body = head.format("text", "").encode() + b"tea\r\n" + photo + b"\r\n--b--"
+    headers = {"content-type": "multipart/form-data; boundary=b"}
+    whole = client.post("/price", content=body, headers=headers)
+    assert whole.json()["price"] == 1004.0
+    cut = client.post("/price", content=body[:-n_cut], headers=headers)
+    assert "before its last boundary" in error_of(cut, 422)["message"]
+
+
 @pytest.mark.parametrize(
     "headers",
     [
@@ -163,49 +176,6 @@ def test_a_body_or_photo_that_is_too_long_is_refused(client, monkeypatch):
     image = base64.b64encode(b"a" * 1001).decode()
     photo = client.post("/price", json={"text": "a", "image": image})
     assert error_of(photo, 413)["where"] == "image"
-
-
-def test_bodies_together_take_bounded_memory(client, monkeypatch):
-    budget = bodies.BodyBudget(100)
-    with budget.held() as take:
-        take(60)
-        with budget.held() as other, pytest.raises(bodies.Full):
-            other(41)
-        take(40)
-    with budget.held() as take:
-        take(100)
-
-
-def test_who_comes_when_all_places_are_taken_is_told_when_to_come_again(standin):
-    with client_of(lambda: standin, max_waiting=EXPLANATION_COST) as client:
-        standin.go.clear()
-        products = {"products": [{"text": "tea"}] * EXPLANATION_COST}
-        answers = []
-        first = threading.Thread(
-            target=lambda: answers.append(client.post("/prices", json=products))
-        )
-        first.start()
-        taken = f"pricestack_queue_products {EXPLANATION_COST}.0"
-        end = time.monotonic() + 10
-        while taken not in client.get("/metrics").text and time.monotonic() < end:
-            time.sleep(0.01)
-        response = client.post("/price", json={"text": "tea"})
-        standin.go.set()
-        first.join(10)
-        assert "wait" in error_of(response, 503)["message"]
-        assert 1 <= int(response.headers["retry-after"]) <= 30
-        assert answers[0].status_code == 200
-        assert client.post("/price", json={"text": "tea"}).status_code == 200
-
-
-def test_a_request_that_takes_too_long_is_answered(client, standin, monkeypatch):
-    monkeypatch.setattr("stack.service.answers.MAX_SECONDS", 0.05)
-    standin.go.clear()
-    error = error_of(client.post("/price", json={"text": "tea"}), 504)
-    standin.go.set()
-    assert error["where"] == "service"
-    monkeypatch.setattr("stack.service.answers.MAX_SECONDS", 10)
-    assert client.post("/price", json={"text": "tea"}).json()["price"] == 4.0
 
 
 def test_a_failure_is_answered_without_path_or_traceback(client, caplog):
@@ -314,3 +284,39 @@ def test_the_api_describes_the_bodies_it_takes(client):
     assert models["ProductForm"]["properties"]["photo"]["format"] == "binary"
     assert models["BatchRequest"]["properties"]["products"]["maxItems"] == 256
     assert set(api["paths"]) == {"/price", "/prices", "/health", "/metrics"}
+
+
+@pytest.mark.parametrize(
+    ("host", "is_answered"),
+    [
+        ("127.0.0.1", True),
+        ("127.0.0.1:8080", True),
+        ("LocalHost:8080", True),
+        ("[::1]:8080", True),
+        ("shop.example", False),
+        ("shop.example:8080", False),
+        ("127.0.0.1.shop.example", False),
+        ("localhost.shop.example", False),
+        ("shop.example:80@localhost", False),
+        ("localhost\n", False),
+        ("", False),
+    ],
+)
+def test_a_local_service_answers_only_to_names_of_this_machine(host, is_answered):
+    scope = {
+        "type": "http",
+        "headers": [(b"host", host.encode())],
+    }
+    sent, passed = [], []
+
+    async def app(scope, receive, send):
+        passed.append(scope)
+
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(LocalHosts(app)(scope, None, send))
+    assert bool(passed) == is_answered
+    if not is_answered:
+        assert sent[0]["status"] == 400
+        assert json.loads(sent[1]["body"])["error"]["where"] == "host"

@@ -132,6 +132,64 @@ def test_a_broken_photo_is_an_error_beside_its_field(page, tmp_path, photo):
     assert price_shown(page) > 0
 
 
+def test_a_photo_can_be_dropped_on_its_field(page, photo):
+    dropped = page.evaluate_handle(
+        """(bytes) => {
+          const dropped = new DataTransfer();
+          const file = new File([new Uint8Array(bytes)], "tea.jpg");
+          dropped.items.add(file);
+          return dropped;
+        }""",
+        list(photo.read_bytes()),
+    )
+    page.dispatch_event("#photo", "drop", {"dataTransfer": dropped})
+    expect(page.get_by_alt_text("Photo: tea.jpg")).to_be_visible()
+    with page.expect_response("**/price") as answered:
+        page.get_by_role("button", name="Price it").click()
+    missing = [one["field"] for one in answered.value.json()["placeholders"]]
+    assert missing == ["text"]
+    assert price_shown(page) > 0
+
+
+def test_an_explanation_is_of_what_was_priced(page):
+    held = []
+    page.route("**/price", lambda route: held.append(route))
+    page.get_by_label("Text").fill("Green tea")
+    page.get_by_role("button", name="Price it").click()
+    expect(page.get_by_role("button", name="Pricing…")).to_be_visible()
+    page.get_by_label("Text").fill("Another thing")
+    wait_until(page, lambda: held)
+    with page.expect_request("**/price?explain=true") as explained:
+        held[0].continue_()
+    assert "Green tea" in explained.value.post_data
+    assert "Another thing" not in explained.value.post_data
+    expect(page.locator("#similar")).to_be_visible(timeout=LONG)
+
+
+def test_a_new_question_ends_the_one_before(page):
+    held, ended = [], []
+    page.route("**/price", lambda route: held.append(route))
+    page.on("requestfailed", lambda request: ended.append(request))
+    page.get_by_label("Text").fill("Green tea")
+    page.keyboard.press("Control+Enter")
+    wait_until(page, lambda: held)
+    page.get_by_label("Text").fill("Another thing")
+    page.keyboard.press("Control+Enter")
+    wait_until(page, lambda: len(held) == 2 and ended)
+    assert "Green tea" in ended[0].post_data
+    held[1].continue_()
+    assert price_shown(page) > 0
+    expect(page.locator("#form-error")).to_be_empty()
+
+
+def wait_until(page, is_so):
+    for _ in range(LONG // 20):
+        if is_so():
+            return
+        page.wait_for_timeout(20)
+    raise AssertionError("it never was so")
+
+
 def test_nothing_to_price_is_said_without_asking_the_service(page):
     page.get_by_role("button", name="Price it").click()
     expect(page.locator("#text-error")).to_contain_text("Write what it is")
@@ -178,6 +236,13 @@ def test_the_list_of_endpoints_is_made_from_the_schema(page, url):
     page.goto(f"{url}/docs")
     for heading in ("POST /price", "POST /prices", "GET /health", "GET /metrics"):
         expect(page.get_by_role("heading", name=heading, exact=True)).to_be_visible()
+    expect(page.get_by_role("status")).to_be_empty()
+
+
+def test_a_list_of_endpoints_that_cannot_be_made_is_said(page, url):
+    page.route("**/openapi.json", lambda route: route.fulfill(body="no JSON"))
+    page.goto(f"{url}/docs")
+    expect(page.get_by_role("status")).to_contain_text("cannot be read")
 
 
 # Of WCAG 2.1: contrast of each text with the first opaque ground behind it.

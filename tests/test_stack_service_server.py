@@ -56,6 +56,7 @@ async def ask_all(url, numbers, *, n_connections, seconds):
 
 def test_under_load_every_request_gets_its_own_answer(service, tally):
     seconds = []
+    before = metrics_of(service.url)
     started = time.monotonic()
     answers = asyncio.run(
         ask_all(service.url, range(200), n_connections=8, seconds=seconds)
@@ -63,6 +64,7 @@ def test_under_load_every_request_gets_its_own_answer(service, tally):
     wall = time.monotonic() - started
     p50, p99 = np.percentile(seconds, [50, 99]) * 1000
     print(f"{200 / wall:.0f} requests/s, p50 {p50:.0f} ms, p99 {p99:.0f} ms")  # noqa: T201
+    after = metrics_of(service.url)
     assert {response.status_code for response in answers.values()} == {200}
     found = {number: response.json() for number, response in answers.items()}
     assert all(found[number]["sample_id"] == str(number) for number in range(200))
@@ -75,8 +77,12 @@ def test_under_load_every_request_gets_its_own_answer(service, tally):
     # Batches of another size round otherwise.
     prices = [found[number]["price"] for number in range(200)]
     np.testing.assert_allclose(prices, expected, rtol=1e-4)
-    metrics = httpx2.get(f"{service.url}/metrics", trust_env=False).text
-    assert 'pricestack_batch_products_bucket{le="1.0"}' in metrics
+    name = "pricestack_batch_products_bucket"
+    alone, all_batches = (
+        after[f'{name}{{le="{most}"}}'] - before[f'{name}{{le="{most}"}}']
+        for most in ("1.0", "+Inf")
+    )
+    assert alone < all_batches
     tally("requests to the service under load", 200)
 
 
@@ -88,16 +94,23 @@ def test_requests_that_wait_are_priced_together(service):
     assert n_batches < 48
 
 
-def batches(url):
+def metrics_of(url):
     lines = httpx2.get(f"{url}/metrics", trust_env=False).text.splitlines()
-    found = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    pairs = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    return {name: float(value) for name, value in pairs}
+
+
+def batches(url):
+    found = metrics_of(url)
     name = "pricestack_batch_products"
-    return [float(found[f"{name}_count"]), float(found[f"{name}_sum"])]
+    return [found[f"{name}_count"], found[f"{name}_sum"]]
 
 
 def test_a_client_that_goes_away_harms_nobody(service):
     host, port = service.url.removeprefix("http://").split(":")
-    head = "POST /price HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    head = (
+        "POST /price HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    )
     whole = f'{head}Content-Length: 15\r\n\r\n{{"text": "tea"}}'.encode()
     half = f"{head}Content-Length: 999\r\n\r\n{{".encode()
     for sent in (whole, half, b"nonsense\r\n\r\n", b"POST", b"") * 5:
@@ -108,6 +121,20 @@ def test_a_client_that_goes_away_harms_nobody(service):
     )
     assert response.status_code == 200
     assert "Traceback" not in service.log
+
+
+def test_another_name_that_leads_to_this_machine_is_refused(service):
+    response = httpx2.post(
+        f"{service.url}/price",
+        json={"text": "tea"},
+        headers={"Host": "shop.example"},
+        timeout=60,
+        trust_env=False,
+    )
+    assert response.status_code == 400
+    assert response.json()["error"]["where"] == "host"
+    assert "'shop.example'" in response.json()["error"]["message"]
+    assert response.headers["x-content-type-options"] == "nosniff"
 
 
 def test_a_body_that_is_too_long_is_answered_while_it_is_sent(service):
@@ -225,6 +252,20 @@ def test_a_port_in_use_is_one_line(finished_run):
 def test_an_address_of_another_machine_is_one_line(finished_run):
     line = refusal("--run", finished_run, "--host", "192.0.2.1", "--port", 0)
     assert "must be a free port of this machine" in line
+
+
+@pytest.mark.parametrize("host", ["", "a..b"])
+def test_a_host_that_is_no_address_is_one_line(finished_run, host):
+    assert "--host" in refusal("--run", finished_run, "--host", host, "--port", 0)
+
+
+@pytest.mark.parametrize("n_threads", [0, -1])
+def test_no_threads_are_refused(finished_run, n_threads):
+    arguments = ["--run", str(finished_run), "--threads", str(n_threads)]
+    result = CliRunner().invoke(serve_command, arguments)
+    assert result.exit_code == 2
+    assert "'--threads'" in result.output
+    assert "x>=1" in result.output
 
 
 def test_an_unfinished_run_is_one_line(embedded_run):

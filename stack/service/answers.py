@@ -92,14 +92,19 @@ def _product_of(kind: bodies.ContentType, body: bytes, size: int) -> Product:
 
 async def _many(service: Service, asked: list[ProductRequest]) -> list[PriceAnswer]:
     size = service.ready().image_size
-    products = await asyncio.gather(
-        *(
+    reading = [
+        asyncio.ensure_future(
             service.in_pool(
                 partial(_product, one, size=size, where=f"products[{row}].image")
             )
-            for row, one in enumerate(asked)
         )
-    )
+        for row, one in enumerate(asked)
+    ]
+    try:
+        products = await asyncio.gather(*reading)
+    finally:  # one that fails does not end the others
+        for one in reading:
+            one.cancel()
     return await service.price(products)
 
 

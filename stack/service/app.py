@@ -44,6 +44,7 @@ _PAGES = {
 _ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorAnswer, "description": description}
     for status, description in (
+        (400, "Another host than this machine, where only it may ask."),
         (408, "The body took too long to arrive."),
         (413, "The body or a photo is too large."),
         (415, "Another content type than those that are read."),

@@ -10,7 +10,13 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 from python_multipart import FormParser
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import Field, File, parse_options_header
+from python_multipart.multipart import (
+    Field,
+    File,
+    MultipartParser,
+    MultipartState,
+    parse_options_header,
+)
 from starlette.requests import Request
 
 from stack.service.batching import Full
@@ -210,6 +216,8 @@ def parse_form(body: bytes, boundary: bytes | None) -> ProductForm:
         parser.finalize()
     except FormParserError as error:
         raise _bad_form("body", f"damaged form: {error}") from None
+    if not _is_at_end(parser):
+        raise _bad_form("body", "damaged form: it ends before its last boundary")
     try:
         return ProductForm.model_validate(
             {
@@ -236,6 +244,12 @@ def _form_parser(
     # In memory, for that is where the body is already.
     config = {"MAX_MEMORY_FILE_SIZE": n_bytes + 1}
     return FormParser(FORM_TYPE, on_field, on_file, boundary=boundary, config=config)
+
+
+def _is_at_end(parser: FormParser) -> bool:
+    """Say whether the last boundary was read; a part cut before it is dropped."""
+    assert isinstance(parser.parser, MultipartParser)
+    return parser.parser.state == MultipartState.END
 
 
 def _decoded(name: str, content: bytes) -> str:

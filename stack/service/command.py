@@ -40,7 +40,11 @@ _PACKAGES = {
     "with.",
 )
 @click.option(
-    "--threads", "n_threads", default=StackConfig.n_threads, show_default=True
+    "--threads",
+    "n_threads",
+    type=click.IntRange(min=1),
+    default=StackConfig.n_threads,
+    show_default=True,
 )
 @one_line_errors
 def serve_command(

@@ -114,6 +114,16 @@ def busy(retry_after_s: int, *, close: bool = False) -> ApiError:
     )
 
 
+def foreign_host(host: str) -> ApiError:
+    """Return the answer to what was sent to a name that is not this machine's."""
+    return ApiError(
+        HTTPStatus.BAD_REQUEST,
+        where="host",
+        message=f"must be 127.0.0.1, localhost or [::1], found {host[:80]!r}",
+        what_to_do="Ask by one of these; a proxy in front must send one as Host.",
+    )
+
+
 def not_ready() -> ApiError:
     """Return the answer where the run is still being loaded."""
     return ApiError(

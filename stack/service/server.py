@@ -1,5 +1,6 @@
 """Runs the service on a port until a signal stops it."""
 
+import ipaddress
 import logging
 import signal
 import socket
@@ -11,6 +12,7 @@ from fastapi.routing import APIRoute
 
 from embed.errors import ConfigError
 from stack.service.app import create_app
+from stack.service.hosts import LocalHosts
 from stack.service.metrics import Metrics
 from stack.service.observe import Observed
 from stack.service.pricing import Pricer
@@ -70,7 +72,7 @@ def serve(
         on_ready=ready,
         on_failed=failed,
     )
-    server = _server(service, currency)
+    server = _server(service, currency, is_local=_is_local(listening))
     say(f"loading {run_dir}; {url}/health says when prices are given")
     _run(server, listening)
     if failures:
@@ -78,11 +80,13 @@ def serve(
     say(f"stopped; {service.n_priced} products were priced")
 
 
-def _server(service: Service, currency: str | None) -> uvicorn.Server:
+def _server(
+    service: Service, currency: str | None, *, is_local: bool
+) -> uvicorn.Server:
     app = create_app(service, currency=currency)
     paths = [route.path for route in app.routes if isinstance(route, APIRoute)]
     config = uvicorn.Config(
-        Observed(app, service.metrics, paths),
+        Observed(LocalHosts(app) if is_local else app, service.metrics, paths),
         log_config=None,  # the commands' own
         log_level=logging.WARNING,
         access_log=False,
@@ -115,15 +119,24 @@ def listen(host: str, port: int) -> socket.socket:
     ConfigError
         If it is taken, or the address is not one of this machine.
     """
+    if not host:
+        raise ConfigError(
+            "--host: must be an address of this machine, found ''. Give 127.0.0.1, or "
+            "0.0.0.0 for others to reach it."
+        )
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=256)
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+    except (OSError, UnicodeError) as error:  # the latter: no name at all, as `a..b`
+        reason = (getattr(error, "strerror", None) or str(error)).lower()
         raise ConfigError(
             f"--host {host} --port {port}: must be a free port of this machine, "
             f"found: {reason}. Stop what listens there, or choose another."
         ) from error
+
+
+def _is_local(listening: socket.socket) -> bool:
+    return ipaddress.ip_address(listening.getsockname()[0]).is_loopback
 
 
 def _url(listening: socket.socket) -> str:

@@ -13,10 +13,14 @@ from stack.service.bodies import BodyBudget
 from stack.service.errors import busy, not_ready
 from stack.service.metrics import Metrics
 from stack.service.pricing import Product
-from stack.service.schemas import PriceAnswer
+from stack.service.schemas import MAX_PRODUCTS, PriceAnswer
 
-MAX_WAITING = 512
-"""Products asked for and not yet answered; more are told to come again."""
+MAX_WAITING = MAX_PRODUCTS
+"""Products asked for and not yet answered; more are told to come again.
+
+The largest request has place if nothing else waits, and what has place is answered in
+time (`MAX_SECONDS`) where a product takes less than 0.2 s.
+"""
 EXPLANATION_COST = 24
 """Products that an explanation counts for: so many variants it prices."""
 MAX_BODIES_BYTES = 256_000_000
@@ -67,6 +71,7 @@ class Service:
         self.n_priced = 0
         self._load, self._on_ready, self._on_failed = load, on_ready, on_failed
         self._room = Room(max_waiting)
+        self._explaining = asyncio.Lock()
         metrics.waiting.set_function(lambda: self._room.taken)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="predict")
         self._pool = ThreadPoolExecutor(2, thread_name_prefix="photos")
@@ -125,9 +130,15 @@ class Service:
         return await self._batcher.ask(products)
 
     async def explain(self, product: Product) -> PriceAnswer:
-        """Price one product and say why, between two batches of others."""
+        """Price one product and say why, between two batches of others.
+
+        Only one at a time is handed to the thread, so that prices need not wait for
+        all that were asked for before them.
+        """
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, self.ready().explain, product)
+        explain = self.ready().explain
+        async with self._explaining:
+            return await loop.run_in_executor(self._thread, explain, product)
 
     def count(self, answers: Sequence[PriceAnswer]) -> None:
         """Count what was answered."""

@@ -59,8 +59,7 @@ function model(api, name) {
     fields(api, api.components.schemas[name]));
 }
 
-async function show() {
-  const api = await (await fetch("/openapi.json")).json();
+function show(api) {
   const found = [];
   for (const [path, methods] of Object.entries(api.paths)) {
     for (const [method, operation] of Object.entries(methods)) {
@@ -71,4 +70,16 @@ async function show() {
   document.getElementById("endpoints").replaceChildren(...found);
 }
 
-show();
+async function read() {
+  const reading = document.getElementById("reading");
+  try {
+    show(await (await fetch("/openapi.json")).json());
+    reading.textContent = "";
+  } catch {
+    reading.className = "error";
+    reading.textContent = "The description cannot be read. Is the service still "
+      + "running? If so, load this page again.";
+  }
+}
+
+read();

@@ -14,7 +14,7 @@ const PARTS = {
 const SVG = "http://www.w3.org/2000/svg";
 const $ = (id) => document.getElementById(id);
 let currency = null;
-let asked = 0; // number of the newest question: older answers are dropped
+let newest = new AbortController(); // of the newest question: older ones are dropped
 let photo = null;
 
 function element(name, attributes = {}, ...children) {
@@ -58,14 +58,17 @@ function sentence(text) {
   return ended.charAt(0).toUpperCase() + ended.slice(1);
 }
 
-async function ask(explain) {
+function productForm() {
   const form = new FormData();
   form.append("text", $("text").value);
   if (photo) form.append("photo", photo);
+  return form;
+}
+
+async function ask(path, form, signal) {
   let response;
   try {
-    response = await fetch(explain ? "/price?explain=true" : "/price",
-      { method: "POST", body: form });
+    response = await fetch(path, { method: "POST", body: form, signal });
   } catch {
     throw { where: "form", text: "The service does not answer. Is it still running?" };
   }
@@ -176,16 +179,16 @@ function showSimilar(found) {
   $("similar").hidden = !found.length;
 }
 
-async function explainIt(number) {
+async function explainIt(form, signal) {
   $("why-state").textContent = "Looking for what moved it…";
   try {
-    const answer = await ask(true);
-    if (number !== asked) return;
+    const answer = await ask("/price?explain=true", form, signal);
+    if (signal.aborted) return;
     showWhy(answer.explanation);
     showSimilar(answer.explanation.similar);
     $("why-state").textContent = "";
   } catch (error) {
-    if (number !== asked) return;
+    if (signal.aborted) return;
     if (!error.text) throw error;
     $("why-state").textContent = `What moved it is not known: ${error.text}`;
   }
@@ -205,25 +208,28 @@ async function priceIt(event) {
     $("text").focus();
     return;
   }
-  const number = ++asked;
+  newest.abort();
+  newest = new AbortController();
+  const { signal } = newest;
+  const form = productForm(); // once: it may be edited before the explanation
   for (const id of ["why", "similar"]) $(id).hidden = true;
   $("why-state").textContent = "";
   working(true);
   try {
-    const answer = await ask(false);
-    if (number !== asked) return;
+    const answer = await ask("/price", form, signal);
+    if (signal.aborted) return;
     showPrice(answer);
     $("result").scrollIntoView({ block: "nearest" });
     $("result").focus({ preventScroll: true });
-    explainIt(number);
+    explainIt(form, signal);
   } catch (error) {
-    if (number !== asked) return;
+    if (signal.aborted) return;
     $("price-box").replaceChildren(element("p", { class: "empty" }, "No price yet."));
     if (!error.text) throw error;
     showError(error.where, error.text);
     if (error.where !== "form") $(error.where).focus();
   } finally {
-    if (number === asked) working(false);
+    if (!signal.aborted) working(false);
   }
 }
 
