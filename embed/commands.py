@@ -6,18 +6,27 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any, ParamSpec, TypeVar
 
 import click
 
 from embed.catalog import CatalogColumns
-from embed.errors import InputError
+from embed.errors import ConfigError, InputError
 
 P = ParamSpec("P")
 R = TypeVar("R")
 _DEFAULT = CatalogColumns()
+
+threads_option = click.option(
+    "--threads",
+    "n_threads",
+    type=click.IntRange(min=1),
+    default=2,
+    show_default=True,
+    help="Threads for arithmetic.",
+)
 
 run_option = click.option(
     "--run",
@@ -123,6 +132,52 @@ def columns_from(
     return CatalogColumns(
         sample_id=id_column, text=text_columns, image=image_column, price=price_column
     )
+
+
+def require_output(
+    path: Path, *, option: str, run_dir: Path, inputs: Sequence[Path | None] = ()
+) -> None:
+    """Refuse a file to write before the work, not after it.
+
+    Parameters
+    ----------
+    path : Path
+        File that a command is to write.
+    option : str
+        That names it, for the message.
+    run_dir : Path
+        Whose stages' files are not to be written over.
+    inputs : sequence of Path or None
+        Files that the command reads.
+
+    Raises
+    ------
+    ConfigError
+        If its folder is missing or read-only, or it is one of those files.
+    """
+    where = f"{option} {path}"
+    if not path.parent.is_dir():
+        raise ConfigError(
+            f"{where}: the folder {path.parent} is not there. Make it, or choose "
+            f"another."
+        )
+    if not os.access(path.parent, os.W_OK):
+        raise ConfigError(
+            f"{where}: the folder {path.parent} cannot be written to. Choose another, "
+            f"or change its permissions."
+        )
+    found = path.resolve()
+    stages = [(run_dir / stage).resolve() for stage in ("embed", "finetune", "stack")]
+    if any(found.is_relative_to(stage) for stage in stages):
+        raise ConfigError(
+            f"{where}: must not lie among the files of the run's stages. Name another "
+            f"file."
+        )
+    if any(given is not None and given.resolve() == found for given in inputs):
+        raise ConfigError(
+            f"{where}: is a file that this command reads, and would be lost. Name "
+            f"another file."
+        )
 
 
 def _prepare_terminal() -> None:

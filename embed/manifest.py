@@ -55,9 +55,10 @@ def require_stage(run_dir: Path, stage: str) -> dict[str, Any]:
     """
     manifest = read_json(run_dir / stage / MANIFEST_NAME)
     if manifest is None:
+        missing = "" if run_dir.is_dir() else ", for there is no such folder"
         raise CacheError(
-            f"{run_dir / stage}: this stage has not finished in the run. "
-            f"Run `make {_COMMAND[stage]} RUN={run_dir}` first."
+            f"{run_dir / stage}: this stage has not finished in the run{missing}. "
+            f"Run `make {_COMMAND[stage]} RUN={run_dir}` first, or name another run."
         )
     check_record(manifest, run_dir / stage / MANIFEST_NAME, STAGES[stage])
     return manifest

@@ -30,6 +30,11 @@ def catalog_of_run(embed: dict[str, Any]) -> Catalog:
         If its ids, texts or image links are others than when it was embedded.
     """
     path = Path(embed["inputs"]["catalog_path"])
+    if not path.exists():
+        raise CacheError(
+            f"{path}: the run's catalog is not there any more. Put it back; "
+            f"`pricestack report` takes another place with --catalog."
+        )
     catalog = read_catalog(path, columns=columns_of_run(embed))
     if catalog.content_sha256 != embed["inputs"]["catalog_sha256"]:
         raise CacheError(

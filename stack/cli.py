@@ -8,9 +8,15 @@ import click
 
 from embed.__main__ import embed_command
 from embed.catalog import CatalogColumns, read_catalog
-from embed.commands import catalog_options, columns_from, one_line_errors, run_option
+from embed.commands import (
+    catalog_options,
+    columns_from,
+    one_line_errors,
+    require_output,
+    run_option,
+    threads_option,
+)
 from embed.download.command import images_command
-from embed.errors import ConfigError
 from finetune.__main__ import finetune_command
 from stack.config import BlockName, StackConfig
 from stack.explain.command import explain_command
@@ -119,9 +125,7 @@ def evaluate_main(run_dir: Path, n_folds: int | None) -> None:
     "many percent of new products.",
 )
 @catalog_options
-@click.option(
-    "--threads", "n_threads", default=StackConfig.n_threads, show_default=True
-)
+@threads_option
 @one_line_errors
 def predict_command(
     run_dir: Path,
@@ -143,11 +147,7 @@ def predict_command(
     """
     from embed.manifest import require_stage
 
-    if not out_path.parent.is_dir():  # before the work, not after it
-        raise ConfigError(
-            f"--out {out_path}: the folder {out_path.parent} is not there. Make it, "
-            f"or choose another."
-        )
+    require_output(out_path, option="--out", run_dir=run_dir, inputs=(catalog_path,))
     embed = require_stage(run_dir, "embed")
     from finetune.products import columns_of_run
 
@@ -181,7 +181,7 @@ def predict_command(
     required=True,
     help="Folder to write catalog.csv, law.csv and images/ to.",
 )
-@click.option("--seed", default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @one_line_errors
 def sample_command(n_products: int, out_dir: Path, seed: int) -> None:
     """Draw a sample catalog whose prices follow a stated law with stated noise.

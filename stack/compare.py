@@ -101,7 +101,7 @@ def compare_runs(
         "b": _about(whole_b),
         "n_common": len(a.price),
         "price_mismatch": mismatch,
-        "scores": {side: _scores(a.price, prices[side]) for side in prices},
+        "scores": {side: _scores(a.price, prices[side], a.groups) for side in prices},
         "difference": asdict(difference),
         "closer": {
             "a": float((error_a < error_b).mean()),
@@ -212,9 +212,11 @@ def _about(run: PricedRun) -> dict[str, Any]:
 
 
 def _scores(
-    price: NDArray[np.float64], predicted: NDArray[np.float64]
+    price: NDArray[np.float64],
+    predicted: NDArray[np.float64],
+    groups: NDArray[np.integer],
 ) -> dict[str, float]:
-    found = score(price, predicted)
+    found = score(price, predicted, groups)
     return {"smape": found.smape, "smape_se": found.smape_se}
 
 

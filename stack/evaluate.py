@@ -82,7 +82,7 @@ def score(
     error = np.abs(price - predicted)
     return Scores(
         smape=smape(price, predicted),
-        smape_se=_standard_error(rows, groups),
+        smape_se=standard_error(rows, groups),
         smape_half=smape_half(price, predicted),
         smape_log1p=smape_log1p(price, predicted),
         mae=float(error.mean()),
@@ -251,10 +251,17 @@ def evaluate_predictions(
     return as_json
 
 
-def _standard_error(
+def standard_error(
     rows: NDArray[np.float64], groups: NDArray[np.integer] | None
 ) -> float:
-    """Return that of a mean whose rows are independent between groups only."""
+    """Return that of a mean whose rows are independent between groups only.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n,)
+    groups : ndarray of shape (n,), int, or None
+        None: every row is on its own.
+    """
     total, _ = group_sums(rows - rows.mean(), groups)
     n = len(total)
     return float(np.sqrt(np.square(total).sum() * n / max(n - 1, 1)) / len(rows))

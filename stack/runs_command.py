@@ -47,7 +47,13 @@ def runs_command(folder: Path, as_json: bool) -> None:
     show_default=True,
     help="Whose out-of-fold prices; chosen: each run's own verdict.",
 )
-@click.option("--seed", default=StackConfig.seed, show_default=True)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=StackConfig.seed,
+    show_default=True,
+    help="Of the bootstrap.",
+)
 @_json_option
 @one_line_errors
 def compare_command(

@@ -1,4 +1,4 @@
-"""The README's commands for own data, run as they stand on a small catalog."""
+"""The README's commands, run as they stand on a small catalog."""
 
 import csv
 import os
@@ -12,10 +12,15 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-OWN_DATA = README.split("\n## Your own data\n")[1].split("\n## ")[0]
+SECTIONS = ("Your own data", "With a finished run")
 LINES = [
     line
-    for block in re.findall(r"```bash\n(.*?)```", OWN_DATA, re.DOTALL)
+    for section in SECTIONS
+    for block in re.findall(
+        r"```bash\n(.*?)```",
+        README.split(f"\n## {section}\n")[1].split("\n## ")[0],
+        re.DOTALL,
+    )
     for line in block.replace("\\\n", " ").splitlines()
 ]
 # Small networks, so that it takes a minute and not an hour; what is not said here is
@@ -29,16 +34,15 @@ SMALL = {
 
 
 @pytest.mark.slow
-def test_the_commands_for_own_data_do_what_they_say(
-    small_catalog, tiny_encoder, tmp_path
-):
+def test_the_commands_do_what_they_say(small_catalog, tiny_encoder, tmp_path):
     with small_catalog.open(newline="") as file:
         first = next(csv.DictReader(file))["sample_id"]
     own = {
         "catalog.csv": str(small_catalog),
         "new.csv": str(small_catalog),
         "photos": str(small_catalog.parent / "images"),
-        "runs/mine": str(tmp_path / "run"),
+        "runs": str(tmp_path / "runs"),
+        "runs/mine": str(tmp_path / "runs" / "mine"),
         "ID": first,
     }
     for line in LINES:
@@ -53,13 +57,17 @@ def test_the_commands_for_own_data_do_what_they_say(
         assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
         assert "Traceback" not in done.stderr
     with (tmp_path / "prices.csv").open(newline="") as file:
-        assert len([float(row["price"]) for row in csv.DictReader(file)]) == 24
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 24
+    assert all(float(r["price_low"]) <= float(r["price_high"]) for r in rows)
+    assert (tmp_path / "runs" / "mine" / "report.html").is_file()
+    assert (tmp_path / "model" / "predict.py").is_file()
 
 
 def adapted(words: list[str], own: dict[str, str], folder: Path) -> list[str]:
     """Put the test's names in place of the README's."""
-    named = []
-    for word in words:
+    named = words[:2]  # the program and its command
+    for word in words[2:]:
         name, equals, value = word.rpartition("=")
         found = own.get(value, value)
         named.append(name + equals + found)

@@ -280,3 +280,43 @@ def test_the_package_file_holds_a_docstring_only(path):
 @pytest.mark.parametrize("module", ["folds", "smape", "config"])
 def test_folds_and_scores_need_no_torch(module):
     assert "torch" not in set(imports_of(REPOSITORY / "finetune" / f"{module}.py"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        (("predict", "--catalog", "CATALOG"), "--out"),
+        (("report",), "--out"),
+        (("explain", "--sample-id", "1"), "--image-map"),
+    ],
+)
+@pytest.mark.parametrize("place", ["CATALOG", "RUN/finetune/manifest.json"])
+def test_no_command_writes_over_what_it_reads(
+    run_dir, sample_catalog, arguments, option, place
+):
+    if arguments[0] == "explain" and place == "CATALOG":
+        pytest.skip("it takes no catalog")
+    target = Path(
+        place.replace("CATALOG", str(sample_catalog)).replace("RUN", str(run_dir))
+    )
+    before = target.read_bytes()
+    words = [word.replace("CATALOG", str(sample_catalog)) for word in arguments]
+    result = call(words[0], "--run", run_dir, *words[1:], option, target)
+    assert_one_line(result, f"{option} {target}: ", "Name another file.")
+    assert target.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("predict", "--catalog", "c.csv", "--out", "o.csv", "--threads", 0),
+        ("explain", "--sample-id", 1, "--threads", -1),
+        ("explain", "--sample-id", 1, "--words", 0),
+        ("compare", "a", "b", "--seed", -1),
+        ("sample", "--out", "s", "--seed", -1),
+    ],
+)
+def test_a_number_that_cannot_be_is_a_usage_error(arguments):
+    result = call(*arguments)
+    assert result.exit_code == 2
+    assert "not in the range" in result.output or "does not exist" in result.output

@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from embed.commands import one_line_errors, run_option
+from embed.commands import (
+    one_line_errors,
+    require_output,
+    run_option,
+    threads_option,
+)
 from embed.errors import ConfigError
-from stack.config import StackConfig
 
 if TYPE_CHECKING:
     from stack.explain.explanation import Explanation
@@ -32,18 +36,25 @@ if TYPE_CHECKING:
     "image_grid",
     default=7,
     show_default=True,
-    help="Parts along each side of the photo; 0 leaves the map out, which takes most "
-    "of the time.",
+    help="Parts along each side of the photo; 0 leaves the map out.",
 )
 @click.option(
-    "--words", "n_words", default=10, show_default=True, help="Words and phrases shown."
+    "--words",
+    "n_words",
+    type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    help="Words and phrases shown.",
 )
 @click.option(
-    "--similar", "n_similar", default=5, show_default=True, help="Products shown."
+    "--similar",
+    "n_similar",
+    type=click.IntRange(min=0),
+    default=5,
+    show_default=True,
+    help="Products shown.",
 )
-@click.option(
-    "--threads", "n_threads", default=StackConfig.n_threads, show_default=True
-)
+@threads_option
 @one_line_errors
 def explain_command(
     run_dir: Path,
@@ -65,7 +76,7 @@ def explain_command(
     Example:
       pricestack explain --run runs/mine --sample-id 12345 --image-map map.png
     """
-    _check_options(map_path, image_grid)
+    _check_options(map_path, image_grid, run_dir)
     started = time.monotonic()
     from stack.explain.explanation import explain_product
     from stack.explain.product import (
@@ -103,14 +114,10 @@ def explain_command(
         click.echo(f"Map of the photo written to {map_path}.", err=as_json)
 
 
-def _check_options(map_path: Path | None, image_grid: int) -> None:
+def _check_options(map_path: Path | None, image_grid: int, run_dir: Path) -> None:
     if map_path is None:
         return
-    if not map_path.parent.is_dir():  # before the work, not after it
-        raise ConfigError(
-            f"--image-map {map_path}: the folder {map_path.parent} is not there. Make "
-            f"it, or choose another."
-        )
+    require_output(map_path, option="--image-map", run_dir=run_dir)
     if image_grid == 0:
         raise ConfigError(
             "--image-map needs --grid 1 or more, got --grid 0. Leave one of them out."

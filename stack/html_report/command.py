@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
-from embed.commands import one_line_errors, run_option
+from embed.commands import one_line_errors, require_output, run_option
 from embed.errors import ConfigError
+from embed.manifest import require_stage
 
 _PACKAGES = ("jinja2", "matplotlib")
 
@@ -42,11 +43,13 @@ def report_command(
     """
     path = out_path or run_dir / "report.html"
     _require_packages()
-    if out_path is not None and not out_path.parent.is_dir():
-        raise ConfigError(
-            f"--out {out_path}: the folder {out_path.parent} is not there. Make it, "
-            f"or choose another."
-        )
+    embed = require_stage(run_dir, "embed")
+    require_output(
+        path,
+        option="--out",
+        run_dir=run_dir,
+        inputs=(catalog_path, Path(embed["inputs"]["catalog_path"])),
+    )
     from stack.html_report.page import write_report  # late: it brings matplotlib
 
     n_bytes = write_report(run_dir, path, catalog_path=catalog_path)

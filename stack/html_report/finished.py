@@ -91,6 +91,9 @@ class Judged:
 
     has_photo: NDArray[np.bool_]
 
+    groups: NDArray[np.int64]
+    """Duplicates share a number."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class FinishedRun:
@@ -156,6 +159,7 @@ def judge(finished: FinishedRun) -> Judged:
         high=high,
         error=smape_rows(price, predicted),
         has_photo=np.asarray(run.array("embed/image_ok")[rows]),
+        groups=np.asarray(run.array("finetune/groups")[rows]),
     )
 
 

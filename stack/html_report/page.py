@@ -169,7 +169,7 @@ def _groups(judged: Judged, catalog: Catalog) -> dict[str, Any]:
         "words": words,
         "most_added": max((word.adds for word in words), default=1.0) or 1.0,
         "by_photo": [
-            group_score(label, judged.error[inside], n)
+            group_score(label, judged.error[inside], n, groups=judged.groups[inside])
             for label, inside in photo
             if inside.any()
         ],

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from stack.evaluate import standard_error
+
 _WORD = re.compile(r"[^\W\d_]{3,}")
 # fmt: off
 _NO_CONTENT = frozenset({
@@ -46,7 +48,13 @@ class GroupScore:
     """Share of all products, 0 to 1."""
 
 
-def group_score(label: str, error: NDArray[np.float64], n_all: int) -> GroupScore:
+def group_score(
+    label: str,
+    error: NDArray[np.float64],
+    n_all: int,
+    *,
+    groups: NDArray[np.integer] | None = None,
+) -> GroupScore:
     """Score a group of products.
 
     Parameters
@@ -56,9 +64,16 @@ def group_score(label: str, error: NDArray[np.float64], n_all: int) -> GroupScor
         SMAPE of each product of the group, 0 to 200; at least one.
     n_all : int
         Products of the catalog that have a price.
+    groups : ndarray of shape (n,), int, optional
+        Duplicates share a number; they count once in the standard error.
     """
-    return _score_of_sums(
-        label, (len(error), float(error.sum()), float((error**2).sum())), n_all
+    return GroupScore(
+        label=label,
+        n=len(error),
+        smape=float(error.mean()),
+        smape_se=standard_error(error, groups),
+        adds=float(error.sum()) / n_all,
+        share=len(error) / n_all,
     )
 
 

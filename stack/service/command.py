@@ -5,10 +5,9 @@ from pathlib import Path
 
 import click
 
-from embed.commands import one_line_errors, run_option
+from embed.commands import one_line_errors, run_option, threads_option
 from embed.errors import ConfigError
 from embed.manifest import require_stage
-from stack.config import StackConfig
 
 _PACKAGES = {
     "fastapi": "fastapi",
@@ -39,13 +38,7 @@ _PACKAGES = {
     help="Code of the catalog's currency, such as INR, for the page to write prices "
     "with.",
 )
-@click.option(
-    "--threads",
-    "n_threads",
-    type=click.IntRange(min=1),
-    default=StackConfig.n_threads,
-    show_default=True,
-)
+@threads_option
 @one_line_errors
 def serve_command(
     run_dir: Path, host: str, port: int, currency: str | None, n_threads: int
