@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embed.catalog import Catalog, CatalogColumns, read_catalog
+from embed.catalog import Catalog, CatalogColumns, CatalogError, read_catalog
 from embed.errors import CacheError
 from embed.manifest import MANIFEST_NAME, sha256_strings
 from embed.schema import config_from
@@ -31,7 +31,7 @@ def catalog_of_run(embed: dict[str, Any]) -> Catalog:
     """
     path = Path(embed["inputs"]["catalog_path"])
     if not path.exists():
-        raise CacheError(
+        raise CatalogError(
             f"{path}: the run's catalog is not there any more. Put it back; "
             f"`pricestack report` takes another place with --catalog."
         )

@@ -241,8 +241,8 @@ def test_a_page_that_cannot_be_made_leaves_the_old_one(run_dir):
     assert not list(run_dir.glob("*.part"))
 
 
-def test_a_folder_that_is_not_there_is_named_before_any_work(tmp_path):
-    result = call("--run", tmp_path / "none", "--out", tmp_path / "no" / "page.html")
+def test_a_folder_that_is_not_there_is_named_before_any_work(run_dir, tmp_path):
+    result = call("--run", run_dir, "--out", tmp_path / "no" / "page.html")
     assert_one_line(result, "--out", "no", "is not there")
 
 
@@ -257,7 +257,9 @@ def test_a_catalog_that_was_moved_can_be_named(run_dir, sample_catalog, tmp_path
     manifest = json.loads(path.read_text())
     manifest["inputs"]["catalog_path"] = str(tmp_path / "gone.csv")
     path.write_text(json.dumps(manifest))
-    assert_one_line(call("--run", run_dir), "gone.csv", "no such file")
+    assert_one_line(
+        call("--run", run_dir), "gone.csv", "not there any more", "--catalog"
+    )
     assert call("--run", run_dir, "--catalog", sample_catalog).exit_code == 0
 
 
