@@ -141,6 +141,7 @@ class FrozenTower:
             return []
         if self._runner is None:
             self._runner = self._start(batches[:_GUARDED_BATCHES])
+            del self._load  # what it holds is in the runner now
         return self._runner(batches)
 
     def _start(self, first: Sequence[Batch]) -> Runner:

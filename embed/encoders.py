@@ -182,6 +182,14 @@ def pad_tokens(
     return tokens, mask
 
 
+def example_tokens() -> tuple[torch.Tensor, torch.Tensor]:
+    """Return tokens and mask of two texts, one of them padded, to trace with."""
+    tokens = torch.ones(2, 8, dtype=torch.long)
+    mask = tokens.clone()
+    mask[1, 4:] = 0
+    return tokens, mask
+
+
 class TextTower(Tower):
     """A BERT-like network and the masked mean of its last hidden states."""
 
@@ -197,10 +205,7 @@ class TextTower(Tower):
 
     def example_inputs(self) -> tuple[torch.Tensor, ...]:
         """Return inputs to trace with; one text is padded."""
-        tokens = torch.ones(2, 8, dtype=torch.long)
-        mask = tokens.clone()
-        mask[1, 4:] = 0
-        return tokens, mask
+        return example_tokens()
 
 
 class ImageTower(Tower):

@@ -22,7 +22,7 @@ _SETTINGS: tuple[tuple[str, type, str], ...] = (
     ("adam_epsilon", float, "1e-5: the same score for any number of threads."),
     ("max_tokens", int, "Tokens of each text."),
     ("image_size", int, "Side of the photos, pixels."),
-    ("freeze_layers", int, "Layers of the text tower that stay as they are."),
+    ("freeze_layers", int, "First layers of the text tower that are not trained."),
 )
 
 
@@ -30,7 +30,8 @@ def _setting_options(command: Any) -> Any:
     for name, kind, help_text in reversed(_SETTINGS):
         option = f"--{name.replace('_', '-')}"
         default = getattr(FinetuneConfig, name)
-        text = f"{help_text}  [default: the recipe's; {default:g} in `default`]"
+        usual = "two thirds of them" if default is None else f"{default:g}"
+        text = f"{help_text}  [default: the recipe's; {usual} in `default`]"
         command = click.option(option, name, type=kind, help=text)(command)
     return command
 

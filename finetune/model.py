@@ -226,7 +226,7 @@ def build_network(
     head_dropout: float,
     encoder_dropout: float,
     freeze_batch_norm: bool,
-    freeze_layers: int = 0,
+    freeze_layers: int | None = 0,
     freeze_image: bool = False,
     seed: int,
 ) -> PriceNetwork:
@@ -235,7 +235,8 @@ def build_network(
     Parameters
     ----------
     freeze_layers : int
-        First layers of the text backbone that are not trained, with its embedding.
+        First layers of the text backbone that are not trained, with its embedding;
+        None: two thirds of them.
     freeze_image : bool
         Do without an image backbone: frozen features stand in for photos.
     n_attributes : int
@@ -257,7 +258,7 @@ def build_network(
         )
 
 
-def freeze_text_layers(backbone: nn.Module, n_layers: int) -> None:
+def freeze_text_layers(backbone: nn.Module, n_layers: int | None) -> None:
     """Exclude the embedding and the first layers of a BERT-like encoder from training.
 
     Raises
@@ -265,11 +266,10 @@ def freeze_text_layers(backbone: nn.Module, n_layers: int) -> None:
     ConfigError
         If the encoder has fewer layers.
     """
+    n_layers = n_frozen_layers(backbone, n_layers)
     if not n_layers:
         return
-    layers = next(
-        (m for m in backbone.modules() if isinstance(m, nn.ModuleList)), nn.ModuleList()
-    )
+    layers = _layers(backbone)
     if n_layers > len(layers):
         raise ConfigError(
             f"--freeze-layers must be 0 to {len(layers)}, the layers of the text "
@@ -278,6 +278,23 @@ def freeze_text_layers(backbone: nn.Module, n_layers: int) -> None:
     frozen = [m for name, m in backbone.named_children() if "embed" in name]
     for module in [*frozen, *layers[:n_layers]]:
         module.requires_grad_(False)
+
+
+def n_frozen_layers(backbone: nn.Module, n_layers: int | None) -> int:
+    """Return how many layers `FinetuneConfig.freeze_layers` freezes of an encoder."""
+    return len(_layers(backbone)) * 2 // 3 if n_layers is None else n_layers
+
+
+def _layers(backbone: nn.Module) -> nn.ModuleList:
+    lists = (m for m in backbone.modules() if isinstance(m, nn.ModuleList))
+    return next(lists, nn.ModuleList())
+
+
+def use_eager_attention(backbone: nn.Module) -> None:
+    """Compute a text backbone's attention by matrix products, where it can be set."""
+    choose = getattr(backbone, "set_attn_implementation", None)
+    if callable(choose):  # older versions of transformers cannot
+        choose("eager")
 
 
 def _full_precision(tensor: torch.Tensor) -> torch.autocast:

@@ -1,39 +1,86 @@
-"""A trained network whose towers run behind the backend of the frozen encoders."""
+"""Trained networks whose towers run behind the backend of the frozen encoders."""
 
 import copy
 import hashlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from embed.backends import FrozenTower, Tower, batch_sizes
 from embed.config import Backend
-from embed.encoders import ImageEncoder, ImageTower, TextEncoder, TextTower
+from embed.encoders import (
+    ImageEncoder,
+    ImageTower,
+    TextEncoder,
+    example_tokens,
+    mean_pool,
+)
 from finetune.batches import cut_tokens
 from finetune.config import FinetuneConfig
 from finetune.guards import require_finite_prices
-from finetune.model import PriceNetwork
+from finetune.model import PriceNetwork, n_frozen_layers
 
 
-class ServedNetwork:
-    """Price products with one fold's network.
+class TextTowers(Tower):
+    """Text backbones of several networks; layers that all share are computed once.
 
     Parameters
     ----------
-    network : PriceNetwork
-        Trained; on the CPU, in float32.
+    backbones : sequence of nn.Module
+    n_shared : int
+        First layers, with the embedding, that are the same in all of them.
+    """
+
+    def __init__(self, backbones: Sequence[nn.Module], *, n_shared: int) -> None:
+        super().__init__()
+        kind = getattr(backbones[0].config, "model_type", "")
+        self.shared: nn.Module | None = None
+        # Of other encoders, what surrounds the layers is not known.
+        if n_shared and kind == "bert":
+            self.shared = copy.deepcopy(backbones[0])
+            _keep_layers(self.shared, slice(None, n_shared))
+        self.own = nn.ModuleList(copy.deepcopy(each) for each in backbones)
+        for backbone in self.own if self.shared is not None else ():
+            _keep_layers(backbone, slice(n_shared, None))
+            backbone.embeddings = _Embedded()
+        self.eval()
+
+    def forward(self, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        """Turn int64 tokens and mask (batch, length) into (batch, networks * dim)."""
+        given = {"input_ids": tokens}
+        if self.shared is not None:
+            hidden = self.shared(input_ids=tokens, attention_mask=mask)
+            given = {"inputs_embeds": hidden.last_hidden_state}
+        found = [own(**given, attention_mask=mask) for own in self.own]
+        return torch.cat([mean_pool(f.last_hidden_state, mask) for f in found], dim=1)
+
+    def example_inputs(self) -> tuple[torch.Tensor, ...]:
+        """Return inputs to trace with; one text is padded."""
+        return example_tokens()
+
+
+class ServedNetworks:
+    """Price products with the networks of some folds.
+
+    Parameters
+    ----------
+    networks : sequence of PriceNetwork
+        Trained with one configuration; on the CPU, in float32. Their backbones are
+        taken from them.
     config : FinetuneConfig
-        What it was trained with.
+        What they were trained with.
     backend, dtype, device
         Of the towers; projections and head run in float32.
     """
 
     def __init__(
         self,
-        network: PriceNetwork,
+        networks: Sequence[PriceNetwork],
         config: FinetuneConfig,
         *,
         backend: Backend,
@@ -41,6 +88,7 @@ class ServedNetwork:
         device: torch.device,
     ) -> None:
         self._max_tokens = config.max_tokens
+        texts = [network.text_backbone for network in networks]
 
         def freeze(
             name: Literal["text", "image"], load: Callable[[], Tower]
@@ -50,74 +98,116 @@ class ServedNetwork:
             )
 
         def load_text() -> Tower:
-            return TextTower(copy.deepcopy(network.text_backbone))
+            n_shared = n_frozen_layers(texts[0], config.freeze_layers)
+            return TextTowers(texts, n_shared=n_shared)
 
-        def load_image() -> Tower:
-            backbone = copy.deepcopy(network.image_backbone)
-            assert backbone is not None
-            return ImageTower(backbone, size=config.image_size)
+        def load_image(backbone: nn.Module) -> Tower:
+            return ImageTower(copy.deepcopy(backbone), size=config.image_size)
 
         sizes = batch_sizes(backend, device)
         self._text = TextEncoder(
             freeze("text", load_text),
-            dim=network.text_projection.in_features,
+            dim=sum(network.text_projection.in_features for network in networks),
             batch_tokens=sizes.tokens,
         )
-        self._image = None
-        if network.image_backbone is not None:
-            tower = freeze("image", load_image)
-            self._image = ImageEncoder(tower, batch_images=sizes.images)
-        self._network = network.eval()
+        self._images = [
+            ImageEncoder(
+                freeze("image", partial(load_image, network.image_backbone)),
+                batch_images=sizes.images,
+            )
+            for network in networks
+            if network.image_backbone is not None
+        ]
+        for network in networks:  # the compiled towers hold the weights anew
+            network.text_backbone, network.image_backbone = nn.Identity(), None
+        self._networks = [network.eval() for network in networks]
 
-    @torch.no_grad()
-    def price(
+    def encoders(
         self,
         token_ids: Sequence[NDArray[np.integer]],
         photos: Sequence[NDArray[np.uint8]],
-        photo_rows: NDArray[np.integer],
-        attributes: NDArray[np.float32],
-        *,
-        frozen_image: NDArray[np.float32] | None = None,
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Price and embed products.
+    ) -> list[Callable[[], NDArray[np.float32]]]:
+        """Return the towers' work on some products, to be called in any order.
 
         Parameters
         ----------
         token_ids : sequence of ndarray of int
             Of each product's text.
         photos : sequence of ndarray of uint8, shape (size, size, 3)
-            Of the products that have one, at the size of the network's training.
-        photo_rows : ndarray of shape (len(photos),)
-            Which those are.
-        attributes : ndarray of shape (n_products, n_attributes), NaN: unknown
-        frozen_image : ndarray of shape (len(photos), 1280), optional
-            Frozen features of the photos, for a network trained on them.
+            Of the products that have one, at the size of the networks' training.
 
         Returns
         -------
-        log_price : ndarray of shape (n_products,), log1p price
-        fused : ndarray of shape (n_products, 512)
+        list of callable
+            The text features of all networks side by side; then, if the networks have
+            image towers and there are photos, the image features of each.
+        """
+        cut = [cut_tokens(ids, self._max_tokens) for ids in token_ids]
+        images = self._images if len(photos) else []
+        return [
+            partial(encode_once, self._text.encode, cut),
+            *(partial(encode_once, image.encode, photos) for image in images),
+        ]
+
+    @torch.no_grad()
+    def price(
+        self,
+        encoded: Sequence[NDArray[np.float32]],
+        photo_rows: NDArray[np.integer],
+        attributes: NDArray[np.float32],
+        *,
+        frozen_image: NDArray[np.float32] | None = None,
+    ) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+        """Price and embed products with each network.
+
+        Parameters
+        ----------
+        encoded : sequence of ndarray
+            What the calls of `encoders` returned.
+        photo_rows : ndarray of shape (n_photos,)
+            Which products have a photo.
+        attributes : ndarray of shape (n_products, n_attributes), NaN: unknown
+        frozen_image : ndarray of shape (n_photos, 1280), optional
+            Frozen features of the photos, for networks trained on them.
+
+        Returns
+        -------
+        list of (ndarray of shape (n_products,), ndarray of shape (n_products, 512))
+            log1p price and fused embedding, by network.
 
         Raises
         ------
         TrainingError
             If a price or an embedding is not finite.
         """
-        limit = self._max_tokens
-        cut = [cut_tokens(ids, limit) for ids in token_ids]
-        text = encode_once(self._text.encode, cut)
-        image = frozen_image
-        if self._image is not None and len(photos):
-            image = encode_once(self._image.encode, photos)
-        fused = self._network.combine(
-            torch.from_numpy(text),
-            torch.from_numpy(image) if image is not None and len(photos) else None,
-            torch.from_numpy(np.asarray(photo_rows)),
-        )
-        log_price = self._network.price(fused, torch.from_numpy(attributes)).numpy()
-        rows = np.arange(len(log_price))
-        require_finite_prices(log_price, fused.numpy(), rows=rows, sample_ids=None)
-        return log_price, fused.numpy()
+        texts = np.split(encoded[0], len(self._networks), axis=1)
+        images: Sequence[NDArray[np.float32] | None] = encoded[1:]
+        if not images:
+            images = [frozen_image if len(photo_rows) else None] * len(texts)
+        found = []
+        for network, text, image in zip(self._networks, texts, images, strict=True):
+            fused = network.combine(
+                torch.from_numpy(np.ascontiguousarray(text)),
+                torch.from_numpy(image) if image is not None else None,
+                torch.from_numpy(np.asarray(photo_rows)),
+            )
+            log_price = network.price(fused, torch.from_numpy(attributes)).numpy()
+            rows = np.arange(len(log_price))
+            require_finite_prices(log_price, fused.numpy(), rows=rows, sample_ids=None)
+            found.append((log_price, fused.numpy()))
+        return found
+
+
+class _Embedded(nn.Module):
+    """Stands in for a backbone's embedding where its input is embedded already."""
+
+    def forward(self, *, inputs_embeds: torch.Tensor, **_: Any) -> torch.Tensor:
+        return inputs_embeds
+
+
+def _keep_layers(backbone: nn.Module, which: slice) -> None:
+    """Keep some layers of a BERT."""
+    backbone.encoder.layer = backbone.encoder.layer[which]  # type: ignore[union-attr, index]
 
 
 def encode_once(

@@ -29,7 +29,7 @@ from finetune.guards import (
     require_updates,
 )
 from finetune.losses import smape_loss, smooth_l1_loss
-from finetune.model import FUSED_DIM, PriceNetwork
+from finetune.model import FUSED_DIM, PriceNetwork, use_eager_attention
 from finetune.smape import smape, to_price
 from finetune.tensorboard import remove_events, update_events
 from finetune.tracking import (
@@ -42,6 +42,9 @@ from finetune.tracking import (
 
 logger = logging.getLogger(__name__)
 _EVALUATION_BATCH = 64
+# Tokens up to which matrix products beat PyTorch's fused attention on a CPU, whose
+# backward pass takes six times as long as its forward one; they keep all weights.
+_EAGER_ATTENTION_TOKENS = 128
 
 
 def learning_rate_factor(epoch: float, config: FinetuneConfig) -> float:
@@ -109,8 +112,10 @@ def train_network(
         If training goes wrong, see `finetune.guards`. The checkpoint of the last whole
         epoch stays as it is.
     """
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    _prepare_torch()
     device = arithmetic.device
+    if device.type == "cpu" and config.max_tokens <= _EAGER_ATTENTION_TOKENS:
+        use_eager_attention(network.text_backbone)
     network.to(device)
     network.fit_scales(log_price[rows], cache.attributes[rows])
     state = _fresh_state(network, config, arithmetic)
@@ -194,6 +199,12 @@ def train_network(
     require_updates(optimizer, fold=fold)
     network.load_state_dict(state.average)
     network.eval()
+
+
+def _prepare_torch() -> None:
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    # Else each new tensor is filled before it is written: some percent of the time.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 
 def _fresh_state(

@@ -1,8 +1,9 @@
 """Price new products with a finished run, by whichever predictor it chose."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from finetune.batches import read_photo
 from finetune.config import FinetuneConfig
 from finetune.model import FUSED_DIM
 from finetune.networks import load_network
-from finetune.serve import ServedNetwork, encode_once
+from finetune.serve import ServedNetworks, encode_once
 from finetune.smape import to_price
 from stack.alignment import align
 from stack.features import BlockMatrix
@@ -173,12 +174,9 @@ class Predictor:
         """
         token_ids = self._embedder.tokenize(chunk.texts)
         photo_rows, thumbnails = _readable(chunk)
-        frozen_image = None
-        if self.is_stacked or self._finetune_config.freeze_image:
-            features = encode_once(self._embedder.image.encode, thumbnails)
-            frozen_image = to_float16(features, name="image").astype(np.float32)
-        from_folds = self._by_networks(
-            token_ids, thumbnails, photo_rows, chunk.attributes, frozen_image
+        text, frozen_image, encoded = self._encode(token_ids, thumbnails)
+        from_folds = self._networks.price(
+            encoded, photo_rows, chunk.attributes, frozen_image=frozen_image
         )
         network = np.mean([log_price for log_price, _ in from_folds], axis=0)
         fused = self._align([embedded for _, embedded in from_folds], photo_rows)
@@ -190,21 +188,21 @@ class Predictor:
         network = network.astype(np.float64)
         log_price = network
         if self.is_stacked:
-            text = encode_once(self._embedder.text.encode, token_ids)
-            blocks["text"] = to_float16(text, name="text").astype(np.float32)
+            blocks["text"] = text
             blocks["image"] = np.zeros((len(chunk.texts), IMAGE_DIM), dtype=np.float32)
             blocks["image"][photo_rows] = frozen_image
             log_price = log_price + self._residual(blocks)
         return Predicted(network_log_price=network, log_price=log_price, blocks=blocks)
 
-    def _by_networks(
+    def _encode(
         self,
         token_ids: list[NDArray[np.int32]],
         thumbnails: list[NDArray[np.uint8]],
-        photo_rows: NDArray[np.intp],
-        attributes: NDArray[np.float32],
-        frozen_image: NDArray[np.float32] | None,
-    ) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], list[NDArray[np.float32]]]:
+        """Return frozen text and image features, and what the networks' towers find.
+
+        Frozen features that nothing reads have no rows.
+        """
         size = self._finetune_config.image_size
         # By way of JPEG, as the networks saw photos in training.
         # Variants of one product share an array, which is compressed once.
@@ -214,18 +212,26 @@ class Predictor:
             for key, pixels in distinct.items()
         }
         photos = [read[id(pixels)] for pixels in thumbnails]
-
-        def by_network(
-            network: ServedNetwork,
-        ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-            return network.price(
-                token_ids, photos, photo_rows, attributes, frozen_image=frozen_image
-            )
-
+        image_is_read = self.is_stacked or self._finetune_config.freeze_image
+        frozen = self._embedder
+        jobs: list[Callable[[], NDArray[np.float32]]] = [
+            partial(
+                encode_once, frozen.text.encode, token_ids if self.is_stacked else []
+            ),
+            partial(
+                encode_once, frozen.image.encode, thumbnails if image_is_read else []
+            ),
+            *self._networks.encoders(token_ids, photos),
+        ]
         # OpenVINO leaves Python to others while it works, and one product is too
         # little for all cores.
         run = self._pool.map if self._source.backend == "openvino" else map
-        return list(run(by_network, self._networks))
+        text, image, *encoded = run(lambda job: job(), jobs)
+        return (
+            to_float16(text, name="text").astype(np.float32),
+            to_float16(image, name="image").astype(np.float32),
+            encoded,
+        )
 
     def _align(
         self, from_folds: list[NDArray[np.float32]], photo_rows: NDArray[np.intp]
@@ -326,18 +332,17 @@ def _readable(chunk: Chunk) -> tuple[NDArray[np.intp], list[NDArray[np.uint8]]]:
 
 def _load_networks(
     run: Run, source: EncoderSource, config: FinetuneConfig, folds: Sequence[int]
-) -> list[ServedNetwork]:
+) -> ServedNetworks:
     arithmetic = choose_arithmetic(config.precision, source.device)
     is_exact = arithmetic.autocast_dtype is None
-    return [
-        ServedNetwork(
-            load_network(
-                run.run_dir / "finetune", fold, embed=run.embed, config=config
-            ),
-            config,
-            backend=source.backend,
-            dtype=torch.float32 if is_exact else source.dtype,
-            device=source.device,
-        )
-        for fold in folds
-    ]
+    stage_dir = run.run_dir / "finetune"
+    return ServedNetworks(
+        [
+            load_network(stage_dir, fold, embed=run.embed, config=config)
+            for fold in folds
+        ],
+        config,
+        backend=source.backend,
+        dtype=torch.float32 if is_exact else source.dtype,
+        device=source.device,
+    )
