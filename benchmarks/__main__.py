@@ -14,6 +14,7 @@ from benchmarks.measure import RESULTS
 NAMES = (
     "text_features",
     "image_features",
+    "feature_exactness",
     "finetune_speed",
     "stacker",
     "predict_one",

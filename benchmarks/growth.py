@@ -38,8 +38,7 @@ def grow(given: argparse.Namespace) -> dict[str, Any]:
         for start in range(0, n_rows, CHUNK):
             n = min(CHUNK, n_rows - start)
             rows[start : start + n] = features[:n]
-            for ids in tokens[:n]:
-                writer.append(ids)
+            writer.extend(list(tokens[:n]))
             flush_rows(rows)
             writer.flush()
     del rows

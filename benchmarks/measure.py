@@ -76,11 +76,15 @@ def main(
 
 
 def least_cosine(one: Path, other: Path) -> float:
-    """Return the least cosine between the rows of two saved arrays."""
+    """Return the least cosine between the rows of two saved arrays.
+
+    Rows that are zero in both, products without photo, do not count.
+    """
     a, b = (np.load(path).astype(np.float64) for path in (one, other))
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    assert (norms > 0).all(), "a row was not encoded"
-    return float(((a * b).sum(1) / norms).min())
+    encoded = a.any(axis=1) | b.any(axis=1)
+    assert (norms[encoded] > 0).all(), "a row was encoded in one of the two only"
+    return float(((a * b).sum(1)[encoded] / norms[encoded]).min())
 
 
 def median(figures: list[dict[str, Any]], key: str) -> float:

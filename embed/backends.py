@@ -146,8 +146,9 @@ class FrozenTower:
 
     def _start(self, first: Sequence[Batch]) -> Runner:
         """Take the first plan that runs and is exact enough; the last always is."""
-        plans = (self._plan, Plan("eager", self._plan.dtype), _EXACT)
-        for plan in dict.fromkeys(plans):
+        backend, dtype = self._plan
+        plans = (Plan(backend, torch.float32), Plan("eager", dtype), _EXACT)
+        for plan in dict.fromkeys((self._plan, *plans)):
             if self.used not in (None, str(plan)):
                 continue  # it was refused before the run was stopped
             if plan == _EXACT:
