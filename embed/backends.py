@@ -252,17 +252,20 @@ def _openvino(network: Tower, dtype: torch.dtype, device: torch.device) -> Runne
         },
     )
 
+    # No AsyncInferQueue: its callback takes Python's lock in OpenVINO's threads, and a
+    # model that is dropped right after joins them with the lock held, for ever.
     def run(batches: Sequence[Batch]) -> list[NDArray[np.float32]]:
-        found: list[NDArray[np.float32]] = [np.zeros(0, np.float32)] * len(batches)
-
-        def keep(request: Any, at: int) -> None:
-            found[at] = request.get_output_tensor(0).data.copy()
-
-        queue = openvino.AsyncInferQueue(compiled)
-        queue.set_callback(keep)
-        for at, batch in enumerate(batches):
-            queue.start_async(dict(enumerate(batch)), userdata=at)
-        queue.wait_all()
+        # More than streams, so that none is idle while another's result is fetched.
+        n_requests = min(2 * n_threads, len(batches))
+        requests = [compiled.create_infer_request() for _ in range(n_requests)]
+        found = []
+        for at in range(len(batches) + n_requests):
+            request = requests[at % n_requests]
+            if at >= n_requests:
+                request.wait()
+                found.append(request.get_output_tensor(0).data.copy())
+            if at < len(batches):
+                request.start_async(dict(enumerate(batches[at])))
         return found
 
     return run

@@ -137,6 +137,23 @@ def test_a_tower_that_is_not_exact_enough_falls_back_and_says_so(photos, exact, 
     assert "image encoder: eager bf16 has cosine" in caplog.text
 
 
+@needs_openvino
+def test_a_backend_that_is_exact_in_fp32_falls_back_to_that(photos, exact, monkeypatch):
+    runner = backends._openvino
+
+    def wrong_in_bf16(network, dtype, device):
+        run = runner(network, torch.float32, device)
+        if dtype is torch.float32:
+            return run
+        return lambda batches: [found[:, ::-1].copy() for found in run(batches)]
+
+    monkeypatch.setattr(backends, "_openvino", wrong_in_bf16)
+    tower = frozen("openvino", torch.bfloat16)
+    found = tower(photos)
+    assert tower.used == "openvino fp32"
+    np.testing.assert_allclose(np.concatenate(found), np.concatenate(exact), atol=1e-4)
+
+
 def test_a_backend_that_does_not_run_falls_back_to_eager(
     monkeypatch, photos, exact, caplog
 ):
