@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import click
 
@@ -18,7 +18,7 @@ from embed.commands import (
 )
 from embed.download.command import images_command
 from finetune.__main__ import finetune_command
-from stack.config import BlockName, StackConfig
+from stack.config import BlockName, Objective, StackConfig
 from stack.explain.command import explain_command
 from stack.export.command import export_command
 from stack.html_report.command import report_command
@@ -44,6 +44,7 @@ def main() -> None:
     With a finished run:
       pricestack report --run runs/mine
       pricestack explain --run runs/mine --sample-id ID
+      pricestack audit --run runs/mine
       pricestack serve --run runs/mine
     """
 
@@ -54,14 +55,31 @@ def main() -> None:
     "--blocks",
     default=",".join(StackConfig.blocks),
     show_default=True,
-    help=f"What the trees see, of: {', '.join(get_args(BlockName))}.",
+    help=f"What the trees see, of: {', '.join(get_args(BlockName))}. The last three "
+    "are off unless named.",
 )
 @click.option(
     "--threads", "n_threads", default=StackConfig.n_threads, show_default=True
 )
+@click.option(
+    "--objective",
+    type=click.Choice(get_args(Objective)),
+    default=StackConfig.objective,
+    show_default=True,
+    help="What the trees minimise, on log price: absolute error, or SMAPE.",
+)
+@click.option(
+    "--tune",
+    "n_trials",
+    type=click.IntRange(min=0),
+    default=StackConfig.n_trials,
+    show_default=True,
+    metavar="N",
+    help="Try N other settings for each fold, inside its own training rows.",
+)
 @click.option("--seed", default=StackConfig.seed, show_default=True)
 @one_line_errors
-def stack_command(run_dir: Path, blocks: str, n_threads: int, seed: int) -> None:
+def stack_command(run_dir: Path, blocks: str, **settings: Any) -> None:
     """Fit boosters on the network's residual and judge them, in RUN/stack.
 
     \b
@@ -69,8 +87,12 @@ def stack_command(run_dir: Path, blocks: str, n_threads: int, seed: int) -> None
       pricestack stack --run runs/mine
     """
     names = tuple(name.strip() for name in blocks.split(","))
-    config = StackConfig(blocks=names, n_threads=n_threads, seed=seed)  # type: ignore[arg-type]
+    config = StackConfig(blocks=names, **settings)  # type: ignore[arg-type]
     from stack.fit import fit_stack  # late: it brings LightGBM and torch
+    from stack.tune import require_optuna
+
+    if config.n_trials:
+        require_optuna()
 
     report = fit_stack(run_dir, config=config)
     click.echo(report["verdict"]["sentence"])
@@ -96,6 +118,40 @@ def evaluate_main(run_dir: Path, n_folds: int | None) -> None:
     from stack.report import format_report
 
     click.echo(format_report(evaluate_run(run_dir, n_folds=n_folds)))
+
+
+@click.command("audit")
+@run_option
+@click.option(
+    "--products",
+    "n_products",
+    type=click.IntRange(min=2),
+    default=30,
+    show_default=True,
+    help="Products that each fold's network prices again.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@threads_option
+@one_line_errors
+def audit_command(run_dir: Path, n_products: int, seed: int, n_threads: int) -> None:
+    """Check a finished run for leaks: one line each; exit code 1 if one fails.
+
+    \b
+    Example:
+      pricestack audit --run runs/mine
+    """
+    from stack.audit import audit_run
+
+    failed = False
+    for check in audit_run(
+        run_dir, n_products=n_products, n_threads=n_threads, seed=seed
+    ):
+        click.echo(
+            f"{'pass' if check.passed else 'FAIL'}  {check.name}: {check.detail}"
+        )
+        failed |= not check.passed
+    if failed:
+        raise SystemExit(1)
 
 
 @click.command("predict")
@@ -227,6 +283,7 @@ for command in (
     predict_command,
     report_command,
     explain_command,
+    audit_command,
     export_command,
     serve_command,
     sample_command,

@@ -5,17 +5,46 @@ from typing import Literal, get_args
 
 from embed.errors import ConfigError
 
-BlockName = Literal["text", "image", "fused", "attributes", "network", "lightgbm"]
+BlockName = Literal[
+    "text",
+    "image",
+    "fused",
+    "attributes",
+    "network",
+    "lightgbm",
+    "neighbours",
+    "lexical",
+    "statistics",
+]
+
+Objective = Literal["l1", "log_smape"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class StackConfig:
     """What the boosters are made with; the whole of it is in the manifest."""
 
-    blocks: tuple[BlockName, ...] = get_args(BlockName)
+    blocks: tuple[BlockName, ...] = (
+        "text",
+        "image",
+        "fused",
+        "attributes",
+        "network",
+        "lightgbm",
+    )
     """What the trees see: frozen text and image features, the network's fused
     embedding, sizes and pack counts, the network's log price, and that of a LightGBM
-    on the raw features, also out of fold."""
+    on the raw features, also out of fold. Off unless named are prices of the nearest
+    products (`neighbours`), a ridge's log price from words (`lexical`) and mean prices
+    by first words and unit (`statistics`), all three out of fold."""
+
+    objective: Objective = "l1"
+    """What the trees minimise: `l1` on log1p price, or `log_smape`, the score itself,
+    which pulls less on products that are far out."""
+
+    n_trials: int = 0
+    """Other settings that each booster of the stacker is tried with; the best on the
+    part of its training rows that is set aside is kept. 0: those of here alone."""
 
     learning_rate: float = 0.03
     """Shrinkage of each tree; half of it takes twice the rounds."""
@@ -69,6 +98,9 @@ class StackConfig:
     def __post_init__(self) -> None:
         """Refuse values that no run can use."""
         self._check_blocks()
+        names = get_args(Objective)
+        rule = f"must be one of {', '.join(names)}"
+        self._check("objective", self.objective in names, rule)
         for name in _COUNTS:
             self._check(name, getattr(self, name) >= 1, "must be at least 1")
         for name in ("feature_fraction", "bagging_fraction"):
@@ -77,6 +109,7 @@ class StackConfig:
         self._check("num_leaves", self.num_leaves >= 2, "must be at least 2")
         self._check("embedding_gain", 0 < self.embedding_gain <= 1, "must be in (0, 1]")
         self._check("lambda_l2", self.lambda_l2 >= 0, "must not be negative")
+        self._check("n_trials", self.n_trials >= 0, "must not be negative")
         self._check("seed", 0 <= self.seed < 2**31, "must be 0 to 2147483647")
         self._check(
             "max_bin",

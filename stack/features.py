@@ -153,7 +153,7 @@ def booster_params(matrix: BlockMatrix, config: StackConfig) -> dict[str, Any]:
         gains[matrix.block_slices[block]] = config.embedding_gain
     return {
         "feature_contri": gains.tolist(),
-        "objective": "regression_l1",
+        "objective": "regression_l1" if config.objective == "l1" else "none",
         "metric": "None",
         "learning_rate": config.learning_rate,
         "num_leaves": config.num_leaves,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,14 +28,26 @@ from embed.manifest import (
 )
 from embed.sample import best_reachable_prices
 from embed.schema import PLAN, check_record, config_from
+from embed.text import compose_text, parse_fields
+from finetune.products import catalog_of_run
 from stack.alignment import align, fit_alignment
 from stack.blend import blend_out_of_fold
+from stack.blocks.fitted import (
+    BLOCKS_DIR,
+    COLUMN_NAMES,
+    PRICE_BLOCKS,
+    features_of,
+    fit_blocks,
+    prices_of,
+)
+from stack.blocks.products import Products
 from stack.config import BlockName, StackConfig
 from stack.evaluate import evaluate_predictions
 from stack.features import BlockMatrix
 from stack.intervals import Intervals, interval_coverage
 from stack.residual import ResidualFit, fit_out_of_fold, remove_boosters
 from stack.run import PREDICTIONS, Run, open_run
+from stack.tune import settings_of_boosters
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +104,7 @@ def _fit_stack(run: Run, config: StackConfig, key: str) -> dict[str, Any]:
         "chosen": report["verdict"]["chosen"],
         "intervals": _intervals(run, report["verdict"]["chosen"]),
         "rounds": rounds,
+        "tuned": settings_of_boosters(stage_dir) if config.n_trials else [],
         "alignment": alignment,
         "files": record_files(stage_dir, _finished_files(stage_dir)),
         "environment": environment(),
@@ -114,11 +128,13 @@ def _begin(stage_dir: Path, key: str) -> None:
     (stage_dir / _PLAN_NAME).unlink(missing_ok=True)
     for folder in (stage_dir, stage_dir / RAW_DIR):
         remove_boosters(folder)
+    shutil.rmtree(stage_dir / BLOCKS_DIR, ignore_errors=True)
     write_json(stage_dir / _PLAN_NAME, {"key": key})
 
 
 def _finished_files(stage_dir: Path) -> list[str]:
-    found = [*stage_dir.glob("**/*.npy"), *stage_dir.glob("**/booster-*.txt")]
+    patterns = ("**/*.npy", "**/booster-*.txt", f"{BLOCKS_DIR}/**/*.json")
+    found = [path for pattern in patterns for path in stage_dir.glob(pattern)]
     return [path.relative_to(stage_dir).as_posix() for path in found]
 
 
@@ -167,9 +183,10 @@ def config_of(manifest: dict[str, Any], path: Path) -> StackConfig:
 def block_matrix(
     blocks: dict[str, NDArray[Any]], *, attribute_names: list[str]
 ) -> BlockMatrix:
-    """Put blocks side by side, attributes under their own names."""
-    names = {"attributes": attribute_names} if "attributes" in blocks else {}
-    return BlockMatrix(blocks, column_names=names)
+    """Put blocks side by side, each under the names that its columns have."""
+    names = {"attributes": attribute_names, **COLUMN_NAMES}
+    named = {block: names[block] for block in names.keys() & blocks.keys()}
+    return BlockMatrix(blocks, column_names=named)
 
 
 def _stack_key(run: Run, config: StackConfig) -> str:
@@ -224,6 +241,7 @@ def _fit_predictors(
         "fused": read_rows(stage_dir / "fused.npy"),
         "attributes": run.array("embed/attributes"),
         "network": network,
+        **_price_blocks(run, stage_dir, config),
     }
     names = run.embed["attribute_names"]
 
@@ -237,7 +255,10 @@ def _fit_predictors(
             init_log_price=init,
             folds=folds,
             groups=groups,
-            config=config,
+            # The raw LightGBM is a yardstick, the same whatever the stacker tries.
+            config=config
+            if init is not None
+            else dataclasses.replace(config, n_trials=0),
             folder=folder,
         )
 
@@ -254,6 +275,21 @@ def _fit_predictors(
     save_array(stage_dir / "oof_log_price.npy", stacker.out_of_fold)
     save_array(stage_dir / RAW_DIR / "starts.npy", np.array(raw.starts))
     return {"lightgbm": raw.rounds, "stacker": stacker.rounds}
+
+
+def _price_blocks(
+    run: Run, stage_dir: Path, config: StackConfig
+) -> dict[str, NDArray[np.float32]]:
+    """Return the blocks that are fitted on prices; they alone need the catalog."""
+    chosen = [name for name in config.blocks if name in PRICE_BLOCKS]
+    if not chosen:
+        return {}
+    texts = catalog_of_run(run.embed).text
+    products = Products(
+        texts=[compose_text(parse_fields(text)) for text in texts],
+        features=features_of(run),
+    )
+    return fit_blocks(chosen, products, prices_of(run), stage_dir)
 
 
 def _evaluate(run: Run, config: StackConfig) -> dict[str, Any]:

@@ -37,6 +37,8 @@ from finetune.networks import load_network
 from finetune.serve import ServedNetworks, encode_once
 from finetune.smape import to_price
 from stack.alignment import align
+from stack.blocks.fitted import COLUMN_NAMES, FittedBlock, load_blocks
+from stack.blocks.products import Features, Products
 from stack.features import BlockMatrix
 from stack.fit import RAW_BLOCKS, RAW_DIR, block_matrix, config_of
 from stack.intervals import Intervals
@@ -55,8 +57,8 @@ class Predicted:
     """log1p price by what the run chose, shape (n_products,)."""
 
     blocks: dict[str, NDArray[np.float32]]
-    """Features by block: `fused` (aligned), `attributes` and `network`; `text`, `image`
-    and `lightgbm` too if the boosters see them."""
+    """Features by block: `fused` (aligned), `attributes` and `network`; if boosters
+    correct the networks `text`, `image`, and the other blocks that they see."""
 
     @property
     def price(self) -> NDArray[np.float64]:
@@ -140,9 +142,11 @@ class Predictor:
         self.intervals = Intervals.of_manifest(stack)
         self.is_stacked = stack["chosen"] == "stacker"
         self.boosters: list[lgb.Booster] = []
+        self._price_blocks: dict[str, FittedBlock] = {}
         if self.is_stacked:
             stage_dir, blocks = run_dir / "stack", self._stack_config.blocks
             self.boosters = self._load_boosters(stage_dir, blocks)
+            self._price_blocks = load_blocks(blocks, run, self._folds)
             if "lightgbm" in blocks:
                 starts = run.array("stack/lightgbm/starts")[self._folds]
                 self._start = float(starts.mean())
@@ -191,6 +195,7 @@ class Predictor:
             blocks["text"] = text
             blocks["image"] = np.zeros((len(chunk.texts), IMAGE_DIM), dtype=np.float32)
             blocks["image"][photo_rows] = frozen_image
+            blocks |= self._by_prices(chunk.texts, blocks, photo_rows)
             log_price = log_price + self._residual(blocks)
         return Predicted(network_log_price=network, log_price=log_price, blocks=blocks)
 
@@ -242,6 +247,27 @@ class Predictor:
             total += align(fused, has_photo, way)
         return total / np.float32(len(from_folds))
 
+    def _by_prices(
+        self,
+        texts: list[str],
+        blocks: dict[str, NDArray[np.float32]],
+        photo_rows: NDArray[np.intp],
+    ) -> dict[str, NDArray[np.float32]]:
+        """Return the blocks that are fitted on prices, as far as the boosters see any.
+
+        Their prices are those that the chosen folds' networks were trained on.
+        """
+        features = Features(
+            text=blocks["text"],
+            image=blocks["image"],
+            image_ok=np.isin(np.arange(len(texts)), photo_rows),
+            fused=blocks["fused"],
+        )
+        products = Products(texts=texts, features=features)
+        return {
+            name: block.predict(products) for name, block in self._price_blocks.items()
+        }
+
     def _residual(self, blocks: dict[str, NDArray[np.float32]]) -> NDArray[np.float64]:
         """Return what the boosters add; put the block `lightgbm` in if they see it."""
         if "lightgbm" in self._stack_config.blocks:
@@ -275,6 +301,7 @@ class Predictor:
             "attributes": len(self.run.embed["attribute_names"]),
             "network": 1,
             "lightgbm": 1,
+            **{name: len(columns) for name, columns in COLUMN_NAMES.items()},
         }
         blank = {name: np.zeros((1, n), np.float32) for name, n in widths.items()}
         names = self._matrix(blank, chosen).feature_names

@@ -1,13 +1,16 @@
 """LightGBM on the network's residual: one booster per fold, judged outside it.
 
 Each booster starts from the network's log price as its initial score and grows trees
-with an L1 loss on log1p price; it keeps as many as lower the SMAPE of a validation
-part, so that zero trees is the network itself.
+that lower L1 on log1p price, or SMAPE itself (`stack.objective`); it keeps as many as
+lower the SMAPE of a validation part, so that zero trees is the network itself.
 """
 
+import dataclasses
 import logging
+import threading
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, CancelledError, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,8 @@ from embed.errors import CacheError, InputError
 from finetune.smape import smape, to_price
 from stack.config import StackConfig
 from stack.features import BlockMatrix, booster_params, make_dataset
+from stack.objective import boost_log_smape
+from stack.tune import best_of_trials
 
 logger = logging.getLogger(__name__)
 _CHECKSUM_SUFFIX = ".crc32"
@@ -86,40 +91,76 @@ def fit_out_of_fold(
     """
     _check_arrays(matrix, log_price, init_log_price, folds, groups)
     n_folds = int(folds.max()) + 1
-    dataset = make_dataset(matrix, log_price, config)
-    out_of_fold = np.zeros(len(matrix))
-    boosters, rounds, starts = [], [], []
-    for fold in range(n_folds):
+    # LightGBM has one number of threads for the whole process: one booster that sets
+    # another than its neighbour was made with would make that write out of bounds.
+    shared = dataclasses.replace(config, n_threads=max(1, config.n_threads // n_folds))
+    dataset = make_dataset(matrix, log_price, shared)
+    stop = threading.Event()
+
+    def fit_fold(fold: int) -> tuple[lgb.Booster, float]:
         rows = np.flatnonzero((folds >= 0) & (folds != fold))
         is_valid = _validation_part(groups[rows], config=config, fold=fold)
         init = _initial(log_price, init_log_price, rows[~is_valid])
         path = folder / f"booster-{fold}.txt" if folder else None
         booster = _kept_booster(path, matrix.feature_names) if path else None
         if booster is None:
-            booster = _fit_booster(
-                _subset(dataset, rows[~is_valid], init),
-                _subset(dataset, rows[is_valid], init),
-                to_price(log_price[rows[is_valid]]),
-                booster_params(matrix, config),
-                config,
-            )
+            train_set = _subset(dataset, rows[~is_valid], init)
+            valid_set = _subset(dataset, rows[is_valid], init)
+            valid_price = to_price(log_price[rows[is_valid]])
+
+            def grow(settings: StackConfig) -> tuple[lgb.Booster, float]:
+                params = booster_params(matrix, settings)
+                return _fit_booster(
+                    train_set, valid_set, valid_price, params, settings, stop
+                )
+
+            if shared.n_trials:
+                booster = best_of_trials(grow, shared, fold=fold)
+            else:
+                booster, _ = grow(shared)
             if path is not None:
                 _keep_booster(path, booster)
-        boosters.append(booster)
-        rounds.append(booster.num_trees())
-        starts.append(float(init[0]) if init_log_price is None else float("nan"))
-        logger.info("fold %d of %d: %d trees", fold + 1, n_folds, rounds[-1])
+        logger.info("fold %d of %d: %d trees", fold + 1, n_folds, booster.num_trees())
+        return booster, float(init[0]) if init_log_price is None else float("nan")
 
+    fitted = _in_threads(fit_fold, n_folds, n_workers=config.n_threads, stop=stop)
+    boosters, starts = [f[0] for f in fitted], [f[1] for f in fitted]
+    out_of_fold = np.zeros(len(matrix))
+    for fold, (booster, start) in enumerate(fitted):
         held_out, unpriced = np.flatnonzero(folds == fold), np.flatnonzero(folds < 0)
         for where, share in ((held_out, 1.0), (unpriced, 1 / n_folds)):
             raw = predict_residual([booster], matrix, rows=where, config=config)
-            out_of_fold[where] += share * (init[where] + raw)
+            base = start if init_log_price is None else init_log_price[where]
+            out_of_fold[where] += share * (np.asarray(base, np.float32) + raw)
     return ResidualFit(
         out_of_fold=out_of_fold.astype(np.float32),
         boosters=boosters,
-        rounds=rounds,
+        rounds=[booster.num_trees() for booster in boosters],
         starts=starts,
     )
+
+
+def _in_threads(
+    fit_fold: Callable[[int], tuple[lgb.Booster, float]],
+    n_folds: int,
+    *,
+    n_workers: int,
+    stop: threading.Event,
+) -> list[tuple[lgb.Booster, float]]:
+    """Fit the folds at the same time; where one fails, the rest stop.
+
+    A thread for each booster is faster than more threads for one at a time: those wait
+    for one another at every split.
+    """
+    pool = ThreadPoolExecutor(min(n_workers, n_folds))
+    try:
+        futures = [pool.submit(fit_fold, fold) for fold in range(n_folds)]
+        wait(futures, return_when=FIRST_EXCEPTION)
+        failed = [f for f in futures if f.done() and f.exception()]
+        return [future.result() for future in failed or futures]
+    finally:
+        stop.set()
+        pool.shutdown(cancel_futures=True)
 
 
 def predict_residual(
@@ -231,7 +272,8 @@ def _fit_booster(
     valid_price: NDArray[np.float64],
     params: dict[str, Any],
     config: StackConfig,
-) -> lgb.Booster:
+    stop: threading.Event,
+) -> tuple[lgb.Booster, float]:
     """Add trees until the validation SMAPE stops falling; keep the best number."""
 
     def price_smape(
@@ -239,22 +281,26 @@ def _fit_booster(
     ) -> tuple[str, float, bool]:
         return "smape", smape(valid_price, to_price(log_price)), False
 
+    gradients = boost_log_smape if config.objective == "log_smape" else None
     booster = lgb.Booster(params, train_set)
     booster.add_valid(valid_set, "valid")
     # lgb.train keeps at least one tree; this loop also measures before the first.
     best_round, best_smape = 0, booster.eval_valid(price_smape)[0][2]
     without_trees = booster.model_to_string()
     for n_trees in range(1, config.max_rounds + 1):
-        if booster.update():  # no split is left that gains anything
+        if stop.is_set():
+            raise CancelledError
+        if booster.update(fobj=gradients):  # no split is left that gains anything
             break
         found = booster.eval_valid(price_smape)[0][2]
         if found < best_smape:
             best_round, best_smape = n_trees, found
         elif n_trees - best_round >= config.early_stopping_rounds:
             break
-    if not best_round:  # num_iteration=0 would mean all of them
-        return lgb.Booster(model_str=without_trees)
-    return lgb.Booster(model_str=booster.model_to_string(num_iteration=best_round))
+    kept = without_trees  # num_iteration=0 would mean all of them
+    if best_round:
+        kept = booster.model_to_string(num_iteration=best_round)
+    return lgb.Booster(model_str=kept), best_smape
 
 
 def _subset(

@@ -118,6 +118,7 @@ def test_bins_do_not_depend_on_prices(tmp_path):
         ({"blocks": ()}, "blocks must be one or more of text, image"),
         ({"blocks": ("text", "text")}, "each once"),
         ({"blocks": ("smell",)}, r"got \('smell',\)"),
+        ({"objective": "l2"}, "objective must be one of l1, log_smape, got 'l2'"),
         ({"max_rounds": 0}, "max_rounds must be at least 1, got 0"),
         ({"num_leaves": 1}, "num_leaves must be at least 2"),
         ({"max_bin": 256}, r"max_bin must be 2 to 255 .* for the default, 63"),

@@ -1,7 +1,9 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
-from embed.errors import CacheError
+from embed.errors import CacheError, InputError
 from finetune.smape import smape, to_price
 from stack.config import StackConfig
 from stack.features import BlockMatrix
@@ -52,8 +54,10 @@ def price_smape(log_price, predicted):
     return smape(to_price(log_price), to_price(predicted))
 
 
-def test_an_exact_network_is_left_alone(catalog):
-    result = fit(catalog, catalog["log_price"])
+@pytest.mark.parametrize("objective", ["l1", "log_smape"])
+def test_an_exact_network_is_left_alone(catalog, objective):
+    config = dataclasses.replace(CONFIG, objective=objective)
+    result = fit(catalog, catalog["log_price"], config=config)
     assert result.rounds == [0, 0, 0]
     np.testing.assert_array_equal(result.out_of_fold, catalog["log_price"])
 
@@ -136,6 +140,64 @@ def test_the_same_seed_gives_the_same_predictions(catalog):
     np.testing.assert_array_equal(first.out_of_fold, second.out_of_fold)
 
 
+@pytest.mark.parametrize("objective", ["l1", "log_smape"])
+def test_the_number_of_threads_changes_no_byte(catalog, tmp_path, objective):
+    folds, log_price = catalog["folds"].copy(), catalog["log_price"].copy()
+    folds[:4], log_price[:4] = -1, np.nan
+    found = []
+    for n_threads in (1, 2, 7):
+        config = dataclasses.replace(
+            CONFIG, n_threads=n_threads, objective=objective, max_rounds=20
+        )
+        folder = tmp_path / str(n_threads)
+        folder.mkdir()
+        given = {"folds": folds, "log_price": log_price, "folder": folder}
+        result = fit(catalog, None, config=config, **given)
+        assert min(result.rounds) > 0
+        trees = [b.model_to_string().split("\nparameters:")[0] for b in result.boosters]
+        found.append((result.out_of_fold.tobytes(), trees, result.starts))
+        names = sorted(path.name for path in folder.glob("*.txt"))
+        assert names == [f"booster-{fold}.txt" for fold in range(3)]
+    assert found == [found[0]] * 3
+
+
+def test_a_fold_that_fails_stops_the_others(catalog, tmp_path, monkeypatch):
+    groups = np.arange(N)
+    groups[catalog["folds"] != 2] = 0  # one group is all that fold 2 may learn from
+    config = dataclasses.replace(
+        CONFIG, n_threads=3, max_rounds=100_000, early_stopping_rounds=100_000
+    )
+    with pytest.raises(InputError, match="fold 2 leaves 800 rows in 1 groups"):
+        fit(catalog, None, config=config, groups=groups, folder=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("starts_at_network", [True, False])
+def test_smape_as_objective_learns_as_well_as_l1_from_heavy_tails(
+    catalog, starts_at_network
+):
+    tails = np.random.default_rng(2).standard_t(2, size=N)
+    features = catalog["features"]
+    log_price = (2.5 + 0.6 * features[:, 1] + 0.3 * tails).clip(0.1, 9).astype("f4")
+    network = (2.5 + 0.2 * features[:, 1]).astype("f4") if starts_at_network else None
+    smapes = {
+        objective: price_smape(
+            log_price,
+            fit(
+                catalog,
+                network,
+                log_price=log_price,
+                config=dataclasses.replace(CONFIG, objective=objective),
+            ).out_of_fold,
+        )
+        for objective in ("l1", "log_smape")
+    }
+    law = price_smape(log_price, 2.5 + 0.6 * features[:, 1])
+    without = price_smape(log_price, np.full(N, 2.5))
+    assert law < smapes["log_smape"] < law + 0.25 * (without - law)
+    assert abs(smapes["log_smape"] - smapes["l1"]) < 1.5
+
+
 def test_chunks_do_not_change_predictions(catalog):
     result = fit(catalog, None)
     rows = np.arange(N)[::-1]
@@ -193,7 +255,7 @@ def test_kept_boosters_are_not_fitted_again(catalog, tmp_path, monkeypatch):
     fitted = []
     monkeypatch.setattr(
         "stack.residual._fit_booster",
-        lambda *given: fitted.append(given) or first.boosters[1],
+        lambda *given: fitted.append(given) or (first.boosters[1], 0.0),
     )
     again = fit(catalog, None, folder=tmp_path)
     assert len(fitted) == 1

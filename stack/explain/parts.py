@@ -14,12 +14,12 @@ import lightgbm as lgb
 import numpy as np
 from numpy.typing import NDArray
 
+from stack.explain.columns import spoken_block
 from stack.features import BlockMatrix
 from stack.predict import Predicted, Predictor
 
 NETWORK = "network"
 ALL_ALIKE = "all products alike"
-_BLOCK_PARTS = {NETWORK: "network's price, seen again"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +75,7 @@ def build_up(
     )
     parts = [network, part(ALL_ALIKE, float(added[-1]))]
     parts += [
-        part(_BLOCK_PARTS.get(block, block), float(added[columns].sum()))
+        part(spoken_block(block), float(added[columns].sum()))
         for block, columns in matrix.block_slices.items()
     ]
     return parts, _largest(matrix, added, n_features)

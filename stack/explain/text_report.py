@@ -8,6 +8,7 @@ import numpy as np
 
 from embed.text import compose_text, parse_fields
 from finetune.smape import to_price
+from stack.explain.columns import spoken_column
 from stack.explain.explanation import Explanation
 from stack.explain.parts import NETWORK, Part
 from stack.explain.product import RunProduct
@@ -15,10 +16,6 @@ from stack.explain.product import RunProduct
 WIDTH = 100
 _N_SHOWN_FEATURES = 10
 _NOTICEABLE = 0.005  # of the price: float16 and batches of another size change less
-_SPOKEN = {
-    "network-0": "the network's price",
-    "lightgbm-0": "the price by LightGBM on raw features",
-}
 _PHOTO_SAYS = {
     "file": "The photo is read from its file, as when the run was made.",
     "thumbnail": "The run's photo file is not there or has changed, so its thumbnail "
@@ -138,8 +135,8 @@ def _features(explanation: Explanation) -> Iterator[str]:
     yield "Single features that the boosters add or take most for"
     for feature in explanation.features[:_N_SHOWN_FEATURES]:
         percent = 100 * math.expm1(feature.log_price)
-        name = _SPOKEN.get(feature.name, feature.name)
-        yield f"  {percent:>+8.2f} %  {_cut(name, 50)}  ({feature.block})"
+        name = _cut(spoken_column(feature.name), 50)
+        yield f"  {percent:>+8.2f} %  {name}  ({feature.block})"
 
 
 def _effects(explanation: Explanation) -> Iterator[str]:

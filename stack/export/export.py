@@ -12,7 +12,7 @@ import numpy as np
 import embed
 from embed.checksums import verify_files
 from embed.encoders import IMAGE_DIM, load_image_backbone, load_text_backbone
-from embed.errors import CacheError
+from embed.errors import CacheError, ConfigError
 from embed.manifest import (
     MANIFEST_NAME,
     environment,
@@ -25,6 +25,7 @@ from embed.manifest import (
 from embed.schema import config_from
 from finetune.config import FinetuneConfig
 from finetune.networks import load_network
+from stack.blocks.fitted import PRICE_BLOCKS
 from stack.config import StackConfig
 from stack.export.card import model_card
 from stack.export.check import check_export
@@ -129,16 +130,34 @@ def export_run(run_dir: Path, out_dir: Path, *, check: bool = True) -> float | N
     Raises
     ------
     ConfigError
-        If `out_dir` holds anything else, or a package is missing.
+        If `out_dir` holds anything else, a package is missing, or the run's boosters
+        see a block that an export cannot compute.
     CacheError, WeightsError
         If the run is not whole, or its encoders are not to be found any more.
     """
     require_packages()
     require_free(out_dir)
     finished = open_finished(run_dir)
+    _require_exportable(finished)
     with whole_folder(out_dir) as folder:
         write_export(finished, folder)
         return check_export(finished.run, folder) if check else None
+
+
+def _require_exportable(finished: FinishedRun) -> None:
+    """Refuse boosters that look at the prices of the run's own products."""
+    blocks = finished.stack_config.blocks if finished.is_stacked else ()
+    missing = [name for name in blocks if name in PRICE_BLOCKS]
+    if missing:
+        run_dir = finished.run.run_dir
+        left = ",".join(name for name in blocks if name not in PRICE_BLOCKS)
+        one = len(missing) == 1
+        raise ConfigError(
+            f"{run_dir}: its boosters see the block{'' if one else 's'} "
+            f"{', '.join(missing)}, which an export cannot compute. Price with "
+            f"`pricestack predict`, or run `pricestack stack --run {run_dir} --blocks "
+            f"{left or 'network'}` first."
+        )
 
 
 def write_export(finished: FinishedRun, folder: Path) -> None:

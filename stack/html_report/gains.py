@@ -10,10 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embed.errors import CacheError
+from stack.blocks.fitted import COLUMN_NAMES
 from stack.residual import load_boosters
 
 N_FEATURES = 15
 _NUMBERED = re.compile(r"(.+)-\d+")
+_OWNER = {
+    column: block for block, columns in COLUMN_NAMES.items() for column in columns
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +42,7 @@ def read_gains(folder: Path, *, attribute_names: Sequence[str]) -> Gains:
     folder : Path
         With booster-0.txt, ….
     attribute_names : sequence of str
-        Columns of the block of attributes; those of the others carry its name.
+        Columns of the block of attributes; those of the others carry theirs.
 
     Raises
     ------
@@ -78,6 +82,8 @@ def _mean_share(gains: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
 
 def _block(feature: str, attribute_names: Sequence[str]) -> str:
     numbered = _NUMBERED.fullmatch(feature)
+    if feature in _OWNER:
+        return _OWNER[feature]
     if feature in attribute_names or numbered is None:
         return "attributes"
     return numbered[1]

@@ -1,0 +1,371 @@
+"""Look for leaks in a finished run: whether a prediction has seen its own price.
+
+Source: "Leakage and the reproducibility crisis in machine-learning-based science",
+Kapoor & Narayanan, Patterns 2023. Each check can fail, and a canary, a leak made on
+purpose, shows that the audit would see one.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from embed.arrays import RaggedRows, release_rows
+from embed.catalog import Catalog
+from embed.checksums import verify_files
+from embed.chunks import prepared_chunks
+from embed.manifest import (
+    MANIFEST_NAME,
+    require_same_key,
+    require_stage,
+    sha256_strings,
+)
+from finetune.products import catalog_of_run
+from finetune.smape import smape, smape_rows, to_price
+from stack.evaluate import standard_error
+from stack.fit import block_matrix, config_of
+from stack.predict import Predicted, Predictor
+from stack.residual import fit_out_of_fold
+from stack.run import PREDICTIONS, Run, open_run
+
+_SHUFFLED_ROUNDS = 30
+_NOISE = 3.0  # standard errors
+_SAMPLE_ROWS = 1000  # that columns are ranked on, and neighbours are sought for
+_ID_CORRELATION = 0.99
+_SAME_CONTENT = 0.05  # of a block's spread: float16, and batches of other lengths
+_CANARY_SHARE = 0.1
+_REPRODUCED = 0.03  # log price: photos and texts in other batches, float16
+_CHUNK_COLUMNS = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """What one check found."""
+
+    name: str
+    passed: bool
+    detail: str
+    """The figures behind it, in one line."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Finished:
+    """A finished run, with what the checks share."""
+
+    run: Run
+    stack: dict[str, Any]  # manifest
+    catalog: Catalog
+    price: NDArray[np.float64]  # (n_products,), NaN: unpriced
+    folds: NDArray[np.int8]
+    n_threads: int
+    seed: int
+
+    @property
+    def priced(self) -> NDArray[np.intp]:
+        """Rows that have a price."""
+        return np.flatnonzero(self.folds >= 0)
+
+    def sample(self, n: int) -> NDArray[np.intp]:
+        """Draw priced rows, in order; all if there are no more than `n`."""
+        order = np.random.default_rng(self.seed).permutation(self.priced)
+        return np.sort(order[:n])
+
+
+def audit_run(
+    run_dir: Path, *, n_products: int = 30, n_threads: int = 2, seed: int = 0
+) -> Iterator[Check]:
+    """Check a finished run for leaks, one after another.
+
+    Parameters
+    ----------
+    run_dir : Path
+        With all three stages finished, its catalog and photos where they were.
+    n_products : int
+        Priced again by each fold's network.
+    n_threads : int
+    seed : int
+        Of the shuffled prices and the products drawn.
+
+    Yields
+    ------
+    Check
+
+    Raises
+    ------
+    CatalogError, CacheError
+        If the run is not whole, or its catalog has changed or moved.
+    """
+    run = open_run(run_dir)
+    stack = require_stage(run_dir, "stack")
+    require_same_key(run_dir, "stack", stack["finetune_key"], run.finetune["key"])
+    verify_files(run_dir / "stack", stack["files"])
+    finished = _Finished(
+        run=run,
+        stack=stack,
+        catalog=catalog_of_run(run.embed),
+        price=np.asarray(run.array("finetune/price")),
+        folds=np.asarray(run.array("finetune/folds")),
+        n_threads=n_threads,
+        seed=seed,
+    )
+    yield _duplicates(finished)
+    yield _ids(finished)
+    yield _recorded_scores(finished)
+    yield _canary(finished)
+    yield _shuffled_prices(finished)
+    yield _priced_again(finished, n_products)
+
+
+def _duplicates(finished: _Finished) -> Check:
+    """Look for texts, photos and recorded groups that lie in two folds."""
+    texts = [" ".join(text.lower().split()) for text in finished.catalog.text]
+    finished.run.array("embed/thumbnails")  # refuses damaged ones
+    photos = RaggedRows(finished.run.run_dir / "embed" / "thumbnails.npy")
+    hashes = [_hash(photos[row]) for row in range(len(photos))]
+    groups = [str(group) for group in finished.run.array("finetune/groups")]
+    split = {
+        name: _n_split(keys, finished.folds)
+        for name, keys in (("texts", texts), ("photos", hashes), ("groups", groups))
+    }
+    found = ", ".join(f"{n} {name}" for name, n in split.items())
+    return Check(
+        name="duplicates",
+        passed=not any(split.values()),
+        detail=f"in two folds or more: {found}",
+    )
+
+
+def _hash(photo: NDArray[np.uint8]) -> str:
+    return sha256_strings([photo.tobytes().hex()]) if len(photo) else ""
+
+
+def _n_split(keys: Sequence[str], folds: NDArray[np.integer]) -> int:
+    folds_of: dict[str, set[int]] = {}
+    for key, fold in zip(keys, folds.tolist(), strict=True):
+        if key and fold >= 0:
+            folds_of.setdefault(key, set()).add(fold)
+    return sum(len(found) > 1 for found in folds_of.values())
+
+
+def _ids(finished: _Finished) -> Check:
+    """Look for features that order products as ids do, or differ by id alone."""
+    rows = finished.sample(_SAMPLE_ROWS)
+    ids = [_order_of_ids(finished.catalog.sample_id[rows]), rows.astype(np.float64)]
+    strongest, where = 0.0, "none"
+    differing, n_compared = 0, 0
+    for name, content in _features(finished):
+        block = finished.run.array(name).reshape(len(finished.folds), -1)
+        for start in range(0, block.shape[1], _CHUNK_COLUMNS):
+            columns = block[rows, start : start + _CHUNK_COLUMNS].astype(np.float64)
+            found = np.max([_rank_correlation(columns, one) for one in ids], axis=0)
+            if found.max() > strongest:
+                strongest, where = (
+                    float(found.max()),
+                    f"{name}-{start + found.argmax()}",
+                )
+        pairs = _pairs(content) if content is not None else np.empty((0, 2), np.intp)
+        n_compared += len(pairs)
+        differing += _n_differing(block, pairs)
+        release_rows(block)
+    return Check(
+        name="ids",
+        passed=strongest < _ID_CORRELATION and not differing,
+        detail=f"nearest to an id is {where} (rank correlation {strongest:.2f}); "
+        f"{differing} of {n_compared} features differ between products of the same "
+        f"text or photo",
+    )
+
+
+def _features(finished: _Finished) -> Iterator[tuple[str, list[str] | None]]:
+    """Yield arrays of features, with what alone must decide them; None: prices too."""
+    texts = list(finished.catalog.text)
+    thumbnails = RaggedRows(finished.run.run_dir / "embed" / "thumbnails.npy")
+    yield "embed/text", texts
+    yield "embed/attributes", texts
+    yield "embed/image", [_hash(thumbnails[row]) for row in range(len(thumbnails))]
+    yield "stack/fused", None
+    for name in ("network", "lightgbm"):
+        yield PREDICTIONS[name], None
+    for name in sorted(finished.stack["files"]):
+        if name.startswith("blocks/") and name.endswith("/features.npy"):
+            yield f"stack/{name.removesuffix('.npy')}", None
+
+
+def _order_of_ids(sample_ids: NDArray[np.str_]) -> NDArray[np.float64]:
+    try:
+        return sample_ids.astype(np.float64)
+    except ValueError:  # not numbers: in the order of a dictionary
+        return np.unique(sample_ids, return_inverse=True)[1].astype(np.float64)
+
+
+def _rank_correlation(
+    columns: NDArray[np.float64], one: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the size of Spearman's correlation of each column; 0 where constant."""
+    found = np.nan_to_num(np.column_stack([columns, one]), nan=-np.inf, neginf=-np.inf)
+    ranks = rankdata(found, axis=0)
+    ranks -= ranks.mean(axis=0)
+    length = np.linalg.norm(ranks, axis=0)
+    product = np.abs(ranks[:, :-1].T @ ranks[:, -1])
+    scale = length[:-1] * length[-1]
+    ratio: NDArray[np.float64] = np.zeros_like(product)
+    np.divide(product, scale, out=ratio, where=scale > 0)
+    return ratio
+
+
+def _pairs(content: Sequence[str]) -> NDArray[np.intp]:
+    """Pair each row with the first of the same content, shape (m, 2)."""
+    first: dict[str, int] = {}
+    pairs = [
+        (first.setdefault(key, row), row) for row, key in enumerate(content) if key
+    ]
+    some = [pair for pair in pairs if pair[0] != pair[1]][:_SAMPLE_ROWS]
+    return np.array(some, np.intp).reshape(-1, 2)
+
+
+def _n_differing(block: NDArray[Any], pairs: NDArray[np.intp]) -> int:
+    one, other = (block[rows].astype(np.float64) for rows in pairs.T)
+    spread = np.nan_to_num(block[:_SAMPLE_ROWS].astype(np.float64)).std(axis=0)
+    same = np.isclose(one, other, rtol=0, atol=_SAME_CONTENT * spread, equal_nan=True)
+    return int((~same).any(axis=1).sum())
+
+
+def _recorded_scores(finished: _Finished) -> Check:
+    """Compare stored network prices with what each network scored when trained."""
+    network = to_price(finished.run.out_of_fold("network"))
+    recorded = [fold["held_out_smape"] for fold in finished.run.finetune["folds"]]
+    found = [
+        smape(finished.price[rows], network[rows])
+        for fold in range(len(recorded))
+        for rows in [np.flatnonzero(finished.folds == fold)]
+    ]
+    apart = float(np.abs(np.subtract(found, recorded)).max())
+    return Check(
+        name="recorded scores",
+        passed=apart < 0.01,
+        detail=f"network by fold {_numbers(found)}, when trained {_numbers(recorded)}",
+    )
+
+
+def _canary(finished: _Finished) -> Check:
+    """See that a leak made on purpose shows, and that no stored price is like it."""
+    rows = finished.sample(_SAMPLE_ROWS)
+    text = _normalised(finished.run.array("embed/text")[finished.priced])
+    likeness = _normalised(finished.run.array("embed/text")[rows]) @ text.T
+    of_nearest = finished.priced[likeness.argmax(axis=1)]
+    likeness[finished.folds[rows][:, None] == finished.folds[finished.priced]] = -2
+    outside = finished.priced[likeness.argmax(axis=1)]
+    price = finished.price
+    leaked = smape(price[rows], price[of_nearest])
+    honest = smape(price[rows], price[outside])
+    stored = {
+        name: smape(price[rows], to_price(finished.run.out_of_fold(name)[rows]))
+        for name in PREDICTIONS
+    }
+    limit = leaked + _CANARY_SHARE * (honest - leaked)
+    return Check(
+        name="canary",
+        passed=leaked < 0.5 * honest and min(stored.values()) > limit,
+        detail=f"price of the nearest text {honest:.1f}, the product itself included "
+        f"{leaked:.1f}; stored "
+        + ", ".join(f"{name} {value:.1f}" for name, value in stored.items()),
+    )
+
+
+def _normalised(rows: NDArray[Any]) -> NDArray[np.float32]:
+    found: NDArray[np.float32] = rows.astype(np.float32)
+    found /= np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
+    return found
+
+
+def _shuffled_prices(finished: _Finished) -> Check:
+    """See that boosters learn nothing that holds from prices dealt out anew."""
+    run, folds = finished.run, finished.folds
+    price = finished.price.copy()
+    rows = finished.priced
+    price[rows] = np.random.default_rng(finished.seed).permutation(price[rows])
+    config = dataclasses.replace(
+        config_of(finished.stack, run.run_dir / "stack" / MANIFEST_NAME),
+        max_rounds=_SHUFFLED_ROUNDS,
+        n_threads=finished.n_threads,
+    )
+    blocks = {name: run.array(f"embed/{name}") for name in ("text", "attributes")}
+    groups = np.asarray(run.array("finetune/groups"))
+    fit = fit_out_of_fold(
+        block_matrix(blocks, attribute_names=run.embed["attribute_names"]),
+        np.log1p(price),
+        init_log_price=None,
+        folds=folds,
+        groups=groups,
+        config=config,
+    )
+    predicted = to_price(fit.out_of_fold[rows])
+    constant = np.empty(len(rows))
+    for fold in np.unique(folds[rows]):
+        own = folds[rows] == fold
+        constant[own] = np.median(price[rows][~own])
+    better = smape_rows(price[rows], constant) - smape_rows(price[rows], predicted)
+    gain, noise = float(better.mean()), _NOISE * standard_error(better, groups[rows])
+    return Check(
+        name="shuffled prices",
+        passed=gain <= noise,
+        detail=f"{gain:+.2f} SMAPE better than the constant median, noise {noise:.2f}",
+    )
+
+
+def _priced_again(finished: _Finished, n_products: int) -> Check:
+    """Find stored prices again by the networks that never saw them, by no others."""
+    rows = finished.sample(n_products)
+    folds = np.unique(finished.folds[rows]).tolist()
+    by_fold = [_predicted(finished, rows, fold) for fold in folds]
+    again = {"network": np.column_stack([found.network_log_price for found in by_fold])}
+    if finished.stack["chosen"] == "stacker":
+        again["stacker"] = np.column_stack([found.log_price for found in by_fold])
+    is_own = finished.folds[rows][:, None] == np.array(folds)
+    passed, details = True, []
+    for name, log_prices in again.items():
+        stored = finished.run.out_of_fold(name)[rows]
+        apart = np.abs(log_prices - stored[:, None])
+        own = float(np.quantile(apart[is_own], 0.9))
+        others = float(np.median(apart[~is_own]))
+        passed &= own < _REPRODUCED and others > 3 * own
+        details.append(
+            f"{name} of the own fold within {own:.4f} of the stored log price, others "
+            f"within {others:.4f}"
+        )
+    return Check(
+        name="priced again",
+        passed=passed,
+        detail=f"{len(rows)} products: {'; '.join(details)}",
+    )
+
+
+def _predicted(finished: _Finished, rows: NDArray[np.intp], fold: int) -> Predicted:
+    """Price products by one fold alone, under one another's ids and in other rows."""
+    predictor = Predictor(
+        finished.run.run_dir, n_threads=finished.n_threads, folds=[fold]
+    )
+    catalog = finished.catalog
+    some = dataclasses.replace(
+        catalog,
+        sample_id=catalog.sample_id[rows],
+        text=tuple(catalog.text[row] for row in rows),
+        image_link=tuple(catalog.image_link[row] for row in rows),
+        price_text=None,
+    )
+    images_dir = finished.run.embed["inputs"]["images_dir"]
+    inputs = predictor.inputs(some, Path(images_dir) if images_dir else None)
+    renamed = dataclasses.replace(some, sample_id=some.sample_id[::-1])
+    inputs = dataclasses.replace(inputs, catalog=renamed)
+    config = dataclasses.replace(predictor.config, chunk_size=len(rows))
+    (chunk,) = prepared_chunks(inputs, config, 0)
+    return predictor.predict(chunk)
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return " ".join(f"{value:.2f}" for value in values)

@@ -1,0 +1,1 @@
+"""Blocks of stacker features that are fitted on prices, each out of fold."""

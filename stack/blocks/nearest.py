@@ -1,0 +1,118 @@
+"""Which reference products are nearest, by cosine, in bounded memory.
+
+All of them are looked at, as in `stack.similar`: no index that could be out of date.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+from embed.arrays import release_rows
+from stack.blocks.terms import Terms
+
+_HELD_BYTES = 1 << 29  # float32 references of one space that stay in memory
+_CHUNK_ROWS = 8192
+_TIE = 1e-5  # cosines that differ by less are equal but for rounding
+
+
+class DenseReferences:
+    """Rows of an array of embeddings, to be compared with others.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n_products, d)
+        float16 or float32, usually a memmap. Many rows stay there and are read anew
+        for each comparison; few are held in memory.
+    which : ndarray of shape (n,), int
+        The rows that are references.
+    """
+
+    def __init__(self, rows: NDArray[Any], which: NDArray[np.integer]) -> None:
+        self._rows, self._which = rows, which
+        self._held: NDArray[np.float32] | None = None
+        if 4 * len(which) * rows.shape[1] <= _HELD_BYTES:
+            self._held = self._read(slice(None))
+
+    def similarity(self, queries: NDArray[Any]) -> NDArray[np.float32]:
+        """Return cosines of shape (n_queries, n) with queries of shape (n_queries, d).
+
+        A row of zeros is like nothing: its cosines are 0.
+        """
+        wanted = _unit(queries)
+        if self._held is not None:
+            return wanted @ self._held.T
+        found = np.zeros((len(wanted), len(self._which)), dtype=np.float32)
+        for start in range(0, len(self._which), _CHUNK_ROWS):
+            chunk = slice(start, start + _CHUNK_ROWS)
+            found[:, chunk] = wanted @ self._read(chunk).T
+        return found
+
+    def _read(self, chunk: slice) -> NDArray[np.float32]:
+        units = _unit(self._rows[self._which[chunk]])
+        release_rows(self._rows)
+        return units
+
+
+class WordReferences:
+    """TF-IDF rows, to be compared with texts.
+
+    Parameters
+    ----------
+    terms : Terms
+    rows : csr_array of shape (n, d), float32
+        From `Terms.weigh`.
+    """
+
+    def __init__(self, terms: Terms, rows: csr_array) -> None:
+        self._terms = terms
+        self._by_term = rows.T.tocsr()  # a product looks only at its own terms
+
+    def similarity(self, queries: NDArray[np.object_]) -> NDArray[np.float32]:
+        """Return cosines of shape (n_queries, n) with texts of shape (n_queries,).
+
+        They are 0 without a common word.
+        """
+        found = self._terms.weigh(queries.tolist()) @ self._by_term
+        return np.asarray(found.toarray(), dtype=np.float32)
+
+
+def find_nearest(
+    similarity: NDArray[np.float32], n: int
+) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """Find the most similar references of each query.
+
+    Parameters
+    ----------
+    similarity : ndarray of shape (n_queries, n_references)
+    n : int
+        At most so many; fewer if there are fewer references.
+
+    Returns
+    -------
+    places : ndarray of shape (n_queries, k), int
+        The most similar first. Of those that are equal but for rounding, the first
+        references come first, so that chunks of another size find the same.
+    found : ndarray of shape (n_queries, k), float32
+        Their similarities.
+    """
+    n_queries, n_references = similarity.shape
+    n = min(n, n_references)
+    if not n or not n_queries:
+        shape = (n_queries, n)
+        return np.zeros(shape, np.intp), np.zeros(shape, np.float32)
+    last = np.partition(similarity, -n, axis=1)[:, -n]
+    query, place = np.nonzero(similarity >= (last - _TIE)[:, None])
+    rounded = np.rint(similarity[query, place] / _TIE)
+    order = np.lexsort((place, -rounded, query))
+    query, place = query[order], place[order]
+    starts = np.searchsorted(query, np.arange(n_queries))
+    places = place[starts[:, None] + np.arange(n)]
+    return places, np.take_along_axis(similarity, places, axis=1)
+
+
+def _unit(rows: NDArray[Any]) -> NDArray[np.float32]:
+    rows = rows.astype(np.float32)
+    length = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(rows / np.maximum(length, 1e-12), dtype=np.float32)

@@ -1,0 +1,104 @@
+"""What the blocks read: products as the run has them, and what is known of prices."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embed.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Features:
+    """Embeddings of products, row by row; float16 memmaps or float32 arrays."""
+
+    text: NDArray[Any]
+    """Frozen text features, shape (n_products, d)."""
+
+    image: NDArray[Any]
+    """Frozen image features, shape (n_products, d)."""
+
+    image_ok: NDArray[np.bool_]
+    """Where there is a photo; elsewhere the image features mean nothing."""
+
+    fused: NDArray[Any]
+    """Aligned fused embeddings, shape (n_products, d)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Products:
+    """Products to compute a block for."""
+
+    texts: Sequence[str]
+    """Composed, as the encoder reads them, length n_products."""
+
+    features: Features
+
+    def take(self, rows: NDArray[np.integer]) -> "Products":
+        """Return some rows, in the order given, in memory."""
+        of = self.features
+        return Products(
+            texts=[self.texts[row] for row in rows.tolist()],
+            features=Features(
+                text=np.asarray(of.text[rows]),
+                image=np.asarray(of.image[rows]),
+                image_ok=np.asarray(of.image_ok[rows]),
+                fused=np.asarray(of.fused[rows]),
+            ),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prices:
+    """Prices of the run's products.
+
+    Raises
+    ------
+    InputError
+        If the shapes differ, or a product that has a fold has no finite price.
+    """
+
+    log_price: NDArray[np.floating]
+    """log1p of the price in catalog currency, shape (n_products,); NaN: unpriced."""
+
+    folds: NDArray[np.integer]
+    """0 to n_folds - 1, shape (n_products,); -1 where unpriced."""
+
+    def __post_init__(self) -> None:
+        """Refuse prices that no block can be fitted on."""
+        if self.log_price.shape != self.folds.shape:
+            raise InputError(
+                f"Prices: log_price and folds must have the same shape, got "
+                f"{self.log_price.shape} and {self.folds.shape}"
+            )
+        bad = np.flatnonzero((self.folds >= 0) & ~np.isfinite(self.log_price)).tolist()
+        if bad:
+            raise InputError(
+                f"Prices: log_price must be finite where a product has a fold, row "
+                f"{bad[0]} (of {len(bad)} such) is {self.log_price[bad[0]]}. Give "
+                f"unpriced rows fold -1."
+            )
+
+    @property
+    def n_folds(self) -> int:
+        """Number of folds."""
+        return int(self.folds.max()) + 1
+
+    def known_to(self, chosen: Collection[int]) -> NDArray[np.bool_]:
+        """Say which prices the networks of some folds have been trained on.
+
+        Parameters
+        ----------
+        chosen : collection of int
+            Folds, one or more.
+
+        Returns
+        -------
+        ndarray of shape (n_products,), bool
+            All priced rows; if a single fold is chosen, those outside it.
+        """
+        priced = np.asarray(self.folds >= 0)
+        distinct = set(chosen)
+        return priced & (self.folds != distinct.pop()) if len(distinct) == 1 else priced

@@ -1,0 +1,55 @@
+"""Columns and blocks of the boosters' features, in words."""
+
+from stack.blocks.lexical import COLUMNS as LEXICAL_COLUMNS
+
+_BLOCKS = {
+    "network": "network's price, seen again",
+    "neighbours": "prices of similar products",
+    "lexical": "price by words",
+    "statistics": "prices by brand and unit",
+}
+_COLUMNS = {
+    "network-0": "the network's price",
+    "lightgbm-0": "the price by LightGBM on raw features",
+    LEXICAL_COLUMNS[0]: "the price by a ridge on words",
+}
+_SPACES = {
+    "text": "by text",
+    "image": "by photo",
+    "fused": "by text and photo",
+    "words": "by words",
+}
+_OF_NEAREST = {
+    "mean": "mean price",
+    "weighted": "weighted price",
+    "median": "median price",
+    "spread": "spread of prices",
+    "least": "least price",
+    "most": "greatest price",
+    "nearest": "distance",
+    "distance": "mean distance",
+}
+_KEYS = {
+    "first-word": "first word",
+    "two-words": "first two words",
+    "unit": "unit",
+}
+_OF_KEY = {"mean": "mean price", "count": "number of products"}
+
+
+def spoken_block(block: str) -> str:
+    """Return what a block is called in an explanation."""
+    return _BLOCKS.get(block, block)
+
+
+def spoken_column(column: str) -> str:
+    """Return what a column is called in an explanation; its own name if no other."""
+    if column in _COLUMNS:
+        return _COLUMNS[column]
+    block, _, rest = column.partition("-")
+    of, _, what = rest.rpartition("-")
+    if block == "neighbours":
+        return f"{_OF_NEAREST[what]} of the nearest {_SPACES[of]}"
+    if block == "statistics":
+        return f"{_OF_KEY[what]} of the same {_KEYS[of]}"
+    return column

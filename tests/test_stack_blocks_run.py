@@ -1,0 +1,300 @@
+"""The blocks that are fitted on prices, in a run: kept, guarded, served, explained."""
+
+import dataclasses
+import json
+import shutil
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from conftest import TINY_STACK, copy_run
+
+from embed.catalog import CatalogError, read_catalog
+from embed.chunks import prepared_chunks
+from embed.errors import CacheError, ConfigError, InputError
+from embed.manifest import read_json
+from embed.text import compose_text, parse_fields
+from finetune.products import catalog_of_run
+from stack.blocks import fitted as fitted_module
+from stack.blocks.fitted import (
+    COLUMN_NAMES,
+    PRICE_BLOCKS,
+    features_of,
+    load_blocks,
+    prices_of,
+)
+from stack.blocks.products import Prices, Products
+from stack.cli import main
+from stack.config import StackConfig
+from stack.explain.columns import spoken_block, spoken_column
+from stack.explain.parts import build_up
+from stack.export.export import export_run
+from stack.fit import evaluate_run, fit_stack
+from stack.html_report.gains import read_gains
+from stack.predict import Predictor
+from stack.run import open_run
+
+NAMES = tuple(PRICE_BLOCKS)
+CONFIG = dataclasses.replace(TINY_STACK, blocks=("network", "attributes", *NAMES))
+FOLD = 1
+
+
+def stack_files(run_dir):
+    folder = run_dir / "stack"
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*.*")
+        if path.name != "manifest.json"  # it holds the seconds
+    }
+
+
+def features(run_dir, name):
+    return np.load(run_dir / "stack" / "blocks" / name / "features.npy")
+
+
+@pytest.fixture(scope="module")
+def block_run(finished_run, tmp_path_factory):
+    """A run whose boosters see the three blocks, and serve. Read-only."""
+    run_dir = copy_run(finished_run, tmp_path_factory.mktemp("blocks") / "run")
+    fit_stack(run_dir, config=CONFIG)
+    path = run_dir / "stack" / "manifest.json"
+    path.write_text(json.dumps({**read_json(path), "chosen": "stacker"}))
+    return run_dir
+
+
+@pytest.fixture
+def run_dir(block_run, tmp_path):
+    return copy_run(block_run, tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def predicted(block_run, sample_catalog):
+    """What one fold alone says of all products of the run."""
+    predictor = Predictor(block_run, n_threads=1, folds=[FOLD])
+    inputs = predictor.inputs(
+        read_catalog(sample_catalog), sample_catalog.parent / "images"
+    )
+    chunks = prepared_chunks(inputs, predictor.config, 0)
+    return predictor, [predictor.predict(chunk) for chunk in chunks]
+
+
+def test_the_default_leaves_the_three_blocks_out():
+    assert not set(StackConfig().blocks) & set(NAMES)
+    assert StackConfig(blocks=NAMES).blocks == NAMES
+
+
+def test_help_names_the_blocks():
+    text = " ".join(CliRunner().invoke(main, ["stack", "--help"]).output.split())
+    for name in NAMES:
+        assert name in text
+    assert "fitted on prices, out of fold" in text
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_stored_features_are_those_of_the_rows_own_fold(block_run, name):
+    run = open_run(block_run)
+    texts = catalog_of_run(run.embed).text
+    products = Products(
+        texts=[compose_text(parse_fields(text)) for text in texts],
+        features=features_of(run),
+    )
+    stored, folds = features(block_run, name), prices_of(run).folds
+    assert stored.shape == (40, len(COLUMN_NAMES[name]))
+    for fold in range(3):
+        block = load_blocks([name], run, [fold])[name]
+        rows = np.flatnonzero(folds == fold)
+        alone = np.concatenate(
+            [block.predict(products.take(np.array([row]))) for row in rows]
+        )
+        np.testing.assert_allclose(alone, stored[rows], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_predictor_of_one_fold_gives_the_stored_features(block_run, predicted, name):
+    folds = np.load(block_run / "finetune" / "folds.npy")
+    found = np.concatenate([part.blocks[name] for part in predicted[1]])
+    stored = features(block_run, name)
+    assert (np.isnan(found) == np.isnan(stored))[folds == FOLD].all()
+    # Embeddings are rounded to float16, and may round otherwise in another batch.
+    np.testing.assert_allclose(found[folds == FOLD], stored[folds == FOLD], atol=2e-3)
+    assert not np.allclose(
+        found[folds != FOLD], stored[folds != FOLD], atol=2e-3, equal_nan=True
+    )
+
+
+def test_a_predictor_of_one_fold_gives_the_stored_price(block_run, predicted):
+    folds = np.load(block_run / "finetune" / "folds.npy")
+    found = np.concatenate([part.log_price for part in predicted[1]])
+    expected = np.load(block_run / "stack" / "oof_log_price.npy")
+    assert any(booster.num_trees() for booster in predicted[0].boosters)
+    np.testing.assert_allclose(found[folds == FOLD], expected[folds == FOLD], atol=0.02)
+
+
+def test_the_boosters_columns_have_the_blocks_names(predicted):
+    predictor, parts = predicted
+    names = predictor.matrix(parts[0].blocks).feature_names
+    for name in NAMES:
+        assert set(COLUMN_NAMES[name]) <= set(names)
+        assert all(column.startswith(f"{name}-") for column in COLUMN_NAMES[name])
+
+
+def test_prediction_does_not_need_the_catalog(run_dir):
+    path = run_dir / "embed" / "manifest.json"
+    manifest = read_json(path)
+    manifest["inputs"]["catalog_path"] = str(run_dir / "gone.csv")
+    path.write_text(json.dumps(manifest))
+    predictor = Predictor(run_dir, n_threads=1)
+    assert predictor.is_stacked
+    shutil.rmtree(run_dir / "stack")
+    with pytest.raises(CatalogError, match=r"gone\.csv: the run's catalog is not"):
+        fit_stack(run_dir, config=CONFIG)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_manifest_guards_a_blocks_files(run_dir, name):
+    recorded = read_json(run_dir / "stack" / "manifest.json")["files"]
+    folder = run_dir / "stack" / "blocks" / name
+    written = {path.relative_to(run_dir / "stack") for path in folder.iterdir()}
+    assert written
+    assert {path.as_posix() for path in written} <= recorded.keys()
+    for path in sorted(folder.iterdir()):
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+        for use in (
+            lambda: Predictor(run_dir, n_threads=1),
+            lambda: evaluate_run(run_dir),
+        ):
+            with pytest.raises(CacheError, match=rf"{path.name}: .*make stack"):
+                use()
+        path.write_bytes(whole)
+
+
+def test_stacking_again_gives_the_same_bytes(run_dir):
+    before = stack_files(run_dir)
+    shutil.rmtree(run_dir / "stack")
+    fit_stack(run_dir, config=CONFIG)
+    assert stack_files(run_dir) == before
+
+
+def test_a_stopped_run_takes_the_blocks_it_has(run_dir, monkeypatch):
+    before = stack_files(run_dir)
+    (run_dir / "stack" / "manifest.json").unlink()
+    shutil.rmtree(run_dir / "stack" / "blocks" / "statistics")
+    begun = []
+    for name in NAMES:
+        block = PRICE_BLOCKS[name]
+        monkeypatch.setattr(
+            block,
+            "fit",
+            lambda *given, n=name, f=block.fit: begun.append(n) or f(*given),
+        )
+    fit_stack(run_dir, config=CONFIG)
+    assert begun == ["statistics"]
+    assert stack_files(run_dir) == before
+
+
+@pytest.mark.parametrize("file", ["features.npy", "weights.npy", "files.json"])
+def test_a_damaged_block_of_a_stopped_run_is_fitted_again(run_dir, file, caplog):
+    before = stack_files(run_dir)
+    (run_dir / "stack" / "manifest.json").unlink()
+    path = run_dir / "stack" / "blocks" / "lexical" / file
+    path.write_bytes(path.read_bytes()[:-3])
+    fit_stack(run_dir, config=CONFIG)
+    assert f"{file}: " in caplog.text
+    assert "fitted again" in caplog.text
+    assert stack_files(run_dir) == before
+
+
+def test_a_block_that_was_killed_half_way_is_fitted_again(run_dir, monkeypatch):
+    before = stack_files(run_dir)
+    shutil.rmtree(run_dir / "stack")
+
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fitted_module, "_out_of_fold", stop)
+        with pytest.raises(KeyboardInterrupt):
+            fit_stack(run_dir, config=CONFIG)
+    assert list((run_dir / "stack" / "blocks" / NAMES[0]).iterdir())
+    fit_stack(run_dir, config=CONFIG)
+    assert stack_files(run_dir) == before
+
+
+def test_other_settings_clear_the_blocks(run_dir):
+    fit_stack(run_dir, config=TINY_STACK)
+    assert not (run_dir / "stack" / "blocks").exists()
+    evaluate_run(run_dir)
+
+
+def test_an_export_refuses_what_it_cannot_compute(run_dir, tmp_path):
+    with pytest.raises(
+        ConfigError,
+        match=r"its boosters see the blocks neighbours, lexical, statistics, .*"
+        r"`pricestack predict`.*--blocks network,attributes`",
+    ):
+        export_run(run_dir, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_an_export_of_networks_that_serve_alone_is_not_refused(
+    run_dir, tmp_path, monkeypatch
+):
+    written = []
+    monkeypatch.setattr(
+        "stack.export.export.write_export", lambda _, folder: written.append(folder)
+    )
+    path = run_dir / "stack" / "manifest.json"
+    path.write_text(json.dumps({**read_json(path), "chosen": "network"}))
+    assert export_run(run_dir, tmp_path / "model", check=False) is None
+    assert len(written) == 1
+
+
+def test_an_explanation_speaks_of_the_blocks_in_words(predicted):
+    predictor, predictions = predicted
+    parts, _ = build_up(predictor, predictions[0])
+    names = [part.name for part in parts]
+    assert len(set(names)) == len(names)
+    assert [spoken_block(name) for name in NAMES] == names[-3:]
+    assert not {spoken_block(name) for name in NAMES} & set(NAMES)
+    columns = [column for name in NAMES for column in COLUMN_NAMES[name]]
+    spoken = [spoken_column(column) for column in columns]
+    assert len(set(spoken)) == len(columns)
+    assert not set(spoken) & set(columns)
+    assert max(map(len, spoken)) <= 50
+    assert max(len(spoken_block(name)) for name in NAMES) <= 28
+    assert spoken_column("log_value") == "log_value"
+    assert spoken_column("text-3") == "text-3"
+
+
+def test_a_report_adds_up_gains_by_block(block_run):
+    names = read_json(block_run / "embed" / "manifest.json")["attribute_names"]
+    gains = read_gains(block_run / "stack", attribute_names=names)
+    columns = {block: n for block, n, _ in gains.blocks}
+    assert list(columns) == ["network", "attributes", *NAMES]
+    assert columns["attributes"] == len(names)
+    for name in NAMES:
+        assert columns[name] == len(COLUMN_NAMES[name])
+    assert sum(share for _, _, share in gains.blocks) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("log_price", "folds", "fault"),
+    [
+        ([1.0, 2.0], [0, 1, 0], r"same shape, got \(2,\) and \(3,\)"),
+        ([1.0, np.nan, 3.0], [0, 1, -1], "row 1 .* is nan.*fold -1"),
+    ],
+)
+def test_prices_that_do_not_fit_are_refused(log_price, folds, fault):
+    with pytest.raises(InputError, match=fault):
+        Prices(log_price=np.array(log_price), folds=np.array(folds))
+
+
+def test_prices_are_known_to_all_folds_but_a_single_one():
+    prices = Prices(
+        log_price=np.array([1.0, 2.0, 3.0, np.nan]), folds=np.array([0, 1, 2, -1])
+    )
+    assert prices.known_to([1]).tolist() == [True, False, True, False]
+    assert prices.known_to([1, 1]).tolist() == [True, False, True, False]
+    for chosen in ([0, 1], [0, 1, 2]):
+        assert prices.known_to(chosen).tolist() == [True, True, True, False]

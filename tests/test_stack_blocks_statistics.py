@@ -1,0 +1,82 @@
+import math
+
+import numpy as np
+import pytest
+from block_products import fit, make_products, priced
+
+from embed.errors import CacheError
+from stack.blocks import statistics
+from stack.blocks.products import Products
+from stack.blocks.statistics import COLUMNS, SMOOTHING
+
+TEXTS = (
+    "8 Ounce. Acme tea, loose and green",
+    "9 Ounce. ACME Tea, loose and black",
+    "2 Count. Acme coffee, ground and dark",
+    "2 Count. Bolt coffee, ground and dark",
+)
+FOLDS = np.array([0, 1, 1, 2], dtype=np.int8)
+LOG_PRICE = np.array([1.0, 2.0, 4.0, 7.0])
+
+
+@pytest.fixture
+def fitted(tmp_path):
+    few = make_products(len(TEXTS))[0]
+    products = Products(texts=TEXTS, features=few.features)
+    prices = priced(LOG_PRICE, FOLDS)
+    found = fit("statistics", products, prices, tmp_path)
+    return products, prices, found, tmp_path / "blocks" / "statistics"
+
+
+def test_means_are_shrunk_to_that_of_all_outside_the_fold(fitted):
+    found = dict(zip(COLUMNS, fitted[2][0].tolist(), strict=True))
+    overall = (2 + 4 + 7) / 3
+
+    def shrunk(*log_prices):
+        n = len(log_prices)
+        return (sum(log_prices) + SMOOTHING * overall) / (n + SMOOTHING)
+
+    expected = {
+        "statistics-first-word-mean": shrunk(2.0, 4.0),
+        "statistics-first-word-count": math.log1p(2),
+        "statistics-two-words-mean": shrunk(2.0),
+        "statistics-two-words-count": math.log1p(1),
+        "statistics-unit-mean": shrunk(2.0),
+        "statistics-unit-count": math.log1p(1),
+    }
+    assert found == pytest.approx(expected)
+
+
+def test_what_is_only_in_the_own_fold_is_unknown(fitted):
+    bolt = dict(zip(COLUMNS, fitted[2][3].tolist(), strict=True))
+    assert bolt["statistics-first-word-count"] == 0
+    assert bolt["statistics-first-word-mean"] == pytest.approx((1 + 2 + 4) / 3)
+    assert bolt["statistics-unit-count"] == pytest.approx(math.log1p(1))
+
+
+def test_a_new_product_sees_all_prices(fitted):
+    products, prices, _, folder = fitted
+    block = statistics.load(folder, products.features, prices, [0, 1, 2])
+    first = products.take(np.array([0]))
+    new = Products(texts=["5 Ounce. Nobody tea, strange"], features=first.features)
+    found = dict(zip(COLUMNS, block.predict(new)[0].tolist(), strict=True))
+    assert found["statistics-first-word-mean"] == pytest.approx(LOG_PRICE.mean())
+    assert found["statistics-unit-count"] == pytest.approx(math.log1p(2))
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        ("{}", "first-word is missing"),
+        ('{"first-word": [1], "two-words": [], "unit": []}', "must be a string"),
+        ("[", "not readable as JSON"),
+    ],
+)
+def test_keys_that_no_fit_wrote_are_refused(fitted, content, fault):
+    products, prices, _, folder = fitted
+    (folder / "keys.json").write_text(content)
+    with pytest.raises(CacheError, match=rf"keys\.json.*{fault}"):
+        statistics.load(folder, products.features, prices, [0])
+    (folder / "keys.json").unlink()
+    with pytest.raises(CacheError, match=r"keys\.json: is missing.*make stack"):
+        statistics.load(folder, products.features, prices, [0])
