@@ -123,7 +123,8 @@ def settings_of_boosters(directory: Path) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        By the names of `StackConfig`; six digits, as LightGBM writes them.
+        By the names of `StackConfig`; six digits, as LightGBM writes them. Empty for a
+        booster without trees, which has none.
     """
     n_boosters = len(list(directory.glob("booster-*.txt")))
     paths = [directory / f"booster-{fold}.txt" for fold in range(n_boosters)]
@@ -131,6 +132,8 @@ def settings_of_boosters(directory: Path) -> list[dict[str, Any]]:
 
 
 def _settings(params: dict[str, Any]) -> dict[str, Any]:
+    if not params:
+        return {}
     is_l1 = params["objective"] == "regression_l1"
     return {
         **{name: params[name] for name in _READ_OFF},

@@ -123,6 +123,8 @@ def test_the_command_takes_trials_and_an_objective(finished_run, tmp_path):
     asked = ("--objective", "log_smape", "--tune", 1, "--blocks", "attributes,network")
     result = call("stack", "--run", run_dir, *asked, "--threads", 1)
     assert result.exit_code == 0, result.output
-    config = read_json(run_dir / "stack" / "manifest.json")["config"]
+    manifest = read_json(run_dir / "stack" / "manifest.json")
+    config = manifest["config"]
+    assert len(manifest["tuned"]) == len(manifest["rounds"]["stacker"])
     assert config["objective"] == "log_smape"
     assert config["n_trials"] == 1
