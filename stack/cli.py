@@ -56,7 +56,7 @@ def main() -> None:
     default=",".join(StackConfig.blocks),
     show_default=True,
     help=f"What the trees see, of: {', '.join(get_args(BlockName))}. The last three "
-    "are off unless named.",
+    "are fitted on prices, out of fold, and off unless named.",
 )
 @click.option(
     "--threads", "n_threads", default=StackConfig.n_threads, show_default=True
