@@ -132,6 +132,7 @@ class FrozenTower:
         self._load, self._plan = load, Plan(backend, dtype)
         self._network: Tower | None = load()
         self._runner: Runner | None = None
+        self._starting = threading.Lock()
         self.used = found
         """Backend and number format, known once something was encoded."""
 
@@ -139,9 +140,10 @@ class FrozenTower:
         """Return the features of each batch, in order."""
         if not batches:
             return []
-        if self._runner is None:
-            self._runner = self._start(batches[:_GUARDED_BATCHES])
-            del self._load  # what it holds is in the runner now
+        with self._starting:
+            if self._runner is None:
+                self._runner = self._start(batches[:_GUARDED_BATCHES])
+                del self._load  # what it holds is in the runner now
         return self._runner(batches)
 
     def _start(self, first: Sequence[Batch]) -> Runner:

@@ -84,7 +84,7 @@ class FinetuneConfig:
     freeze_layers: int | None = None
     """Layers of the text encoder that stay as they are, the embedding included if it is
     one or more; None: two thirds of them, 4 of MiniLM's 6. Each makes training faster,
-    and on some thousand products the score better, see benchmarks/ABLATIONS.md."""
+    and on some thousand products the score no worse, see benchmarks/ABLATIONS.md."""
 
     freeze_image: bool = False
     """Keep the photo tower as it is and train on the frozen features of the embedding

@@ -292,6 +292,7 @@ def _shuffled_prices(finished: _Finished) -> Check:
     config = dataclasses.replace(
         config_of(finished.stack, run.run_dir / "stack" / MANIFEST_NAME),
         max_rounds=_SHUFFLED_ROUNDS,
+        n_trials=0,
         n_threads=finished.n_threads,
     )
     blocks = {name: run.array(f"embed/{name}") for name in ("text", "attributes")}
