@@ -5,6 +5,7 @@ slices of `batch_size` rows to bin them; only the bins (one byte each) stay in m
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -188,12 +189,14 @@ def _check_same_rows(blocks: Mapping[str, NDArray[Any]]) -> None:
 def _check_names(names: list[str]) -> None:
     # LightGBM fails on these characters, and turns a blank into an underscore, so
     # that a booster would not know its own features again.
-    for name in names:
-        if _FORBIDDEN_IN_NAME.search(name):
-            raise ValueError(
-                f"BlockMatrix: column names must have no blank and none of "
-                f'",:[]{{}}, got {name!r}. Rename the column.'
-            )
-    repeated = sorted({name for name in names if names.count(name) > 1})[:5]
-    if repeated:
-        raise ValueError(f"BlockMatrix: column names must differ, repeated: {repeated}")
+    if _FORBIDDEN_IN_NAME.search("".join(names)):
+        bad = next(name for name in names if _FORBIDDEN_IN_NAME.search(name))
+        raise ValueError(
+            f"BlockMatrix: column names must have no blank and none of "
+            f'",:[]{{}}, got {bad!r}. Rename the column.'
+        )
+    if len(set(names)) < len(names):
+        repeated = [name for name, n in Counter(names).items() if n > 1]
+        raise ValueError(
+            f"BlockMatrix: column names must differ, repeated: {sorted(repeated)[:5]}"
+        )
