@@ -80,8 +80,8 @@ evaluate: venv ## the table of a finished run
 report: venv ## what a finished run found, as one HTML file
 	$(BIN)/pricestack report --run "$(RUN)" $(ARGS)
 
-test: venv ## the whole test suite
-	$(BIN)/python -m pytest $(ARGS)
+test: venv ## the whole test suite, in two processes
+	$(BIN)/python -m pytest -n 2 $(ARGS)
 
 check: venv ## ruff (lint and format), mypy --strict, pip-audit
 	$(BIN)/ruff check .

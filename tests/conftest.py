@@ -37,7 +37,6 @@ from stack.fit import fit_stack
 
 RELIABILITY_PAGE = Path(__file__).with_name("RELIABILITY.md")
 COUNTS_BEGIN, COUNTS_END = "<!-- counts -->\n", "<!-- end of counts -->\n"
-_COUNTS = pytest.StashKey[Counter[str]]()
 
 CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789.,()-'/&%"
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
@@ -51,16 +50,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_COUNTS] = Counter()
-
-
 @pytest.fixture
 def tally(request: pytest.FixtureRequest) -> Callable[..., None]:
     """Count something that was tried and held: `tally("bad photos")`, `…, 30)`."""
 
     def add(what: str, n: int = 1) -> None:
-        request.config.stash[_COUNTS][what] += n
+        # A report carries these from the process that ran the test to the one that
+        # sums up.
+        request.node.user_properties.append((what, n))
 
     return add
 
@@ -68,7 +65,10 @@ def tally(request: pytest.FixtureRequest) -> Callable[..., None]:
 def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config
 ) -> None:
-    counts = config.stash[_COUNTS]
+    counts: Counter[str] = Counter()
+    for report in terminalreporter.getreports("passed"):
+        for what, n in report.user_properties if report.when == "call" else ():
+            counts[what] += n
     lines = [f"| {what} | {n:,} |" for what, n in sorted(counts.items())]
     for line in lines:
         terminalreporter.write_line(line)
