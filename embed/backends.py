@@ -11,12 +11,15 @@ hints and asynchronous inference, https://docs.openvino.ai.
 import importlib.util
 import logging
 import sys
+import tempfile
 import threading
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
+from xml.etree import ElementTree
 
 import numpy as np
 import torch
@@ -35,11 +38,15 @@ MIN_COSINE = 0.998
 """Least cosine, over the rows of the first batches, with what eager fp32 gives."""
 
 _GUARDED_BATCHES = 2
+_NO_WORK = ("Const", "Parameter", "Result")  # types of OpenVINO's layers
 _CONVERSION = threading.Lock()  # tracing and warning filters are the process's own
 
 
 class Tower(nn.Module, ABC):
     """A frozen network: tensors of a batch to features, float32 (batch, dim)."""
+
+    exact_part: str | None = None
+    """Submodule that computes in float32 at any precision, and so does all before."""
 
     @abstractmethod
     def example_inputs(self) -> tuple[torch.Tensor, ...]:
@@ -197,7 +204,10 @@ def _cosines(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float
 
 
 def _placed(network: Tower, dtype: torch.dtype, device: torch.device) -> Tower:
-    return network.to(device, dtype).to(memory_format=torch.channels_last)
+    network = network.to(device, dtype).to(memory_format=torch.channels_last)
+    if network.exact_part is not None:
+        network.get_submodule(network.exact_part).float()
+    return network
 
 
 def _apply(
@@ -240,8 +250,12 @@ def _openvino(network: Tower, dtype: torch.dtype, device: torch.device) -> Runne
     import openvino
 
     with _CONVERSION, warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # of torch.jit.trace, which openvino calls
-        model = openvino.convert_model(network, example_input=network.example_inputs())
+        warnings.simplefilter("ignore")  # of torch.jit.trace
+        example = network.example_inputs()
+        traced = torch.jit.trace(network, example, check_trace=False)
+        model = openvino.convert_model(traced, example_input=example)
+    if network.exact_part is not None and dtype is not torch.float32:
+        model = _keep_float32(model, network.exact_part)
     n_threads = torch.get_num_threads()
     compiled = openvino.Core().compile_model(
         model,
@@ -251,6 +265,8 @@ def _openvino(network: Tower, dtype: torch.dtype, device: torch.device) -> Runne
             "PERFORMANCE_HINT": "THROUGHPUT",
             "NUM_STREAMS": str(n_threads),
             "INFERENCE_NUM_THREADS": str(n_threads),
+            # Pinned, the first stream of every tower would be on the first core.
+            "ENABLE_CPU_PINNING": "NO",
         },
     )
 
@@ -271,3 +287,30 @@ def _openvino(network: Tower, dtype: torch.dtype, device: torch.device) -> Runne
         return found
 
     return run
+
+
+def _keep_float32(model: Any, until: str) -> Any:
+    """Mark an OpenVINO model's operations up to the last one of a submodule.
+
+    The mark is OpenVINO's own, by which it keeps an operation from lower precision, but
+    from Python it can be set in a serialised model only.
+    """
+    import openvino
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "model.xml")
+        openvino.serialize(model, path)
+        tree = ElementTree.fromstring(path.read_text(encoding="utf-8"))  # noqa: S314
+        weights = np.fromfile(path.with_suffix(".bin"), np.uint8)
+    layers = [
+        layer for layer in tree.iter("layer") if layer.get("type") not in _NO_WORK
+    ]
+    is_ours = [f"__module.{until}." in layer.get("name", "") for layer in layers]
+    for layer in layers[: len(layers) - is_ours[::-1].index(True)]:
+        info = layer.find("rt_info")
+        if info is None:
+            info = ElementTree.Element("rt_info")
+            layer.insert(1 if layer.find("data") is not None else 0, info)
+        ElementTree.SubElement(info, "attribute", {"name": "precise", "version": "0"})
+    text = ElementTree.tostring(tree, encoding="unicode")
+    return openvino.Core().read_model(text, openvino.Tensor(weights))

@@ -45,6 +45,8 @@ def square(photo: Image.Image, size: int) -> NDArray[np.uint8]:
 
 def _reduced_rgb(photo: Image.Image, factor: tuple[int, int]) -> Image.Image:
     """Convert and shrink by whole factors, in strips: a large photo is held once."""
+    if factor == (1, 1) and photo.mode == "RGB" and not photo.has_transparency_data:
+        return photo
     white = _white_level(photo) if _is_deep(photo) else 0.0
     width, height = (
         -(-side // by) for side, by in zip(photo.size, factor, strict=True)

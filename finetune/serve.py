@@ -102,7 +102,9 @@ class ServedNetworks:
             return TextTowers(texts, n_shared=n_shared)
 
         def load_image(backbone: nn.Module) -> Tower:
-            return ImageTower(copy.deepcopy(backbone), size=config.image_size)
+            return ImageTower(
+                copy.deepcopy(backbone), size=config.image_size, exact_start=False
+            )
 
         sizes = batch_sizes(backend, device)
         self._text = TextEncoder(
