@@ -19,15 +19,21 @@ CHUNK, DIM = 512, 384
 
 
 def grow(given: argparse.Namespace) -> dict[str, Any]:
-    from embed.arrays import RaggedWriter, flush_rows, open_rows, read_rows
+    from embed.arrays import (
+        RaggedWriter,
+        flush_rows,
+        open_rows,
+        read_rows,
+        write_rows,
+    )
     from stack.features import BlockMatrix
 
-    started = time.perf_counter()
     n_rows = int(given.way)
     folder = Path(given.work)
     rng = np.random.default_rng(0)
     features = rng.normal(size=(CHUNK, DIM)).astype(np.float16)
     tokens = rng.integers(30_000, size=(CHUNK, 80)).astype(np.int32)
+    started = time.perf_counter()
     rows = open_rows(
         folder / "text.npy", shape=(n_rows, DIM), dtype="float16", resume=False
     )
@@ -37,7 +43,7 @@ def grow(given: argparse.Namespace) -> dict[str, Any]:
     with ragged as writer:
         for start in range(0, n_rows, CHUNK):
             n = min(CHUNK, n_rows - start)
-            rows[start : start + n] = features[:n]
+            write_rows(rows, start, features[:n])
             writer.extend(list(tokens[:n]))
             flush_rows(rows)
             writer.flush()

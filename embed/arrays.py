@@ -87,6 +87,39 @@ def read_rows(path: Path, *, mode: str = "r") -> NDArray[Any]:
         ) from error
 
 
+def write_rows(rows: NDArray[Any], start: int, values: NDArray[Any]) -> None:
+    """Put rows into a memmap by way of its file.
+
+    A page that is written through the mapping is first read, and its touch costs more
+    than what it holds.
+
+    Parameters
+    ----------
+    rows : memmap of shape (n_rows, ...)
+        From `open_rows`. What is put there can be read from it at once; `flush_rows`
+        brings it to disk.
+    start : int
+        First row.
+    values : ndarray of shape (n, ...)
+        Of the same type and width.
+
+    Raises
+    ------
+    ValueError
+        If the type or the width differ, or the rows do not fit.
+    """
+    fits = 0 <= start <= start + len(values) <= len(rows)
+    if not fits or (values.dtype, values.shape[1:]) != (rows.dtype, rows.shape[1:]):
+        raise ValueError(
+            f"write_rows: {values.dtype}{list(values.shape)} from row {start} does not "
+            f"fit {rows.dtype}{list(rows.shape)}"
+        )
+    path, offset = Path(rows.filename), rows.offset  # type: ignore[attr-defined]
+    with named_errors(path), path.open("r+b") as file:
+        file.seek(offset + start * rows.strides[0])
+        file.write(np.ascontiguousarray(values).data)
+
+
 def flush_rows(rows: NDArray[Any]) -> None:
     """Bring a memmap's changes to disk, and give its pages back.
 

@@ -214,7 +214,7 @@ class ImageTower(Tower):
     Parameters
     ----------
     backbone : nn.Module
-        Is taken apart.
+        From `load_image_backbone`; its modules are taken from it.
     size : int
         Side of the photos, pixels.
     exact_start : bool
@@ -227,19 +227,21 @@ class ImageTower(Tower):
         self, backbone: nn.Module, *, size: int, exact_start: bool = True
     ) -> None:
         super().__init__()
-        stem, first, second, *others = _fuse_batch_norms(backbone.eval()).children()
-        start_of_second, *rest_of_second = second.children()
-        self.start = nn.Sequential(stem, first, start_of_second)
-        self.rest = nn.Sequential(*rest_of_second, *others)
-        self.exact_part = "start" if exact_start else None
+        self.start: nn.Module = nn.Sequential()
+        self.rest = _fuse_batch_norms(backbone.eval())
+        if exact_start:
+            stem, first, second, *others = self.rest.children()
+            start_of_second, *rest_of_second = second.children()
+            self.start = nn.Sequential(stem, first, start_of_second)
+            self.rest = nn.Sequential(*rest_of_second, *others)
+            self.exact_part = "start"
         self.size = size
         self.eval()
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Turn uint8 pixels (batch, size, size, 3) into float32 (batch, 1280)."""
-        maps = normalise_images(pixels)
-        for part in (self.start, self.rest):
-            maps = part(maps.to(next(part.parameters()).dtype))
+        dtype = next(self.rest.parameters()).dtype
+        maps: torch.Tensor = self.rest(self.start(normalise_images(pixels)).to(dtype))
         return maps.float().mean((2, 3))
 
     def example_inputs(self) -> tuple[torch.Tensor, ...]:

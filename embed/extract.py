@@ -19,7 +19,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embed.arrays import RaggedWriter, crc_rows, flush_rows, open_rows, to_float16
+from embed.arrays import (
+    RaggedWriter,
+    crc_rows,
+    flush_rows,
+    open_rows,
+    to_float16,
+    write_rows,
+)
 from embed.attributes import ATTRIBUTE_NAMES
 from embed.catalog import Catalog
 from embed.checksums import (
@@ -283,7 +290,7 @@ class ArrayWriter:
         self._write_text(chunk.rows, token_ids)
         thumbnails = self._write_images(chunk.rows, chunk.thumbnails)
         start, stop = chunk.rows.start, chunk.rows.stop
-        self.arrays["attributes"][start:stop] = chunk.attributes
+        write_rows(self.arrays["attributes"], start, chunk.attributes)
         self.arrays["text_ok"][start:stop] = [t != MISSING_TEXT for t in chunk.texts]
         self._write_problems(chunk)
         self.checksums[start // self.config.chunk_size] = [
@@ -293,20 +300,17 @@ class ArrayWriter:
         ]
 
     def _write_text(self, rows: range, token_ids: list[NDArray[np.int32]]) -> None:
-        text = self.arrays["text"]
-        new = [row for row in rows if self.first_text[row] == row]
+        source = {row: self.first_text[row] for row in rows}
+        new = [row for row in rows if source[row] == row]
         features = self.embedder.text.encode(
             [token_ids[row - rows.start] for row in new],
         )
-        text[new] = to_float16(features, name="text")
-        for row in rows:
-            text[row] = text[self.first_text[row]]
+        self._write_features("text", rows, source, features)
 
     def _write_images(
         self, rows: range, thumbnails: list[NDArray[np.uint8] | UnreadableImage]
     ) -> list[NDArray[np.uint8]]:
         """Write the features; return the thumbnails as JPEG, empty without photo."""
-        image = self.arrays["image"]
         pictures = {
             row: thumbnail
             for row, thumbnail in zip(rows, thumbnails, strict=True)
@@ -315,12 +319,33 @@ class ArrayWriter:
         source = {row: self._encoded_at(row, rows, pictures) for row in pictures}
         new = [row for row in pictures if source[row] == row]
         features = self.embedder.image.encode([pictures[row] for row in new])
-        image[new] = to_float16(features, name="image")
+        self._write_features("image", rows, source, features)
         for row in rows:
             self.arrays["image_ok"][row] = row in pictures
-            image[row] = image[source[row]] if row in pictures else 0
         jpegs = (encode_thumbnail(pictures[r]) if r in pictures else b"" for r in rows)
         return [np.frombuffer(jpeg, dtype=np.uint8) for jpeg in jpegs]
+
+    def _write_features(
+        self,
+        name: str,
+        rows: range,
+        source: Mapping[int, int],
+        features: NDArray[np.float32],
+    ) -> None:
+        """Write features of the rows that are their own source, in order; copy others.
+
+        A row without source gets zeros.
+        """
+        array = self.arrays[name]
+        found = np.zeros((len(rows), array.shape[1]), array.dtype)
+        new = [row - rows.start for row in rows if source.get(row) == row]
+        found[new] = to_float16(features, name=name)
+        for row, first in source.items():
+            if first < rows.start:
+                found[row - rows.start] = array[first]
+            elif first < row:
+                found[row - rows.start] = found[first - rows.start]
+        write_rows(array, rows.start, found)
 
     def _encoded_at(
         self, row: int, rows: range, pictures: Mapping[int, NDArray[np.uint8]]

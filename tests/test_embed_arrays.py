@@ -13,13 +13,14 @@ from embed.arrays import (
     read_rows,
     release_rows,
     to_float16,
+    write_rows,
 )
 from embed.errors import CacheError, InputError
 
 ROWS = [np.arange(length, dtype=np.int32) + 10 * length for length in (3, 0, 5, 1, 4)]
 
 
-def write_rows(path, rows=ROWS, *, n_rows=None, rows_done=0):
+def write_ragged(path, rows=ROWS, *, n_rows=None, rows_done=0):
     n_rows = len(rows) if n_rows is None else n_rows
     with RaggedWriter(
         path, n_rows=n_rows, dtype=np.int32, rows_done=rows_done
@@ -33,7 +34,7 @@ def bytes_of(path):
 
 
 def test_ragged_rows_come_back_as_they_were_written(tmp_path):
-    write_rows(tmp_path / "tokens.npy")
+    write_ragged(tmp_path / "tokens.npy")
     found = RaggedRows(tmp_path / "tokens.npy")
     assert len(found) == len(ROWS)
     assert found.lengths.tolist() == [3, 0, 5, 1, 4]
@@ -45,7 +46,7 @@ def test_ragged_rows_come_back_as_they_were_written(tmp_path):
 
 
 def test_rows_that_are_all_empty_can_be_read(tmp_path):
-    write_rows(tmp_path / "thumbnails.npy", [ROWS[1]] * 3)
+    write_ragged(tmp_path / "thumbnails.npy", [ROWS[1]] * 3)
     found = RaggedRows(tmp_path / "thumbnails.npy")
     assert found.flat.dtype == np.int32
     assert [len(found[row]) for row in range(3)] == [0, 0, 0]
@@ -56,27 +57,27 @@ def test_a_resumed_ragged_array_drops_what_lies_after_the_rows_done(
     tmp_path, rows_done
 ):
     whole, cut = tmp_path / "whole.npy", tmp_path / "cut.npy"
-    write_rows(whole)
+    write_ragged(whole)
     stray = [*ROWS[:rows_done], np.full(99, 7, np.int32)]
-    write_rows(cut, stray, n_rows=len(ROWS))
-    write_rows(cut, rows_done=rows_done)
+    write_ragged(cut, stray, n_rows=len(ROWS))
+    write_ragged(cut, rows_done=rows_done)
     assert bytes_of(cut) == bytes_of(whole)
 
 
 def test_a_resumed_ragged_array_that_lost_rows_is_refused(tmp_path):
     path = tmp_path / "tokens.npy"
-    write_rows(path)
+    write_ragged(path)
     with path.open("r+b") as file:
         file.truncate(path.stat().st_size - 4)
     with pytest.raises(CacheError, match=r"holds \d+ bytes, its first 5 rows take"):
-        write_rows(path, rows_done=5)
+        write_ragged(path, rows_done=5)
     path.unlink()
     with pytest.raises(CacheError, match=r"tokens.npy: is missing. Delete the folder"):
-        write_rows(path, rows_done=5)
+        write_ragged(path, rows_done=5)
 
 
 def test_a_ragged_array_that_does_not_fit_its_offsets_is_refused(tmp_path):
-    write_rows(tmp_path / "tokens.npy")
+    write_ragged(tmp_path / "tokens.npy")
     np.save(tmp_path / "tokens.npy", np.arange(4))
     with pytest.raises(CacheError, match=r"holds 4 values, its offsets say 13"):
         RaggedRows(tmp_path / "tokens.npy")
@@ -84,7 +85,7 @@ def test_a_ragged_array_that_does_not_fit_its_offsets_is_refused(tmp_path):
 
 @pytest.mark.parametrize("content", [b"", b"\x93NUM", b"not an array at all"])
 def test_a_file_that_is_no_array_is_refused(tmp_path, content):
-    write_rows(tmp_path / "tokens.npy")
+    write_ragged(tmp_path / "tokens.npy")
     (tmp_path / "tokens.npy").write_bytes(content)
     for read in (read_rows, RaggedRows):
         with pytest.raises(CacheError, match=r"tokens.npy: is not a whole .npy array"):
@@ -160,3 +161,33 @@ def test_flushed_rows_do_not_stay_in_memory_and_keep_what_was_written(tmp_path):
     np.testing.assert_array_equal(rows[:, 5], np.arange(64))
     np.testing.assert_array_equal(read_rows(tmp_path / "rows.npy")[:, -1], rows[:, 0])
     release_rows(np.zeros(3))  # an array in memory has no pages to give back
+
+
+def test_rows_written_by_way_of_the_file_are_seen_at_once_and_stay(tmp_path):
+    path = tmp_path / "text.npy"
+    rows = open_rows(path, shape=(6, 3), dtype="float16", resume=False)
+    values = np.arange(12, dtype=np.float16).reshape(4, 3)
+    write_rows(rows, 1, values[::-1])
+    expected = np.vstack([np.zeros((1, 3)), values[::-1], np.zeros((1, 3))])
+    np.testing.assert_array_equal(rows, expected)
+    flush_rows(rows)
+    np.testing.assert_array_equal(np.load(path), expected)
+
+
+@pytest.mark.parametrize(
+    ("start", "values"),
+    [
+        (4, np.zeros((3, 3), np.float16)),
+        (-1, np.zeros((1, 3), np.float16)),
+        (0, np.zeros((1, 3), np.float32)),
+        (0, np.zeros((1, 2), np.float16)),
+    ],
+)
+def test_rows_that_do_not_fit_are_refused_and_nothing_is_written(
+    tmp_path, start, values
+):
+    rows = open_rows(tmp_path / "a.npy", shape=(6, 3), dtype="float16", resume=False)
+    before = (tmp_path / "a.npy").read_bytes()
+    with pytest.raises(ValueError, match="does not fit"):
+        write_rows(rows, start, values)
+    assert (tmp_path / "a.npy").read_bytes() == before

@@ -204,3 +204,45 @@ def test_towers_may_be_started_by_several_threads_at_once(photos, exact):
         )
     assert warnings.filters == before
     assert {tower.used for tower in towers} == {"openvino fp32"}
+
+
+class Shifted(Tower):
+    """Adds 256 and takes it away again: bfloat16 knows no 256 + 1."""
+
+    def __init__(self, exact_part):
+        super().__init__()
+        self.start = nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU(), nn.Conv2d(3, 3, 1))
+        self.rest = nn.Conv2d(3, 3, 1)
+        with torch.no_grad():
+            for conv in (self.start[0], self.start[2], self.rest):
+                conv.weight.copy_(torch.eye(3)[:, :, None, None])
+                conv.bias.zero_()
+            self.start[0].bias.fill_(256)
+            self.start[2].bias.fill_(-256)
+        self.exact_part = exact_part
+        self.eval()
+
+    def forward(self, pixels):
+        maps = pixels.permute(0, 3, 1, 2).to(next(self.start.parameters()).dtype)
+        maps = self.start(maps).to(self.rest.weight.dtype)
+        return self.rest(maps).float().mean((2, 3))
+
+    def example_inputs(self):
+        return (torch.zeros(2, 8, 8, 3, dtype=torch.uint8),)
+
+
+@pytest.mark.skipif(not has_bf16(CPU), reason="the processor has no bfloat16")
+@pytest.mark.parametrize(
+    "backend", ["eager", pytest.param("openvino", marks=needs_openvino)]
+)
+def test_the_exact_part_of_a_tower_computes_in_float32(backend, monkeypatch):
+    monkeypatch.setattr(backends, "MIN_COSINE", 0)  # the other one is too inexact
+    pixels = np.zeros((2, 8, 8, 3), np.uint8)
+    pixels[0], pixels[1] = 1, (3, 5, 7)
+    found = {}
+    for part in ("start", None):
+        tower = frozen(backend, torch.bfloat16, load=lambda part=part: Shifted(part))
+        (found[part],) = tower([(pixels,)])
+        assert tower.used == f"{backend} bf16"
+    np.testing.assert_array_equal(found["start"], pixels[:, 0, 0])
+    assert np.abs(found[None] - pixels[:, 0, 0]).max() >= 1

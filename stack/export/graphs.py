@@ -72,7 +72,7 @@ def write_image_tower(backbone: nn.Module, path: Path, *, size: int) -> None:
 
     The backbone's batch norms are fused into its convolutions.
     """
-    tower = ImageTower(backbone, size=size)
+    tower = ImageTower(backbone, size=size, exact_start=False)
     (pixels,) = tower.example_inputs()
     _write(tower, path, {"pixels": pixels}, ("features",))
 
