@@ -86,6 +86,10 @@ class StackConfig:
     valid_fraction: float = 0.2
     """Share of the training rows set aside for early stopping, duplicates together."""
 
+    refit: bool = True
+    """Whether as many trees as early stopping found are grown anew on all training
+    rows, those set aside for it included."""
+
     n_bootstrap: int = 10_000
     """Resamples behind each interval."""
 

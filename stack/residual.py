@@ -115,9 +115,17 @@ def fit_out_of_fold(
                 )
 
             if shared.n_trials:
-                booster = best_of_trials(grow, shared, fold=fold)
+                booster, settings = best_of_trials(grow, shared, fold=fold)
             else:
-                booster, _ = grow(shared)
+                (booster, _), settings = grow(shared), shared
+            if shared.refit and booster.num_trees():
+                booster = _grow_trees(
+                    _subset(dataset, rows, init),
+                    booster.num_trees(),
+                    booster_params(matrix, settings),
+                    settings,
+                    stop,
+                )
             if path is not None:
                 _keep_booster(path, booster)
         logger.info("fold %d of %d: %d trees", fold + 1, n_folds, booster.num_trees())
@@ -301,6 +309,24 @@ def _fit_booster(
     if best_round:
         kept = booster.model_to_string(num_iteration=best_round)
     return lgb.Booster(model_str=kept), best_smape
+
+
+def _grow_trees(
+    train_set: lgb.Dataset,
+    n_trees: int,
+    params: dict[str, Any],
+    config: StackConfig,
+    stop: threading.Event,
+) -> lgb.Booster:
+    """Grow so many trees, on the rows set aside before too."""
+    gradients = boost_log_smape if config.objective == "log_smape" else None
+    booster = lgb.Booster(params, train_set)
+    for _ in range(n_trees):
+        if stop.is_set():
+            raise CancelledError
+        if booster.update(fobj=gradients):
+            break
+    return lgb.Booster(model_str=booster.model_to_string())
 
 
 def _subset(

@@ -52,7 +52,7 @@ def best_of_trials(
     config: StackConfig,
     *,
     fold: int,
-) -> lgb.Booster:
+) -> tuple[lgb.Booster, StackConfig]:
     """Grow a booster by the settings given and by `n_trials` others; keep the best.
 
     Parameters
@@ -65,8 +65,8 @@ def best_of_trials(
 
     Returns
     -------
-    lightgbm.Booster
-        Of lowest validation SMAPE; the first of equals.
+    lightgbm.Booster, StackConfig
+        Of lowest validation SMAPE, and its settings; the first of equals.
 
     Raises
     ------
@@ -78,13 +78,14 @@ def best_of_trials(
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     best, given = grow(config)
-    lowest = given
+    lowest, settings = given, config
 
     def judge(trial: "optuna.Trial") -> float:
-        nonlocal best, lowest
-        booster, found = grow(_suggest(trial, config))
+        nonlocal best, lowest, settings
+        suggested = _suggest(trial, config)
+        booster, found = grow(suggested)
         if found < lowest:
-            best, lowest = booster, found
+            best, lowest, settings = booster, found, suggested
         return found
 
     seed = np.random.SeedSequence([config.seed, fold]).generate_state(1)[0]
@@ -94,7 +95,7 @@ def best_of_trials(
         "fold %d: validation SMAPE %.2f by the settings given, %.2f by the best of %d",
         *(fold + 1, given, lowest, config.n_trials),
     )
-    return best
+    return best, settings
 
 
 def _suggest(trial: "optuna.Trial", config: StackConfig) -> StackConfig:

@@ -89,9 +89,9 @@ def test_photos_of_one_category_are_near_each_other() -> None:
 def test_photos_that_bfloat16_turns_most_keep_their_features() -> None:
     folders = (AMAZON / "originals", AMAZON / "images")
     files = sorted(path for folder in folders for path in folder.iterdir())
-    # Of all of them, those whose features were below a cosine of 0.998 when the whole
-    # tower, by OpenVINO or eagerly, was in bfloat16.
-    photos = [load_image(files[at], size=224) for at in (10, 150, 360, 459, 705, 829)]
+    # Of all of them, three whose features were below a cosine of 0.998 when the whole
+    # tower was in bfloat16, by OpenVINO or (the second) eagerly.
+    photos = [load_image(files[at], size=224) for at in (150, 360, 459)]
     found = []
     for precision in ("fp32", "auto"):
         config = EmbedConfig(image_encoder=str(EFFICIENTNET), precision=precision)

@@ -11,7 +11,7 @@ from conftest import TINY_STACK, copy_run
 
 from embed.catalog import CatalogError, read_catalog
 from embed.chunks import prepared_chunks
-from embed.errors import CacheError, ConfigError, InputError
+from embed.errors import CacheError, InputError
 from embed.manifest import read_json
 from embed.text import compose_text, parse_fields
 from finetune.products import catalog_of_run
@@ -28,7 +28,6 @@ from stack.cli import main
 from stack.config import StackConfig
 from stack.explain.columns import spoken_block, spoken_column
 from stack.explain.parts import build_up
-from stack.export.export import export_run
 from stack.fit import evaluate_run, fit_stack
 from stack.html_report.gains import read_gains
 from stack.predict import Predictor
@@ -225,29 +224,6 @@ def test_other_settings_clear_the_blocks(run_dir):
     fit_stack(run_dir, config=TINY_STACK)
     assert not (run_dir / "stack" / "blocks").exists()
     evaluate_run(run_dir)
-
-
-def test_an_export_refuses_what_it_cannot_compute(run_dir, tmp_path):
-    with pytest.raises(
-        ConfigError,
-        match=r"its boosters see the blocks neighbours, lexical, statistics, .*"
-        r"`pricestack predict`.*--blocks network,attributes`",
-    ):
-        export_run(run_dir, tmp_path / "model")
-    assert not (tmp_path / "model").exists()
-
-
-def test_an_export_of_networks_that_serve_alone_is_not_refused(
-    run_dir, tmp_path, monkeypatch
-):
-    written = []
-    monkeypatch.setattr(
-        "stack.export.export.write_export", lambda _, folder: written.append(folder)
-    )
-    path = run_dir / "stack" / "manifest.json"
-    path.write_text(json.dumps({**read_json(path), "chosen": "network"}))
-    assert export_run(run_dir, tmp_path / "model", check=False) is None
-    assert len(written) == 1
 
 
 def test_an_explanation_speaks_of_the_blocks_in_words(predicted):

@@ -22,6 +22,7 @@ from embed.manifest import read_json
 from finetune.config import FinetuneConfig
 from finetune.out_of_fold import finetune
 from finetune.products import catalog_of_run
+from stack.blocks.fitted import PRICE_BLOCKS
 from stack.config import StackConfig
 from stack.export import check
 from stack.export.card import model_card
@@ -46,13 +47,18 @@ sys.meta_path.insert(0, Refuse())
 del sys.argv[0]
 sys.path[0] = sys.argv[0].rpartition("/")[0]
 runpy.run_path(sys.argv[0], run_name="__main__")
-import embed
-assert embed.__file__.startswith(sys.path[0]), embed.__file__
+for name in {"embed", "stack"} & sys.modules.keys():
+    assert sys.modules[name].__file__.startswith(sys.path[0]), name
+assert "embed" in sys.modules
 assert not refused & {name.partition(".")[0] for name in sys.modules}
 """
 REFUSED = (
     "torch,torchvision,transformers,pandas,sklearn,pyarrow,safetensors,onnx,click,tqdm,"
     "filelock,finetune,stack"
+)
+# Blocks that are fitted on prices need scikit-learn, and bring their own `stack`.
+REFUSED_WITH_BLOCKS = ",".join(
+    name for name in REFUSED.split(",") if name not in ("sklearn", "stack", "pandas")
 )
 LEARNING = dataclasses.replace(
     TINY_TRAINING,
@@ -73,8 +79,9 @@ def choose(run_dir, chosen):
 
 def run_script(model_dir, *arguments):
     script = str(model_dir / "predict.py")
+    refused = REFUSED_WITH_BLOCKS if (model_dir / "blocks").exists() else REFUSED
     return subprocess.run(
-        [sys.executable, "-c", ISOLATED, REFUSED, script, *map(str, arguments)],
+        [sys.executable, "-c", ISOLATED, refused, script, *map(str, arguments)],
         cwd=model_dir.parent,
         capture_output=True,
         text=True,
@@ -127,9 +134,17 @@ def run_of(embedded_run, small_tower, tmp_path_factory):
     """Copies of a run in which one or the other predictor was chosen."""
     folder = tmp_path_factory.mktemp("learned")
     run_dir = learned_run(embedded_run, folder / "network")
+    with_blocks = copy_run(run_dir, folder / "blocks")
+    fit_stack(
+        with_blocks,
+        config=dataclasses.replace(
+            TINY_STACK, max_rounds=30, blocks=("network", "text", *PRICE_BLOCKS)
+        ),
+    )
     return {
         "network": choose(run_dir, "network"),
         "stacker": choose(copy_run(run_dir, folder / "stacker"), "stacker"),
+        "blocks": choose(with_blocks, "stacker"),
     }
 
 
@@ -157,7 +172,7 @@ def quick_writing(model_of, monkeypatch):
     monkeypatch.setattr("stack.export.export.write_export", copy)
 
 
-@pytest.mark.parametrize("chosen", ["network", "stacker"])
+@pytest.mark.parametrize("chosen", ["network", "stacker", "blocks"])
 def test_predict_py_prices_as_the_run_does_without_its_packages(
     run_of, model_of, sample_catalog, chosen
 ):
@@ -184,9 +199,20 @@ def test_the_boosters_of_the_stacker_have_a_say_in_its_export(model_of, sample_c
     catalog = read_catalog(sample_catalog)
     found = [
         Model(model_of[chosen]).log_price(catalog.text[3], None)
-        for chosen in ("network", "stacker")
+        for chosen in ("network", "stacker", "blocks")
     ]
-    assert abs(found[0] - found[1]) > 1e-3
+    assert abs(np.diff(found)).min() > 1e-3
+
+
+def test_only_an_export_that_looks_at_prices_holds_them_and_says_so(model_of):
+    for chosen, model_dir in model_of.items():
+        has_prices = chosen == "blocks"
+        for name in ("known", "blocks", "stack"):
+            assert (model_dir / name).exists() == has_prices, (chosen, name)
+        card = (model_dir / CARD_NAME).read_text()
+        assert ("hold prices" in card) == has_prices
+        for text in (card, (model_dir / "predict.py").read_text()):
+            assert ("scikit-learn\n" in text) == has_prices
 
 
 def test_a_network_on_frozen_photos_is_exported_with_the_frozen_encoder(

@@ -35,8 +35,8 @@ PRICE_BLOCKS: Mapping[str, ModuleType] = {
 COLUMN_NAMES: Mapping[str, tuple[str, ...]] = {
     name: block.COLUMNS for name, block in PRICE_BLOCKS.items()
 }
-_ARRAY_NAME = "features.npy"
-_RECORD_NAME = "files.json"
+ARRAY_NAME = "features.npy"
+RECORD_NAME = "files.json"
 _RECORD = named(
     fields(bytes=whole(0), crc32=many(whole(0, 2**32 - 1))), names=file_name
 )
@@ -136,10 +136,10 @@ def _fit_block(
         logger.info("block %s: fitted on prices, out of fold", name)
         block = PRICE_BLOCKS[name]
         block.fit(products, prices, folder)
-        save_array(folder / _ARRAY_NAME, _out_of_fold(block, folder, products, prices))
+        save_array(folder / ARRAY_NAME, _out_of_fold(block, folder, products, prices))
         names = [path.relative_to(stage_dir).as_posix() for path in folder.iterdir()]
-        write_json(folder / _RECORD_NAME, record_files(stage_dir, names))
-    return read_rows(folder / _ARRAY_NAME)
+        write_json(folder / RECORD_NAME, record_files(stage_dir, names))
+    return read_rows(folder / ARRAY_NAME)
 
 
 def _out_of_fold(
@@ -157,12 +157,13 @@ def _out_of_fold(
             found[chunk] = fitted.predict(products.take(chunk))
             for array in vars(products.features).values():
                 release_rows(array)
+        del fitted  # its references, before those of the next fold are read
     return found
 
 
 def _is_whole(folder: Path, stage_dir: Path) -> bool:
     """Say whether a stopped run has finished a block, and nothing has damaged it."""
-    path = folder / _RECORD_NAME
+    path = folder / RECORD_NAME
     try:
         record = read_json(path)
         if record is None:

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
+from stack.blocks.fitted import PRICE_BLOCKS
+
 # By the name of what is published; anyone's own files have a licence of their own.
 _LICENCES = {
     "sentence-transformers/all-MiniLM-L6-v2": "Apache-2.0",
@@ -94,14 +96,23 @@ def _what_it_is(finetune: Mapping[str, Any], stack: Mapping[str, Any]) -> str:
 
 
 def _usage(stack: Mapping[str, Any]) -> str:
-    trees = "" if stack["chosen"] == "stacker" else " (lightgbm is imported, not used)"
+    is_stacked = stack["chosen"] == "stacker"
+    trees = "" if is_stacked else " (lightgbm is imported, not used)"
+    sees_prices = is_stacked and bool({*stack["config"]["blocks"]} & {*PRICE_BLOCKS})
+    package = " scikit-learn" if sees_prices else ""
+    known = (
+        "\n\nThe trees look at the prices of similar products, so that `known/` and "
+        "`blocks/` hold prices, features and words of the training products. Do not "
+        "pass the model on where those are not to be seen."
+    )
     return (
-        f"```\npip install numpy pillow onnxruntime tokenizers lightgbm\n"
+        f"```\npip install numpy pillow onnxruntime tokenizers lightgbm{package}\n"
         f"python model/predict.py --catalog new.csv --images photos --out prices.csv\n"
         f"```\n\n"
         f"`pricing.py` holds the class behind it{trees}; `embed/` is what reads "
         f"catalogs, texts and photos. `LICENSE` (MIT) is of this code, not of the "
         f"weights. The ONNX graphs take any number of products at once."
+        f"{known if sees_prices else ''}"
     )
 
 

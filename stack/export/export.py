@@ -12,7 +12,7 @@ import numpy as np
 import embed
 from embed.checksums import verify_files
 from embed.encoders import IMAGE_DIM, load_image_backbone, load_text_backbone
-from embed.errors import CacheError, ConfigError
+from embed.errors import CacheError
 from embed.manifest import (
     MANIFEST_NAME,
     environment,
@@ -31,6 +31,7 @@ from stack.export.card import model_card
 from stack.export.check import check_export
 from stack.export.graphs import write_head, write_image_tower, write_text_tower
 from stack.export.licence import LICENCE_NAME, licence_text
+from stack.export.price_blocks import write_price_blocks
 from stack.export.target import (
     KIND,
     PACKAGES,
@@ -87,6 +88,12 @@ class FinishedRun:
             found["lightgbm"] = [f"{RAW_DIR}/{name}" for name in found["stacker"]]
         return found
 
+    @property
+    def price_blocks(self) -> list[str]:
+        """Blocks that the serving boosters see and that are fitted on prices."""
+        blocks = self.stack_config.blocks if self.is_stacked else ()
+        return [name for name in blocks if name in PRICE_BLOCKS]
+
 
 def open_finished(run_dir: Path) -> FinishedRun:
     """Open a run with all three stages, and refuse a damaged one.
@@ -130,34 +137,16 @@ def export_run(run_dir: Path, out_dir: Path, *, check: bool = True) -> float | N
     Raises
     ------
     ConfigError
-        If `out_dir` holds anything else, a package is missing, or the run's boosters
-        see a block that an export cannot compute.
+        If `out_dir` holds anything else, or a package is missing.
     CacheError, WeightsError
         If the run is not whole, or its encoders are not to be found any more.
     """
     require_packages()
     require_free(out_dir)
     finished = open_finished(run_dir)
-    _require_exportable(finished)
     with whole_folder(out_dir) as folder:
         write_export(finished, folder)
         return check_export(finished.run, folder) if check else None
-
-
-def _require_exportable(finished: FinishedRun) -> None:
-    """Refuse boosters that look at the prices of the run's own products."""
-    blocks = finished.stack_config.blocks if finished.is_stacked else ()
-    missing = [name for name in blocks if name in PRICE_BLOCKS]
-    if missing:
-        run_dir = finished.run.run_dir
-        left = ",".join(name for name in blocks if name not in PRICE_BLOCKS)
-        one = len(missing) == 1
-        raise ConfigError(
-            f"{run_dir}: its boosters see the block{'' if one else 's'} "
-            f"{', '.join(missing)}, which an export cannot compute. Price with "
-            f"`pricestack predict`, or run `pricestack stack --run {run_dir} --blocks "
-            f"{left or 'network'}` first."
-        )
 
 
 def write_export(finished: FinishedRun, folder: Path) -> None:
@@ -171,10 +160,12 @@ def write_export(finished: FinishedRun, folder: Path) -> None:
     """
     _write_towers(finished, folder)
     _copy_boosters(finished, folder)
+    _copy_code(folder, needs_sklearn=bool(finished.price_blocks))
+    if finished.price_blocks:
+        write_price_blocks(finished.run, finished.price_blocks, folder)
     inputs = finished.run.embed["inputs"]
     tokenizer = Path(inputs["text_weights"]) / "tokenizer.json"
     shutil.copyfile(tokenizer, folder / tokenizer.name)
-    _copy_code(folder)
     stage_dir = finished.run.run_dir / "stack"
     report = read_json(stage_dir / REPORT_NAME)
     if report is None:
@@ -239,7 +230,7 @@ def _copy_boosters(finished: FinishedRun, folder: Path) -> None:
             shutil.copyfile(finished.run.run_dir / "stack" / name, target)
 
 
-def _copy_code(folder: Path) -> None:
+def _copy_code(folder: Path, *, needs_sklearn: bool) -> None:
     (folder / "embed").mkdir()
     ours = Path(str(embed.__file__)).parent
     for name in EMBED_MODULES:
@@ -247,6 +238,8 @@ def _copy_code(folder: Path) -> None:
     shutil.copyfile(Path(__file__).with_name("pricing.py"), folder / "pricing.py")
     text = Path(__file__).with_name("predict_file.py").read_text(encoding="utf-8")
     text = text.replace("from stack.export.pricing import", "from pricing import")
+    if needs_sklearn:
+        text = text.replace("lightgbm\n", "lightgbm scikit-learn\n", 1)
     (folder / "predict.py").write_text(text, encoding="utf-8")
     (folder / LICENCE_NAME).write_text(licence_text(), encoding="utf-8")
 
@@ -273,6 +266,7 @@ def _manifest(finished: FinishedRun, folder: Path) -> dict[str, Any]:
         "attributes": run.embed["attribute_names"],
         "intervals": finished.stack["intervals"],
         "blocks": list(finished.stack_config.blocks),
+        "price_blocks": finished.price_blocks,
         "boosters": {
             kind: [f"boosters/{name}" for name in names]
             for kind, names in finished.boosters.items()

@@ -1,10 +1,13 @@
 """An exported model, ready to price. This file is copied into every export.
 
 Beside the standard library it needs numpy, pillow, onnxruntime, tokenizers and
-lightgbm, and the modules of `embed` that lie in the export too.
+lightgbm, and the modules of `embed` that lie in the export too; where the trees see
+prices of the products that the model learned from, also scikit-learn and the modules of
+`stack` there.
 """
 
 import hashlib
+import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -55,6 +58,7 @@ class Model:
             kind: [lightgbm.Booster(model_file=folder / name) for name in names]
             for kind, names in self.settings["boosters"].items()
         }
+        self._price_blocks = _load_price_blocks(folder, self.settings)
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(self.settings["max_tokens"])
@@ -87,8 +91,25 @@ class Model:
             raw = self._boost("lightgbm", blocks, _RAW_BLOCKS)
             start = self.settings["lightgbm_start"]
             blocks["lightgbm"] = np.array([[start + raw]], np.float32)
+        blocks |= self._by_prices(compose_text(product), photo is not None, blocks)
         added = self._boost("stacker", blocks, self.settings["blocks"])
         return float(network[0]) + added
+
+    def _by_prices(
+        self, text: str, has_photo: bool, blocks: dict[str, NDArray[np.float32]]
+    ) -> dict[str, NDArray[np.float32]]:
+        """Return the blocks that are fitted on prices, as far as the trees see any."""
+        if not self._price_blocks:
+            return {}
+        of = importlib.import_module("stack.blocks.products")
+        features = of.Features(
+            text=blocks["text"],
+            image=blocks["image"],
+            image_ok=np.array([has_photo]),
+            fused=blocks["fused"],
+        )
+        product = of.Products(texts=[text], features=features)
+        return {n: block.predict(product) for n, block in self._price_blocks.items()}
 
     def _price(
         self,
@@ -139,6 +160,26 @@ class Model:
         boosters = self._boosters[kind]
         grown = [booster for booster in boosters if booster.num_trees()]
         return sum(float(b.predict(row)[0]) for b in grown) / len(boosters)
+
+
+def _load_price_blocks(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """Load the blocks as all networks together may see them."""
+    if not settings["price_blocks"]:
+        return {}
+    of = importlib.import_module("stack.blocks.products")
+    known = {
+        path.stem: np.load(path, mmap_mode="r")
+        for path in (folder / "known").glob("*.npy")
+    }
+    prices = of.Prices(log_price=known.pop("log_price"), folds=known.pop("folds"))
+    features = of.Features(**known) if known else None
+    folds = range(prices.n_folds)
+    return {
+        name: importlib.import_module(f"stack.blocks.{name}").load(
+            folder / "blocks" / name, features, prices, folds
+        )
+        for name in settings["price_blocks"]
+    }
 
 
 def _read_settings(path: Path) -> dict[str, Any]:
