@@ -43,7 +43,10 @@ _CONVERSION = threading.Lock()  # tracing and warning filters are the process's 
 
 
 class Tower(nn.Module, ABC):
-    """A frozen network: tensors of a batch to features, float32 (batch, dim)."""
+    """A frozen network: tensors of a batch to features, float32 (batch, dim).
+
+    Its parameters are all in its submodules.
+    """
 
     exact_part: str | None = None
     """Submodule that computes in float32 at any precision, and so does all before."""
@@ -204,10 +207,9 @@ def _cosines(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float
 
 
 def _placed(network: Tower, dtype: torch.dtype, device: torch.device) -> Tower:
-    network = network.to(device, dtype).to(memory_format=torch.channels_last)
-    if network.exact_part is not None:
-        network.get_submodule(network.exact_part).float()
-    return network
+    for name, part in network.named_children():
+        part.to(device, torch.float32 if name == network.exact_part else dtype)
+    return network.to(memory_format=torch.channels_last)
 
 
 def _apply(
@@ -306,6 +308,8 @@ def _keep_float32(model: Any, until: str) -> Any:
         layer for layer in tree.iter("layer") if layer.get("type") not in _NO_WORK
     ]
     is_ours = [f"__module.{until}." in layer.get("name", "") for layer in layers]
+    if not any(is_ours):
+        raise ValueError(f"its model has no operation of the submodule {until}")
     for layer in layers[: len(layers) - is_ours[::-1].index(True)]:
         info = layer.find("rt_info")
         if info is None:

@@ -33,7 +33,8 @@ class EmbedConfig:
     """Products between two records of progress; bounds memory (about 150 kB each)."""
 
     precision: Precision = "auto"
-    """`auto` is bf16 where the processor computes in it, else fp32 (exact)."""
+    """`auto` is bf16 where the processor computes in it, else fp32 (exact). The start
+    of the photo tower is fp32 in either."""
 
     backend: Backend = "auto"
     """What computes the features: eager PyTorch, torch.compile (a minute to start) or

@@ -35,7 +35,6 @@ class EncoderSource:
     image_weights: Path | None
     device: torch.device
     dtype: torch.dtype
-    image_dtype: torch.dtype
     backend: Backend
 
 
@@ -48,18 +47,14 @@ def resolve_encoders(config: EmbedConfig) -> EncoderSource:
         With one line that says what was tried and what to do.
     """
     device = pick_device()
-    is_auto, is_bf16 = config.precision == "auto", config.precision == "bf16"
-    use_bf16 = is_bf16 or (is_auto and has_bf16(device))
-    backend = resolve_backend(config.backend, device)
-    # Of 933 photos, eager bf16 turned one by more than the guard allows.
-    use_bf16_on_images = is_bf16 or (use_bf16 and backend == "openvino")
+    is_auto = config.precision == "auto"
+    use_bf16 = config.precision == "bf16" or (is_auto and has_bf16(device))
     return EncoderSource(
         text_weights=find_text_weights(config.text_encoder),
         image_weights=_image_weights(config),
         device=device,
         dtype=torch.bfloat16 if use_bf16 else torch.float32,
-        image_dtype=torch.bfloat16 if use_bf16_on_images else torch.float32,
-        backend=backend,
+        backend=resolve_backend(config.backend, device),
     )
 
 
@@ -98,26 +93,24 @@ class Embedder:
             backbone = load_image_backbone(source.image_weights, seed=config.seed)
             return ImageTower(backbone, size=config.image_size)
 
-        def freeze(
-            name: str, tower: Callable[[], Tower], dtype: torch.dtype
-        ) -> FrozenTower:
+        def freeze(name: str, tower: Callable[[], Tower]) -> FrozenTower:
             return FrozenTower(
                 tower,
                 name=name,
                 backend=source.backend,
-                dtype=dtype,
+                dtype=source.dtype,
                 device=source.device,
                 found=found.get(name),
             )
 
         sizes = batch_sizes(source.backend, source.device)
         self.text = TextEncoder(
-            freeze("text", load_text, source.dtype),
+            freeze("text", load_text),
             dim=feature_dim(source.text_weights),
             batch_tokens=sizes.tokens,
         )
         self.image = ImageEncoder(
-            freeze("image", load_image, source.image_dtype),
+            freeze("image", load_image),
             batch_images=sizes.images,
         )
 

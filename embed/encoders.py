@@ -219,8 +219,9 @@ class ImageTower(Tower):
         Side of the photos, pixels.
     exact_start : bool
         Whether the first three blocks compute in float32 at any precision. With all in
-        OpenVINO's bfloat16, 4 photos of 933 had features with a cosine below 0.998;
-        with these exact the least is 0.9992, and it takes 1.15 times as long.
+        bfloat16, 4 photos of 933 by OpenVINO and one by PyTorch had features with a
+        cosine below 0.998; with these exact the least is 0.9992, and by OpenVINO it
+        takes 1.15 times as long.
     """
 
     def __init__(

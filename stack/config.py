@@ -44,7 +44,7 @@ class StackConfig:
 
     n_trials: int = 0
     """Other settings that each booster of the stacker is tried with; the best on the
-    part of its training rows that is set aside is kept. 0: those of here alone."""
+    part of its training rows that is set aside are kept. 0: those of here alone."""
 
     learning_rate: float = 0.03
     """Shrinkage of each tree; half of it takes twice the rounds."""

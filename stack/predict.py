@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -185,8 +186,8 @@ class Predictor:
         token_ids = self._embedder.tokenize(chunk.texts)
         photo_rows, thumbnails = _readable(chunk)
         text, frozen_image, encoded = self._encode(token_ids, thumbnails)
-        n_blas_threads = 1 if len(chunk.texts) <= _FEW else None  # None: as they are
-        with self._blas.limit(limits=n_blas_threads, user_api="blas"):
+        one_thread = self._blas.limit(limits=1, user_api="blas")
+        with one_thread if len(chunk.texts) <= _FEW else nullcontext():
             return self._predict(chunk, text, frozen_image, encoded, photo_rows)
 
     def _predict(

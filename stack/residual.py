@@ -1,8 +1,9 @@
 """LightGBM on the network's residual: one booster per fold, judged outside it.
 
 Each booster starts from the network's log price as its initial score and grows trees
-that lower L1 on log1p price, or SMAPE itself (`stack.objective`); it keeps as many as
-lower the SMAPE of a validation part, so that zero trees is the network itself.
+that lower L1 on log1p price, or SMAPE itself (`stack.objective`); as many as lower the
+SMAPE of a validation part, so that zero trees is the network itself. So many are then
+grown anew on all training rows.
 """
 
 import dataclasses
@@ -97,6 +98,26 @@ def fit_out_of_fold(
     dataset = make_dataset(matrix, log_price, shared)
     stop = threading.Event()
 
+    def search(
+        fold: int,
+        train_rows: NDArray[np.intp],
+        valid_rows: NDArray[np.intp],
+        init: NDArray[np.float32],
+    ) -> tuple[lgb.Booster, StackConfig]:
+        train_set = _subset(dataset, train_rows, init)
+        valid_set = _subset(dataset, valid_rows, init)
+        valid_price = to_price(log_price[valid_rows])
+
+        def grow(settings: StackConfig) -> tuple[lgb.Booster, float]:
+            params = booster_params(matrix, settings)
+            return _fit_booster(
+                train_set, valid_set, valid_price, params, settings, stop
+            )
+
+        if shared.n_trials:
+            return best_of_trials(grow, shared, fold=fold)
+        return grow(shared)[0], shared
+
     def fit_fold(fold: int) -> tuple[lgb.Booster, float]:
         rows = np.flatnonzero((folds >= 0) & (folds != fold))
         is_valid = _validation_part(groups[rows], config=config, fold=fold)
@@ -104,20 +125,7 @@ def fit_out_of_fold(
         path = folder / f"booster-{fold}.txt" if folder else None
         booster = _kept_booster(path, matrix.feature_names) if path else None
         if booster is None:
-            train_set = _subset(dataset, rows[~is_valid], init)
-            valid_set = _subset(dataset, rows[is_valid], init)
-            valid_price = to_price(log_price[rows[is_valid]])
-
-            def grow(settings: StackConfig) -> tuple[lgb.Booster, float]:
-                params = booster_params(matrix, settings)
-                return _fit_booster(
-                    train_set, valid_set, valid_price, params, settings, stop
-                )
-
-            if shared.n_trials:
-                booster, settings = best_of_trials(grow, shared, fold=fold)
-            else:
-                (booster, _), settings = grow(shared), shared
+            booster, settings = search(fold, rows[~is_valid], rows[is_valid], init)
             if shared.refit and booster.num_trees():
                 booster = _grow_trees(
                     _subset(dataset, rows, init),

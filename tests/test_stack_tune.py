@@ -100,7 +100,9 @@ def test_the_settings_given_are_kept_where_no_trial_is_better():
         tried.append(config)
         return given, 10.0  # all equal
 
-    assert best_of_trials(grow, CONFIG, fold=0) is given
+    best, settings = best_of_trials(grow, CONFIG, fold=0)
+    assert best is given
+    assert settings == CONFIG
     assert tried[0] == CONFIG
     assert len(tried) == 1 + CONFIG.n_trials
     assert len({config.learning_rate for config in tried}) == len(tried)

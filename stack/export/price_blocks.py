@@ -1,24 +1,33 @@
 """What an export needs for the blocks that are fitted on prices.
 
-Their own files, the code that reads them, and the products that they look at: log
-prices, folds, and for `neighbours` the embeddings.
+Their own files, the code that reads them, and of the products that they look at log
+prices and folds, and for `neighbours` the embeddings.
 """
 
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import embed
-from embed.durable import save_array
+from embed.arrays import flush_rows, open_rows, release_rows, write_rows
 from stack import blocks
-from stack.blocks.fitted import ARRAY_NAME, BLOCKS_DIR, RECORD_NAME, features_of
+from stack.blocks.fitted import (
+    ARRAY_NAME,
+    BLOCKS_DIR,
+    RECORD_NAME,
+    features_of,
+    prices_of,
+)
 from stack.run import Run
 
 KNOWN_DIR = "known"
 """Holds what is known of the run's priced products."""
 
+_CHUNK_ROWS = 4096
 # Beside what predict.py imports in any case.
 _EMBED_MODULES = ("arrays", "durable", "manifest", "schema")
 _BLOCK_MODULES = (
@@ -51,22 +60,31 @@ def write_price_blocks(run: Run, names: Sequence[str], folder: Path) -> None:
             folder / BLOCKS_DIR / name,
             ignore=shutil.ignore_patterns(ARRAY_NAME, RECORD_NAME),
         )
-    _write_known(run, folder / KNOWN_DIR, with_features="neighbours" in names)
+    _write_known(run, names, folder / KNOWN_DIR)
     _copy_code(folder)
 
 
-def _write_known(run: Run, folder: Path, *, with_features: bool) -> None:
+def _write_known(run: Run, names: Sequence[str], folder: Path) -> None:
+    """Write as much of the priced products as the blocks look at."""
+    if not set(names) & {"neighbours", "statistics"}:
+        return
     folder.mkdir()
-    folds = np.asarray(run.array("finetune/folds"))
-    rows = np.flatnonzero(folds >= 0)
-    known = {
-        "log_price": np.log1p(run.array("finetune/price")[rows]),
-        "folds": folds[rows],
-    }
-    if with_features:
-        known |= {name: of[rows] for name, of in vars(features_of(run)).items()}
+    prices = prices_of(run)
+    rows = np.flatnonzero(prices.folds >= 0)
+    known = dict(vars(prices))
+    if "neighbours" in names:
+        known |= vars(features_of(run))
     for name, array in known.items():
-        save_array(folder / f"{name}.npy", array)
+        _copy_rows(array, rows, folder / f"{name}.npy")
+
+
+def _copy_rows(array: NDArray[Any], rows: NDArray[np.intp], path: Path) -> None:
+    shape = (len(rows), *array.shape[1:])
+    copied = open_rows(path, shape=shape, dtype=array.dtype, resume=False)
+    for start in range(0, len(rows), _CHUNK_ROWS):
+        write_rows(copied, start, array[rows[start : start + _CHUNK_ROWS]])
+        release_rows(array)
+    flush_rows(copied)
 
 
 def _copy_code(folder: Path) -> None:

@@ -171,9 +171,12 @@ def _load_price_blocks(folder: Path, settings: dict[str, Any]) -> dict[str, Any]
         path.stem: np.load(path, mmap_mode="r")
         for path in (folder / "known").glob("*.npy")
     }
-    prices = of.Prices(log_price=known.pop("log_price"), folds=known.pop("folds"))
-    features = of.Features(**known) if known else None
-    folds = range(prices.n_folds)
+    prices = features = None  # what no block looks at is not there
+    if known:
+        prices = of.Prices(log_price=known.pop("log_price"), folds=known.pop("folds"))
+    if known:
+        features = of.Features(**known)
+    folds = range(len(settings["folds"]))
     return {
         name: importlib.import_module(f"stack.blocks.{name}").load(
             folder / "blocks" / name, features, prices, folds
