@@ -29,6 +29,7 @@ from finetune.products import product_groups
 from finetune.smape import smape, to_price
 from finetune.train import apply_network, train_network
 from stack.alignment import align, fit_alignment
+from stack.blocks.fitted import PRICE_BLOCKS
 from stack.config import StackConfig
 from stack.features import BlockMatrix
 from stack.fit import fit_stack
@@ -46,6 +47,7 @@ BY_HEART = dataclasses.replace(
 )
 STACK = dataclasses.replace(TINY_STACK, max_rounds=30, early_stopping_rounds=8)
 N_NOISE = 96
+_OTHERS = tuple(name for name in StackConfig.blocks if name not in PRICE_BLOCKS)
 
 pytestmark = pytest.mark.usefixtures("small_photo_tower")
 
@@ -120,15 +122,17 @@ def put_in_sample_outputs(run_dir):
     record_anew(run_dir / "finetune", ["oof_log_price.npy", "fused.npy"])
 
 
-def test_random_prices_cannot_be_predicted_but_by_an_in_sample_leak(honest_run):
-    honest = scores_of(fit_stack(honest_run, config=STACK))
+@pytest.mark.parametrize("more", [(), tuple(PRICE_BLOCKS)], ids=["", "by prices"])
+def test_random_prices_cannot_be_predicted_but_by_an_in_sample_leak(honest_run, more):
+    config = dataclasses.replace(STACK, blocks=(*_OTHERS, *more))
+    honest = scores_of(fit_stack(honest_run, config=config))
     constant, noise = honest["median"]["smape"], 3 * honest["median"]["smape_se"]
     for name in ("network", "lightgbm", "blend", "stacker", "chosen"):
         assert honest[name]["smape"] > constant - noise, name
 
     put_in_sample_outputs(honest_run)
     (honest_run / "stack" / "manifest.json").unlink()
-    leaked = scores_of(fit_stack(honest_run, config=STACK))
+    leaked = scores_of(fit_stack(honest_run, config=config))
     assert leaked["median"]["smape"] == constant
     for name in ("network", "stacker", "chosen"):
         assert leaked[name]["smape"] < 0.7 * constant, name

@@ -22,17 +22,20 @@ from embed.manifest import read_json
 from finetune.config import FinetuneConfig
 from finetune.out_of_fold import finetune
 from finetune.products import catalog_of_run
-from stack.blocks.fitted import PRICE_BLOCKS
+from stack.blocks.fitted import PRICE_BLOCKS, features_of, load_blocks
+from stack.blocks.products import Products
 from stack.config import StackConfig
 from stack.export import check
 from stack.export.card import model_card
 from stack.export.command import export_command
 from stack.export.export import CARD_NAME, export_run
 from stack.export.predict_file import price_catalog
-from stack.export.pricing import Model
+from stack.export.price_blocks import write_price_blocks
+from stack.export.pricing import Model, _load_price_blocks
 from stack.export.target import whole_folder
 from stack.fit import fit_stack
 from stack.predict import Predictor
+from stack.run import open_run
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 # Runs predict.py as a machine without this project and PyTorch would.
@@ -142,8 +145,9 @@ def run_of(embedded_run, small_tower, tmp_path_factory):
         ),
     )
     return {
-        "network": choose(run_dir, "network"),
-        "stacker": choose(copy_run(run_dir, folder / "stacker"), "stacker"),
+        # Its boosters see prices, too, but do not serve.
+        "network": choose(copy_run(with_blocks, folder / "served"), "network"),
+        "stacker": choose(run_dir, "stacker"),
         "blocks": choose(with_blocks, "stacker"),
     }
 
@@ -213,6 +217,20 @@ def test_only_an_export_that_looks_at_prices_holds_them_and_says_so(model_of):
         assert ("hold prices" in card) == has_prices
         for text in (card, (model_dir / "predict.py").read_text()):
             assert ("scikit-learn\n" in text) == has_prices
+
+
+def test_a_block_that_looks_at_no_product_is_exported_without_prices(run_of, tmp_path):
+    run, names = open_run(run_of["blocks"]), ["lexical"]
+    (tmp_path / "embed").mkdir()
+    write_price_blocks(run, names, tmp_path)
+    assert not (tmp_path / "known").exists()
+    settings = {"price_blocks": names, "folds": ["fold-0", "fold-1", "fold-2"]}
+    exported = _load_price_blocks(tmp_path, settings)["lexical"]
+    features = features_of(run)
+    texts = ["green tea, 20 bags"] * len(features.image_ok)
+    products = Products(texts=texts, features=features)
+    expected = load_blocks(names, run, [0, 1, 2])["lexical"].predict(products)
+    np.testing.assert_array_equal(exported.predict(products), expected)
 
 
 def test_a_network_on_frozen_photos_is_exported_with_the_frozen_encoder(

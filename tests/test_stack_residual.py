@@ -89,6 +89,18 @@ def test_without_a_network_the_trees_begin_at_the_median(catalog):
     assert alone < 0.5 * price_smape(catalog["log_price"], median)
 
 
+def test_the_trees_that_are_kept_saw_all_rows_outside_their_fold(catalog):
+    config = dataclasses.replace(CONFIG, bagging_fraction=1.0)
+    fitted = fit(catalog, None, config=config)
+    for fold, booster in enumerate(fitted.boosters):
+        root = booster.dump_model()["tree_info"][0]["tree_structure"]
+        assert root["internal_count"] == (catalog["folds"] != fold).sum()
+    searched = fit(catalog, None, config=dataclasses.replace(config, refit=False))
+    assert searched.rounds == fitted.rounds
+    root = searched.boosters[0].dump_model()["tree_info"][0]["tree_structure"]
+    assert root["internal_count"] < 0.85 * (catalog["folds"] != 0).sum()
+
+
 def test_held_out_prices_do_not_change_their_own_predictions(catalog):
     held_out = np.flatnonzero(catalog["folds"] == 1)
     network = catalog["log_price"] * 0.8
