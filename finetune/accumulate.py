@@ -73,7 +73,13 @@ def accumulate_gradients(
 
 def fuse_batch(network: PriceNetwork, batch: Batch) -> torch.Tensor:
     """Return the fused embeddings of a batch, shape (batch, 512)."""
-    return network.fuse(batch.tokens, batch.mask, batch.photos, batch.image_rows)
+    return network.fuse(
+        batch.tokens,
+        batch.mask,
+        batch.photos,
+        batch.image_rows,
+        hidden=batch.hidden,
+    )
 
 
 def _random_state(device: torch.device) -> torch.Tensor:

@@ -5,13 +5,14 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from embed.arrays import RaggedRows, read_rows
+from embed.arrays import RaggedRows, read_rows, release_rows
 from embed.encoders import pad_tokens
 
 _POOL_BATCHES = 32  # batches that are sorted by length together
@@ -27,10 +28,15 @@ class Batch:
     photos: torch.Tensor  # uint8 (n_images, size, size, 3), or float32 features
     image_rows: torch.Tensor  # int64 (n_images,)
     attributes: torch.Tensor  # float32 (batch, n_attributes), NaN: unknown
+    hidden: torch.Tensor | None = None  # float16 (batch, length, dim), of frozen layers
 
     def to(self, device: torch.device) -> "Batch":
         """Move all tensors to a device."""
-        return Batch(**{name: tensor.to(device) for name, tensor in vars(self).items()})
+        moved: dict[str, Any] = {
+            name: None if tensor is None else tensor.to(device)
+            for name, tensor in vars(self).items()
+        }
+        return Batch(**moved)
 
     def split(self, size: int) -> Iterator["Batch"]:
         """Yield micro-batches of at most `size` products."""
@@ -43,6 +49,7 @@ class Batch:
                 photos=self.photos[inside],
                 image_rows=self.image_rows[inside] - start,
                 attributes=self.attributes[start:stop],
+                hidden=None if self.hidden is None else self.hidden[start:stop],
             )
 
 
@@ -59,6 +66,11 @@ class ProductCache:
         Side of the photos, pixels.
     frozen_photos : bool
         Give frozen features (1280) in place of photos.
+
+    Attributes
+    ----------
+    hidden : RaggedRows or None
+        What the frozen layers of the text tower say of each text, if it is known.
     """
 
     def __init__(
@@ -74,6 +86,7 @@ class ProductCache:
         self.attributes = read_rows(embed_dir / "attributes.npy")
         self.image_ok = read_rows(embed_dir / "image_ok.npy")
         self._features = read_rows(embed_dir / "image.npy") if frozen_photos else None
+        self.hidden: RaggedRows | None = None
         self.max_tokens = max_tokens
         self.image_size = image_size
 
@@ -97,7 +110,7 @@ class ProductCache:
         augment : Generator, optional
             Crop and mirror the photos at random; without it they are whole.
         """
-        tokens, mask = pad_tokens([self._token_ids(int(row)) for row in rows])
+        tokens, mask = self.text_batch(rows)
         with_photo = np.flatnonzero(self.image_ok[rows])
         return Batch(
             tokens=tokens,
@@ -105,10 +118,31 @@ class ProductCache:
             photos=self._photos(rows[with_photo], augment),
             image_rows=torch.from_numpy(with_photo),
             attributes=torch.from_numpy(np.array(self.attributes[rows])),
+            hidden=self._hidden_states(rows, mask),
         )
 
-    def _token_ids(self, row: int) -> NDArray[np.integer]:
-        return cut_tokens(self.tokens[row], self.max_tokens)
+    def text_batch(
+        self, rows: NDArray[np.integer]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Load token ids and mask, int64 Tensors of shape (batch, length)."""
+        return pad_tokens(
+            [cut_tokens(self.tokens[int(row)], self.max_tokens) for row in rows]
+        )
+
+    def _hidden_states(
+        self, rows: NDArray[np.integer], mask: torch.Tensor
+    ) -> torch.Tensor | None:
+        if self.hidden is None:
+            return None
+        states = [
+            self.hidden[int(row)].reshape(length, -1)
+            for row, length in zip(rows, mask.sum(1).tolist(), strict=True)
+        ]
+        padded = np.zeros((*mask.shape, states[0].shape[1]), np.float16)
+        for at, state in enumerate(states):
+            padded[at, : len(state)] = state
+        release_rows(self.hidden.flat)
+        return torch.from_numpy(padded)
 
     def _photos(
         self, rows: NDArray[np.integer], augment: np.random.Generator | None

@@ -49,7 +49,11 @@ class TrainingState:
     def update_average(self, *, decay: float, updates_done: int) -> None:
         """Move the average towards the weights; early on it follows them closely."""
         keep = min(decay, (1 + updates_done) / (10 + updates_done)) if decay else 0.0
+        parameters = self.network.named_parameters()
+        frozen = {name for name, tensor in parameters if not tensor.requires_grad}
         for name, tensor in self.network.state_dict().items():
+            if name in frozen:
+                continue
             if tensor.is_floating_point():
                 self.average[name].lerp_(tensor, 1 - keep)
             else:

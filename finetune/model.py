@@ -17,6 +17,7 @@ from embed.encoders import (
     normalise_images,
 )
 from embed.errors import ConfigError
+from finetune.layers import upper_layers
 
 TOWER_DIM = 256
 FUSED_DIM = 2 * TOWER_DIM
@@ -50,6 +51,8 @@ class PriceNetwork(nn.Module):
     price_scale: torch.Tensor
     attribute_mean: torch.Tensor
     attribute_scale: torch.Tensor
+
+    _upper_text: nn.Module
 
     def __init__(
         self,
@@ -103,12 +106,18 @@ class PriceNetwork(nn.Module):
                 self.attribute_mean[column] = float(known.mean())
                 self.attribute_scale[column] = max(float(known.std()), 1e-3)
 
+    def begin_text_at(self, n_layers: int) -> None:
+        """Be ready to take up texts where the first layers of a BERT have left them."""
+        # Past nn.Module, for which the layers would be there twice.
+        self.__dict__["_upper_text"] = upper_layers(self.text_backbone, n_layers)
+
     def fuse(
         self,
         tokens: torch.Tensor,
         mask: torch.Tensor,
         photos: torch.Tensor,
         image_rows: torch.Tensor,
+        hidden: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Embed products.
 
@@ -119,13 +128,18 @@ class PriceNetwork(nn.Module):
             Without an image backbone: float32 features of shape (n_images, 1280).
         image_rows : int64 Tensor of shape (n_images,)
             Rows of the batch that the images belong to; the others have no photo.
+        hidden : Tensor of shape (batch, length, text dim), optional
+            What the layers below `begin_text_at` say of the tokens.
 
         Returns
         -------
         float32 Tensor of shape (batch, 512): text half, then image half
         """
-        hidden = self.text_backbone(input_ids=tokens, attention_mask=mask)
-        text = mean_pool(hidden.last_hidden_state, mask)
+        if hidden is None:
+            found = self.text_backbone(input_ids=tokens, attention_mask=mask)
+        else:
+            found = self._upper_text(inputs_embeds=hidden.float(), attention_mask=mask)
+        text = mean_pool(found.last_hidden_state, mask)
         image = self._pool_images(photos) if len(image_rows) else None
         return self.combine(text, image, image_rows)
 

@@ -40,6 +40,7 @@ from finetune.batches import ProductCache
 from finetune.checkpoint import remove_checkpoint
 from finetune.config import FinetuneConfig
 from finetune.folds import assign_folds
+from finetune.frozen_layers import remove_hidden_states, skip_frozen_layers
 from finetune.model import FUSED_DIM, PriceNetwork
 from finetune.networks import MODEL_NAME, network_of_run, save_network
 from finetune.products import catalog_of_run, choose_anchors, product_groups
@@ -49,7 +50,7 @@ from finetune.train import apply_network, train_network
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 4  # raise it when the same inputs give other arrays or records than before
+FORMAT = 5  # raise it when the same inputs give other arrays or records than before
 _PLAN_NAME = "plan.json"
 
 
@@ -245,6 +246,14 @@ def _finish_fold(job: Job, fold: int) -> None:
         return
     started = time.monotonic()
     network = network_of_run(job.embed, job.config)
+    skip_frozen_layers(
+        network,
+        job.cache,
+        config=job.config,
+        arithmetic=job.arithmetic,
+        stage_dir=job.stage_dir,
+        key=job.key,
+    )
     train_network(
         network,
         job.cache,
@@ -365,6 +374,8 @@ def _finish_stage(job: Job, *, n_unpriced: int) -> dict[str, Any] | None:
         check_record(fold, job.stage_dir / f"fold-{number}" / MANIFEST_NAME, FOLD)
         assert fold is not None
         _verify_fold(job, number, fold)
+    job.cache.hidden = None
+    remove_hidden_states(job.stage_dir)
     log_price = read_rows(job.stage_dir / "oof_log_price.npy", mode="r+")
     if n_unpriced:
         from_each = read_rows(job.stage_dir / "unpriced_log_price.npy")

@@ -23,6 +23,7 @@ from embed.encoders import (
 from finetune.batches import cut_tokens
 from finetune.config import FinetuneConfig
 from finetune.guards import require_finite_prices
+from finetune.layers import can_be_split, lower_layers, upper_layers
 from finetune.model import PriceNetwork, n_frozen_layers
 
 
@@ -38,16 +39,12 @@ class TextTowers(Tower):
 
     def __init__(self, backbones: Sequence[nn.Module], *, n_shared: int) -> None:
         super().__init__()
-        kind = getattr(backbones[0].config, "model_type", "")
         self.shared: nn.Module | None = None
-        # Of other encoders, what surrounds the layers is not known.
-        if n_shared and kind == "bert":
-            self.shared = copy.deepcopy(backbones[0])
-            _keep_layers(self.shared, slice(None, n_shared))
-        self.own = nn.ModuleList(copy.deepcopy(each) for each in backbones)
-        for backbone in self.own if self.shared is not None else ():
-            _keep_layers(backbone, slice(n_shared, None))
-            backbone.embeddings = _Embedded()
+        own = [copy.deepcopy(each) for each in backbones]
+        if n_shared and can_be_split(own[0]):
+            self.shared = lower_layers(own[0], n_shared)
+            own = [upper_layers(each, n_shared) for each in own]
+        self.own = nn.ModuleList(own)
         self.eval()
 
     def forward(self, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -198,18 +195,6 @@ class ServedNetworks:
             require_finite_prices(log_price, fused.numpy(), rows=rows, sample_ids=None)
             found.append((log_price, fused.numpy()))
         return found
-
-
-class _Embedded(nn.Module):
-    """Stands in for a backbone's embedding where its input is embedded already."""
-
-    def forward(self, *, inputs_embeds: torch.Tensor, **_: Any) -> torch.Tensor:
-        return inputs_embeds
-
-
-def _keep_layers(backbone: nn.Module, which: slice) -> None:
-    """Keep some layers of a BERT."""
-    backbone.encoder.layer = backbone.encoder.layer[which]  # type: ignore[union-attr, index]
 
 
 def encode_once(

@@ -1,0 +1,43 @@
+"""A BERT in two parts: its first layers and the others."""
+
+import copy
+from typing import Any
+
+import torch
+from torch import nn
+
+
+class Embedded(nn.Module):
+    """Stands in for a backbone's embedding where its input is embedded already."""
+
+    def forward(self, *, inputs_embeds: torch.Tensor, **_: Any) -> torch.Tensor:
+        """Return the input."""
+        return inputs_embeds
+
+
+def can_be_split(backbone: nn.Module) -> bool:
+    """Tell a BERT from encoders of which it is not known what surrounds the layers."""
+    return getattr(backbone.config, "model_type", "") == "bert"
+
+
+def lower_layers(backbone: nn.Module, n_layers: int) -> nn.Module:
+    """Return a BERT's embedding and first layers; it shares their parameters."""
+    return _part(backbone, slice(None, n_layers), {})
+
+
+def upper_layers(backbone: nn.Module, n_layers: int) -> nn.Module:
+    """Return a BERT without its embedding and first layers, sharing parameters.
+
+    It takes `inputs_embeds` and `attention_mask`.
+    """
+    return _part(backbone, slice(n_layers, None), {"embeddings": Embedded()})
+
+
+def _part(backbone: nn.Module, which: slice, others: dict[str, nn.Module]) -> nn.Module:
+    whole: Any = backbone
+    encoder = copy.copy(whole.encoder)
+    encoder._modules = {**encoder._modules, "layer": whole.encoder.layer[which]}
+    part = copy.copy(whole)
+    part._modules = {**part._modules, "encoder": encoder, **others}
+    found: nn.Module = part
+    return found
