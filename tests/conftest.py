@@ -144,7 +144,7 @@ def small_image_backbone(weights: Path | None, *, seed: int = 0) -> nn.Module:
         return nn.Sequential(
             nn.Conv2d(3, 16, 8, stride=8),
             nn.BatchNorm2d(16),
-            nn.SiLU(),
+            nn.Sequential(nn.SiLU()),  # a stage of one block
             nn.Conv2d(16, IMAGE_DIM, 1),
         )
 
