@@ -1,7 +1,7 @@
 """Run every benchmark, or those named, and write RESULTS.md from what was measured.
 
 `python -m benchmarks` runs all; `python -m benchmarks growth stacker` runs two;
-`python -m benchmarks --render` only writes the page anew.
+`python -m benchmarks --render` only writes the page anew, from `benchmarks/records/`.
 """
 
 import json
@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.measure import RESULTS
+from benchmarks.measure import RECORDS
 
 NAMES = (
     "text_features",
@@ -25,7 +25,7 @@ HEAD = """# What pricestack takes
 
 Medians over the rounds of `make bench` on the Amazon catalog of the README, each way in
 a process of its own, the ways in turn within a round. The plain ways are in this
-folder, beside ours.
+folder, beside ours; `records/` has what each round took.
 
 | What | Rate | Time | Peak memory | Against ours |
 |---|---|---|---|---|
@@ -36,7 +36,7 @@ def render() -> str:
     """Return the page, from the records of all benchmarks that have been run."""
     lines, machines = [], []
     for name in NAMES:
-        path = RESULTS / f"{name}.json"
+        path = RECORDS / f"{name}.json"
         if not path.is_file():
             continue
         record = json.loads(path.read_text())

@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-RESULTS = REPOSITORY / "runs" / "benchmarks"
+RESULTS = REPOSITORY / "runs" / "benchmarks"  # what the ways leave
+RECORDS = Path(__file__).with_name("records")  # what they took, kept with the page
 Way = Callable[[argparse.Namespace], dict[str, Any]]
 Summarise = Callable[[dict[str, list[dict[str, Any]]]], list[str]]
 
@@ -71,7 +72,8 @@ def main(
             print(f"{name}, round {round_ + 1}, {way}: {json.dumps(figures)}")
     lines = summarise(found)
     record = {"name": name, "machine": machine(), "found": found, "lines": lines}
-    (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1))
+    RECORDS.mkdir(exist_ok=True)
+    (RECORDS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
     print("\n".join(lines))
 
 
