@@ -41,11 +41,12 @@ from stack.blocks.fitted import (
     prices_of,
 )
 from stack.blocks.products import Products
+from stack.boosters import remove_boosters
 from stack.config import BlockName, StackConfig
 from stack.evaluate import evaluate_predictions
 from stack.features import BlockMatrix
 from stack.intervals import Intervals, interval_coverage
-from stack.residual import ResidualFit, fit_out_of_fold, remove_boosters
+from stack.residual import ResidualFit, fit_out_of_fold
 from stack.run import PREDICTIONS, Run, open_run
 from stack.tune import settings_of_boosters
 

@@ -41,10 +41,11 @@ from finetune.smape import to_price
 from stack.alignment import align
 from stack.blocks.fitted import COLUMN_NAMES, FittedBlock, load_blocks
 from stack.blocks.products import Features, Products
+from stack.boosters import load_boosters
 from stack.features import BlockMatrix
 from stack.fit import RAW_BLOCKS, RAW_DIR, block_matrix, config_of
 from stack.intervals import Intervals
-from stack.residual import load_boosters, predict_residual
+from stack.residual import predict_residual
 from stack.run import Run, open_run
 
 # Products. Threads of BLAS wait for more work by spinning, for 25 ms, in which the

@@ -9,7 +9,6 @@ grown anew on all training rows.
 import dataclasses
 import logging
 import threading
-import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, CancelledError, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -20,16 +19,15 @@ import lightgbm as lgb
 import numpy as np
 from numpy.typing import NDArray
 
-from embed.durable import write_bytes
-from embed.errors import CacheError, InputError
+from embed.errors import InputError
 from finetune.smape import smape, to_price
+from stack.boosters import keep_booster, kept_booster
 from stack.config import StackConfig
 from stack.features import BlockMatrix, booster_params, make_dataset
 from stack.objective import boost_log_smape
 from stack.tune import best_of_trials
 
 logger = logging.getLogger(__name__)
-_CHECKSUM_SUFFIX = ".crc32"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +121,7 @@ def fit_out_of_fold(
         is_valid = _validation_part(groups[rows], config=config, fold=fold)
         init = _initial(log_price, init_log_price, rows[~is_valid])
         path = folder / f"booster-{fold}.txt" if folder else None
-        booster = _kept_booster(path, matrix.feature_names) if path else None
+        booster = kept_booster(path, matrix.feature_names) if path else None
         if booster is None:
             booster, settings = search(fold, rows[~is_valid], rows[is_valid], init)
             if shared.refit and booster.num_trees():
@@ -135,7 +133,7 @@ def fit_out_of_fold(
                     stop,
                 )
             if path is not None:
-                _keep_booster(path, booster)
+                keep_booster(path, booster)
         logger.info("fold %d of %d: %d trees", fold + 1, n_folds, booster.num_trees())
         return booster, float(init[0]) if init_log_price is None else float("nan")
 
@@ -213,73 +211,6 @@ def predict_residual(
             raw = booster.predict(features, num_threads=config.n_threads)
             added[chunk] += np.asarray(raw) / len(boosters)
     return added
-
-
-def remove_boosters(folder: Path) -> None:
-    """Delete the boosters of a folder."""
-    for path in folder.glob("booster-*"):
-        path.unlink()
-
-
-def load_boosters(
-    directory: Path, *, feature_names: Sequence[str]
-) -> list[lgb.Booster]:
-    """Read the boosters that `fit_out_of_fold` kept, in the order of their folds.
-
-    Parameters
-    ----------
-    directory : Path
-        Where they were saved.
-    feature_names : sequence of str
-        Columns of the matrix they will be used on.
-
-    Raises
-    ------
-    CacheError
-        If there is none, one cannot be read, or one was fitted on other features.
-    """
-    n_boosters = len(list(directory.glob("booster-*.txt")))
-    if not n_boosters:
-        raise CacheError(f"{directory}: holds no booster-0.txt. Run `make stack`.")
-    paths = [directory / f"booster-{fold}.txt" for fold in range(n_boosters)]
-    return [_load_booster(path, list(feature_names)) for path in paths]
-
-
-def _load_booster(path: Path, feature_names: list[str]) -> lgb.Booster:
-    try:
-        booster = lgb.Booster(model_str=path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, lgb.basic.LightGBMError) as error:
-        raise CacheError(
-            f"{path}: is not a whole LightGBM model ({error}). Delete it and run `make "
-            f"stack` again."
-        ) from error
-    found = booster.feature_name()
-    if found != feature_names:
-        pairs = zip(found, feature_names, strict=False)
-        first = next((pair for pair in pairs if pair[0] != pair[1]), None)
-        detail = f"; first difference: {first[0]!r}, {first[1]!r}" if first else ""
-        raise CacheError(
-            f"{path}: was fitted on {len(found)} features, the matrix has "
-            f"{len(feature_names)}{detail}. Delete it and run `make stack` again."
-        )
-    return booster
-
-
-def _keep_booster(path: Path, booster: lgb.Booster) -> None:
-    content = booster.model_to_string().encode()
-    write_bytes(path.with_suffix(_CHECKSUM_SUFFIX), str(zlib.crc32(content)).encode())
-    write_bytes(path, content)
-
-
-def _kept_booster(path: Path, feature_names: list[str]) -> lgb.Booster | None:
-    """Return the booster of a stopped run; None, so that it is fitted, if damaged."""
-    checksum = path.with_suffix(_CHECKSUM_SUFFIX)
-    if not path.is_file() or not checksum.is_file():
-        return None
-    if checksum.read_bytes() != str(zlib.crc32(path.read_bytes())).encode():
-        logger.warning("%s: is not as it was written, so it is fitted again", path)
-        return None
-    return _load_booster(path, feature_names)
 
 
 def _fit_booster(

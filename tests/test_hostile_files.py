@@ -39,9 +39,9 @@ from finetune.arithmetic import Arithmetic
 from finetune.checkpoint import TrainingState
 from finetune.networks import load_network
 from finetune.out_of_fold import finetune
+from stack.boosters import load_boosters
 from stack.fit import evaluate_run, fit_stack
 from stack.predict_catalog import predict_prices
-from stack.residual import load_boosters
 
 COUNTER = "places where a planted pickle did not run"
 AUTO_MAP = {"AutoConfig": "planted.Config", "AutoModel": "planted.Model"}

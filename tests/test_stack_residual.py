@@ -5,14 +5,13 @@ import pytest
 
 from embed.errors import CacheError, InputError
 from finetune.smape import smape, to_price
+from stack.boosters import load_boosters, remove_boosters
 from stack.config import StackConfig
 from stack.features import BlockMatrix
 from stack.residual import (
     _validation_part,
     fit_out_of_fold,
-    load_boosters,
     predict_residual,
-    remove_boosters,
 )
 
 N = 1200

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from embed.errors import CacheError
 from stack.blocks.fitted import COLUMN_NAMES
-from stack.residual import load_boosters
+from stack.boosters import load_boosters
 
 N_FEATURES = 15
 _NUMBERED = re.compile(r"(.+)-\d+")
