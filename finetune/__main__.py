@@ -62,6 +62,13 @@ def _setting_options(command: Any) -> Any:
     help="Train on the frozen photo features of the embedding stage.",
 )
 @click.option(
+    "--wide/--no-wide",
+    "use_wide",
+    default=None,
+    help="Give the head the log price by a ridge on tokens and sizes too, or do "
+    "without.  [default: the recipe's; with it in `default`]",
+)
+@click.option(
     "--precision",
     type=click.Choice(get_args(Precision)),
     default=FinetuneConfig.precision,

@@ -42,7 +42,7 @@ def accumulate_gradients(
     if len(batch.tokens) <= micro_batch_size:
         with arithmetic.autocast():
             fused = fuse_batch(network, batch)
-            predicted = network.price(fused, batch.attributes)
+            predicted = price_batch(network, batch, fused)
         loss = criterion(predicted, target)
         scaler.scale(loss).backward()
         return float(loss.detach()), predicted.detach()
@@ -54,7 +54,7 @@ def accumulate_gradients(
             embedded.append(fuse_batch(network, part))
     fused = torch.cat(embedded).requires_grad_()
     with arithmetic.autocast():
-        predicted = network.price(fused, batch.attributes)
+        predicted = price_batch(network, batch, fused)
     loss = criterion(predicted, target)
     scaler.scale(loss).backward()
     assert fused.grad is not None
@@ -80,6 +80,16 @@ def fuse_batch(network: PriceNetwork, batch: Batch) -> torch.Tensor:
         batch.image_rows,
         hidden=batch.hidden,
     )
+
+
+def price_batch(
+    network: PriceNetwork, batch: Batch, fused: torch.Tensor
+) -> torch.Tensor:
+    """Return the log1p prices of an embedded batch, shape (batch,)."""
+    wide = batch.wide
+    if wide is None:
+        wide = network.price_wide(batch.tokens, batch.mask, batch.attributes)
+    return network.price(fused, batch.attributes, wide)
 
 
 def _random_state(device: torch.device) -> torch.Tensor:

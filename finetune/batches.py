@@ -29,6 +29,7 @@ class Batch:
     image_rows: torch.Tensor  # int64 (n_images,)
     attributes: torch.Tensor  # float32 (batch, n_attributes), NaN: unknown
     hidden: torch.Tensor | None = None  # float16 (batch, length, dim), of frozen layers
+    wide: torch.Tensor | None = None  # float32 (batch,), nested log price
 
     def to(self, device: torch.device) -> "Batch":
         """Move all tensors to a device."""
@@ -99,7 +100,11 @@ class ProductCache:
         return np.minimum(self.tokens.lengths, self.max_tokens)
 
     def batch(
-        self, rows: NDArray[np.integer], *, augment: np.random.Generator | None = None
+        self,
+        rows: NDArray[np.integer],
+        *,
+        augment: np.random.Generator | None = None,
+        wide: NDArray[np.float32] | None = None,
     ) -> Batch:
         """Load products as a batch.
 
@@ -109,6 +114,8 @@ class ProductCache:
             Catalog rows.
         augment : Generator, optional
             Crop and mirror the photos at random; without it they are whole.
+        wide : ndarray of shape (n_products,), optional
+            Log prices to take in place of those by the network's wide part.
         """
         tokens, mask = self.text_batch(rows)
         with_photo = np.flatnonzero(self.image_ok[rows])
@@ -119,6 +126,7 @@ class ProductCache:
             image_rows=torch.from_numpy(with_photo),
             attributes=torch.from_numpy(np.array(self.attributes[rows])),
             hidden=self._hidden_states(rows, mask),
+            wide=None if wide is None else torch.from_numpy(wide[rows]),
         )
 
     def text_batch(

@@ -93,6 +93,9 @@ class FinetuneConfig:
     use_attributes: bool = True
     """Give sizes and pack counts to the head beside the 512 fused values."""
 
+    use_wide: bool = True
+    """Give the head the log price too that a ridge on tokens and sizes suggests."""
+
     max_tokens: int = 64
     """Tokens of each text; the cache may hold more."""
 
@@ -187,5 +190,6 @@ PAPER = FinetuneConfig(
     freeze_batch_norm=False,
     freeze_layers=0,
     use_attributes=False,
+    use_wide=False,
 )
 RECIPES: dict[Recipe, FinetuneConfig] = {"default": FinetuneConfig(), "paper": PAPER}

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from embed.encoders import (
 )
 from embed.errors import ConfigError
 from finetune.layers import upper_layers
+from finetune.wide import WidePart
 
 TOWER_DIM = 256
 FUSED_DIM = 2 * TOWER_DIM
@@ -35,6 +37,8 @@ class PriceNetwork(nn.Module):
         frozen features stand in for photos.
     n_attributes : int
         Numbers that join the fused embedding before the head; 0: none.
+    use_wide : bool
+        Whether a linear model's log price joins them.
     head_dropout : float
     freeze_batch_norm : bool
         Keep the image backbone's batch statistics while training.
@@ -60,6 +64,7 @@ class PriceNetwork(nn.Module):
         image_backbone: nn.Module | None,
         *,
         n_attributes: int = 0,
+        use_wide: bool = False,
         head_dropout: float = 0.25,
         freeze_batch_norm: bool = True,
     ) -> None:
@@ -70,7 +75,8 @@ class PriceNetwork(nn.Module):
         self.text_projection = nn.Linear(text_dim, TOWER_DIM)
         self.image_projection = nn.Linear(IMAGE_DIM, TOWER_DIM)
         self.missing_image = nn.Parameter(torch.zeros(TOWER_DIM))
-        self.head = _build_head(FUSED_DIM + n_attributes, head_dropout)
+        self.wide = WidePart(n_attributes // 2) if use_wide else None
+        self.head = _build_head(FUSED_DIM + n_attributes + use_wide, head_dropout)
         self.freeze_batch_norm = freeze_batch_norm
         self.n_attributes = n_attributes
         self.register_buffer("price_centre", torch.zeros(()))
@@ -182,19 +188,45 @@ class PriceNetwork(nn.Module):
             maps: torch.Tensor = self.image_backbone(images)
         return maps.float().mean((2, 3))
 
-    def price(self, fused: torch.Tensor, attributes: torch.Tensor) -> torch.Tensor:
-        """Predict log1p price, shape (batch,), from fused embeddings and attributes.
+    def price_wide(
+        self, tokens: torch.Tensor, mask: torch.Tensor, attributes: torch.Tensor
+    ) -> torch.Tensor | None:
+        """Return log1p price by the wide part, shape (batch,), if there is one.
+
+        Parameters
+        ----------
+        tokens, mask : int64 Tensors of shape (batch, length)
+        attributes : float32 Tensor of shape (batch, n_attributes / 2), NaN: unknown
+        """
+        if self.wide is None:
+            return None
+        with _full_precision(attributes):
+            return cast(torch.Tensor, self.wide(tokens, mask, attributes))
+
+    def price(
+        self,
+        fused: torch.Tensor,
+        attributes: torch.Tensor,
+        wide: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Predict log1p price, shape (batch,), from what is known of products.
 
         Parameters
         ----------
         fused : Tensor of shape (batch, 512)
         attributes : float32 Tensor of shape (batch, n_attributes / 2), NaN: unknown
+        wide : float32 Tensor of shape (batch,)
+            From `price_wide`; None where the network does without.
         """
         if self.n_attributes:
             known = ~torch.isnan(attributes)
             scaled = (attributes - self.attribute_mean) / self.attribute_scale
             scaled = torch.where(known, scaled, 0).clamp(-5, 5)
             fused = torch.cat([fused, scaled, known.float()], dim=1)
+        if self.wide is not None:
+            assert wide is not None
+            scaled = (wide - self.price_centre) / self.price_scale
+            fused = torch.cat([fused, scaled.clamp(-5, 5)[:, None]], dim=1)
         with _full_precision(fused):  # bf16 would round a price to 1 %
             standardised: torch.Tensor = self.head(fused).squeeze(1)
         return standardised * self.price_scale + self.price_centre
@@ -237,6 +269,7 @@ def build_network(
     image_weights: Path | None,
     *,
     n_attributes: int,
+    use_wide: bool = False,
     head_dropout: float,
     encoder_dropout: float,
     freeze_batch_norm: bool,
@@ -255,6 +288,8 @@ def build_network(
         Do without an image backbone: frozen features stand in for photos.
     n_attributes : int
         Columns of the attribute array; the head gets each with a flag "known".
+    use_wide : bool
+        Whether the head gets a linear model's log price.
     """
     text_backbone = load_text_backbone(text_weights, dropout=encoder_dropout)
     freeze_text_layers(text_backbone, freeze_layers)
@@ -267,6 +302,7 @@ def build_network(
             text_backbone,
             image_backbone,
             n_attributes=2 * n_attributes,
+            use_wide=use_wide,
             head_dropout=head_dropout,
             freeze_batch_norm=freeze_batch_norm,
         )

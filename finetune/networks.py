@@ -49,6 +49,7 @@ def network_of_run(embed: dict[str, Any], config: FinetuneConfig) -> PriceNetwor
         text,
         image,
         n_attributes=len(embed["attribute_names"]) if config.use_attributes else 0,
+        use_wide=config.use_wide,
         head_dropout=config.head_dropout,
         encoder_dropout=config.encoder_dropout,
         # Random weights come without the statistics that normalise them.

@@ -19,6 +19,7 @@ from embed.encoders import (
     TextEncoder,
     example_tokens,
     mean_pool,
+    pad_tokens,
 )
 from finetune.batches import cut_tokens
 from finetune.config import FinetuneConfig
@@ -152,6 +153,7 @@ class ServedNetworks:
     def price(
         self,
         encoded: Sequence[NDArray[np.float32]],
+        token_ids: Sequence[NDArray[np.integer]],
         photo_rows: NDArray[np.integer],
         attributes: NDArray[np.float32],
         *,
@@ -163,6 +165,8 @@ class ServedNetworks:
         ----------
         encoded : sequence of ndarray
             What the calls of `encoders` returned.
+        token_ids : sequence of ndarray of int
+            That they were given.
         photo_rows : ndarray of shape (n_photos,)
             Which products have a photo.
         attributes : ndarray of shape (n_products, n_attributes), NaN: unknown
@@ -183,6 +187,10 @@ class ServedNetworks:
         images: Sequence[NDArray[np.float32] | None] = encoded[1:]
         if not images:
             images = [frozen_image if len(photo_rows) else None] * len(texts)
+        tokens, mask = pad_tokens(
+            [cut_tokens(ids, self._max_tokens) for ids in token_ids]
+        )
+        known = torch.from_numpy(attributes)
         found = []
         for network, text, image in zip(self._networks, texts, images, strict=True):
             fused = network.combine(
@@ -190,7 +198,8 @@ class ServedNetworks:
                 torch.from_numpy(image) if image is not None else None,
                 torch.from_numpy(np.asarray(photo_rows)),
             )
-            log_price = network.price(fused, torch.from_numpy(attributes)).numpy()
+            wide = network.price_wide(tokens, mask, known)
+            log_price = network.price(fused, known, wide).numpy()
             rows = np.arange(len(log_price))
             require_finite_prices(log_price, fused.numpy(), rows=rows, sample_ids=None)
             found.append((log_price, fused.numpy()))

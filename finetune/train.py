@@ -12,7 +12,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from embed.progress import track
-from finetune.accumulate import Criterion, accumulate_gradients, fuse_batch
+from finetune.accumulate import (
+    Criterion,
+    accumulate_gradients,
+    fuse_batch,
+    price_batch,
+)
 from finetune.arithmetic import Arithmetic
 from finetune.batches import ProductCache, shuffled_batches, sorted_batches
 from finetune.checkpoint import TrainingState
@@ -90,7 +95,7 @@ def train_network(
     Parameters
     ----------
     network : PriceNetwork
-        Fresh; its scales are fitted here, on `rows`.
+        Fresh; its scales and its wide part are fitted here, on `rows`.
     cache : ProductCache
     log_price : ndarray of shape (n_products,)
         log1p price, NaN where unpriced; nothing is learned from others than `rows`.
@@ -116,8 +121,12 @@ def train_network(
     device = arithmetic.device
     if device.type == "cpu" and config.max_tokens <= _EAGER_ATTENTION_TOKENS:
         use_eager_attention(network.text_backbone)
-    network.to(device)
     network.fit_scales(log_price[rows], cache.attributes[rows])
+    wide = None
+    if network.wide is not None:
+        rng = np.random.default_rng([config.seed, fold])
+        wide = network.wide.fit(cache, log_price, rows, rng=rng)
+    network.to(device)
     state = _fresh_state(network, config, arithmetic)
     state.resume(fold_dir)
     if not state.epochs_done:
@@ -142,7 +151,7 @@ def train_network(
             factor = learning_rate_factor(epoch + at / len(batches), config)
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["lr"] = peak * factor
-            batch = cache.batch(batch_rows, augment=rng).to(device)
+            batch = cache.batch(batch_rows, augment=rng, wide=wide).to(device)
             target = torch.from_numpy(log_price[batch_rows]).float().to(device)
             loss, predicted = accumulate_gradients(
                 network,
@@ -253,7 +262,7 @@ def apply_network(
         batch = cache.batch(rows[at]).to(arithmetic.device)
         with arithmetic.autocast():
             embedded = fuse_batch(network, batch)
-            predicted = network.price(embedded, batch.attributes)
+            predicted = price_batch(network, batch, embedded)
         fused[at] = embedded.float().cpu().numpy()
         log_price[at] = predicted.float().cpu().numpy()
     require_finite_prices(log_price, fused, rows=rows, sample_ids=sample_ids)

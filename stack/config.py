@@ -14,6 +14,7 @@ BlockName = Literal[
     "lightgbm",
     "neighbours",
     "lexical",
+    "kernel",
     "statistics",
 ]
 
@@ -35,8 +36,9 @@ class StackConfig:
     """What the trees see: frozen text and image features, the network's fused
     embedding, sizes and pack counts, the network's log price, and that of a LightGBM
     on the raw features, also out of fold. Off unless named are prices of the nearest
-    products (`neighbours`), a ridge's log price from words (`lexical`) and mean prices
-    by first words and unit (`statistics`), all three out of fold."""
+    products (`neighbours`), the log prices by a ridge (`lexical`) and by a kernel ridge
+    (`kernel`) on words and sizes, and mean prices by first words and unit
+    (`statistics`), all of them out of fold."""
 
     objective: Objective = "l1"
     """What the trees minimise: `l1` on log1p price, or `log_smape`, the score itself,

@@ -189,18 +189,25 @@ class Predictor:
         text, frozen_image, encoded = self._encode(token_ids, thumbnails)
         one_thread = self._blas.limit(limits=1, user_api="blas")
         with one_thread if len(chunk.texts) <= _FEW else nullcontext():
-            return self._predict(chunk, text, frozen_image, encoded, photo_rows)
+            return self._predict(
+                chunk, token_ids, text, frozen_image, encoded, photo_rows
+            )
 
     def _predict(
         self,
         chunk: Chunk,
+        token_ids: list[NDArray[np.int32]],
         text: NDArray[np.float32],
         frozen_image: NDArray[np.float32],
         encoded: list[NDArray[np.float32]],
         photo_rows: NDArray[np.intp],
     ) -> Predicted:
         from_folds = self._networks.price(
-            encoded, photo_rows, chunk.attributes, frozen_image=frozen_image
+            encoded,
+            token_ids,
+            photo_rows,
+            chunk.attributes,
+            frozen_image=frozen_image,
         )
         network = np.mean([log_price for log_price, _ in from_folds], axis=0)
         fused = self._align([embedded for _, embedded in from_folds], photo_rows)
@@ -282,6 +289,7 @@ class Predictor:
             image=blocks["image"],
             image_ok=np.isin(np.arange(len(texts)), photo_rows),
             fused=blocks["fused"],
+            attributes=blocks["attributes"],
         )
         products = Products(texts=texts, features=features)
         return {

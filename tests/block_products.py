@@ -34,6 +34,9 @@ def make_products(n_products=160, *, n_brands=5, seed=0):
         image=embed(16),
         image_ok=rng.random(n_products) < 0.7,
         fused=embed(20),
+        attributes=np.stack(
+            [np.log(size), np.where(good % 3, size, np.nan)], axis=1
+        ).astype(np.float32),
     )
     log_price = 2 + 0.4 * (brand % 5) + 0.3 * good + rng.normal(0, 0.1, n_products)
     return Products(texts=texts, features=features), log_price

@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from conftest import TINY_TRAINING, small_image_backbone
+from conftest import TINY_TRAINING, set_wide, small_image_backbone
 
 from embed.encoders import TextTower, load_text_backbone, pad_tokens
 from finetune.model import (
@@ -75,15 +75,19 @@ def test_of_an_unknown_kind_of_encoder_nothing_is_shared(tiny_encoder, texts):
 
 
 @torch.no_grad()
-def test_served_networks_price_as_the_networks_do(tiny_encoder, texts):
+@pytest.mark.parametrize("use_wide", [False, True])
+def test_served_networks_price_as_the_networks_do(tiny_encoder, texts, use_wide):
     networks = [
         PriceNetwork(
             tuned(tiny_encoder, seed=seed, frozen=1),
             small_image_backbone(None, seed=seed),
             n_attributes=4,
+            use_wide=use_wide,
         ).eval()
         for seed in (1, 2)
     ]
+    for network in networks if use_wide else []:
+        set_wide(network.wide)
     rng = np.random.default_rng(1)
     photos = list(rng.integers(0, 256, size=(2, 32, 32, 3), dtype=np.uint8))
     photo_rows = np.array([1, 3])
@@ -94,8 +98,9 @@ def test_served_networks_price_as_the_networks_do(tiny_encoder, texts):
         torch.from_numpy(photo_rows),
     )
     fused = [network.fuse(*inputs) for network in networks]
+    known = torch.from_numpy(attributes)
     prices = [
-        network.price(each, torch.from_numpy(attributes))
+        network.price(each, known, network.price_wide(*inputs[:2], known))
         for network, each in zip(networks, fused, strict=True)
     ]
     served = ServedNetworks(
@@ -107,7 +112,7 @@ def test_served_networks_price_as_the_networks_do(tiny_encoder, texts):
     )
     encoded = [encode() for encode in served.encoders(texts, photos)]
     assert [len(features) for features in encoded] == [4, 2, 2]
-    found = served.price(encoded, photo_rows, attributes)
+    found = served.price(encoded, texts, photo_rows, attributes)
     for (log_price, embedded), price, each in zip(found, prices, fused, strict=True):
         np.testing.assert_allclose(log_price, price, atol=1e-4)
         np.testing.assert_allclose(embedded, each, atol=1e-4)
@@ -122,7 +127,9 @@ def test_products_without_photo_take_no_image_tower(tiny_encoder, texts):
     encoders = served.encoders(texts, [])
     assert len(encoders) == 1
     attributes = np.zeros((4, 0), np.float32)
-    [(log_price, _)] = served.price([encoders[0]()], np.zeros(0, np.intp), attributes)
+    [(log_price, _)] = served.price(
+        [encoders[0]()], texts, np.zeros(0, np.intp), attributes
+    )
     assert np.isfinite(log_price).all()
 
 

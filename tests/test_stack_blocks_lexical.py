@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from block_products import fit, make_folds, make_products, priced
 
+from finetune.size_bins import bin_columns
 from finetune.smape import smape, to_price
 from stack.blocks import lexical, terms
 from stack.blocks.products import Products
@@ -39,13 +40,16 @@ def test_several_folds_are_the_average_of_each(fitted):
     assert (predict([0]) != predict([2])).all()
 
 
-def test_an_empty_text_has_a_price_too(fitted):
+def test_an_empty_text_is_priced_by_its_size(fitted):
     products, prices, _, folder = fitted
     block = lexical.load(folder, products.features, prices, [0])
     first = products.take(np.array([0]))
     found = block.predict(Products(texts=[""], features=first.features))
-    assert np.isfinite(found).all()
-    assert found[0, 0] == pytest.approx(np.load(folder / "intercepts.npy")[0])
+    sizes = bin_columns(first.features.attributes, np.load(folder / "edges.npy"))
+    by_size = sizes @ np.load(folder / "weights.npy")[0, -sizes.shape[1] :]
+    intercept = np.load(folder / "intercepts.npy")[0]
+    assert found[0, 0] == pytest.approx(float(by_size[0] + intercept))
+    assert by_size[0] != 0
 
 
 def test_chunks_of_texts_change_nothing(monkeypatch):

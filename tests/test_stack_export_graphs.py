@@ -2,6 +2,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from conftest import set_wide
 from torch import nn
 
 from embed.encoders import (
@@ -54,13 +55,17 @@ def test_an_image_graph_gives_efficientnet_s_features_for_any_number_of_photos(
         np.testing.assert_allclose(found, expected, atol=1e-3 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("n_attributes", [0, 3])
+@pytest.mark.parametrize(("n_attributes", "use_wide"), [(0, False), (3, True)])
 def test_a_head_graph_prices_and_aligns_with_and_without_photo(
-    tmp_path, rng, n_attributes
+    tmp_path, rng, n_attributes, use_wide
 ):
     backbone = nn.Module()
     backbone.config = type("Config", (), {"hidden_size": 32})
-    network = PriceNetwork(backbone, None, n_attributes=2 * n_attributes)
+    network = PriceNetwork(
+        backbone, None, n_attributes=2 * n_attributes, use_wide=use_wide
+    )
+    if use_wide:
+        set_wide(network.wide)
     for parameter in network.parameters():
         nn.init.normal_(parameter, std=0.1)
     network.price_scale.fill_(2.0)
@@ -72,16 +77,22 @@ def test_a_head_graph_prices_and_aligns_with_and_without_photo(
     attributes = rng.normal(size=(4, 3)).astype(np.float32)
     attributes[1, 0] = np.nan
     has_photo = np.array([True, False, False, True])
+    tokens = torch.from_numpy(rng.integers(4, 40, size=(4, 13)))
+    mask = (torch.arange(13) < torch.tensor([13, 2, 7, 1])[:, None]).long()
     with torch.no_grad():
         fused = network.combine(
             torch.from_numpy(text),
             torch.from_numpy(image[has_photo]),
             torch.from_numpy(np.flatnonzero(has_photo)),
         )
-        log_price = network.price(fused, torch.from_numpy(attributes)).numpy()
+        known = torch.from_numpy(attributes)
+        wide = network.price_wide(tokens, mask, known)
+        log_price = network.price(fused, known, wide).numpy()
     given = {"text": text, "image": image, "has_photo": has_photo}
     if n_attributes:
         given["attributes"] = attributes
+    if use_wide:
+        given |= {"tokens": tokens.numpy(), "mask": mask.numpy()}
     found_price, found_fused = run(tmp_path / "head.onnx", **given)
     np.testing.assert_allclose(found_price, log_price, atol=1e-5)
     expected = align(fused.numpy(), has_photo, alignment)

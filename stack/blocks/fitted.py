@@ -20,7 +20,7 @@ from embed.durable import save_array
 from embed.errors import CacheError
 from embed.manifest import read_json, write_json
 from embed.schema import check_record, fields, file_name, many, named, whole
-from stack.blocks import lexical, neighbours, statistics
+from stack.blocks import kernel, lexical, neighbours, statistics
 from stack.blocks.products import Features, Prices, Products
 from stack.run import Run
 
@@ -30,6 +30,7 @@ BLOCKS_DIR = "blocks"
 PRICE_BLOCKS: Mapping[str, ModuleType] = {
     "neighbours": neighbours,
     "lexical": lexical,
+    "kernel": kernel,
     "statistics": statistics,
 }
 COLUMN_NAMES: Mapping[str, tuple[str, ...]] = {
@@ -109,12 +110,13 @@ def load_blocks(
 
 
 def features_of(run: Run) -> Features:
-    """Return the embeddings of a run's products; the fused ones have to be aligned."""
+    """Return the features of a run's products; the fused ones have to be aligned."""
     return Features(
         text=run.array("embed/text"),
         image=run.array("embed/image"),
         image_ok=np.asarray(run.array("embed/image_ok")),
         fused=run.array("stack/fused"),
+        attributes=run.array("embed/attributes"),
     )
 
 

@@ -12,7 +12,7 @@ from embed.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class Features:
-    """Embeddings of products, row by row; float16 memmaps or float32 arrays."""
+    """Features of products, row by row; memmaps or arrays."""
 
     text: NDArray[Any]
     """Frozen text features, shape (n_products, d)."""
@@ -25,6 +25,9 @@ class Features:
 
     fused: NDArray[Any]
     """Aligned fused embeddings, shape (n_products, d)."""
+
+    attributes: NDArray[np.float32]
+    """Sizes and pack counts, shape (n_products, a); NaN where unknown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +49,7 @@ class Products:
                 image=np.asarray(of.image[rows]),
                 image_ok=np.asarray(of.image_ok[rows]),
                 fused=np.asarray(of.fused[rows]),
+                attributes=np.asarray(of.attributes[rows]),
             ),
         )
 

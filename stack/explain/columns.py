@@ -1,17 +1,20 @@
 """Columns and blocks of the boosters' features, in words."""
 
+from stack.blocks.kernel import COLUMNS as KERNEL_COLUMNS
 from stack.blocks.lexical import COLUMNS as LEXICAL_COLUMNS
 
 _BLOCKS = {
     "network": "network's price, seen again",
     "neighbours": "prices of similar products",
-    "lexical": "price by words",
+    "lexical": "price by words and sizes",
+    "kernel": "price by what is alike",
     "statistics": "prices by brand and unit",
 }
 _COLUMNS = {
     "network-0": "the network's price",
     "lightgbm-0": "the price by LightGBM on raw features",
-    LEXICAL_COLUMNS[0]: "the price by a ridge on words",
+    LEXICAL_COLUMNS[0]: "the price by a ridge on words and sizes",
+    KERNEL_COLUMNS[0]: "the price by a kernel ridge on words, sizes and features",
 }
 _SPACES = {
     "text": "by text",

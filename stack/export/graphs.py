@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from embed.durable import named_errors
-from embed.encoders import IMAGE_DIM, ImageTower, TextTower
+from embed.encoders import IMAGE_DIM, ImageTower, TextTower, example_tokens
 from finetune.model import TOWER_DIM, PriceNetwork
 
 OPSET = 17
@@ -45,8 +45,13 @@ class AlignedHead(nn.Module):
         image: torch.Tensor,
         has_photo: torch.Tensor,
         attributes: torch.Tensor,
+        tokens: torch.Tensor,
+        mask: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Turn features of towers into log1p price (n,) and aligned fused (n, 512)."""
+        """Turn features of towers into log1p price (n,) and aligned fused (n, 512).
+
+        The tokens are for the wide part.
+        """
         has_photo = has_photo[:, None]
         image_half = torch.where(
             has_photo,
@@ -57,7 +62,8 @@ class AlignedHead(nn.Module):
         aligned = (fused.double() @ self.rotation + self.offset).float()
         in_text = torch.arange(aligned.shape[1]) < TOWER_DIM
         aligned = torch.where(has_photo | in_text, aligned, 0.0)
-        return self.network.price(fused, attributes), aligned
+        wide = self.network.price_wide(tokens, mask, attributes)
+        return self.network.price(fused, attributes, wide), aligned
 
 
 def write_text_tower(backbone: nn.Module, path: Path) -> None:
@@ -101,6 +107,7 @@ def write_head(
         "image": torch.zeros(2, IMAGE_DIM),
         "has_photo": torch.tensor([True, False]),
         "attributes": torch.zeros(2, n_attributes),
+        **dict(zip(("tokens", "mask"), example_tokens(), strict=True)),
     }
     head = AlignedHead(network, alignment).eval()
     _write(head, path, inputs, ("log_price", "fused"))

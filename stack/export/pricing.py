@@ -107,6 +107,7 @@ class Model:
             image=blocks["image"],
             image_ok=np.array([has_photo]),
             fused=blocks["fused"],
+            attributes=blocks["attributes"],
         )
         product = of.Products(texts=[text], features=features)
         return {n: block.predict(product) for n, block in self._price_blocks.items()}
@@ -130,6 +131,8 @@ class Model:
             image=image,
             has_photo=np.array([photo is not None]),
             attributes=blocks["attributes"],
+            tokens=ids[None],
+            mask=np.ones_like(ids)[None],
         )
 
     def _text(self, tower: str, ids: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -1,0 +1,164 @@
+import numpy as np
+import pytest
+import torch
+
+from embed.encoders import pad_tokens
+from finetune.size_bins import BIN_WEIGHT, N_BINS, bin_columns, bin_edges
+from finetune.wide import WidePart
+
+N_WORDS = 60
+PER_WORD = 0.3 * np.random.default_rng(5).normal(size=N_WORDS)
+
+
+class Products:
+    """As much of a ProductCache as the wide part is fitted on."""
+
+    max_tokens = 16
+
+    def __init__(self, tokens, attributes):
+        self.tokens, self.attributes = tokens, attributes
+
+    def text_batch(self, rows):
+        return pad_tokens([self.tokens[int(row)] for row in rows])
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture
+def cache(rng):
+    lengths = rng.integers(3, 12, size=600)
+    tokens = [rng.integers(1, N_WORDS, size=length) for length in lengths]
+    attributes = rng.normal(size=(600, 2)).astype(np.float32)
+    attributes[::3, 1] = np.nan
+    return Products(tokens, attributes)
+
+
+@pytest.fixture
+def log_price(cache):
+    return np.array([3 + PER_WORD[ids].sum() for ids in cache.tokens])
+
+
+def fit(cache, log_price, rows=None):
+    wide = WidePart(cache.attributes.shape[1])
+    rows = np.arange(len(cache.tokens)) if rows is None else rows
+    return wide, wide.fit(cache, log_price, rows, rng=np.random.default_rng(0))
+
+
+def price(wide, cache, rows):
+    attributes = torch.from_numpy(cache.attributes[rows])
+    return wide(*cache.text_batch(rows), attributes).numpy()
+
+
+def test_prices_of_words_are_learned(cache, log_price):
+    train, test = np.arange(500), np.arange(500, 600)
+    wide, nested = fit(cache, log_price, train)
+    assert np.corrcoef(price(wide, cache, test), log_price[test])[0, 1] > 0.7
+    assert np.corrcoef(nested[train], log_price[train])[0, 1] > 0.7
+    in_sample = np.abs(price(wide, cache, train) - log_price[train]).mean()
+    assert in_sample < 0.5 * np.abs(nested[train] - log_price[train]).mean()
+
+
+def test_sizes_are_learned_by_bins_and_unknown_ones_too(cache, rng):
+    known = ~np.isnan(cache.attributes[:, 1])
+    log_price = 3 + np.where(known, np.abs(cache.attributes[:, 1]), -2)
+    wide, _ = fit(cache, log_price)
+    found = price(wide, cache, np.arange(600))
+    assert np.corrcoef(found, log_price)[0, 1] > 0.9
+    assert found[~known].max() < found[known].min() + 1
+
+
+def test_a_price_is_the_ridge_s_own(cache, log_price, monkeypatch):
+    """Columns, lengths and bins of the module are those of the matrix."""
+    kept = {}
+    rows = np.arange(600)
+    wide = WidePart(2)
+    matrix = wide._matrix
+
+    def keep(*given):
+        kept["matrix"] = matrix(*given)
+        return kept["matrix"]
+
+    monkeypatch.setattr(wide, "_matrix", keep)
+    wide.fit(cache, log_price, rows, rng=np.random.default_rng(0))
+    weights = np.concatenate(
+        [wide.term_weights.ravel(), wide.bin_weights.ravel() / BIN_WEIGHT]
+    )
+    expected = kept["matrix"] @ weights + float(wide.intercept)
+    np.testing.assert_allclose(price(wide, cache, rows), expected, atol=1e-5)
+
+
+def test_a_nested_price_has_not_seen_its_product_nor_one_with_the_same_text(
+    cache, log_price
+):
+    cache.tokens[7] = cache.tokens[3].copy()
+    _, nested = fit(cache, log_price)
+    log_price[[3, 7]] = 20.0
+    wide, again = fit(cache, log_price)
+    assert again[3] == nested[3]
+    assert again[7] == nested[7]
+    assert (again != nested).sum() > 300  # the other fifths have
+    assert price(wide, cache, np.array([3]))[0] > nested[3] + 1
+
+
+def test_texts_that_are_equal_after_the_cut_share_a_fifth(cache, log_price, rng):
+    start = rng.integers(1, N_WORDS, size=15)
+    for row, word in ((3, 8), (7, 9)):
+        cache.tokens[row] = np.array([*start, word, 2])  # closed by 2 after the cut
+    _, nested = fit(cache, log_price)
+    log_price[3] = 20.0
+    assert fit(cache, log_price)[1][7] == nested[7]
+
+
+def test_prices_outside_the_rows_are_not_read(cache, log_price):
+    rows = np.arange(0, 600, 2)
+    wide, nested = fit(cache, log_price, rows)
+    log_price[1::2] = np.nan
+    again, nested_again = fit(cache, log_price, rows)
+    for name, tensor in wide.state_dict().items():
+        assert torch.equal(tensor, again.state_dict()[name]), name
+    np.testing.assert_array_equal(nested, nested_again)
+    assert np.isnan(nested[1::2]).all()
+    assert np.isfinite(nested[::2]).all()
+
+
+def test_padding_and_other_products_say_nothing(cache, log_price):
+    wide, _ = fit(cache, log_price)
+    together = price(wide, cache, np.arange(50))
+    alone = [price(wide, cache, np.array([row]))[0] for row in range(50)]
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+
+
+def test_without_attributes_words_alone_are_learned(cache, log_price):
+    cache.attributes = cache.attributes[:, :0]
+    wide, _ = fit(cache, log_price)
+    found = price(wide, cache, np.arange(600))
+    assert np.corrcoef(found, log_price)[0, 1] > 0.8
+
+
+def test_of_equal_products_alone_nothing_but_the_mean_is_learned():
+    cache = Products([np.array([5, 6, 7])] * 4, np.zeros((4, 2), np.float32))
+    wide, nested = fit(cache, np.array([1.0, 2.0, 3.0, 6.0]))
+    np.testing.assert_allclose(nested, 3.0)
+    np.testing.assert_allclose(price(wide, cache, np.arange(4)), 3.0, atol=1e-5)
+
+
+def test_a_text_of_one_token_has_a_price(cache, log_price):
+    wide, _ = fit(cache, log_price)
+    cache.tokens[0] = np.array([5])
+    assert np.isfinite(price(wide, cache, np.array([0]))).all()
+
+
+def test_bins_hold_near_equally_many_and_equal_values_share_one(rng):
+    column = rng.normal(size=1000).astype(np.float32)
+    few = np.repeat([1.0, 2.0], 500).astype(np.float32)
+    nothing = np.full(1000, np.nan, np.float32)
+    attributes = np.stack([column, few, nothing], axis=1)
+    found = bin_columns(attributes, bin_edges(attributes)).toarray() / BIN_WEIGHT
+    assert set(np.unique(found)) == {0.0, 1.0}
+    normal, two, unknown = np.split(found, 3, axis=1)
+    assert normal[:, :N_BINS].sum(0).tolist() == [1000 / N_BINS] * N_BINS
+    assert sorted(two.sum(0)[two.sum(0) > 0]) == [500, 500]
+    assert unknown.sum(0).tolist() == [0] * N_BINS + [1000]
