@@ -1,0 +1,65 @@
+"""Score the peers of a run, paired with what it chose, as a table for the README."""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.measure import RECORDS, RESULTS
+from stack.compare import open_priced
+from stack.evaluate import score
+from stack.verdict import paired_bootstrap
+
+PEERS = {
+    "tfidf_ridge": "TF-IDF ridge",
+    "frozen_lightgbm": "Frozen features + LightGBM",
+    "skrub_tables": "skrub TextEncoder + HistGradientBoosting",
+    "autogluon_tabular": "AutoGluon Tabular",
+    "autogluon_multimodal": "AutoGluon MultiModal",
+}
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--run", type=Path, default=Path("runs/amazon"))
+    given = options.parse_args()
+    ours = open_priced(given.run, "chosen")
+    found = score(ours.price, ours.predicted, ours.groups)
+    print("| | SMAPE ± s.e. | less ours, 95 % interval | minutes | peak memory |")
+    print("|---|---|---|---|---|")
+    print(
+        f"| ours, {ours.predictor} | {found.smape:.2f} ± {found.smape_se:.2f} | | | |"
+    )
+    for peer, label in PEERS.items():
+        path = RECORDS / "peers" / given.run.name / f"{peer}.json"
+        if not path.is_file():
+            continue
+        record = json.loads(path.read_text())
+        if "error" in record:
+            print(f"| {label} | {record['error']} | | | |")
+            continue
+        prices = pd.read_csv(
+            RESULTS / "peers" / given.run.name / f"{peer}.csv",
+            dtype={"sample_id": str},
+        ).set_index("sample_id")["price"]
+        predicted = prices.loc[ours.sample_id].to_numpy(np.float64)
+        theirs = score(ours.price, predicted, ours.groups)
+        apart = paired_bootstrap(
+            ours.price,
+            predicted,
+            ours.predicted,
+            n_bootstrap=10_000,
+            seed=0,
+            groups=ours.groups,
+        )
+        print(
+            f"| {label} | {theirs.smape:.2f} ± {theirs.smape_se:.2f} | "
+            f"{apart.mean:+.2f}, {apart.low:+.2f} to {apart.high:+.2f} | "
+            f"{record['minutes']:.1f} | {record['peak_mib'] / 1024:.1f} GiB |"
+        )
+
+
+if __name__ == "__main__":
+    main()
