@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from embed.errors import InputError
 
@@ -19,6 +20,10 @@ EXPLODED_NORM = 1e6
 for each unit of log price, so that such a norm says of the network, and not of the
 prices, that it has left what a step of the optimizer can mend; ordinary batches stay
 below 100 (the largest of 135 measured was 17)."""
+
+EXPLODED_VARIANCE = 1e6
+"""Variance in the first layer of the head above which training stops; it is about 0.1
+in networks that learn, and 1e10 in one that had run away."""
 
 LEAST_SCALE = 1.0
 """Scale of fp16 gradients below which they overflow even as they are. It starts at
@@ -142,6 +147,35 @@ def require_finite_weights(
             f"fold {fold}, epoch {epoch + 1}: {len(bad)} tensors of the network are "
             f"not finite after it, the first: {bad[0]}. {_kept(epoch)} Lower the "
             f"learning rates, or try --precision fp32."
+        )
+
+
+def require_tame_embedding(head: nn.Module, *, fold: int, epoch: int) -> None:
+    """Stop if the fused embedding has run away, of which no loss need tell.
+
+    A photo tower whose activations grow without bound says the same of all products
+    to a head that normalises, and its gradient, clipped, takes that of the rest along.
+
+    Parameters
+    ----------
+    head : nn.Module
+        Its first batch norm holds the variance of what the embedding is turned into.
+    fold, epoch : int
+        Counted from 0.
+
+    Raises
+    ------
+    TrainingError
+        If a variance is above `EXPLODED_VARIANCE`.
+    """
+    norm = next(m for m in head.modules() if isinstance(m, nn.BatchNorm1d))
+    assert norm.running_var is not None
+    variance = float(norm.running_var.max())
+    if not variance <= EXPLODED_VARIANCE:
+        raise TrainingError(
+            f"fold {fold}, epoch {epoch + 1}: the fused embedding has run away, its "
+            f"variance in the head is {variance:.3g}, above {EXPLODED_VARIANCE:g}. "
+            f"{_kept(epoch)} Lower --image-learning-rate, or give --freeze-image."
         )
 
 

@@ -31,6 +31,7 @@ from finetune.guards import (
     require_finite_weights,
     require_live_scaler,
     require_sound_gradient,
+    require_tame_embedding,
     require_updates,
 )
 from finetune.losses import smape_loss, smooth_l1_loss
@@ -195,6 +196,7 @@ def train_network(
         require_finite_weights(
             (network.state_dict(), state.average), fold=fold, epoch=epoch
         )
+        require_tame_embedding(network.head, fold=fold, epoch=epoch)
         if tracking.held_out:
             row["held_out_smape"] = _held_out_smape(
                 state, cache, log_price, rows, arithmetic=arithmetic

@@ -309,6 +309,18 @@ def test_an_epoch_that_leaves_infinity_in_the_weights_is_not_kept(
     tally("ways for training to go wrong")
 
 
+def test_an_embedding_that_runs_away_is_not_kept(goes_wrong_and_recovers, tally):
+    def change(network):
+        with torch.no_grad():
+            network.image_projection.weight *= 1e6
+
+    message = goes_wrong_and_recovers(damaged(change))
+    assert "fold 0, epoch 2: the fused embedding has run away, its variance" in message
+    assert "Epoch 1 is kept" in message
+    assert "--image-learning-rate, or give --freeze-image" in message
+    tally("ways for training to go wrong")
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf, 1e5])
 def test_weights_that_give_no_price_are_refused_at_evaluation(
     build, products, tally, value
