@@ -51,6 +51,7 @@ class Batch:
                 image_rows=self.image_rows[inside] - start,
                 attributes=self.attributes[start:stop],
                 hidden=None if self.hidden is None else self.hidden[start:stop],
+                wide=None if self.wide is None else self.wide[start:stop],
             )
 
 

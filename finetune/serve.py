@@ -187,9 +187,9 @@ class ServedNetworks:
         images: Sequence[NDArray[np.float32] | None] = encoded[1:]
         if not images:
             images = [frozen_image if len(photo_rows) else None] * len(texts)
-        tokens, mask = pad_tokens(
-            [cut_tokens(ids, self._max_tokens) for ids in token_ids]
-        )
+        cut = [cut_tokens(ids, self._max_tokens) for ids in token_ids]
+        tokens, mask = pad_tokens(cut or [np.zeros(0, np.int32)])
+        tokens, mask = tokens[: len(cut)], mask[: len(cut)]
         known = torch.from_numpy(attributes)
         found = []
         for network, text, image in zip(self._networks, texts, images, strict=True):

@@ -152,7 +152,8 @@ def _weigh(counts: csr_array, idf: NDArray[np.float32]) -> csr_array:
 
 
 def _ridge(matrix: csr_array, target: NDArray[np.float64]) -> Ridge:
-    return Ridge(alpha=_ALPHA, solver="sparse_cg", tol=_TOLERANCE).fit(matrix, target)
+    ridge = Ridge(alpha=_ALPHA, solver="sparse_cg", tol=_TOLERANCE, copy_X=False)
+    return ridge.fit(matrix, target)
 
 
 def _terms(
@@ -177,10 +178,11 @@ def _count_terms(cache: ProductCache, rows: NDArray[np.integer]) -> list[csr_arr
     for start in range(0, len(rows), _CHUNK_ROWS):
         tokens, mask = cache.text_batch(rows[start : start + _CHUNK_ROWS])
         for kind, (columns, known) in enumerate(_terms(tokens, mask)):
-            indices = columns[known.bool()].numpy()
+            indices = columns[known.bool()].numpy().astype(np.int32)
             bounds = np.concatenate([[0], np.cumsum(known.sum(1).numpy())])
             ones = np.ones(len(indices), np.float32)
-            part = csr_array((ones, indices, bounds), shape=(len(tokens), N_COLUMNS))
+            rows_of = (ones, indices, bounds.astype(np.int32))
+            part = csr_array(rows_of, shape=(len(tokens), N_COLUMNS))
             part.sum_duplicates()
             found[kind].append(part)
     return [csr_array(vstack(parts, format="csr")) for parts in found]

@@ -35,6 +35,7 @@ from stack.blend import blend_out_of_fold
 from stack.blocks.fitted import (
     BLOCKS_DIR,
     COLUMN_NAMES,
+    LOG_PRICE_COLUMNS,
     PRICE_BLOCKS,
     features_of,
     fit_blocks,
@@ -52,7 +53,7 @@ from stack.tune import settings_of_boosters
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 6  # raise it when the same inputs give other results than before
+FORMAT = 7  # raise it when the same inputs give other results than before
 RAW_BLOCKS: tuple[BlockName, ...] = ("text", "image", "attributes")
 RAW_DIR = "lightgbm"
 REPORT_NAME = "report.json"
@@ -184,10 +185,31 @@ def config_of(manifest: dict[str, Any], path: Path) -> StackConfig:
 def block_matrix(
     blocks: dict[str, NDArray[Any]], *, attribute_names: list[str]
 ) -> BlockMatrix:
-    """Put blocks side by side, each under the names that its columns have."""
+    """Put blocks side by side, each under the names that its columns have.
+
+    Beside the block `network`, log prices of other blocks stand less the network's: the
+    trees learn how far it is off, and in one split what takes them a stair of splits
+    from both prices.
+    """
     names = {"attributes": attribute_names, **COLUMN_NAMES}
     named = {block: names[block] for block in names.keys() & blocks.keys()}
+    network = blocks.get("network")
+    if network is not None:
+        blocks = {
+            name: _less(block, network, LOG_PRICE_COLUMNS.get(name, ()))
+            for name, block in blocks.items()
+        }
     return BlockMatrix(blocks, column_names=named)
+
+
+def _less(
+    block: NDArray[Any], network: NDArray[np.floating], columns: tuple[int, ...]
+) -> NDArray[Any]:
+    if not columns:
+        return block
+    found = np.array(block, dtype=np.float32).reshape(len(block), -1)
+    found[:, columns] -= np.asarray(network, np.float32).reshape(-1, 1)
+    return found
 
 
 def _stack_key(run: Run, config: StackConfig) -> str:

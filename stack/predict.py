@@ -190,13 +190,19 @@ class Predictor:
         one_thread = self._blas.limit(limits=1, user_api="blas")
         with one_thread if len(chunk.texts) <= _FEW else nullcontext():
             return self._predict(
-                chunk, token_ids, text, frozen_image, encoded, photo_rows
+                chunk,
+                token_ids,
+                text=text,
+                frozen_image=frozen_image,
+                encoded=encoded,
+                photo_rows=photo_rows,
             )
 
     def _predict(
         self,
         chunk: Chunk,
         token_ids: list[NDArray[np.int32]],
+        *,
         text: NDArray[np.float32],
         frozen_image: NDArray[np.float32],
         encoded: list[NDArray[np.float32]],

@@ -28,7 +28,7 @@ from stack.cli import main
 from stack.config import StackConfig
 from stack.explain.columns import spoken_block, spoken_column
 from stack.explain.parts import build_up
-from stack.fit import evaluate_run, fit_stack
+from stack.fit import block_matrix, evaluate_run, fit_stack
 from stack.html_report.gains import read_gains
 from stack.predict import Predictor
 from stack.run import open_run
@@ -231,7 +231,7 @@ def test_an_explanation_speaks_of_the_blocks_in_words(predicted):
     parts, _ = build_up(predictor, predictions[0])
     names = [part.name for part in parts]
     assert len(set(names)) == len(names)
-    assert [spoken_block(name) for name in NAMES] == names[-3:]
+    assert [spoken_block(name) for name in NAMES] == names[-len(NAMES) :]
     assert not {spoken_block(name) for name in NAMES} & set(NAMES)
     columns = [column for name in NAMES for column in COLUMN_NAMES[name]]
     spoken = [spoken_column(column) for column in columns]
@@ -274,3 +274,32 @@ def test_prices_are_known_to_all_folds_but_a_single_one():
     assert prices.known_to([1, 1]).tolist() == [True, False, True, False]
     for chosen in ([0, 1], [0, 1, 2]):
         assert prices.known_to(chosen).tolist() == [True, True, True, False]
+
+
+def test_beside_the_network_log_prices_stand_less_its_own():
+    rng = np.random.default_rng(0)
+    blocks = {
+        name: rng.normal(size=(5, len(columns))).astype(np.float32)
+        for name, columns in COLUMN_NAMES.items()
+    }
+    blocks |= {"lightgbm": rng.normal(size=5), "fused": rng.normal(size=(5, 3))}
+    network = rng.normal(size=5).astype(np.float32)
+    alone = block_matrix(blocks, attribute_names=[])
+    beside = block_matrix(blocks | {"network": network}, attribute_names=[])
+    given, found = alone.rows(slice(None)), beside.rows(slice(None))
+    np.testing.assert_array_equal(found[:, -1], network)
+    less = given - found[:, :-1]
+    is_price = np.array(
+        [
+            column.endswith(("-log-price", "-mean", "-weighted", "-median"))
+            or column.endswith(("-least", "-most"))
+            or column == "lightgbm-0"
+            for column in alone.feature_names
+        ]
+    )
+    assert is_price.sum() == 20 + 3 + 3
+    for column, of in zip(less.T, is_price, strict=True):
+        np.testing.assert_allclose(column, network if of else 0, atol=1e-6)
+    np.testing.assert_array_equal(
+        given, block_matrix(blocks, attribute_names=[]).rows(slice(None))
+    )

@@ -55,7 +55,9 @@ def test_an_image_graph_gives_efficientnet_s_features_for_any_number_of_photos(
         np.testing.assert_allclose(found, expected, atol=1e-3 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize(("n_attributes", "use_wide"), [(0, False), (3, True)])
+@pytest.mark.parametrize(
+    ("n_attributes", "use_wide"), [(0, False), (0, True), (3, True)]
+)
 def test_a_head_graph_prices_and_aligns_with_and_without_photo(
     tmp_path, rng, n_attributes, use_wide
 ):

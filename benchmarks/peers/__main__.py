@@ -50,17 +50,18 @@ def main() -> None:
     given = options.parse_args()
     work = WORK / given.run.name
     work.mkdir(parents=True, exist_ok=True)
-    _write_products(given.run, work / "products.csv")
+    key = _write_products(given.run, work / "products.csv")
     for peer in given.peer or list(PEERS):
-        record = {"peer": peer, "machine": machine(), **_run(peer, given, work)}
+        record = {"peer": peer, "finetune_key": key, "machine": machine()}
+        record |= _run(peer, given, work)
         folder = RECORDS / "peers" / given.run.name
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{peer}.json").write_text(json.dumps(record, indent=1) + "\n")
         print(f"{peer}: {record.get('error') or 'done'}", flush=True)
 
 
-def _write_products(run_dir: Path, path: Path) -> None:
-    """Write what every peer is given; the folds are the run's own."""
+def _write_products(run_dir: Path, path: Path) -> str:
+    """Write what every peer is given; return the key that the folds belong to."""
     run = open_run(run_dir)
     catalog = catalog_of_run(run.embed)
     images_dir = run.embed["inputs"]["images_dir"]
@@ -80,6 +81,7 @@ def _write_products(run_dir: Path, path: Path) -> None:
         }
     )
     products[folds >= 0].to_csv(path, index=False)
+    return str(run.finetune["key"])
 
 
 def _run(peer: str, given: argparse.Namespace, work: Path) -> dict[str, object]:

@@ -20,6 +20,7 @@ def fit(
         predictor = MultiModalPredictor(
             label="log_price",
             problem_type="regression",
+            eval_metric="mean_absolute_error",
             path=f"{folder}/model",
             verbosity=1,
         ).fit(

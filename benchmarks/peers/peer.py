@@ -56,4 +56,5 @@ def out_of_fold(products: pd.DataFrame, given: argparse.Namespace, fit: Fit) -> 
         resource.getrusage(of).ru_maxrss
         for of in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     ]
+    # Of the largest process; workers beside it are not counted.
     print(json.dumps({"peak_mib": max(usage) / 1024}))

@@ -10,6 +10,7 @@ import pandas as pd
 from benchmarks.measure import RECORDS, RESULTS
 from stack.compare import open_priced
 from stack.evaluate import score
+from stack.run import open_run
 from stack.verdict import paired_bootstrap
 
 PEERS = {
@@ -37,6 +38,9 @@ def main() -> None:
         if not path.is_file():
             continue
         record = json.loads(path.read_text())
+        if record["finetune_key"] != open_run(given.run).finetune["key"]:
+            print(f"| {label} | of other networks, perhaps folds: run it again | | | |")
+            continue
         if "error" in record:
             print(f"| {label} | {record['error']} | | | |")
             continue

@@ -36,6 +36,15 @@ PRICE_BLOCKS: Mapping[str, ModuleType] = {
 COLUMN_NAMES: Mapping[str, tuple[str, ...]] = {
     name: block.COLUMNS for name, block in PRICE_BLOCKS.items()
 }
+LOG_PRICE_COLUMNS: Mapping[str, tuple[int, ...]] = {
+    "lightgbm": (0,),
+    **{
+        name: tuple(block.COLUMNS.index(column) for column in block.LOG_PRICES)
+        for name, block in PRICE_BLOCKS.items()
+    },
+}
+"""By block, the columns that are log prices."""
+
 ARRAY_NAME = "features.npy"
 RECORD_NAME = "files.json"
 _RECORD = named(

@@ -30,10 +30,11 @@ from stack.blocks.products import Features, Prices, Products
 from stack.blocks.terms import N_COLUMNS, Terms
 
 COLUMNS = ("kernel-log-price",)
+LOG_PRICES = COLUMNS
 
 N_REFERENCES = 10_000
 """Products that it is fitted on at most, a sample of larger catalogs: memory grows with
-the square (400 MB at 10,000), time with the cube (some seconds a fold)."""
+the square (700 MB at 10,000), time with the cube (some seconds a fold)."""
 
 ALPHA = 0.5
 """L2 penalty. 0.5 and 1 are within 0.1 SMAPE on two folds of the Amazon catalog."""
@@ -127,7 +128,8 @@ def fit(products: Products, prices: Prices, folder: Path) -> None:
         intercepts[fold] = log_price[inside].mean()
         matrix = kernel[np.ix_(inside, inside)]
         matrix[np.diag_indices_from(matrix)] += ALPHA
-        factor = cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
+        # Symmetric, and transposed in the order of memory that LAPACK overwrites.
+        factor = cho_factor(matrix.T, lower=True, overwrite_a=True, check_finite=False)
         target = (log_price[inside] - intercepts[fold]).astype(np.float32)
         coefficients[fold, inside] = cho_solve(factor, target, check_finite=False)
         del matrix, factor
@@ -233,7 +235,7 @@ def _unit(
     """Bring rows to length 1, those that are not present to 0."""
     values = np.asarray(rows, np.float32)
     if present is not None:
-        values = values * present[:, None]
+        values = np.where(present[:, None], values, np.float32(0))
     length = np.linalg.norm(values, axis=1, keepdims=True)
     found: NDArray[np.float32] = values / np.maximum(length, np.float32(1e-6))
     return found

@@ -22,6 +22,7 @@ from stack.blocks.products import Features, Prices, Products
 from stack.blocks.terms import Terms
 
 COLUMNS = ("lexical-log-price",)
+LOG_PRICES = COLUMNS
 
 ALPHA = 0.7
 """L2 penalty. 0.4 to 1.0 are within 0.05 SMAPE on two folds of the Amazon catalog."""

@@ -34,6 +34,11 @@ STATISTICS = (
     *("nearest", "distance"),
 )
 COLUMNS = tuple(f"neighbours-{space}-{what}" for space in SPACES for what in STATISTICS)
+LOG_PRICES = tuple(
+    f"neighbours-{space}-{what}"
+    for space in SPACES
+    for what in ("mean", "weighted", "median", "least", "most")
+)
 
 _KIND: dict[str, Any] = {"analyzer": "word", "lengths": (1, 2)}
 _MATRIX = ("data", "indices", "indptr")

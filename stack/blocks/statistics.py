@@ -34,6 +34,7 @@ _KEYS: dict[str, Callable[[Head], str]] = {
 COLUMNS = tuple(
     f"statistics-{kind}-{what}" for kind in _KEYS for what in ("mean", "count")
 )
+LOG_PRICES = tuple(f"statistics-{kind}-mean" for kind in _KEYS)
 _RECORD = fields(**{kind: many(text) for kind in _KEYS})
 
 

@@ -85,10 +85,11 @@ def model_card(
 
 def _what_it_is(finetune: Mapping[str, Any], stack: Mapping[str, Any]) -> str:
     n_folds = finetune["config"]["n_folds"]
+    wide = ", and a ridge on words and sizes" if finetune["config"]["use_wide"] else ""
     text = (
         f"Predicts the price of a product from its catalog text and its photo: the "
         f"average, in log price, of {n_folds} two-tower networks (MiniLM and "
-        f"EfficientNet-B0), each fine-tuned on {n_folds - 1} of {n_folds} folds"
+        f"EfficientNet-B0{wide}), each fine-tuned on {n_folds - 1} of {n_folds} folds"
     )
     if stack["chosen"] == "stacker":
         return f"{text}, corrected by LightGBM trees fitted on their residual."

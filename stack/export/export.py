@@ -25,7 +25,7 @@ from embed.manifest import (
 from embed.schema import config_from
 from finetune.config import FinetuneConfig
 from finetune.networks import load_network
-from stack.blocks.fitted import PRICE_BLOCKS
+from stack.blocks.fitted import LOG_PRICE_COLUMNS, PRICE_BLOCKS
 from stack.config import StackConfig
 from stack.export.card import model_card
 from stack.export.check import check_export
@@ -267,6 +267,9 @@ def _manifest(finished: FinishedRun, folder: Path) -> dict[str, Any]:
         "intervals": finished.stack["intervals"],
         "blocks": list(finished.stack_config.blocks),
         "price_blocks": finished.price_blocks,
+        "log_price_columns": {
+            name: list(columns) for name, columns in LOG_PRICE_COLUMNS.items()
+        },
         "boosters": {
             kind: [f"boosters/{name}" for name in names]
             for kind, names in finished.boosters.items()

@@ -1,7 +1,8 @@
 """What an export needs for the blocks that are fitted on prices.
 
 Their own files, the code that reads them, and of the products that they look at log
-prices and folds, and for `neighbours` the embeddings.
+prices and folds, and for `neighbours` the embeddings. `kernel` keeps its products among
+its own files.
 """
 
 import shutil

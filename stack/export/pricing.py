@@ -3,7 +3,7 @@
 Beside the standard library it needs numpy, pillow, onnxruntime, tokenizers and
 lightgbm, and the modules of `embed` that lie in the export too; where the trees see
 prices of the products that the model learned from, also scikit-learn and the modules of
-`stack` there.
+`stack` and `finetune` there.
 """
 
 import hashlib
@@ -152,6 +152,20 @@ class Model:
         )
         return outputs
 
+    def _less_network(
+        self,
+        name: str,
+        blocks: dict[str, NDArray[np.float32]],
+        chosen: list[str] | tuple[str, ...],
+    ) -> NDArray[np.float32]:
+        """Return a block as the trees see it: log prices less the network's."""
+        columns = self.settings["log_price_columns"].get(name)
+        if not columns or "network" not in chosen:
+            return blocks[name]
+        found = blocks[name].astype(np.float32)
+        found[:, columns] -= blocks["network"].astype(np.float32)
+        return found
+
     def _boost(
         self,
         kind: str,
@@ -159,7 +173,9 @@ class Model:
         chosen: list[str] | tuple[str, ...],
     ) -> float:
         """Return what the boosters add, on average; one without trees adds nothing."""
-        row = np.concatenate([blocks[name] for name in chosen], axis=1)
+        row = np.concatenate(
+            [self._less_network(name, blocks, chosen) for name in chosen], axis=1
+        )
         boosters = self._boosters[kind]
         grown = [booster for booster in boosters if booster.num_trees()]
         return sum(float(b.predict(row)[0]) for b in grown) / len(boosters)
