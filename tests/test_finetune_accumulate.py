@@ -5,7 +5,7 @@ import torch
 from conftest import small_image_backbone
 
 from embed.encoders import load_text_backbone
-from finetune.accumulate import accumulate_gradients, fuse_batch
+from finetune.accumulate import accumulate_gradients, fuse_batch, price_batch
 from finetune.arithmetic import Arithmetic
 from finetune.batches import Batch
 from finetune.losses import smape_loss, smooth_l1_loss
@@ -22,6 +22,7 @@ def build(tiny_encoder, *, encoder_dropout=0.0, freeze_batch_norm=True):
         load_text_backbone(tiny_encoder, dropout=encoder_dropout),
         small_image_backbone(None),
         n_attributes=4,
+        use_wide=True,
         freeze_batch_norm=freeze_batch_norm,
     )
     return network.train()
@@ -38,6 +39,7 @@ def draw_batch(image_rows=(0, 1, 3, 4, 7, 8, 10)):
         photos=torch.randint(0, 256, size, generator=rng, dtype=torch.uint8),
         image_rows=rows,
         attributes=torch.randn(N, 2, generator=rng),
+        wide=torch.randn(N, generator=rng),
     )
 
 
@@ -65,7 +67,7 @@ def gradients_in_one_graph(network, batch, *, micro_batch_size, seed=7):
     torch.manual_seed(seed)
     network.zero_grad()
     parts = [fuse_batch(network, part) for part in batch.split(micro_batch_size)]
-    predicted = network.price(torch.cat(parts), batch.attributes)
+    predicted = network.price(torch.cat(parts), batch.attributes, batch.wide)
     loss = SMOOTH_L1(predicted, TARGET)
     loss.backward()
     return named_gradients(network), float(loss.detach()), predicted.detach()
@@ -140,7 +142,7 @@ def test_one_update_by_micro_batches_is_that_of_the_whole_batch(tiny_encoder):
         torch.testing.assert_close(tensor[told], expected[told], atol=2e-5, rtol=0)
     with torch.no_grad():
         prices = [
-            n.eval().price(fuse_batch(n, batch), batch.attributes)
+            price_batch(n.eval(), batch, fuse_batch(n, batch))
             for n, _ in after.values()
         ]
     torch.testing.assert_close(*prices, atol=2e-3, rtol=0)

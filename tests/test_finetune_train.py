@@ -23,7 +23,9 @@ from finetune.arithmetic import choose_arithmetic
 from finetune.checkpoint import TrainingState, remove_checkpoint
 from finetune.config import RECIPES, FinetuneConfig
 from finetune.losses import smape_loss, smooth_l1_loss
+from finetune.model import PriceNetwork
 from finetune.train import apply_network, learning_rate_factor
+from finetune.wide import WidePart
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -225,3 +227,37 @@ def test_gradients_are_scaled_only_in_fp16(monkeypatch):
     enabled = [options["enabled"] for _, options in asked]
     assert [device for device, _ in asked] == ["cuda", "cuda", "cuda", "cpu"]
     assert enabled == [False, False, True, False]
+
+
+def test_the_head_learns_from_nested_prices_and_prices_others_by_the_wide_part(
+    train, planted, tmp_path, monkeypatch
+):
+    fits, learned, applied = [], [], []
+    fit, price = WidePart.fit, PriceNetwork.price
+
+    def fitting(wide, *args, **kwargs):
+        fits.append(fit(wide, *args, **kwargs))
+        return fits[-1]
+
+    def pricing(network, fused, attributes, wide):
+        (learned if network.training else applied).append(wide)
+        return price(network, fused, attributes, wide)
+
+    monkeypatch.setattr(WidePart, "fit", fitting)
+    monkeypatch.setattr(PriceNetwork, "price", pricing)
+    cache, _ = planted
+    rows, others = np.arange(0, N, 2), np.arange(1, N, 2)
+    network = train(tmp_path, rows=rows)
+    apply_network(network, cache, others, arithmetic=FP32)
+    (nested,) = fits
+    epochs = torch.cat(learned).numpy().reshape(CONFIG.n_epochs, -1)
+    for epoch in epochs:
+        np.testing.assert_array_equal(np.sort(epoch), np.sort(nested[rows]))
+    batch = cache.batch(others)
+    expected = network.price_wide(batch.tokens, batch.mask, batch.attributes)
+    np.testing.assert_allclose(
+        np.sort(torch.cat(applied).numpy()), np.sort(expected.numpy()), atol=1e-5
+    )
+    in_sample = cache.batch(rows)
+    found = network.price_wide(in_sample.tokens, in_sample.mask, in_sample.attributes)
+    assert np.abs(found.numpy() - nested[rows]).max() > 1e-3

@@ -53,6 +53,7 @@ def train_small(
         load_text_backbone(encoder),
         small_image_backbone(None),
         n_attributes=4,
+        use_wide=config.use_wide,
         freeze_batch_norm=config.freeze_batch_norm,
     )
     cache, planted_log_price = planted
