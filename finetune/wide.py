@@ -17,8 +17,8 @@ from scipy.sparse import csr_array, hstack, vstack
 from sklearn.linear_model import Ridge
 from torch import nn
 
+from embed.size_bins import BIN_WEIGHT, N_BINS, bin_columns, bin_edges
 from finetune.batches import ProductCache, cut_tokens
-from finetune.size_bins import BIN_WEIGHT, N_BINS, bin_columns, bin_edges
 
 N_COLUMNS = 2**18
 """Of hashed terms, for each kind (Weinberger et al., 2009, arXiv:0902.2206)."""

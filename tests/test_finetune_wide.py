@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from embed.encoders import pad_tokens
-from finetune.size_bins import BIN_WEIGHT, N_BINS, bin_columns, bin_edges
+from embed.size_bins import BIN_WEIGHT, N_BINS, bin_columns, bin_edges
 from finetune.wide import WidePart
 
 N_WORDS = 60

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from block_products import fit, make_folds, make_products, priced
 
-from finetune.size_bins import bin_columns
+from embed.size_bins import bin_columns
 from finetune.smape import smape, to_price
 from stack.blocks import lexical, terms
 from stack.blocks.products import Products

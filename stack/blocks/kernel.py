@@ -61,8 +61,11 @@ class References:
     text: NDArray[np.float32]
     """Of length 1, shape (n, d)."""
 
+    with_photo: NDArray[np.intp]
+    """Which of them have a photo, shape (m,)."""
+
     image: NDArray[np.float32]
-    """Of length 1, shape (n, d); 0 without a photo."""
+    """Of those, of length 1, shape (m, d)."""
 
     sizes: NDArray[np.float32]
     """Standardised, with flags, shape (n, 2 a)."""
@@ -79,7 +82,10 @@ class References:
             words += (rows @ by_term).toarray()
         sizes = _gaussian(_standardise(of.attributes, self.scale), self.sizes)
         alike = (_unit(of.text) @ self.text.T) ** _POWER
-        alike += (_unit(of.image, of.image_ok) @ self.image.T) ** _POWER
+        seen = np.flatnonzero(of.image_ok)
+        alike[np.ix_(seen, self.with_photo)] += (
+            _unit(of.image[seen]) @ self.image.T
+        ) ** _POWER
         return words + sizes * (1 + words + 2 * alike)
 
 
@@ -180,7 +186,9 @@ def _save_references(
     save_array(folder / "scale.npy", scale)
     save_array(folder / "sizes.npy", _standardise(chosen.attributes, scale))
     save_array(folder / "text.npy", _unit(chosen.text))
-    save_array(folder / "image.npy", _unit(chosen.image, chosen.image_ok))
+    with_photo = np.flatnonzero(chosen.image_ok)
+    save_array(folder / "with_photo.npy", with_photo)
+    save_array(folder / "image.npy", _unit(chosen.image[with_photo]))
 
 
 def _load_references(folder: Path) -> References:
@@ -196,6 +204,7 @@ def _load_references(folder: Path) -> References:
         kinds=kinds,
         words=tuple(words),
         text=text,
+        with_photo=kept("with_photo"),
         image=kept("image"),
         sizes=kept("sizes"),
         scale=kept("scale"),
@@ -229,13 +238,9 @@ def _gaussian(
     return found
 
 
-def _unit(
-    rows: NDArray[Any], present: NDArray[np.bool_] | None = None
-) -> NDArray[np.float32]:
-    """Bring rows to length 1, those that are not present to 0."""
+def _unit(rows: NDArray[Any]) -> NDArray[np.float32]:
+    """Bring rows to length 1; those of zeros stay."""
     values = np.asarray(rows, np.float32)
-    if present is not None:
-        values = np.where(present[:, None], values, np.float32(0))
     length = np.linalg.norm(values, axis=1, keepdims=True)
     found: NDArray[np.float32] = values / np.maximum(length, np.float32(1e-6))
     return found

@@ -16,7 +16,7 @@ from sklearn.linear_model import Ridge
 
 from embed.arrays import read_rows
 from embed.durable import save_array
-from finetune.size_bins import bin_columns, bin_edges
+from embed.size_bins import bin_columns, bin_edges
 from stack.blocks.kinds import fit_kinds, kinds_of, weigh_kinds
 from stack.blocks.products import Features, Prices, Products
 from stack.blocks.terms import Terms

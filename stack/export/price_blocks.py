@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 import embed
-import finetune
 from embed.arrays import flush_rows, open_rows, release_rows, write_rows
 from stack import blocks
 from stack.blocks.fitted import (
@@ -31,8 +30,7 @@ KNOWN_DIR = "known"
 
 _CHUNK_ROWS = 4096
 # Beside what predict.py imports in any case.
-_EMBED_MODULES = ("arrays", "durable", "manifest", "schema")
-_FINETUNE_MODULES = ("__init__", "size_bins")
+_EMBED_MODULES = ("arrays", "durable", "manifest", "schema", "size_bins")
 _BLOCK_MODULES = (
     "__init__",
     "head",
@@ -95,10 +93,8 @@ def _copy_rows(array: NDArray[Any], rows: NDArray[np.intp], path: Path) -> None:
 def _copy_code(folder: Path) -> None:
     (folder / "stack" / "blocks").mkdir(parents=True)
     (folder / "stack" / "__init__.py").touch()
-    (folder / "finetune").mkdir()
     for package, names, into in (
         (embed, _EMBED_MODULES, folder / "embed"),
-        (finetune, _FINETUNE_MODULES, folder / "finetune"),
         (blocks, _BLOCK_MODULES, folder / "stack" / "blocks"),
     ):
         ours = Path(str(package.__file__)).parent

@@ -3,7 +3,7 @@
 Beside the standard library it needs numpy, pillow, onnxruntime, tokenizers and
 lightgbm, and the modules of `embed` that lie in the export too; where the trees see
 prices of the products that the model learned from, also scikit-learn and the modules of
-`stack` and `finetune` there.
+`stack` there.
 """
 
 import hashlib
