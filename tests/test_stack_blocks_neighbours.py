@@ -95,6 +95,7 @@ def test_no_photo_in_the_run_leaves_that_space_empty(fitted, tmp_path):
             image=products.features.image,
             image_ok=np.zeros(len(products.texts), dtype=bool),
             fused=products.features.fused,
+            attributes=products.features.attributes,
         ),
     )
     found = fit("neighbours", bare, prices, tmp_path)

@@ -14,7 +14,7 @@ _COLUMNS = {
     "network-0": "the network's price",
     "lightgbm-0": "the price by LightGBM on raw features",
     LEXICAL_COLUMNS[0]: "the price by a ridge on words and sizes",
-    KERNEL_COLUMNS[0]: "the price by a kernel ridge on words, sizes and features",
+    KERNEL_COLUMNS[0]: "the price by a kernel ridge on words and sizes",
 }
 _SPACES = {
     "text": "by text",
