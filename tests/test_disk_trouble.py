@@ -123,7 +123,7 @@ def test_a_read_only_disk_ends_in_one_line(
 def test_a_finished_run_on_a_read_only_disk_can_be_evaluated(
     finished_run, small_disk, tally
 ):
-    subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
+    subprocess.run(["mount", "-o", "remount,size=128m", str(small_disk)], check=True)
     run_dir = shutil.copytree(finished_run, small_disk / "run")
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     evaluate = "from stack.cli import evaluate_main; evaluate_main()"
