@@ -228,7 +228,8 @@ class PriceNetwork(nn.Module):
             scaled = (wide - self.price_centre) / self.price_scale
             fused = torch.cat([fused, scaled.clamp(-5, 5)[:, None]], dim=1)
         with _full_precision(fused):  # bf16 would round a price to 1 %
-            standardised: torch.Tensor = self.head(fused).squeeze(1)
+            inputs = fused.to(next(self.head.parameters()).dtype)
+            standardised: torch.Tensor = self.head(inputs).squeeze(1).float()
         return standardised * self.price_scale + self.price_centre
 
     def parameter_groups(

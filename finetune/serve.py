@@ -120,6 +120,7 @@ class ServedNetworks:
         ]
         for network in networks:  # the compiled towers hold the weights anew
             network.text_backbone, network.image_backbone = nn.Identity(), None
+            network.head.double()  # else a price depends on how many are asked for
         self._networks = [network.eval() for network in networks]
 
     def encoders(

@@ -72,10 +72,8 @@ class WidePart(nn.Module):
         total = self.intercept
         for kind, (columns, known) in enumerate(_terms(tokens, mask)):
             idf = self.idf[kind][columns] * known
-            # In double, so that padding does not change the sum of rounded parts.
-            found = (idf * self.term_weights[kind][columns]).double().sum(1)
-            length = (idf * idf).double().sum(1).clamp_min(1e-9).sqrt()
-            total = total + (found / length).float()
+            found = (idf * self.term_weights[kind][columns]).sum(1)
+            total = total + found / (idf * idf).sum(1).clamp_min(1e-9).sqrt()
         if len(self.edges):
             above = (attributes[:, :, None] > self.edges).sum(2)
             bins = torch.where(torch.isnan(attributes), N_BINS, above)

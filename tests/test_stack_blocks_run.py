@@ -53,7 +53,7 @@ def features(run_dir, name):
 
 @pytest.fixture(scope="module")
 def block_run(finished_run, tmp_path_factory):
-    """A run whose boosters see the three blocks, and serve. Read-only."""
+    """A run whose boosters see the blocks, and serve. Read-only."""
     run_dir = copy_run(finished_run, tmp_path_factory.mktemp("blocks") / "run")
     fit_stack(run_dir, config=CONFIG)
     path = run_dir / "stack" / "manifest.json"
