@@ -44,14 +44,25 @@ def load_boosters(
     return [_load_booster(path, list(feature_names)) for path in paths]
 
 
-def _load_booster(path: Path, feature_names: list[str]) -> lgb.Booster:
+def read_booster(path: Path) -> lgb.Booster:
+    """Read a booster, of whatever features it is.
+
+    Raises
+    ------
+    CacheError
+        If it cannot be read.
+    """
     try:
-        booster = lgb.Booster(model_str=path.read_text(encoding="utf-8"))
+        return lgb.Booster(model_str=path.read_text(encoding="utf-8"))
     except (OSError, ValueError, lgb.basic.LightGBMError) as error:
         raise CacheError(
             f"{path}: is not a whole LightGBM model ({error}). Delete it and run `make "
             f"stack` again."
         ) from error
+
+
+def _load_booster(path: Path, feature_names: list[str]) -> lgb.Booster:
+    booster = read_booster(path)
     found = booster.feature_name()
     if found != feature_names:
         pairs = zip(found, feature_names, strict=False)

@@ -5,13 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import lightgbm as lgb
 import numpy as np
 from numpy.typing import NDArray
 
-from embed.errors import CacheError
 from stack.blocks.fitted import COLUMN_NAMES
-from stack.boosters import load_boosters
+from stack.boosters import load_boosters, read_booster
 
 N_FEATURES = 15
 _NUMBERED = re.compile(r"(.+)-\d+")
@@ -49,7 +47,7 @@ def read_gains(folder: Path, *, attribute_names: Sequence[str]) -> Gains:
     CacheError
         If the boosters are missing, damaged or of different features.
     """
-    names = _feature_names(folder / "booster-0.txt")
+    names: list[str] = read_booster(folder / "booster-0.txt").feature_name()
     boosters = load_boosters(folder, feature_names=names)
     share = _mean_share([b.feature_importance("gain") for b in boosters])
     block_of = {name: _block(name, attribute_names) for name in names}
@@ -87,15 +85,3 @@ def _block(feature: str, attribute_names: Sequence[str]) -> str:
     if feature in attribute_names or numbered is None:
         return "attributes"
     return numbered[1]
-
-
-def _feature_names(path: Path) -> list[str]:
-    try:
-        booster = lgb.Booster(model_str=path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, lgb.basic.LightGBMError) as error:
-        raise CacheError(
-            f"{path}: is not a whole LightGBM model ({error}). Delete it and run `make "
-            f"stack` again."
-        ) from error
-    names: list[str] = booster.feature_name()
-    return names
