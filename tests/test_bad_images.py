@@ -220,4 +220,11 @@ def test_bad_photos_leave_the_features_of_their_neighbours_alone(embedded) -> No
     ]
     assert len(same) > 30
     features = embedded.image[same].astype(np.float32)
-    np.testing.assert_allclose(features, features[:1].repeat(len(same), 0), rtol=1e-2)
+    # Two steps of float16. A value that cancels to almost 0 has float32's rounding of
+    # what it is the sum of, which is as large as the largest.
+    np.testing.assert_allclose(
+        features,
+        features[:1].repeat(len(same), 0),
+        rtol=2e-3,
+        atol=1e-5 * np.abs(features).max(),
+    )
