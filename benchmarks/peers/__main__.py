@@ -18,10 +18,11 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.measure import RECORDS, REPOSITORY, RESULTS, machine
-from benchmarks.peers.score import PEERS
+from benchmarks.peers.score import PEERS, products_key
 from embed.images import find_photos
 from embed.text import compose_text, parse_fields
 from finetune.products import catalog_of_run
+from stack.compare import open_priced
 from stack.run import open_run
 
 HERE = Path(__file__).parent
@@ -50,9 +51,10 @@ def main() -> None:
     given = options.parse_args()
     work = WORK / given.run.name
     work.mkdir(parents=True, exist_ok=True)
-    key = _write_products(given.run, work / "products.csv")
+    write_products(given.run, work / "products.csv")
+    key = products_key(open_priced(given.run, "network"))
     for peer in given.peer or list(PEERS):
-        record = {"peer": peer, "finetune_key": key, "machine": machine()}
+        record = {"peer": peer, "products_key": key, "machine": machine()}
         record |= _run(peer, given, work)
         folder = RECORDS / "peers" / given.run.name
         folder.mkdir(parents=True, exist_ok=True)
@@ -60,8 +62,8 @@ def main() -> None:
         print(f"{peer}: {record.get('error') or 'done'}", flush=True)
 
 
-def _write_products(run_dir: Path, path: Path) -> str:
-    """Write what every peer is given; return the key that the folds belong to."""
+def write_products(run_dir: Path, path: Path) -> None:
+    """Write what every peer is given."""
     run = open_run(run_dir)
     catalog = catalog_of_run(run.embed)
     images_dir = run.embed["inputs"]["images_dir"]
@@ -81,7 +83,6 @@ def _write_products(run_dir: Path, path: Path) -> str:
         }
     )
     products[folds >= 0].to_csv(path, index=False)
-    return str(run.finetune["key"])
 
 
 def _run(peer: str, given: argparse.Namespace, work: Path) -> dict[str, object]:

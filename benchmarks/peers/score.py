@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.measure import RECORDS, RESULTS
-from stack.compare import open_priced
+from embed.manifest import sha256_strings
+from stack.compare import PricedRun, open_priced
 from stack.evaluate import score
-from stack.run import open_run
 from stack.verdict import paired_bootstrap
 
 PEERS = {
@@ -20,6 +20,12 @@ PEERS = {
     "autogluon_tabular": "AutoGluon Tabular",
     "autogluon_multimodal": "AutoGluon MultiModal",
 }
+
+
+def products_key(run: PricedRun) -> str:
+    """Return a hash of products, prices and folds, whatever the networks."""
+    rows = zip(run.sample_id, run.price, run.folds, strict=True)
+    return sha256_strings(f"{sample_id} {p!r} {fold}" for sample_id, p, fold in rows)
 
 
 def main() -> None:
@@ -38,8 +44,8 @@ def main() -> None:
         if not path.is_file():
             continue
         record = json.loads(path.read_text())
-        if record["finetune_key"] != open_run(given.run).finetune["key"]:
-            print(f"| {label} | of other networks, perhaps folds: run it again | | | |")
+        if record["products_key"] != products_key(ours):
+            print(f"| {label} | of other products or folds: run it again | | | |")
             continue
         if "error" in record:
             print(f"| {label} | {record['error']} | | | |")
