@@ -269,7 +269,8 @@ FOLD = fields(
     n_train=_COUNT,
     n_held_out=_COUNT,
     held_out_smape=real,
-    model_sha256=text,
+    models_sha256=many(text),
+    seed_smape=many(real),
     checksums=named(whole(0, 2**32 - 1), names=file_name),
     seconds=named(real),
 )

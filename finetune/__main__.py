@@ -80,6 +80,14 @@ def _setting_options(command: Any) -> Any:
 )
 @click.option("--seed", default=FinetuneConfig.seed, show_default=True)
 @click.option(
+    "--seeds",
+    "n_seeds",
+    default=FinetuneConfig.n_seeds,
+    show_default=True,
+    help="Networks of each fold, from as many seeds; a price is their mean. Two take "
+    "twice the time.",
+)
+@click.option(
     "--track-held-out",
     is_flag=True,
     help="Record SMAPE on the held-out products after each epoch; for the record only, "
@@ -125,8 +133,9 @@ def finetune_command(
     if manifest is None:
         click.echo(f"Fold {only_fold} is done; the stage needs the others too.")
         return
+    n_networks = config.n_folds * config.n_seeds
     click.echo(
-        f"{config.n_folds} networks trained in {manifest['seconds'] / 60:.1f} min; "
+        f"{n_networks} networks trained in {manifest['seconds'] / 60:.1f} min; "
         f"out-of-fold SMAPE {manifest['smape']:.2f} ({run_dir / 'finetune'})."
     )
     if manifest["n_unpriced_dropped"]:

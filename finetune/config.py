@@ -1,6 +1,6 @@
 """Settings of the fine-tuning stage, and the two named recipes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from embed.errors import ConfigError
@@ -21,6 +21,10 @@ class FinetuneConfig:
 
     seed: int = 0
     """Of folds, batches, dropout and new weights."""
+
+    n_seeds: int = 1
+    """Networks of each fold, from `seed`, `seed` + 1 and so on. Their price is the mean
+    on the log scale, the fused embedding the first one's."""
 
     smooth_l1_epochs: int = 3
     """Phase 1: SmoothL1 on log1p price."""
@@ -117,6 +121,8 @@ class FinetuneConfig:
                 f"--folds must be at least 2 (each product is priced by a network "
                 f"that never saw it) and at most 127, got {self.n_folds}"
             )
+        if not 1 <= self.n_seeds <= 20:
+            raise ConfigError(f"--seeds must be 1 to 20, got {self.n_seeds}")
         if self.smooth_l1_epochs < 0 or self.smape_epochs < 0 or self.n_epochs < 1:
             raise ConfigError(
                 f"epochs must be at least 1 in all and none negative, got "
@@ -169,6 +175,10 @@ class FinetuneConfig:
     def n_epochs(self) -> int:
         """Epochs of both phases."""
         return self.smooth_l1_epochs + self.smape_epochs
+
+    def of_seed(self, at: int) -> "FinetuneConfig":
+        """Return what the `at`-th network of a fold is trained with, counted from 0."""
+        return replace(self, seed=self.seed + at)
 
 
 # What the source document states, kept exactly: SmoothL1 with beta 0.5, then SMAPE;

@@ -14,6 +14,12 @@ from finetune.model import PriceNetwork, build_network
 MODEL_NAME = "model.safetensors"
 
 
+def network_folder(stage_dir: Path, fold: int, seed_at: int) -> Path:
+    """Return where the `seed_at`-th network of a fold lies, counted from 0."""
+    fold_dir = stage_dir / f"fold-{fold}"
+    return fold_dir / f"seed-{seed_at}" if seed_at else fold_dir
+
+
 def network_of_run(embed: dict[str, Any], config: FinetuneConfig) -> PriceNetwork:
     """Build the network that a run begins with, from the encoders it was embedded with.
 
@@ -67,15 +73,21 @@ def save_network(network: PriceNetwork, fold_dir: Path) -> None:
 
 
 def load_network(
-    stage_dir: Path, fold: int, *, embed: dict[str, Any], config: FinetuneConfig
+    stage_dir: Path,
+    fold: int,
+    seed_at: int,
+    *,
+    embed: dict[str, Any],
+    config: FinetuneConfig,
 ) -> PriceNetwork:
-    """Load a finished fold's network, ready to predict.
+    """Load a network of a finished fold, ready to predict.
 
     Parameters
     ----------
     stage_dir : Path
         The fine-tuning stage's folder.
-    fold : int
+    fold, seed_at : int
+        Which, as in `network_folder`.
     embed : dict
         Manifest of the embedding stage.
     config : FinetuneConfig
@@ -83,9 +95,9 @@ def load_network(
     Raises
     ------
     CacheError
-        If the fold's weights are missing or do not fit.
+        If the weights are missing or do not fit.
     """
-    path = stage_dir / f"fold-{fold}" / MODEL_NAME
+    path = network_folder(stage_dir, fold, seed_at) / MODEL_NAME
     network = network_of_run(embed, config)
     try:
         network.load_state_dict(load_file(path))

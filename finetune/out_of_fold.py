@@ -42,7 +42,12 @@ from finetune.config import FinetuneConfig
 from finetune.folds import assign_folds
 from finetune.frozen_layers import remove_hidden_states, skip_frozen_layers
 from finetune.model import FUSED_DIM, PriceNetwork
-from finetune.networks import MODEL_NAME, network_of_run, save_network
+from finetune.networks import (
+    MODEL_NAME,
+    network_folder,
+    network_of_run,
+    save_network,
+)
 from finetune.products import catalog_of_run, choose_anchors, product_groups
 from finetune.smape import smape, to_price
 from finetune.tracking import UNTRACKED, Tracking
@@ -50,7 +55,7 @@ from finetune.train import apply_network, train_network
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 6  # raise it when the same inputs give other arrays or records than before
+FORMAT = 7  # raise it when the same inputs give other arrays or records than before
 _PLAN_NAME = "plan.json"
 
 
@@ -213,8 +218,9 @@ def _begin(job: Job) -> None:
         (job.stage_dir / _PLAN_NAME).unlink(missing_ok=True)
         for old in job.stage_dir.glob(f"fold-*/{MANIFEST_NAME}"):
             old.unlink()
-        for old in job.stage_dir.glob("fold-*"):
-            remove_checkpoint(old)
+        for pattern in ("fold-*", "fold-*/seed-*"):
+            for old in job.stage_dir.glob(pattern):
+                remove_checkpoint(old)
     save_array(job.stage_dir / "price.npy", job.price)
     save_array(job.stage_dir / "folds.npy", job.folds)
     save_array(job.stage_dir / "groups.npy", job.groups)
@@ -228,11 +234,13 @@ def _begin(job: Job) -> None:
 
 def _arrays(job: Job) -> list[tuple[str, tuple[int, ...], str]]:
     n, k, m = len(job.price), job.config.n_folds, len(job.anchor_rows)
+    n_unpriced = max(1, int((job.folds < 0).sum()))
     return [
         ("oof_log_price.npy", (n,), "float32"),
+        ("seed_log_price.npy", (n, job.config.n_seeds), "float32"),
         ("fused.npy", (n, FUSED_DIM), "float16"),
         ("anchors.npy", (k, m, FUSED_DIM), "float16"),
-        ("unpriced_log_price.npy", (k, max(1, int((job.folds < 0).sum()))), "float32"),
+        ("unpriced_log_price.npy", (k, job.config.n_seeds, n_unpriced), "float32"),
     ]
 
 
@@ -245,11 +253,56 @@ def _finish_fold(job: Job, fold: int) -> None:
         logger.info("%s: up to date", fold_dir)
         return
     started = time.monotonic()
-    network = network_of_run(job.embed, job.config)
+    # All checkpoints stay until the last network is trained: a stopped fold takes up
+    # those that were done.
+    seconds = {"train": 0.0, "apply": 0.0}
+    for seed_at in range(job.config.n_seeds):
+        network = _train(job, fold, seed_at)
+        trained = time.monotonic()
+        seconds["train"] += trained - started
+        _apply(job, fold, seed_at, network)
+        started = time.monotonic()
+        seconds["apply"] += started - trained
+    scores = _average_seeds(job, fold)
+    held_out_smape = scores[-1]
+    logger.info(
+        "fold %d: SMAPE %.2f on the %d products it held out",
+        *(fold, held_out_smape, int((job.folds == fold).sum())),
+    )
+    folders = _network_folders(job, fold)
+    write_json(
+        fold_dir / MANIFEST_NAME,
+        {
+            "fold": fold,
+            "key": job.key,
+            "n_train": int(((job.folds != fold) & (job.folds >= 0)).sum()),
+            "n_held_out": int((job.folds == fold).sum()),
+            "held_out_smape": held_out_smape,
+            "seed_smape": scores[:-1],
+            "models_sha256": [sha256_file(each / MODEL_NAME) for each in folders],
+            "checksums": _fold_checksums(job, fold),
+            "seconds": {name: round(value, 2) for name, value in seconds.items()},
+        },
+    )
+    for folder in folders:
+        remove_checkpoint(folder)
+
+
+def _network_folders(job: Job, fold: int) -> list[Path]:
+    seeds = range(job.config.n_seeds)
+    return [network_folder(job.stage_dir, fold, seed_at) for seed_at in seeds]
+
+
+def _train(job: Job, fold: int, seed_at: int) -> PriceNetwork:
+    """Train and save one network of a fold."""
+    config = job.config.of_seed(seed_at)
+    folder = network_folder(job.stage_dir, fold, seed_at)
+    folder.mkdir(exist_ok=True)
+    network = network_of_run(job.embed, config)
     skip_frozen_layers(
         network,
         job.cache,
-        config=job.config,
+        config=config,
         arithmetic=job.arithmetic,
         stage_dir=job.stage_dir,
         key=job.key,
@@ -259,49 +312,36 @@ def _finish_fold(job: Job, fold: int) -> None:
         job.cache,
         job.log_price,
         np.flatnonzero((job.folds != fold) & (job.folds >= 0)),
-        config=job.config,
+        config=config,
         arithmetic=job.arithmetic,
-        fold_dir=fold_dir,
+        fold_dir=folder,
         fold=fold,
+        groups=job.groups,
         sample_ids=job.sample_ids,
         tracking=job.tracking,
     )
-    trained = time.monotonic()
-    save_network(network, fold_dir)
-    score = _apply_fold(job, fold, network)
-    logger.info(
-        "fold %d: SMAPE %.2f on the %d products it held out",
-        *(fold, score, int((job.folds == fold).sum())),
-    )
-    write_json(
-        fold_dir / MANIFEST_NAME,
-        {
-            "fold": fold,
-            "key": job.key,
-            "n_train": int(((job.folds != fold) & (job.folds >= 0)).sum()),
-            "n_held_out": int((job.folds == fold).sum()),
-            "held_out_smape": score,
-            "model_sha256": sha256_file(fold_dir / MODEL_NAME),
-            "checksums": _fold_checksums(job, fold),
-            "seconds": {
-                "train": round(trained - started, 2),
-                "apply": round(time.monotonic() - trained, 2),
-            },
-        },
-    )
-    remove_checkpoint(fold_dir)
+    save_network(network, folder)
+    return network
 
 
-def _apply_fold(job: Job, fold: int, network: PriceNetwork) -> float:
-    """Write what the network says of the rows it held out; return their SMAPE."""
-    files = {
+def _open_arrays(job: Job) -> dict[str, NDArray[Any]]:
+    return {
         name: read_rows(job.stage_dir / name, mode="r+") for name, _, _ in _arrays(job)
     }
+
+
+def _flush(arrays: dict[str, NDArray[Any]]) -> None:
+    for array in arrays.values():
+        array.flush()  # type: ignore[attr-defined]
+
+
+def _apply(job: Job, fold: int, seed_at: int, network: PriceNetwork) -> None:
+    """Write what a network says of the rows that it held out, and of the unpriced."""
+    files = _open_arrays(job)
     held_out = np.flatnonzero(job.folds == fold)
     unpriced = np.flatnonzero(job.folds < 0)
-    for rows, out in ((held_out, "held_out"), (unpriced, "unpriced")):
-        if not len(rows):
-            continue
+
+    def apply(rows: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[Any]]:
         log_price, fused = apply_network(
             network,
             job.cache,
@@ -309,25 +349,32 @@ def _apply_fold(job: Job, fold: int, network: PriceNetwork) -> float:
             arithmetic=job.arithmetic,
             sample_ids=job.sample_ids,
         )
-        if out == "held_out":
-            files["oof_log_price.npy"][rows] = log_price
-            predicted = log_price
-        else:
-            files["unpriced_log_price.npy"][fold] = log_price
-        # Unpriced rows were seen by no network: they take the first one's embedding.
-        if out == "held_out" or fold == 0:
-            files["fused.npy"][rows] = to_float16(fused, name="fused")
-    _, anchors = apply_network(
-        network,
-        job.cache,
-        job.anchor_rows,
-        arithmetic=job.arithmetic,
-        sample_ids=job.sample_ids,
-    )
-    files["anchors.npy"][fold] = to_float16(anchors, name="anchors")
-    for array in files.values():
-        array.flush()  # type: ignore[attr-defined]
-    return smape(job.price[held_out], to_price(predicted))
+        return log_price, to_float16(fused, name="fused")
+
+    log_price, fused = apply(held_out)
+    files["seed_log_price.npy"][held_out, seed_at] = log_price
+    if not seed_at:
+        files["fused.npy"][held_out] = fused
+        files["anchors.npy"][fold] = apply(job.anchor_rows)[1]
+    if len(unpriced):
+        log_price, fused = apply(unpriced)
+        files["unpriced_log_price.npy"][fold, seed_at] = log_price
+        # Seen by no network: they take the first one's embedding.
+        if fold == seed_at == 0:
+            files["fused.npy"][unpriced] = fused
+    _flush(files)
+
+
+def _average_seeds(job: Job, fold: int) -> list[float]:
+    """Write the mean price of a fold's networks; return the SMAPE of each, and its."""
+    files = _open_arrays(job)
+    held_out = np.flatnonzero(job.folds == fold)
+    of_seeds = files["seed_log_price.npy"][held_out]
+    mean = of_seeds.mean(1)
+    files["oof_log_price.npy"][held_out] = mean
+    _flush(files)
+    price = job.price[held_out]
+    return [smape(price, to_price(log_price)) for log_price in (*of_seeds.T, mean)]
 
 
 def _fold_checksums(job: Job, fold: int) -> dict[str, int]:
@@ -337,6 +384,7 @@ def _fold_checksums(job: Job, fold: int) -> dict[str, int]:
     embedded = np.flatnonzero(np.maximum(job.folds, 0) == fold)
     where = {
         "oof_log_price.npy": held_out,
+        "seed_log_price.npy": held_out,
         "fused.npy": embedded,
         "anchors.npy": np.array([fold]),
         "unpriced_log_price.npy": np.array([fold]),
@@ -351,11 +399,10 @@ def _verify_fold(job: Job, fold: int, manifest: dict[str, Any]) -> None:
     """Compare a fold's rows, which later folds have not touched, with its record."""
     found = _fold_checksums(job, fold)
     damaged = [name for name in found if found[name] != manifest["checksums"].get(name)]
-    if (
-        sha256_file(job.stage_dir / f"fold-{fold}" / MODEL_NAME)
-        != (manifest["model_sha256"])
-    ):
-        damaged.append(f"fold-{fold}/{MODEL_NAME}")
+    folders = _network_folders(job, fold)
+    for folder, expected in zip(folders, manifest["models_sha256"], strict=True):
+        if sha256_file(folder / MODEL_NAME) != expected:
+            damaged.append(str((folder / MODEL_NAME).relative_to(job.stage_dir)))
     if damaged:
         raise CacheError(
             f"{job.stage_dir / damaged[0]}: what the network of fold {fold} wrote is "
@@ -379,7 +426,7 @@ def _finish_stage(job: Job, *, n_unpriced: int) -> dict[str, Any] | None:
     log_price = read_rows(job.stage_dir / "oof_log_price.npy", mode="r+")
     if n_unpriced:
         from_each = read_rows(job.stage_dir / "unpriced_log_price.npy")
-        log_price[job.folds < 0] = from_each.mean(0)
+        log_price[job.folds < 0] = from_each.mean((0, 1))
         log_price.flush()  # type: ignore[attr-defined]
     priced = job.folds >= 0
     manifest = {
@@ -404,5 +451,9 @@ def _finish_stage(job: Job, *, n_unpriced: int) -> dict[str, Any] | None:
 def _finished_files(job: Job) -> list[str]:
     arrays = [name for name, _, _ in _arrays(job)]
     plans = ["price.npy", "folds.npy", "groups.npy", "anchor_rows.npy"]
-    folds = range(job.config.n_folds)
-    return arrays + plans + [f"fold-{fold}/{MODEL_NAME}" for fold in folds]
+    models = [
+        str((folder / MODEL_NAME).relative_to(job.stage_dir))
+        for fold in range(job.config.n_folds)
+        for folder in _network_folders(job, fold)
+    ]
+    return arrays + plans + models

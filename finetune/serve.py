@@ -68,8 +68,8 @@ class ServedNetworks:
     Parameters
     ----------
     networks : sequence of PriceNetwork
-        Trained with one configuration; on the CPU, in float32. Their backbones are
-        taken from them.
+        Trained with one configuration, fold by fold and there seed by seed; on the CPU,
+        in float32. Their backbones are taken from them.
     config : FinetuneConfig
         What they were trained with.
     backend, dtype, device
@@ -85,7 +85,7 @@ class ServedNetworks:
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
-        self._max_tokens = config.max_tokens
+        self._max_tokens, self._n_seeds = config.max_tokens, config.n_seeds
         texts = [network.text_backbone for network in networks]
 
         def freeze(
@@ -160,7 +160,7 @@ class ServedNetworks:
         *,
         frozen_image: NDArray[np.float32] | None = None,
     ) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-        """Price and embed products with each network.
+        """Price and embed products with the networks of each fold.
 
         Parameters
         ----------
@@ -177,7 +177,8 @@ class ServedNetworks:
         Returns
         -------
         list of (ndarray of shape (n_products,), ndarray of shape (n_products, 512))
-            log1p price and fused embedding, by network.
+            log1p price and fused embedding, by fold: the mean over the seeds and the
+            embedding of the first.
 
         Raises
         ------
@@ -204,7 +205,15 @@ class ServedNetworks:
             rows = np.arange(len(log_price))
             require_finite_prices(log_price, fused.numpy(), rows=rows, sample_ids=None)
             found.append((log_price, fused.numpy()))
-        return found
+        folds = range(0, len(found), self._n_seeds)
+        return [_average(found[at : at + self._n_seeds]) for at in folds]
+
+
+def _average(
+    of_seeds: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]],
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    mean = np.mean([log_price for log_price, _ in of_seeds], axis=0)
+    return mean, of_seeds[0][1]
 
 
 def encode_once(

@@ -88,6 +88,7 @@ def train_network(
     arithmetic: Arithmetic,
     fold_dir: Path,
     fold: int,
+    groups: NDArray[np.integer] | None = None,
     sample_ids: NDArray[np.str_] | None = None,
     tracking: Tracking = UNTRACKED,
 ) -> None:
@@ -107,6 +108,8 @@ def train_network(
         Gets history.csv, and a checkpoint after every epoch to go on from.
     fold : int
         Enters the seeds.
+    groups : ndarray of shape (n_products,), optional
+        Duplicates share a number; without it there are none.
     sample_ids : ndarray of shape (n_products,), optional
         Names products in an error; without them it names their rows.
     tracking : Tracking
@@ -125,8 +128,10 @@ def train_network(
     network.fit_scales(log_price[rows], cache.attributes[rows])
     wide = None
     if network.wide is not None:
-        rng = np.random.default_rng([config.seed, fold])
-        wide = network.wide.fit(cache, log_price, rows, rng=rng)
+        rng = np.random.default_rng([config.seed, fold, config.n_epochs])
+        if groups is None:
+            groups = np.arange(len(log_price))
+        wide = network.wide.fit(cache, log_price, rows, groups, rng=rng)
     network.to(device)
     state = _fresh_state(network, config, arithmetic)
     state.resume(fold_dir)
@@ -146,7 +151,7 @@ def train_network(
         for at, batch_rows in track(
             ((len(batch), (at, batch)) for at, batch in enumerate(batches)),
             total=len(rows),
-            label=f"fold {fold}, epoch {epoch + 1} of {config.n_epochs}",
+            label=f"{_name(fold, config)}, epoch {epoch + 1} of {config.n_epochs}",
             unit="products",
         ):
             factor = learning_rate_factor(epoch + at / len(batches), config)
@@ -300,12 +305,16 @@ def _held_out_smape(
     return round(smape(np.expm1(log_price[held_out]), to_price(predicted)), 4)
 
 
+def _name(fold: int, config: FinetuneConfig) -> str:
+    return f"fold {fold}" + (f", seed {config.seed}" if config.n_seeds > 1 else "")
+
+
 def _log_epoch(fold: int, state: TrainingState, config: FinetuneConfig) -> None:
     last = state.history[-1]
     held_out = last["held_out_smape"]
     logger.info(
-        "fold %d, epoch %d of %d: loss %.4f, SMAPE on its training rows %.2f%s, %.0f s",
-        *(fold, state.epochs_done, config.n_epochs),
+        "%s, epoch %d of %d: loss %.4f, SMAPE on its training rows %.2f%s, %.0f s",
+        *(_name(fold, config), state.epochs_done, config.n_epochs),
         *(last["loss"], last["train_smape"]),
         "" if held_out is None else f", held out {held_out:.2f}",
         last["seconds"],

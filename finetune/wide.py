@@ -17,14 +17,23 @@ from scipy.sparse import csr_array, hstack, vstack
 from sklearn.linear_model import Ridge
 from torch import nn
 
+from embed.attributes import ATTRIBUTE_NAMES
 from embed.size_bins import BIN_WEIGHT, N_BINS, bin_columns, bin_edges
 from finetune.batches import ProductCache, cut_tokens
+from finetune.folds import duplicate_groups
 
 N_COLUMNS = 2**18
 """Of hashed terms, for each kind (Weinberger et al., 2009, arXiv:0902.2206)."""
 
 _KINDS = ((512, 2), (24, 3))  # of how many first tokens, terms of how many at most
-_FACTOR, _MODULUS = 40503, 2**31 - 1  # of the hash; its products fit in 64 bits
+_CROSSED = ("log_total_amount", "log_pack_count", "log_item_size")
+_CROSSED_TOKENS = 24  # first ones, each with the bin of each of these attributes
+_N_KINDS = len(_KINDS) + 1
+_FACTOR, _SECOND_FACTOR, _MODULUS = (
+    40503,
+    1037449,
+    2**31 - 1,
+)  # of the hash; its products fit in 64 bits
 _ALPHA = 0.7  # L2 penalty; 0.3 to 1.0 are within 0.1 SMAPE on the Amazon catalog
 _TOLERANCE = 1e-3  # of the solver
 _N_NESTED = 5
@@ -35,13 +44,15 @@ class WidePart(nn.Module):
     """Log price by a text's terms and a product's sizes, a linear model.
 
     A term is one to three tokens in a row, weighed by its inverse document frequency;
-    the terms of a text, and those of its beginning, are brought to length 1. Each
-    attribute has a weight for each of its bins, and one for "unknown".
+    the terms of a text, those of its beginning, and those that are a token of the
+    beginning and the bin of a size are brought to length 1 each: a larger pack adds
+    more to the price of saffron. Each attribute has a weight for each of its bins, and
+    one for "unknown".
 
     Parameters
     ----------
     n_attributes : int
-        Columns of the attribute array; 0: tokens alone.
+        Columns of the attribute array, `ATTRIBUTE_NAMES`; 0: tokens alone.
     """
 
     idf: torch.Tensor
@@ -52,7 +63,7 @@ class WidePart(nn.Module):
 
     def __init__(self, n_attributes: int) -> None:
         super().__init__()
-        terms = (len(_KINDS), N_COLUMNS)
+        terms = (_N_KINDS if n_attributes else len(_KINDS), N_COLUMNS)
         self.register_buffer("idf", torch.zeros(terms))
         self.register_buffer("term_weights", torch.zeros(terms))
         self.register_buffer("edges", torch.zeros(n_attributes, N_BINS - 1))
@@ -70,22 +81,29 @@ class WidePart(nn.Module):
         attributes : float32 Tensor of shape (batch, n_attributes), NaN: unknown
         """
         total = self.intercept
-        for kind, (columns, known) in enumerate(_terms(tokens, mask)):
+        bins = self._bins(attributes)
+        for kind, (columns, known) in enumerate(_terms(tokens, mask, bins)):
             idf = self.idf[kind][columns] * known
             found = (idf * self.term_weights[kind][columns]).sum(1)
             total = total + found / (idf * idf).sum(1).clamp_min(1e-9).sqrt()
-        if len(self.edges):
-            above = (attributes[:, :, None] > self.edges).sum(2)
-            bins = torch.where(torch.isnan(attributes), N_BINS, above)
+        if bins is not None:
             starts = torch.arange(len(self.edges), device=bins.device) * (N_BINS + 1)
             total = total + self.bin_weights.flatten()[bins + starts].sum(1)
         return total
+
+    def _bins(self, attributes: torch.Tensor) -> torch.Tensor | None:
+        """Return the bin of each attribute, the last where it is unknown."""
+        if not len(self.edges):
+            return None
+        above = (attributes[:, :, None] > self.edges).sum(2)
+        return torch.where(torch.isnan(attributes), N_BINS, above)
 
     def fit(
         self,
         cache: ProductCache,
         log_price: NDArray[np.float64],
         rows: NDArray[np.integer],
+        groups: NDArray[np.integer],
         *,
         rng: np.random.Generator,
     ) -> NDArray[np.float32]:
@@ -97,8 +115,11 @@ class WidePart(nn.Module):
         log_price : ndarray of shape (n_products,)
             log1p price; only those of `rows` are read.
         rows : ndarray of shape (n_train,)
+        groups : ndarray of shape (n_products,)
+            Duplicates share a number.
         rng : Generator
-            Deals the rows to fifths; equal texts share one.
+            Deals the rows to fifths; duplicates share one, and so do texts that are
+            equal once they are cut.
 
         Returns
         -------
@@ -107,18 +128,19 @@ class WidePart(nn.Module):
         """
         matrix = self._matrix(cache, rows)
         target = log_price[rows]
-        fifth = _deal(cache, rows, rng)
+        fifth = _deal(cache, rows, groups, rng)
         nested = np.full(len(log_price), np.nan, np.float32)
         for at in range(int(fifth.max()) + 1):
             inside, outside = np.flatnonzero(fifth == at), np.flatnonzero(fifth != at)
-            if not len(outside):  # all texts are equal
+            if not len(outside):  # all are duplicates of one another
                 nested[rows] = target.mean()
                 break
             ridge = _ridge(matrix[outside], target[outside])
             nested[rows[inside]] = ridge.predict(matrix[inside])
         ridge = _ridge(matrix, target)
-        terms, bins = np.split(ridge.coef_, [len(_KINDS) * N_COLUMNS])
-        self.term_weights.copy_(torch.from_numpy(terms.reshape(len(_KINDS), -1)))
+        terms, bins = np.split(ridge.coef_, [self.term_weights.numel()])
+        terms = terms.reshape(self.term_weights.shape)
+        self.term_weights.copy_(torch.from_numpy(terms))
         bins = BIN_WEIGHT * bins.reshape(self.bin_weights.shape)
         self.bin_weights.copy_(torch.from_numpy(bins))
         self.intercept.fill_(float(ridge.intercept_))
@@ -127,18 +149,36 @@ class WidePart(nn.Module):
     def _matrix(self, cache: ProductCache, rows: NDArray[np.integer]) -> csr_array:
         """Set what comes from inputs alone; return what the ridge is fitted on."""
         parts = []
-        for kind, counts in enumerate(_count_terms(cache, rows)):
+        if len(self.edges):
+            self.edges.copy_(torch.from_numpy(bin_edges(cache.attributes[rows])))
+        for kind, counts in enumerate(self._count_terms(cache, rows)):
             n_texts = np.bincount(counts.indices, minlength=N_COLUMNS)
             # A term not met weighs as one met once: it tells of a longer text.
             idf = np.log((1 + len(rows)) / (1 + np.maximum(n_texts, 1))) + 1
             self.idf[kind] = torch.from_numpy(idf)
             parts.append(_weigh(counts, idf.astype(np.float32)))
         if len(self.edges):
-            attributes = cache.attributes[rows]
-            edges = bin_edges(attributes)
-            self.edges.copy_(torch.from_numpy(edges))
-            parts.append(bin_columns(attributes, edges))
+            parts.append(bin_columns(cache.attributes[rows], self.edges.numpy()))
         return csr_array(hstack(parts, format="csr"))
+
+    def _count_terms(
+        self, cache: ProductCache, rows: NDArray[np.integer]
+    ) -> list[csr_array]:
+        """Count terms: of each kind, shape (len(rows), N_COLUMNS), float32."""
+        found: list[list[csr_array]] = [[] for _ in self.idf]
+        for start in range(0, len(rows), _CHUNK_ROWS):
+            some = rows[start : start + _CHUNK_ROWS]
+            tokens, mask = cache.text_batch(some)
+            bins = self._bins(torch.from_numpy(cache.attributes[some]))
+            for kind, (columns, known) in enumerate(_terms(tokens, mask, bins)):
+                indices = columns[known.bool()].numpy().astype(np.int32)
+                bounds = np.concatenate([[0], np.cumsum(known.sum(1).numpy())])
+                ones = np.ones(len(indices), np.float32)
+                rows_of = (ones, indices, bounds.astype(np.int32))
+                part = csr_array(rows_of, shape=(len(tokens), N_COLUMNS))
+                part.sum_duplicates()
+                found[kind].append(part)
+        return [csr_array(vstack(parts, format="csr")) for parts in found]
 
 
 def _weigh(counts: csr_array, idf: NDArray[np.float32]) -> csr_array:
@@ -157,7 +197,7 @@ def _ridge(matrix: csr_array, target: NDArray[np.float64]) -> Ridge:
 
 
 def _terms(
-    tokens: torch.Tensor, mask: torch.Tensor
+    tokens: torch.Tensor, mask: torch.Tensor, bins: torch.Tensor | None
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Yield columns and known (1 or 0), (batch, n_terms), of each kind of terms."""
     for n_tokens, longest in _KINDS:
@@ -170,32 +210,34 @@ def _terms(
             columns.append(key % N_COLUMNS)
             columns_known.append(key_known)
         yield torch.cat(columns, 1), torch.cat(columns_known, 1)
-
-
-def _count_terms(cache: ProductCache, rows: NDArray[np.integer]) -> list[csr_array]:
-    """Count the terms of texts: of each kind, shape (len(rows), N_COLUMNS), float32."""
-    found: list[list[csr_array]] = [[] for _ in _KINDS]
-    for start in range(0, len(rows), _CHUNK_ROWS):
-        tokens, mask = cache.text_batch(rows[start : start + _CHUNK_ROWS])
-        for kind, (columns, known) in enumerate(_terms(tokens, mask)):
-            indices = columns[known.bool()].numpy().astype(np.int32)
-            bounds = np.concatenate([[0], np.cumsum(known.sum(1).numpy())])
-            ones = np.ones(len(indices), np.float32)
-            rows_of = (ones, indices, bounds.astype(np.int32))
-            part = csr_array(rows_of, shape=(len(tokens), N_COLUMNS))
-            part.sum_duplicates()
-            found[kind].append(part)
-    return [csr_array(vstack(parts, format="csr")) for parts in found]
+    if bins is not None:
+        part, known = tokens[:, :_CROSSED_TOKENS], mask[:, :_CROSSED_TOKENS]
+        columns = [
+            (
+                part * _FACTOR
+                + (bins[:, at, None] + which * (N_BINS + 1)) * _SECOND_FACTOR
+            )
+            % _MODULUS
+            % N_COLUMNS
+            for which, at in enumerate(map(ATTRIBUTE_NAMES.index, _CROSSED))
+        ]
+        yield torch.cat(columns, 1), known.repeat(1, len(_CROSSED))
 
 
 def _deal(
-    cache: ProductCache, rows: NDArray[np.integer], rng: np.random.Generator
+    cache: ProductCache,
+    rows: NDArray[np.integer],
+    groups: NDArray[np.integer],
+    rng: np.random.Generator,
 ) -> NDArray[np.intp]:
-    """Deal rows to fifths at random, equal texts to the same one."""
-    texts = [
-        cut_tokens(cache.tokens[int(row)], cache.max_tokens).tobytes() for row in rows
-    ]
-    _, text = np.unique(np.array(texts, dtype=object), return_inverse=True)
-    n_texts = int(text.max()) + 1
-    fifth_of_text = rng.permutation(n_texts) % min(_N_NESTED, n_texts)
-    return np.asarray(fifth_of_text[text])
+    """Deal rows to fifths at random, those that are alike to the same one."""
+    alike = duplicate_groups(
+        [str(group) for group in groups[rows]],
+        [
+            cut_tokens(cache.tokens[int(row)], cache.max_tokens).tobytes().hex()
+            for row in rows
+        ],
+    )
+    names, group = np.unique(alike, return_inverse=True)
+    fifth_of_group = rng.permutation(len(names)) % _N_NESTED
+    return np.asarray(fifth_of_group[group])

@@ -399,8 +399,9 @@ def _load_networks(
     stage_dir = run.run_dir / "finetune"
     return ServedNetworks(
         [
-            load_network(stage_dir, fold, embed=run.embed, config=config)
+            load_network(stage_dir, fold, seed_at, embed=run.embed, config=config)
             for fold in folds
+            for seed_at in range(config.n_seeds)
         ],
         config,
         backend=source.backend,

@@ -52,7 +52,8 @@ FOLD_RECORD = {
     "n_train": 3,
     "n_held_out": 2,
     "held_out_smape": 40.0,
-    "model_sha256": "0",
+    "models_sha256": ["0"],
+    "seed_smape": [1.0],
     "checksums": {"fused.npy": 7},
     "seconds": {"train": 1.0},
 }

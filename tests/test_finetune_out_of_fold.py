@@ -71,7 +71,9 @@ def by_networks(run_dir, rows):
     return np.stack(
         [
             apply_network(
-                load_network(run_dir / "finetune", fold, embed=manifest, config=CONFIG),
+                load_network(
+                    run_dir / "finetune", fold, 0, embed=manifest, config=CONFIG
+                ),
                 cache,
                 rows,
                 arithmetic=arithmetic,
@@ -251,10 +253,10 @@ def test_weights_of_another_network_are_refused(trained):
     path = trained / "finetune" / "fold-1" / "model.safetensors"
     other = dataclasses.replace(CONFIG, use_attributes=False)
     with pytest.raises(CacheError, match=r"model\.safetensors: not the weights"):
-        load_network(trained / "finetune", 1, embed=manifest, config=other)
+        load_network(trained / "finetune", 1, 0, embed=manifest, config=other)
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(CacheError, match=r"fold-1.*make finetune"):
-        load_network(trained / "finetune", 1, embed=manifest, config=CONFIG)
+        load_network(trained / "finetune", 1, 0, embed=manifest, config=CONFIG)
 
 
 def test_an_encoder_that_changed_or_went_away_is_named(run_dir, tmp_path):

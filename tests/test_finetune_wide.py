@@ -2,10 +2,13 @@ import numpy as np
 import pytest
 import torch
 
+from embed.attributes import ATTRIBUTE_NAMES
 from embed.encoders import pad_tokens
 from embed.size_bins import BIN_WEIGHT, N_BINS, bin_columns, bin_edges
 from finetune.wide import WidePart
 
+AMOUNT = ATTRIBUTE_NAMES.index("log_total_amount")
+PACKS = ATTRIBUTE_NAMES.index("log_pack_count")
 N_WORDS = 60
 PER_WORD = 0.3 * np.random.default_rng(5).normal(size=N_WORDS)
 
@@ -31,8 +34,9 @@ def rng():
 def cache(rng):
     lengths = rng.integers(3, 12, size=600)
     tokens = [rng.integers(1, N_WORDS, size=length) for length in lengths]
-    attributes = rng.normal(size=(600, 2)).astype(np.float32)
-    attributes[::3, 1] = np.nan
+    attributes = np.full((600, len(ATTRIBUTE_NAMES)), np.nan, np.float32)
+    attributes[:, [AMOUNT, PACKS]] = rng.normal(size=(600, 2))
+    attributes[::3, PACKS] = np.nan
     return Products(tokens, attributes)
 
 
@@ -41,10 +45,13 @@ def log_price(cache):
     return np.array([3 + PER_WORD[ids].sum() for ids in cache.tokens])
 
 
-def fit(cache, log_price, rows=None):
+def fit(cache, log_price, rows=None, groups=None):
     wide = WidePart(cache.attributes.shape[1])
-    rows = np.arange(len(cache.tokens)) if rows is None else rows
-    return wide, wide.fit(cache, log_price, rows, rng=np.random.default_rng(0))
+    everyone = np.arange(len(cache.tokens))
+    rows = everyone if rows is None else rows
+    groups = everyone if groups is None else groups
+    rng = np.random.default_rng(0)
+    return wide, wide.fit(cache, log_price, rows, groups, rng=rng)
 
 
 def price(wide, cache, rows):
@@ -62,19 +69,34 @@ def test_prices_of_words_are_learned(cache, log_price):
 
 
 def test_sizes_are_learned_by_bins_and_unknown_ones_too(cache, rng):
-    known = ~np.isnan(cache.attributes[:, 1])
-    log_price = 3 + np.where(known, np.abs(cache.attributes[:, 1]), -2)
+    known = ~np.isnan(cache.attributes[:, PACKS])
+    log_price = 3 + np.where(known, np.abs(cache.attributes[:, PACKS]), -2)
     wide, _ = fit(cache, log_price)
     found = price(wide, cache, np.arange(600))
     assert np.corrcoef(found, log_price)[0, 1] > 0.9
     assert found[~known].max() < 2 < found[known].min()
 
 
+def test_what_a_size_adds_by_the_word_is_learned(cache, rng):
+    """A word that makes large ones dear and small ones cheap, by itself nothing."""
+    has_word = np.array([(ids[:3] == 9).any() for ids in cache.tokens])
+    extra = np.arange(len(has_word)) % 2 == 0
+    for row in np.flatnonzero(extra):
+        cache.tokens[row][0] = 9
+    has_word |= extra
+    size = np.sign(cache.attributes[:, AMOUNT])
+    cache.attributes[:, AMOUNT] = size
+    log_price = 3 + np.where(has_word, size, -size)
+    train, test = np.arange(500), np.arange(500, 600)
+    wide, _ = fit(cache, log_price, train)
+    assert np.corrcoef(price(wide, cache, test), log_price[test])[0, 1] > 0.5
+
+
 def test_a_price_is_the_ridge_s_own(cache, log_price, monkeypatch):
     """Columns, lengths and bins of the module are those of the matrix."""
     kept = {}
     rows = np.arange(600)
-    wide = WidePart(2)
+    wide = WidePart(len(ATTRIBUTE_NAMES))
     matrix = wide._matrix
 
     def keep(*given):
@@ -82,7 +104,7 @@ def test_a_price_is_the_ridge_s_own(cache, log_price, monkeypatch):
         return kept["matrix"]
 
     monkeypatch.setattr(wide, "_matrix", keep)
-    wide.fit(cache, log_price, rows, rng=np.random.default_rng(0))
+    wide.fit(cache, log_price, rows, rows, rng=np.random.default_rng(0))
     weights = np.concatenate(
         [wide.term_weights.ravel(), wide.bin_weights.ravel() / BIN_WEIGHT]
     )
@@ -101,6 +123,14 @@ def test_a_nested_price_has_not_seen_its_product_nor_one_with_the_same_text(
     assert again[7] == nested[7]
     assert (again != nested).sum() > 300  # the other fifths have
     assert price(wide, cache, np.array([3]))[0] > nested[3] + 1
+
+
+def test_duplicates_by_photo_share_a_fifth(cache, log_price):
+    groups = np.arange(600)
+    groups[7] = 3
+    _, nested = fit(cache, log_price, groups=groups)
+    log_price[3] = 20.0
+    assert fit(cache, log_price, groups=groups)[1][7] == nested[7]
 
 
 def test_texts_that_are_equal_after_the_cut_share_a_fifth(cache, log_price, rng):
@@ -139,7 +169,9 @@ def test_without_attributes_words_alone_are_learned(cache, log_price):
 
 
 def test_of_equal_products_alone_nothing_but_the_mean_is_learned():
-    cache = Products([np.array([5, 6, 7])] * 4, np.zeros((4, 2), np.float32))
+    cache = Products(
+        [np.array([5, 6, 7])] * 4, np.zeros((4, len(ATTRIBUTE_NAMES)), np.float32)
+    )
     wide, nested = fit(cache, np.array([1.0, 2.0, 3.0, 6.0]))
     np.testing.assert_allclose(nested, 3.0)
     np.testing.assert_allclose(price(wide, cache, np.arange(4)), 3.0, atol=1e-5)

@@ -601,7 +601,7 @@ def test_a_run_that_names_image_weights_with_code(
     stage_dir = whole_run / "finetune"
 
     def load():
-        load_network(stage_dir, 0, embed=embed, config=TINY_TRAINING)
+        load_network(stage_dir, 0, 0, embed=embed, config=TINY_TRAINING)
 
     refused(load, "w.pth", kind=WeightsError)
     tally(COUNTER)
@@ -612,7 +612,7 @@ def test_the_network_of_a_fold(whole_run, planted, tmp_path, tally):
     (tmp_path / "fold-0").mkdir()
 
     def load():
-        load_network(tmp_path, 0, embed=embed, config=TINY_TRAINING)
+        load_network(tmp_path, 0, 0, embed=embed, config=TINY_TRAINING)
 
     for content in planted:
         (tmp_path / "fold-0" / "model.safetensors").write_bytes(content)

@@ -119,7 +119,7 @@ def test_the_network_s_price_is_the_average_of_all_folds_in_log_space(
     log_price = [
         apply_network(
             load_network(
-                finished_run / "finetune", fold, embed=embed, config=TINY_TRAINING
+                finished_run / "finetune", fold, 0, embed=embed, config=TINY_TRAINING
             ),
             cache,
             np.arange(40),

@@ -4,6 +4,7 @@ import logging
 import shutil
 from dataclasses import dataclass
 from importlib import metadata
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from embed.manifest import (
 )
 from embed.schema import config_from
 from finetune.config import FinetuneConfig
-from finetune.networks import load_network
+from finetune.networks import load_network, network_folder
 from stack.blocks.fitted import LOG_PRICE_COLUMNS, PRICE_BLOCKS
 from stack.config import StackConfig
 from stack.export.card import model_card
@@ -185,22 +186,22 @@ def _write_towers(finished: FinishedRun, folder: Path) -> None:
     run, config = finished.run, finished.finetune_config
     alignment = run.array("stack/alignment")
     n_attributes = len(run.embed["attribute_names"])
-    for fold in range(config.n_folds):
+    for fold, seed_at in product(range(config.n_folds), range(config.n_seeds)):
         logger.info("fold %d of %d: network to ONNX", fold + 1, config.n_folds)
-        fold_dir = folder / f"fold-{fold}"
-        fold_dir.mkdir()
+        own = network_folder(folder, fold, seed_at)
+        own.mkdir()
         network = load_network(
-            run.run_dir / "finetune", fold, embed=run.embed, config=config
+            run.run_dir / "finetune", fold, seed_at, embed=run.embed, config=config
         )
         write_head(
             network,
             alignment[fold],
-            fold_dir / "head.onnx",
+            own / "head.onnx",
             n_attributes=n_attributes,
         )
-        write_text_tower(network.text_backbone, fold_dir / "text.onnx")
+        write_text_tower(network.text_backbone, own / "text.onnx")
         if network.image_backbone is not None:
-            path = fold_dir / "image.onnx"
+            path = own / "image.onnx"
             write_image_tower(network.image_backbone, path, size=config.image_size)
     _write_frozen(finished, folder / "frozen")
 
@@ -246,6 +247,7 @@ def _copy_code(folder: Path, *, needs_sklearn: bool) -> None:
 
 def _manifest(finished: FinishedRun, folder: Path) -> dict[str, Any]:
     run, inputs = finished.run, finished.run.embed["inputs"]
+    config = finished.finetune_config
     settings: dict[str, Any] = {
         "kind": KIND,
         "format": FORMAT,
@@ -260,9 +262,15 @@ def _manifest(finished: FinishedRun, folder: Path) -> dict[str, Any]:
         "max_tokens": run.embed["config"]["max_tokens"],
         "image_size": run.embed["config"]["image_size"],
         "image_dim": IMAGE_DIM,
-        "folds": [f"fold-{fold}" for fold in range(finished.finetune_config.n_folds)],
-        "fold_max_tokens": finished.finetune_config.max_tokens,
-        "fold_image_size": finished.finetune_config.image_size,
+        "folds": [
+            [
+                network_folder(folder, fold, seed_at).relative_to(folder).as_posix()
+                for seed_at in range(config.n_seeds)
+            ]
+            for fold in range(config.n_folds)
+        ],
+        "fold_max_tokens": config.max_tokens,
+        "fold_image_size": config.image_size,
         "attributes": run.embed["attribute_names"],
         "intervals": finished.stack["intervals"],
         "blocks": list(finished.stack_config.blocks),

@@ -81,8 +81,12 @@ class Model:
         }
         if photo is not None and "frozen/image.onnx" in self._graphs:
             blocks["image"] = _half(self._photo("frozen", photo))
-        found = [self._price(f, ids, photo, blocks) for f in self.settings["folds"]]
-        network, fused = (np.mean(part, axis=0) for part in zip(*found, strict=True))
+        found = [
+            [self._price(name, ids, photo, blocks) for name in of_fold]
+            for of_fold in self.settings["folds"]
+        ]
+        network = np.mean([[log_price for log_price, _ in f] for f in found], (0, 1))
+        fused = np.mean([of_fold[0][1] for of_fold in found], axis=0)
         if not self._boosters:
             return float(network[0])
         blocks["network"], blocks["fused"] = network[:, None], _half(fused)
@@ -114,20 +118,20 @@ class Model:
 
     def _price(
         self,
-        fold: str,
+        name: str,
         ids: NDArray[np.int64],
         photo: NDArray[np.uint8] | None,
         blocks: dict[str, NDArray[np.float32]],
     ) -> list[NDArray[np.float32]]:
-        """Return the log price and aligned embedding by one fold's network."""
+        """Return the log price and aligned embedding by one network."""
         limit, image = self.settings["fold_max_tokens"], blocks["image"]
         if len(ids) > limit:
             ids = np.append(ids[: limit - 1], ids[-1])
-        if photo is not None and f"{fold}/image.onnx" in self._graphs:
-            image = self._photo(fold, _resize(photo, self.settings["fold_image_size"]))
+        if photo is not None and f"{name}/image.onnx" in self._graphs:
+            image = self._photo(name, _resize(photo, self.settings["fold_image_size"]))
         return self._run(
-            f"{fold}/head.onnx",
-            text=self._text(fold, ids),
+            f"{name}/head.onnx",
+            text=self._text(name, ids),
             image=image,
             has_photo=np.array([photo is not None]),
             attributes=blocks["attributes"],
