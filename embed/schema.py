@@ -276,6 +276,9 @@ FOLD = fields(
 )
 """finetune/fold-k/manifest.json."""
 
+NETWORK = fields(key=text, model_sha256=text, seconds=real)
+"""network.json beside the weights of each network."""
+
 FINETUNE = fields(
     stage=one_of("finetune"),
     key=text,

@@ -12,6 +12,7 @@ from finetune.config import FinetuneConfig
 from finetune.model import PriceNetwork, build_network
 
 MODEL_NAME = "model.safetensors"
+RECORD_NAME = "network.json"
 
 
 def network_folder(stage_dir: Path, fold: int, seed_at: int) -> Path:
@@ -97,8 +98,20 @@ def load_network(
     CacheError
         If the weights are missing or do not fit.
     """
-    path = network_folder(stage_dir, fold, seed_at) / MODEL_NAME
     network = network_of_run(embed, config)
+    load_weights(network, network_folder(stage_dir, fold, seed_at), stage_dir)
+    return network.eval()
+
+
+def load_weights(network: PriceNetwork, folder: Path, stage_dir: Path) -> None:
+    """Give a network the weights that `save_network` wrote.
+
+    Raises
+    ------
+    CacheError
+        If they are missing or do not fit.
+    """
+    path = folder / MODEL_NAME
     try:
         network.load_state_dict(load_file(path))
     except Exception as error:  # safetensors has its own kinds for each bad file
@@ -106,4 +119,3 @@ def load_network(
             f"{path}: not the weights of this network ({error}). Delete the folder "
             f"{stage_dir} and run `make finetune` again."
         ) from error
-    return network.eval()

@@ -122,9 +122,7 @@ def train_network(
         epoch stays as it is.
     """
     _prepare_torch()
-    device = arithmetic.device
-    if device.type == "cpu" and config.max_tokens <= _EAGER_ATTENTION_TOKENS:
-        use_eager_attention(network.text_backbone)
+    prepare_attention(network, config, arithmetic)
     network.fit_scales(log_price[rows], cache.attributes[rows])
     wide = None
     if network.wide is not None:
@@ -132,6 +130,7 @@ def train_network(
         if groups is None:
             groups = np.arange(len(log_price))
         wide = network.wide.fit(cache, log_price, rows, groups, rng=rng)
+    device = arithmetic.device
     network.to(device)
     state = _fresh_state(network, config, arithmetic)
     state.resume(fold_dir)
@@ -215,6 +214,15 @@ def train_network(
     require_updates(optimizer, fold=fold)
     network.load_state_dict(state.average)
     network.eval()
+
+
+def prepare_attention(
+    network: PriceNetwork, config: FinetuneConfig, arithmetic: Arithmetic
+) -> None:
+    """Choose the faster way to attend; the two round otherwise."""
+    is_short = config.max_tokens <= _EAGER_ATTENTION_TOKENS
+    if arithmetic.device.type == "cpu" and is_short:
+        use_eager_attention(network.text_backbone)
 
 
 def _prepare_torch() -> None:

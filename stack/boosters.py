@@ -14,6 +14,29 @@ logger = logging.getLogger(__name__)
 _CHECKSUM_SUFFIX = ".crc32"
 
 
+def average_boosters(boosters: Sequence[lgb.Booster]) -> lgb.Booster:
+    """Return one booster whose prediction is the mean of theirs.
+
+    Parameters
+    ----------
+    boosters : sequence of lightgbm.Booster
+        Of the same columns. Their leaves are changed.
+    """
+    if len(boosters) == 1:
+        return boosters[0]
+    for booster in boosters:
+        for at, tree in enumerate(booster.dump_model()["tree_info"]):
+            for leaf in range(tree["num_leaves"]):
+                value = booster.get_leaf_output(at, leaf)
+                booster.set_leaf_output(at, leaf, value / len(boosters))
+    merged = lgb.Booster(model_str=boosters[0].model_to_string())
+    for booster in boosters[1:]:
+        # Of LightGBM's C interface; the Python one merges only to train on.
+        merge = lgb.basic._LIB.LGBM_BoosterMerge  # type: ignore[attr-defined]
+        lgb.basic._safe_call(merge(merged._handle, booster._handle))
+    return merged
+
+
 def remove_boosters(folder: Path) -> None:
     """Delete the boosters of a folder."""
     for path in folder.glob("booster-*"):

@@ -78,6 +78,13 @@ def main() -> None:
     help="Try N other settings for each fold, inside its own training rows.",
 )
 @click.option("--seed", default=StackConfig.seed, show_default=True)
+@click.option(
+    "--seeds",
+    "n_seeds",
+    default=StackConfig.n_seeds,
+    show_default=True,
+    help="Boosters of each fold, from as many seeds, of which the mean is kept.",
+)
 @one_line_errors
 def stack_command(run_dir: Path, blocks: str, **settings: Any) -> None:
     """Fit boosters on the network's residual and judge them, in RUN/stack.

@@ -88,6 +88,11 @@ class StackConfig:
     valid_fraction: float = 0.2
     """Share of the training rows set aside for early stopping, duplicates together."""
 
+    n_seeds: int = 4
+    """Boosters whose mean is a fold's one, from `seed`, `seed` + 1 and so on: each
+    stops early on other rows, and grows its trees on others. The raw LightGBM is made
+    of one."""
+
     refit: bool = True
     """Whether as many trees as early stopping found are grown anew on all training
     rows, those set aside for it included."""
@@ -148,6 +153,7 @@ _COUNTS = (
     "early_stopping_rounds",
     "min_data_in_leaf",
     "bin_sample",
+    "n_seeds",
     "n_bootstrap",
     "n_threads",
 )

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from embed.errors import InputError
 from finetune.smape import smape, to_price
-from stack.boosters import keep_booster, kept_booster
+from stack.boosters import average_boosters, keep_booster, kept_booster
 from stack.config import StackConfig
 from stack.features import BlockMatrix, booster_params, make_dataset
 from stack.objective import boost_log_smape
@@ -42,7 +42,7 @@ class ResidualFit:
     """One for each fold; each predicts what is added to the initial log price."""
 
     rounds: list[int]
-    """Trees of each booster; 0 where none helped."""
+    """Trees of each booster, from all seeds; 0 where none helped."""
 
     starts: list[float]
     """Log price that each booster begins from, NaN where it is the network's."""
@@ -98,13 +98,14 @@ def fit_out_of_fold(
 
     def search(
         fold: int,
-        train_rows: NDArray[np.intp],
-        valid_rows: NDArray[np.intp],
+        rows: NDArray[np.intp],
         init: NDArray[np.float32],
+        settings: StackConfig,
     ) -> tuple[lgb.Booster, StackConfig]:
-        train_set = _subset(dataset, train_rows, init)
-        valid_set = _subset(dataset, valid_rows, init)
-        valid_price = to_price(log_price[valid_rows])
+        is_valid = _validation_part(groups[rows], config=settings, fold=fold)
+        train_set = _subset(dataset, rows[~is_valid], init)
+        valid_set = _subset(dataset, rows[is_valid], init)
+        valid_price = to_price(log_price[rows[is_valid]])
 
         def grow(settings: StackConfig) -> tuple[lgb.Booster, float]:
             params = booster_params(matrix, settings)
@@ -112,18 +113,26 @@ def fit_out_of_fold(
                 train_set, valid_set, valid_price, params, settings, stop
             )
 
-        if shared.n_trials:
-            return best_of_trials(grow, shared, fold=fold)
-        return grow(shared)[0], shared
+        if settings.n_trials:
+            return best_of_trials(grow, settings, fold=fold)
+        return grow(settings)[0], settings
 
-    def fit_fold(fold: int) -> tuple[lgb.Booster, float]:
-        rows = np.flatnonzero((folds >= 0) & (folds != fold))
-        is_valid = _validation_part(groups[rows], config=config, fold=fold)
-        init = _initial(log_price, init_log_price, rows[~is_valid])
-        path = folder / f"booster-{fold}.txt" if folder else None
-        booster = kept_booster(path, matrix.feature_names) if path else None
-        if booster is None:
-            booster, settings = search(fold, rows[~is_valid], rows[is_valid], init)
+    def fit_seeds(
+        fold: int, rows: NDArray[np.intp], init: NDArray[np.float32]
+    ) -> lgb.Booster:
+        found, settings = [], shared
+        for seed_at in range(shared.n_seeds):
+            # What the first one's trials found, the others take.
+            booster, settings = search(
+                fold,
+                rows,
+                init,
+                dataclasses.replace(
+                    settings,
+                    seed=shared.seed + seed_at,
+                    n_trials=0 if seed_at else shared.n_trials,
+                ),
+            )
             if shared.refit and booster.num_trees():
                 booster = _grow_trees(
                     _subset(dataset, rows, init),
@@ -132,6 +141,16 @@ def fit_out_of_fold(
                     settings,
                     stop,
                 )
+            found.append(booster)
+        return average_boosters(found)
+
+    def fit_fold(fold: int) -> tuple[lgb.Booster, float]:
+        rows = np.flatnonzero((folds >= 0) & (folds != fold))
+        init = _initial(log_price, init_log_price, rows)
+        path = folder / f"booster-{fold}.txt" if folder else None
+        booster = kept_booster(path, matrix.feature_names) if path else None
+        if booster is None:
+            booster = fit_seeds(fold, rows, init)
             if path is not None:
                 keep_booster(path, booster)
         logger.info("fold %d of %d: %d trees", fold + 1, n_folds, booster.num_trees())

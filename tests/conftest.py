@@ -134,7 +134,9 @@ TINY_TRAINING = FinetuneConfig(
     precision="fp32",
     n_threads=1,
 )
-TINY_STACK = StackConfig(max_rounds=5, min_data_in_leaf=5, n_bootstrap=200, n_threads=1)
+TINY_STACK = StackConfig(
+    max_rounds=5, min_data_in_leaf=5, n_seeds=2, n_bootstrap=200, n_threads=1
+)
 
 
 def small_image_backbone(weights: Path | None, *, seed: int = 0) -> nn.Module:

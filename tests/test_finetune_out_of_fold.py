@@ -125,7 +125,7 @@ def test_duplicates_share_a_fold_and_no_fold_is_empty(trained):
 
 
 def test_a_second_call_does_nothing(trained, monkeypatch):
-    monkeypatch.setattr("finetune.out_of_fold.train_network", None)
+    monkeypatch.setattr("finetune.fold.train_network", None)
     before = read_json(trained / "finetune" / "manifest.json")
     assert run_finetune(trained, config=CONFIG) == before
     threads = dataclasses.replace(CONFIG, n_threads=2)
@@ -162,7 +162,8 @@ def test_dropped_products_get_the_average_price_of_all_networks(embedded_run, tm
 def test_finished_folds_are_kept_and_a_lost_one_is_trained_again(trained):
     before, stage = contents(trained), trained / "finetune"
     (stage / "manifest.json").unlink()
-    (stage / "fold-1" / "manifest.json").unlink()
+    for record in ("manifest.json", "network.json"):
+        (stage / "fold-1" / record).unlink()
     kept = [stage / f"fold-{fold}" / "model.safetensors" for fold in (0, 2)]
     written = [path.stat().st_mtime_ns for path in kept]
     lost = (stage / "fold-1" / "model.safetensors").stat().st_mtime_ns

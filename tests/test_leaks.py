@@ -270,7 +270,7 @@ def with_other_prices(run_dir, to, *, fold, monkeypatch):
     """Copy a run with other prices for one fold's products; the folds stay."""
     folds = np.arange(40) % 3
     monkeypatch.setattr(
-        "finetune.out_of_fold.assign_folds",
+        "finetune.job.assign_folds",
         lambda *args, **kwargs: folds.astype(np.int8),
     )
     prices = np.linspace(3, 60, 40)

@@ -174,7 +174,7 @@ def test_a_bad_price_in_training_names_the_row_and_the_remedy(embedded_run, tmp_
 def test_finetune_refuses_settings_that_no_run_can_use(
     embedded_run, tmp_path, monkeypatch, options, part
 ):
-    monkeypatch.setattr("finetune.out_of_fold.train_network", None)
+    monkeypatch.setattr("finetune.fold.train_network", None)
     run_dir = copy_run(embedded_run, tmp_path / "run")
     assert_one_line(call("finetune", "--run", run_dir, *options), part)
     assert not (run_dir / "finetune").exists()

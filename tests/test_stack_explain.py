@@ -111,13 +111,13 @@ def test_contributions_are_the_average_and_trees_that_are_not_there_add_nothing(
     matrix = predictor.matrix(predicted.blocks)
     grown = [b for b in predictor.boosters if b.num_trees()]
     bare = [b for b in predictor.boosters if not b.num_trees()]
-    one = contributions(grown[:1], matrix, n_threads=1)
+    one = contributions(grown[:1], matrix)
     assert one.sum() == pytest.approx(grown[0].predict(matrix.rows([0]))[0], abs=1e-9)
     assert np.abs(one).sum() > 0
-    twice = contributions([grown[0], grown[0]], matrix, n_threads=1)
+    twice = contributions([grown[0], grown[0]], matrix)
     np.testing.assert_allclose(twice, one, atol=1e-12)
     if bare:
-        halved = contributions([grown[0], bare[0]], matrix, n_threads=1)
+        halved = contributions([grown[0], bare[0]], matrix)
         np.testing.assert_allclose(halved, one / 2, atol=1e-12)
 
 

@@ -401,7 +401,7 @@ def test_a_finished_fit_is_found_again_in_its_folder(
     def refuse(*args, **kwargs):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr("finetune.out_of_fold.train_network", refuse)
+    monkeypatch.setattr("finetune.fold.train_network", refuse)
     again = make(run_dir=fitted.run_dir_).fit(products, products["price"])
     assert again.report_ == fitted.report_
     np.testing.assert_array_equal(again.predict(products), fitted.predict(products))

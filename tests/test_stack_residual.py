@@ -17,7 +17,7 @@ from stack.residual import (
 N = 1200
 CONFIG = StackConfig(
     n_threads=1, max_rounds=60, early_stopping_rounds=10, learning_rate=0.2,
-    min_data_in_leaf=10, feature_fraction=1.0,
+    min_data_in_leaf=10, feature_fraction=1.0, n_seeds=1,
 )  # fmt: skip
 
 
@@ -98,6 +98,18 @@ def test_the_trees_that_are_kept_saw_all_rows_outside_their_fold(catalog):
     assert searched.rounds == fitted.rounds
     root = searched.boosters[0].dump_model()["tree_info"][0]["tree_structure"]
     assert root["internal_count"] < 0.85 * (catalog["folds"] != 0).sum()
+
+
+def test_seeds_are_averaged(catalog):
+    of_seeds = [
+        fit(catalog, None, config=dataclasses.replace(CONFIG, seed=seed))
+        for seed in (0, 1, 2)
+    ]
+    together = fit(catalog, None, config=dataclasses.replace(CONFIG, n_seeds=3))
+    expected = np.mean([one.out_of_fold for one in of_seeds], axis=0)
+    np.testing.assert_allclose(together.out_of_fold, expected, atol=1e-5)
+    assert together.rounds == np.sum([one.rounds for one in of_seeds], axis=0).tolist()
+    assert not np.array_equal(of_seeds[0].out_of_fold, of_seeds[1].out_of_fold)
 
 
 def test_held_out_prices_do_not_change_their_own_predictions(catalog):

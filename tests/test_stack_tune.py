@@ -17,7 +17,7 @@ N = 600
 # So slow and coarse that nearly any other settings learn more.
 CONFIG = StackConfig(
     n_threads=1, max_rounds=20, early_stopping_rounds=20, learning_rate=0.01,
-    num_leaves=2, min_data_in_leaf=60, n_trials=4,
+    num_leaves=2, min_data_in_leaf=60, n_trials=4, n_seeds=1,
 )  # fmt: skip
 FOLDS = (np.arange(N) % 3).astype(np.int8)
 
@@ -53,6 +53,21 @@ def test_trials_find_settings_that_learn_more():
         found = fit(dataclasses.replace(CONFIG, n_trials=n_trials))
         scores[n_trials] = smape(to_price(log_price), to_price(found.out_of_fold))
     assert scores[4] < 0.8 * scores[0]
+
+
+def test_all_seeds_take_what_the_trials_of_the_first_found(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    one = fit(folder=tmp_path / "one")
+    two = fit(dataclasses.replace(CONFIG, n_seeds=2), folder=tmp_path / "two")
+    settings = [settings_of_boosters(tmp_path / name) for name in ("one", "two")]
+    assert settings[0] == settings[1]
+    for first, both in zip(one.boosters, two.boosters, strict=True):
+        trees = both.dump_model()["tree_info"]
+        assert len(trees) > first.num_trees()
+        assert {tree["shrinkage"] for tree in trees} == {
+            tree["shrinkage"] for tree in first.dump_model()["tree_info"]
+        }
 
 
 def test_the_settings_of_each_fold_can_be_read_off_its_booster(tmp_path):

@@ -70,9 +70,7 @@ def build_up(
         return [network], []
     first = {name: block[:1] for name, block in predicted.blocks.items()}
     matrix = predictor.matrix(first)
-    added = contributions(
-        predictor.boosters, matrix, n_threads=predictor.config.n_threads
-    )
+    added = contributions(predictor.boosters, matrix)
     parts = [network, part(ALL_ALIKE, float(added[-1]))]
     parts += [
         part(spoken_block(block), float(added[columns].sum()))
@@ -87,7 +85,7 @@ def part(name: str, log_price: float) -> Part:
 
 
 def contributions(
-    boosters: Sequence[lgb.Booster], matrix: BlockMatrix, *, n_threads: int
+    boosters: Sequence[lgb.Booster], matrix: BlockMatrix
 ) -> NDArray[np.float64]:
     """Average what boosters add to the first product, by feature.
 
@@ -96,7 +94,6 @@ def contributions(
     boosters : sequence of lightgbm.Booster
         One or more; those without trees add nothing.
     matrix : BlockMatrix of shape (n_products, d)
-    n_threads : int
 
     Returns
     -------
@@ -107,7 +104,7 @@ def contributions(
     added = np.zeros(matrix.shape[1] + 1)
     for booster in boosters:
         if booster.num_trees():
-            found = booster.predict(features, pred_contrib=True, num_threads=n_threads)
+            found = booster.predict(features, pred_contrib=True, num_threads=1)
             added += np.asarray(found)[0] / len(boosters)
     return added
 

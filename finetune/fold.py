@@ -1,0 +1,230 @@
+"""The networks of one fold: trained, applied to what they held out, recorded."""
+
+import logging
+import time
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embed.arrays import read_rows, to_float16
+from embed.checksums import crc_of_rows
+from embed.errors import CacheError
+from embed.manifest import (
+    MANIFEST_NAME,
+    read_json,
+    remedy,
+    sha256_file,
+    write_json,
+)
+from embed.schema import NETWORK, check_record
+from finetune.checkpoint import remove_checkpoint
+from finetune.frozen_layers import skip_frozen_layers
+from finetune.job import Job, network_folders, stage_arrays
+from finetune.model import PriceNetwork
+from finetune.networks import (
+    MODEL_NAME,
+    RECORD_NAME,
+    load_weights,
+    network_folder,
+    network_of_run,
+    save_network,
+)
+from finetune.smape import smape, to_price
+from finetune.train import apply_network, prepare_attention, train_network
+
+logger = logging.getLogger(__name__)
+
+
+def finish_fold(job: Job, fold: int) -> None:
+    """Train what is missing of a fold's networks, and write what they say.
+
+    Raises
+    ------
+    CacheError, TrainingError
+        With one line that says where, what and what to do.
+    """
+    fold_dir = job.stage_dir / f"fold-{fold}"
+    fold_dir.mkdir(exist_ok=True)
+    finished = read_json(fold_dir / MANIFEST_NAME)
+    if finished is not None and finished.get("key") == job.key:
+        logger.info("%s: up to date", fold_dir)
+        return
+    seconds = {"train": 0.0, "apply": 0.0}
+    for seed_at in range(job.config.n_seeds):
+        network, took = _trained(job, fold, seed_at)
+        seconds["train"] += took
+        started = time.monotonic()
+        _apply(job, fold, seed_at, network)
+        seconds["apply"] += time.monotonic() - started
+    scores = _average_seeds(job, fold)
+    held_out_smape = scores[-1]
+    logger.info(
+        "fold %d: SMAPE %.2f on the %d products it held out",
+        *(fold, held_out_smape, int((job.folds == fold).sum())),
+    )
+    folders = network_folders(job, fold)
+    write_json(
+        fold_dir / MANIFEST_NAME,
+        {
+            "fold": fold,
+            "key": job.key,
+            "n_train": int(((job.folds != fold) & (job.folds >= 0)).sum()),
+            "n_held_out": int((job.folds == fold).sum()),
+            "held_out_smape": held_out_smape,
+            "seed_smape": scores[:-1],
+            "models_sha256": [sha256_file(each / MODEL_NAME) for each in folders],
+            "checksums": _fold_checksums(job, fold),
+            "seconds": {name: round(value, 2) for name, value in seconds.items()},
+        },
+    )
+
+
+def _trained(job: Job, fold: int, seed_at: int) -> tuple[PriceNetwork, float]:
+    """Return a network and the seconds that its training took.
+
+    One that is there already is taken: a run that gets more seeds, or fewer, keeps it.
+    """
+    started = time.monotonic()
+    config = job.config.of_seed(seed_at)
+    folder = network_folder(job.stage_dir, fold, seed_at)
+    folder.mkdir(exist_ok=True)
+    network = network_of_run(job.embed, config)
+    skip_frozen_layers(
+        network,
+        job.cache,
+        config=config,
+        arithmetic=job.arithmetic,
+        stage_dir=job.stage_dir,
+        key=job.networks_key,
+    )
+    record = read_json(folder / RECORD_NAME)
+    if record is not None and record.get("key") == job.networks_key:
+        check_record(record, folder / RECORD_NAME, NETWORK)
+        path = folder / MODEL_NAME
+        if path.is_file() and sha256_file(path) == record["model_sha256"]:
+            prepare_attention(network, config, job.arithmetic)
+            load_weights(network, folder, job.stage_dir)
+            remove_checkpoint(folder)
+            logger.info("%s: trained already", path)
+            return network, record["seconds"]
+        logger.warning("%s: is not as it was written, so it is trained again", path)
+    (folder / RECORD_NAME).unlink(missing_ok=True)
+    train_network(
+        network,
+        job.cache,
+        job.log_price,
+        np.flatnonzero((job.folds != fold) & (job.folds >= 0)),
+        config=config,
+        arithmetic=job.arithmetic,
+        fold_dir=folder,
+        fold=fold,
+        groups=job.groups,
+        sample_ids=job.sample_ids,
+        tracking=job.tracking,
+    )
+    save_network(network, folder)
+    seconds = round(time.monotonic() - started, 2)
+    write_json(
+        folder / RECORD_NAME,
+        {
+            "key": job.networks_key,
+            "model_sha256": sha256_file(folder / MODEL_NAME),
+            "seconds": seconds,
+        },
+    )
+    remove_checkpoint(folder)
+    return network, seconds
+
+
+def _apply(job: Job, fold: int, seed_at: int, network: PriceNetwork) -> None:
+    """Write what a network says of the rows that it held out, and of the unpriced."""
+    files = _open_arrays(job)
+    held_out = np.flatnonzero(job.folds == fold)
+    unpriced = np.flatnonzero(job.folds < 0)
+
+    def apply(rows: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[Any]]:
+        log_price, fused = apply_network(
+            network,
+            job.cache,
+            rows,
+            arithmetic=job.arithmetic,
+            sample_ids=job.sample_ids,
+        )
+        return log_price, to_float16(fused, name="fused")
+
+    log_price, fused = apply(held_out)
+    files["seed_log_price.npy"][held_out, seed_at] = log_price
+    if not seed_at:
+        files["fused.npy"][held_out] = fused
+        files["anchors.npy"][fold] = apply(job.anchor_rows)[1]
+    if len(unpriced):
+        log_price, fused = apply(unpriced)
+        files["unpriced_log_price.npy"][fold, seed_at] = log_price
+        # Seen by no network: they take the first one's embedding.
+        if fold == seed_at == 0:
+            files["fused.npy"][unpriced] = fused
+    _flush(files)
+
+
+def _average_seeds(job: Job, fold: int) -> list[float]:
+    """Write the mean price of a fold's networks; return the SMAPE of each, and its."""
+    files = _open_arrays(job)
+    held_out = np.flatnonzero(job.folds == fold)
+    of_seeds = files["seed_log_price.npy"][held_out]
+    mean = of_seeds.mean(1)
+    files["oof_log_price.npy"][held_out] = mean
+    _flush(files)
+    price = job.price[held_out]
+    return [smape(price, to_price(log_price)) for log_price in (*of_seeds.T, mean)]
+
+
+def _fold_checksums(job: Job, fold: int) -> dict[str, int]:
+    """Of the rows that this fold's network wrote."""
+    held_out = np.flatnonzero(job.folds == fold)
+    # The first network also embeds the unpriced products.
+    embedded = np.flatnonzero(np.maximum(job.folds, 0) == fold)
+    where = {
+        "oof_log_price.npy": held_out,
+        "seed_log_price.npy": held_out,
+        "fused.npy": embedded,
+        "anchors.npy": np.array([fold]),
+        "unpriced_log_price.npy": np.array([fold]),
+    }
+    return {
+        name: crc_of_rows(read_rows(job.stage_dir / name), rows)
+        for name, rows in where.items()
+    }
+
+
+def verify_fold(job: Job, fold: int, manifest: dict[str, Any]) -> None:
+    """Compare a fold's rows, which later folds have not touched, with its record.
+
+    Raises
+    ------
+    CacheError
+        If an array or a network is not as it was written.
+    """
+    found = _fold_checksums(job, fold)
+    damaged = [name for name in found if found[name] != manifest["checksums"].get(name)]
+    folders = network_folders(job, fold)
+    for folder, expected in zip(folders, manifest["models_sha256"], strict=True):
+        if sha256_file(folder / MODEL_NAME) != expected:
+            damaged.append(str((folder / MODEL_NAME).relative_to(job.stage_dir)))
+    if damaged:
+        raise CacheError(
+            f"{job.stage_dir / damaged[0]}: what the network of fold {fold} wrote is "
+            f"not there any more. {remedy(job.stage_dir)}"
+        )
+
+
+def _open_arrays(job: Job) -> dict[str, NDArray[Any]]:
+    return {
+        name: read_rows(job.stage_dir / name, mode="r+")
+        for name, _, _ in stage_arrays(job)
+    }
+
+
+def _flush(arrays: dict[str, NDArray[Any]]) -> None:
+    for array in arrays.values():
+        array.flush()  # type: ignore[attr-defined]

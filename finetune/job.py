@@ -1,0 +1,144 @@
+"""All that training needs, resolved from a run folder and a configuration."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embed.catalog import require_prices
+from embed.checksums import verify_embedding
+from embed.errors import ConfigError
+from embed.machine import pick_device
+from embed.manifest import content_key, require_stage, sha256_strings
+from finetune.arithmetic import Arithmetic, choose_arithmetic
+from finetune.batches import ProductCache
+from finetune.config import FinetuneConfig
+from finetune.folds import assign_folds
+from finetune.model import FUSED_DIM
+from finetune.networks import network_folder
+from finetune.products import catalog_of_run, choose_anchors, product_groups
+from finetune.tracking import Tracking
+
+FORMAT = 7  # raise it when the same inputs give other arrays or records than before
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """All that training needs, resolved."""
+
+    stage_dir: Path
+    embed: dict[str, Any]  # manifest
+    config: FinetuneConfig
+    arithmetic: Arithmetic
+    cache: ProductCache
+    price: NDArray[np.float64]  # (n_products,), NaN: unpriced
+    folds: NDArray[np.int8]  # (n_products,), -1: unpriced
+    groups: NDArray[np.int64]  # (n_products,), duplicates share one
+    sample_ids: NDArray[np.str_]
+    anchor_rows: NDArray[np.int64]
+    tracking: Tracking
+    key: str
+    networks_key: str  # the same for any number of seeds
+
+    @property
+    def log_price(self) -> NDArray[np.float64]:
+        """log1p price, shape (n_products,)."""
+        return np.log1p(self.price)
+
+
+def prepare_job(
+    run_dir: Path, config: FinetuneConfig, drop_unpriced: bool, tracking: Tracking
+) -> Job:
+    """Resolve a run and a configuration.
+
+    Raises
+    ------
+    CatalogError, CacheError, ConfigError
+        If the embedding stage is not whole, or too few products have a price.
+    """
+    embed = require_stage(run_dir, "embed")
+    embed_dir = run_dir / "embed"
+    needed = ("tokens", "thumbnails", "attributes", "image_ok")
+    frozen = ("image",) if config.freeze_image else ()
+    verify_embedding(embed_dir, embed, needed + frozen)
+    catalog = catalog_of_run(embed)
+    price = require_prices(catalog, drop_unpriced=drop_unpriced)
+    cache = ProductCache(
+        embed_dir,
+        max_tokens=config.max_tokens,
+        image_size=config.image_size,
+        frozen_photos=config.freeze_image,
+    )
+    groups = product_groups(catalog, embed_dir)
+    folds = assign_folds(
+        price,
+        groups,
+        n_folds=config.n_folds,
+        seed=config.seed,
+        order_keys=[str(sample_id) for sample_id in catalog.sample_id],
+    )
+    _require_enough(folds, config.n_folds)
+    settings = dataclasses.asdict(config)
+    del settings["n_threads"]
+    arithmetic = choose_arithmetic(config.precision, pick_device())
+    key_parts = {
+        "format": FORMAT,
+        "embed": embed["key"],
+        # Made again with other threads, features have the same key, not bytes.
+        "image_features": embed["files"] if config.freeze_image else None,
+        "settings": settings,
+        "autocast": str(arithmetic.autocast_dtype),
+        "device": arithmetic.device.type,
+        "price_sha256": sha256_strings(map(repr, price.tolist())),
+    }
+    of_each = {name: value for name, value in settings.items() if name != "n_seeds"}
+    return Job(
+        stage_dir=run_dir / "finetune",
+        embed=embed,
+        config=config,
+        arithmetic=arithmetic,
+        cache=cache,
+        price=price,
+        folds=folds,
+        groups=groups,
+        sample_ids=catalog.sample_id,
+        anchor_rows=choose_anchors(cache, config.seed),
+        tracking=tracking,
+        key=content_key(key_parts),
+        networks_key=content_key({**key_parts, "settings": of_each}),
+    )
+
+
+def _require_enough(folds: NDArray[np.integer], n_folds: int) -> None:
+    """Refuse folds that leave too few products to train on: a batch needs two."""
+    n_priced = int((folds >= 0).sum())
+    for fold in range(n_folds):
+        n_train = n_priced - int((folds == fold).sum())
+        if n_train < 3:
+            raise ConfigError(
+                f"finetune: fold {fold} of {n_folds} leaves {n_train} of {n_priced} "
+                f"priced products to train on, at least 3 are needed. Use more "
+                f"products; those with the same text or photo share a fold."
+            )
+
+
+def stage_arrays(job: Job) -> list[tuple[str, tuple[int, ...], str]]:
+    """Return name, shape and dtype of the arrays that the networks write."""
+    n, k, m = len(job.price), job.config.n_folds, len(job.anchor_rows)
+    n_unpriced = max(1, int((job.folds < 0).sum()))
+    return [
+        ("oof_log_price.npy", (n,), "float32"),
+        ("seed_log_price.npy", (n, job.config.n_seeds), "float32"),
+        ("fused.npy", (n, FUSED_DIM), "float16"),
+        ("anchors.npy", (k, m, FUSED_DIM), "float16"),
+        ("unpriced_log_price.npy", (k, job.config.n_seeds, n_unpriced), "float32"),
+    ]
+
+
+def network_folders(job: Job, fold: int) -> list[Path]:
+    """Return the folders of a fold's networks, in the order of their seeds."""
+    seeds = range(job.config.n_seeds)
+    return [network_folder(job.stage_dir, fold, seed_at) for seed_at in seeds]
