@@ -55,8 +55,8 @@ def main() -> None:
     "--blocks",
     default=",".join(StackConfig.blocks),
     show_default=True,
-    help=f"What the trees see, of: {', '.join(get_args(BlockName))}. The last three "
-    "are fitted on prices, out of fold, and off unless named.",
+    help=f"What the trees see, of: {', '.join(get_args(BlockName))}. The last four "
+    "are fitted on prices, out of fold.",
 )
 @click.option(
     "--threads", "n_threads", default=StackConfig.n_threads, show_default=True

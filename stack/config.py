@@ -26,19 +26,22 @@ class StackConfig:
     """What the boosters are made with; the whole of it is in the manifest."""
 
     blocks: tuple[BlockName, ...] = (
-        "text",
-        "image",
         "fused",
         "attributes",
         "network",
         "lightgbm",
+        "neighbours",
+        "lexical",
+        "kernel",
+        "statistics",
     )
-    """What the trees see: frozen text and image features, the network's fused
-    embedding, sizes and pack counts, the network's log price, and that of a LightGBM
-    on the raw features, also out of fold. Off unless named are prices of the nearest
-    products (`neighbours`), the log prices by a ridge (`lexical`) and by a kernel ridge
-    (`kernel`) on words and sizes, and mean prices by first words and unit
-    (`statistics`), all of them out of fold."""
+    """What the trees see: the network's fused embedding, sizes and pack counts; then,
+    all of them out of fold, the network's log price and that of a LightGBM on the raw
+    features, prices of the nearest products (`neighbours`), the log prices by a ridge
+    (`lexical`) and by a kernel ridge (`kernel`) on words and sizes, and mean prices by
+    first words and unit (`statistics`). Off unless named are the frozen text and image
+    features themselves: `lightgbm`, `neighbours` and `kernel` have said what they say,
+    and their columns take most of the time."""
 
     objective: Objective = "l1"
     """What the trees minimise: `l1` on log1p price, or `log_smape`, the score itself,

@@ -134,8 +134,14 @@ TINY_TRAINING = FinetuneConfig(
     precision="fp32",
     n_threads=1,
 )
+# Blocks fitted on prices have tests of their own.
 TINY_STACK = StackConfig(
-    max_rounds=5, min_data_in_leaf=5, n_seeds=2, n_bootstrap=200, n_threads=1
+    blocks=("text", "image", "fused", "attributes", "network", "lightgbm"),
+    max_rounds=5,
+    min_data_in_leaf=5,
+    n_seeds=2,
+    n_bootstrap=200,
+    n_threads=1,
 )
 
 

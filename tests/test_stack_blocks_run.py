@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from stack.blocks.fitted import (
 )
 from stack.blocks.products import Prices, Products
 from stack.cli import main
-from stack.config import StackConfig
+from stack.config import BlockName, StackConfig
 from stack.explain.columns import spoken_block, spoken_column
 from stack.explain.parts import build_up
 from stack.fit import block_matrix, evaluate_run, fit_stack
@@ -77,9 +78,9 @@ def predicted(block_run, sample_catalog):
     return predictor, [predictor.predict(chunk) for chunk in chunks]
 
 
-def test_the_default_leaves_the_three_blocks_out():
-    assert not set(StackConfig().blocks) & set(NAMES)
-    assert StackConfig(blocks=NAMES).blocks == NAMES
+def test_the_default_sees_all_blocks_but_the_raw_features():
+    assert set(StackConfig().blocks) == set(get_args(BlockName)) - {"text", "image"}
+    assert set(NAMES) <= set(StackConfig().blocks)
 
 
 def test_help_names_the_blocks():
