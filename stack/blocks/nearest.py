@@ -56,7 +56,7 @@ class DenseReferences:
 
 
 class WordReferences:
-    """TF-IDF rows, to be compared with texts.
+    """TF-IDF rows, to be compared with other texts.
 
     Parameters
     ----------
@@ -69,12 +69,12 @@ class WordReferences:
         self._terms = terms
         self._by_term = rows.T.tocsr()  # a product looks only at its own terms
 
-    def similarity(self, queries: NDArray[np.object_]) -> NDArray[np.float32]:
-        """Return cosines of shape (n_queries, n) with texts of shape (n_queries,).
+    def similarity(self, queries: csr_array) -> NDArray[np.float32]:
+        """Return cosines of shape (n_queries, n) with texts, as `count_terms` has them.
 
         They are 0 without a common word.
         """
-        found = self._terms.weigh(queries.tolist()) @ self._by_term
+        found = self._terms.weigh_counts(queries) @ self._by_term
         return np.asarray(found.toarray(), dtype=np.float32)
 
 

@@ -70,7 +70,7 @@ class Neighbours:
             "text": (of.text, every),
             "image": (of.image, np.asarray(of.image_ok)),
             "fused": (of.fused, every),
-            "words": (np.array(products.texts, dtype=object), every),
+            "words": (products.counts[0], every),
         }
         parts = [_search(self.spaces[name], *queries[name]) for name in SPACES]
         return np.concatenate(parts, axis=1)
@@ -144,10 +144,10 @@ def _load_words(folder: Path, known: NDArray[np.bool_]) -> WordReferences:
 
 
 def _search(
-    space: Space, queries: NDArray[Any], wanted: NDArray[np.bool_]
+    space: Space, queries: NDArray[Any] | csr_array, wanted: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
     """Describe the neighbours of the wanted queries; NaN for the others."""
-    found = np.full((len(queries), len(STATISTICS)), np.nan, dtype=np.float32)
+    found = np.full((len(wanted), len(STATISTICS)), np.nan, dtype=np.float32)
     if not len(space.log_price):  # a run without photos
         return found
     for rows in _chunks(np.flatnonzero(wanted), len(space.log_price)):

@@ -2,12 +2,15 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from embed.errors import InputError
+from stack.blocks.kinds import count_kinds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +41,11 @@ class Products:
     """Composed, as the encoder reads them, length n_products."""
 
     features: Features
+
+    @cached_property
+    def counts(self) -> tuple[csr_array, ...]:
+        """Counts of the terms of each kind, from `count_kinds`: several blocks ask."""
+        return count_kinds(self.texts)
 
     def take(self, rows: NDArray[np.integer]) -> "Products":
         """Return some rows, in the order given, in memory."""

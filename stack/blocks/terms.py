@@ -52,10 +52,10 @@ class Terms:
             Words, or letters within words.
         lengths : tuple of int
         """
-        terms = cls(analyzer=analyzer, lengths=lengths, idf=np.ones(N_COLUMNS, "f4"))
         n_texts = np.zeros(N_COLUMNS)
         for start in range(0, len(texts), _CHUNK_TEXTS):
-            found = terms._count(texts[start : start + _CHUNK_TEXTS])
+            chunk = texts[start : start + _CHUNK_TEXTS]
+            found = count_terms(chunk, analyzer=analyzer, lengths=lengths)
             n_texts += np.bincount(found.indices, minlength=N_COLUMNS)
         # A term that a new product alone has weighs what one product's own term does
         # in the run, so that out-of-fold rows are what new products will be.
@@ -71,18 +71,32 @@ class Terms:
         """
         parts = []
         for start in range(0, len(texts), _CHUNK_TEXTS):
-            found = self._count(texts[start : start + _CHUNK_TEXTS])
-            found.data = (1 + np.log(found.data)) * self.idf[found.indices]
-            parts.append(normalize(found, copy=False))
+            chunk = texts[start : start + _CHUNK_TEXTS]
+            counts = count_terms(chunk, analyzer=self.analyzer, lengths=self.lengths)
+            parts.append(self.weigh_counts(counts))
         return csr_array(vstack(parts, format="csr") if len(parts) > 1 else parts[0])
 
-    def _count(self, texts: Sequence[str]) -> csr_array:
-        return HashingVectorizer(
-            analyzer=self.analyzer,
-            ngram_range=self.lengths,
-            token_pattern=_WORD,
-            n_features=N_COLUMNS,
-            alternate_sign=False,
-            norm=None,
-            dtype=np.float32,
-        ).transform(texts)
+    def weigh_counts(self, counts: csr_array) -> csr_array:
+        """Return the rows of `weigh` for what `count_terms` found."""
+        values = (1 + np.log(counts.data)) * self.idf[counts.indices]
+        rows = (values, counts.indices, counts.indptr)
+        return normalize(csr_array(rows, shape=counts.shape), copy=False)
+
+
+def count_terms(
+    texts: Sequence[str],
+    *,
+    analyzer: Literal["word", "char_wb"],
+    lengths: tuple[int, int],
+) -> csr_array:
+    """Count the terms of each text, shape (n_texts, N_COLUMNS), float32."""
+    found = HashingVectorizer(
+        analyzer=analyzer,
+        ngram_range=lengths,
+        token_pattern=_WORD,
+        n_features=N_COLUMNS,
+        alternate_sign=False,
+        norm=None,
+        dtype=np.float32,
+    ).transform(texts)
+    return csr_array(found)
