@@ -17,7 +17,7 @@ class FinetuneConfig:
     """Name of the recipe that the other fields began from."""
 
     n_folds: int = 5
-    """Networks, each judged on the products that it never saw."""
+    """Parts of the products; networks of each are judged on it and never saw it."""
 
     seed: int = 0
     """Of folds, batches, dropout and new weights."""
@@ -178,7 +178,7 @@ class FinetuneConfig:
 
     def of_seed(self, at: int) -> "FinetuneConfig":
         """Return what the `at`-th network of a fold is trained with, counted from 0."""
-        return replace(self, seed=self.seed + at)
+        return replace(self, seed=(self.seed + at) % 2**31)
 
 
 # What the source document states, kept exactly: SmoothL1 with beta 0.5, then SMAPE;

@@ -20,18 +20,19 @@ from embed.manifest import (
 from embed.schema import NETWORK, check_record
 from finetune.checkpoint import remove_checkpoint
 from finetune.frozen_layers import skip_frozen_layers
+from finetune.guards import TrainingError
 from finetune.job import Job, network_folders, stage_arrays
 from finetune.model import PriceNetwork
 from finetune.networks import (
     MODEL_NAME,
-    RECORD_NAME,
     load_weights,
     network_folder,
     network_of_run,
     save_network,
 )
 from finetune.smape import smape, to_price
-from finetune.train import apply_network, prepare_attention, train_network
+from finetune.tracking import RECORD_NAME
+from finetune.train import apply_network, prepare_torch, train_network
 
 logger = logging.getLogger(__name__)
 
@@ -103,26 +104,31 @@ def _trained(job: Job, fold: int, seed_at: int) -> tuple[PriceNetwork, float]:
         check_record(record, folder / RECORD_NAME, NETWORK)
         path = folder / MODEL_NAME
         if path.is_file() and sha256_file(path) == record["model_sha256"]:
-            prepare_attention(network, config, job.arithmetic)
+            prepare_torch(network, config, job.arithmetic)
             load_weights(network, folder, job.stage_dir)
             remove_checkpoint(folder)
             logger.info("%s: trained already", path)
             return network, record["seconds"]
         logger.warning("%s: is not as it was written, so it is trained again", path)
     (folder / RECORD_NAME).unlink(missing_ok=True)
-    train_network(
-        network,
-        job.cache,
-        job.log_price,
-        np.flatnonzero((job.folds != fold) & (job.folds >= 0)),
-        config=config,
-        arithmetic=job.arithmetic,
-        fold_dir=folder,
-        fold=fold,
-        groups=job.groups,
-        sample_ids=job.sample_ids,
-        tracking=job.tracking,
-    )
+    try:
+        train_network(
+            network,
+            job.cache,
+            job.log_price,
+            np.flatnonzero((job.folds != fold) & (job.folds >= 0)),
+            config=config,
+            arithmetic=job.arithmetic,
+            fold_dir=folder,
+            fold=fold,
+            groups=job.groups,
+            sample_ids=job.sample_ids,
+            tracking=job.tracking,
+        )
+    except TrainingError as error:
+        if job.config.n_seeds == 1:
+            raise
+        raise TrainingError(f"seed {config.seed}: {error}") from error
     save_network(network, folder)
     seconds = round(time.monotonic() - started, 2)
     write_json(

@@ -12,13 +12,11 @@ from finetune.config import FinetuneConfig
 from finetune.model import PriceNetwork, build_network
 
 MODEL_NAME = "model.safetensors"
-RECORD_NAME = "network.json"
 
 
 def network_folder(stage_dir: Path, fold: int, seed_at: int) -> Path:
     """Return where the `seed_at`-th network of a fold lies, counted from 0."""
-    fold_dir = stage_dir / f"fold-{fold}"
-    return fold_dir / f"seed-{seed_at}" if seed_at else fold_dir
+    return stage_dir / (f"fold-{fold}" + (f"-seed-{seed_at}" if seed_at else ""))
 
 
 def network_of_run(embed: dict[str, Any], config: FinetuneConfig) -> PriceNetwork:

@@ -103,9 +103,8 @@ def _begin(job: Job) -> None:
         (job.stage_dir / _PLAN_NAME).unlink(missing_ok=True)
         for old in job.stage_dir.glob(f"fold-*/{MANIFEST_NAME}"):
             old.unlink()
-        for pattern in ("fold-*", "fold-*/seed-*"):
-            for old in job.stage_dir.glob(pattern):
-                remove_checkpoint(old)
+        for old in job.stage_dir.glob("fold-*"):
+            remove_checkpoint(old)
     save_array(job.stage_dir / "price.npy", job.price)
     save_array(job.stage_dir / "folds.npy", job.folds)
     save_array(job.stage_dir / "groups.npy", job.groups)

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from embed.durable import PARTIAL_SUFFIX, named_errors, replace_durably
 from embed.errors import ConfigError
-from embed.manifest import MANIFEST_NAME
-from finetune.tracking import HISTORY_NAME, HistoryRow, read_history
+from finetune.tracking import HISTORY_NAME, RECORD_NAME, HistoryRow, read_history
 
 FOLDER = "tensorboard"
 _PREFIX = "events.out.tfevents."
@@ -72,15 +71,15 @@ def update_events(fold_dir: Path, history: list[HistoryRow]) -> None:
 
 
 def write_stage_events(stage_dir: Path) -> None:
-    """Write what is missing of the events of all finished folds.
+    """Write what is missing of the events of all trained networks.
 
     Raises
     ------
     CacheError
-        If a fold's history.csv is not one of ours.
+        If a history.csv is not one of ours.
     """
-    for manifest in sorted(stage_dir.glob(f"fold-*/{MANIFEST_NAME}")):
-        fold_dir = manifest.parent
+    for record in sorted(stage_dir.glob(f"fold-*/{RECORD_NAME}")):
+        fold_dir = record.parent
         update_events(fold_dir, read_history(fold_dir / HISTORY_NAME))
 
 

@@ -17,6 +17,7 @@ from embed.schema import fields, optional, real
 from finetune.config import FinetuneConfig
 
 HISTORY_NAME = "history.csv"
+RECORD_NAME = "network.json"  # what a trained network was made from
 HISTORY_COLUMNS = (
     "epoch",
     "phase",

@@ -121,8 +121,7 @@ def train_network(
         If training goes wrong, see `finetune.guards`. The checkpoint of the last whole
         epoch stays as it is.
     """
-    _prepare_torch()
-    prepare_attention(network, config, arithmetic)
+    prepare_torch(network, config, arithmetic)
     network.fit_scales(log_price[rows], cache.attributes[rows])
     wide = None
     if network.wide is not None:
@@ -216,19 +215,16 @@ def train_network(
     network.eval()
 
 
-def prepare_attention(
+def prepare_torch(
     network: PriceNetwork, config: FinetuneConfig, arithmetic: Arithmetic
 ) -> None:
-    """Choose the faster way to attend; the two round otherwise."""
-    is_short = config.max_tokens <= _EAGER_ATTENTION_TOKENS
-    if arithmetic.device.type == "cpu" and is_short:
-        use_eager_attention(network.text_backbone)
-
-
-def _prepare_torch() -> None:
+    """Have training, and what is priced after it, give the same bytes each time."""
     torch.use_deterministic_algorithms(True, warn_only=True)
     # Else each new tensor is filled before it is written: some percent of the time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    is_short = config.max_tokens <= _EAGER_ATTENTION_TOKENS
+    if arithmetic.device.type == "cpu" and is_short:
+        use_eager_attention(network.text_backbone)
 
 
 def _fresh_state(

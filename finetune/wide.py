@@ -52,7 +52,12 @@ class WidePart(nn.Module):
     Parameters
     ----------
     n_attributes : int
-        Columns of the attribute array, `ATTRIBUTE_NAMES`; 0: tokens alone.
+        Columns of the attribute array, those of `ATTRIBUTE_NAMES`; 0: tokens alone.
+
+    Raises
+    ------
+    ValueError
+        If there are others: some are crossed with tokens, by their place.
     """
 
     idf: torch.Tensor
@@ -63,6 +68,11 @@ class WidePart(nn.Module):
 
     def __init__(self, n_attributes: int) -> None:
         super().__init__()
+        if n_attributes not in (0, len(ATTRIBUTE_NAMES)):
+            raise ValueError(
+                f"WidePart.n_attributes must be 0 or {len(ATTRIBUTE_NAMES)}, got "
+                f"{n_attributes}"
+            )
         terms = (_N_KINDS if n_attributes else len(_KINDS), N_COLUMNS)
         self.register_buffer("idf", torch.zeros(terms))
         self.register_buffer("term_weights", torch.zeros(terms))

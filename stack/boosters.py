@@ -29,8 +29,10 @@ def average_boosters(boosters: Sequence[lgb.Booster]) -> lgb.Booster:
             for leaf in range(tree["num_leaves"]):
                 value = booster.get_leaf_output(at, leaf)
                 booster.set_leaf_output(at, leaf, value / len(boosters))
-    merged = lgb.Booster(model_str=boosters[0].model_to_string())
-    for booster in boosters[1:]:
+    # One with trees first: its settings, which one without has none of, are kept.
+    first, *others = sorted(boosters, key=lambda each: not each.num_trees())
+    merged = lgb.Booster(model_str=first.model_to_string())
+    for booster in others:
         # Of LightGBM's C interface; the Python one merges only to train on.
         merge = lgb.basic._LIB.LGBM_BoosterMerge  # type: ignore[attr-defined]
         lgb.basic._safe_call(merge(merged._handle, booster._handle))

@@ -48,8 +48,9 @@ class StackConfig:
     which pulls less on products that are far out."""
 
     n_trials: int = 0
-    """Other settings that each booster of the stacker is tried with; the best on the
-    part of its training rows that is set aside are kept. 0: those of here alone."""
+    """Other settings that each fold's booster of the stacker is tried with; the best on
+    the part of its training rows that is set aside are kept, for all seeds. 0: those of
+    here alone."""
 
     learning_rate: float = 0.03
     """Shrinkage of each tree; half of it takes twice the rounds."""

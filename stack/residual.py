@@ -129,7 +129,7 @@ def fit_out_of_fold(
                 init,
                 dataclasses.replace(
                     settings,
-                    seed=shared.seed + seed_at,
+                    seed=(shared.seed + seed_at) % 2**31,
                     n_trials=0 if seed_at else shared.n_trials,
                 ),
             )

@@ -23,6 +23,7 @@ from torch import nn
 from transformers import BertConfig, BertModel
 
 from embed.arrays import RaggedWriter
+from embed.attributes import ATTRIBUTE_NAMES
 from embed.catalog import read_catalog
 from embed.checksums import record_files
 from embed.config import EmbedConfig
@@ -209,7 +210,7 @@ def write_product_cache(
             jpeg = b"" if photo is None else encode_thumbnail(photo)
             thumbnails.append(np.frombuffer(jpeg, dtype=np.uint8))
     if attributes is None:
-        attributes = np.full((n, 2), np.nan, dtype=np.float32)
+        attributes = np.full((n, len(ATTRIBUTE_NAMES)), np.nan, dtype=np.float32)
     np.save(folder / "attributes.npy", attributes.astype(np.float32))
     np.save(folder / "image_ok.npy", np.array([p is not None for p in photos]))
     return folder

@@ -20,6 +20,7 @@ FINETUNE_FILES = (
     "groups.npy",
     "anchor_rows.npy",
     "oof_log_price.npy",
+    "seed_log_price.npy",
     "fused.npy",
     "anchors.npy",
 )
@@ -70,6 +71,7 @@ def test_every_file_of_a_finished_run_is_recorded(run_dir):
         recorded = set(read_json(stage_dir / "manifest.json")["files"])
         assert recorded >= set(files)
         not_arrays = {"manifest.json", "plan.json", "report.json", "history.csv"}
+        not_arrays |= {"network.json"}
         assert recorded == {
             path.relative_to(stage_dir).as_posix()
             for path in stage_dir.rglob("*")

@@ -7,6 +7,7 @@ import pytest
 import torch
 from conftest import TINY_TRAINING, set_wide, small_image_backbone
 
+from embed.attributes import ATTRIBUTE_NAMES
 from embed.encoders import TextTower, load_text_backbone, pad_tokens
 from finetune.model import (
     PriceNetwork,
@@ -81,7 +82,7 @@ def test_served_networks_price_as_the_networks_do(tiny_encoder, texts, use_wide)
         PriceNetwork(
             tuned(tiny_encoder, seed=seed, frozen=1),
             small_image_backbone(None, seed=seed),
-            n_attributes=4,
+            n_attributes=2 * len(ATTRIBUTE_NAMES),
             use_wide=use_wide,
         ).eval()
         for seed in (1, 2)
@@ -91,7 +92,7 @@ def test_served_networks_price_as_the_networks_do(tiny_encoder, texts, use_wide)
     rng = np.random.default_rng(1)
     photos = list(rng.integers(0, 256, size=(2, 32, 32, 3), dtype=np.uint8))
     photo_rows = np.array([1, 3])
-    attributes = rng.normal(size=(4, 2)).astype(np.float32)
+    attributes = rng.normal(size=(4, len(ATTRIBUTE_NAMES))).astype(np.float32)
     inputs = (
         *pad_tokens(texts),
         torch.from_numpy(np.stack(photos)),

@@ -236,7 +236,7 @@ def test_events_of_finished_folds_are_made_from_history_alone(tmp_path):
         (tmp_path / f"fold-{fold}").mkdir()
         write_history(tmp_path / f"fold-{fold}" / "history.csv", rows_of(2))
     for finished in (0, 2):
-        (tmp_path / f"fold-{finished}" / "manifest.json").write_text("{}")
+        (tmp_path / f"fold-{finished}" / "network.json").write_text("{}")
     write_stage_events(tmp_path)
     names = sorted(path.name for path in (tmp_path / "tensorboard").iterdir())
     assert names == ["fold-0", "fold-2"]

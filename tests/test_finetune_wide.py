@@ -177,6 +177,11 @@ def test_of_equal_products_alone_nothing_but_the_mean_is_learned():
     np.testing.assert_allclose(price(wide, cache, np.arange(4)), 3.0, atol=1e-5)
 
 
+def test_other_attributes_than_ours_are_refused():
+    with pytest.raises(ValueError, match="n_attributes must be 0 or 15, got 2"):
+        WidePart(2)
+
+
 def test_a_text_of_one_token_has_a_price(cache, log_price):
     wide, _ = fit(cache, log_price)
     cache.tokens[0] = np.array([5])

@@ -17,7 +17,9 @@ from embed.errors import CacheError, ConfigError
 from embed.manifest import read_json
 from finetune.__main__ import finetune_command
 from finetune.config import FinetuneConfig
+from finetune.guards import TrainingError
 from finetune.out_of_fold import finetune as run_finetune
+from finetune.tensorboard import write_stage_events
 from finetune.train import train_network
 from stack.boosters import average_boosters
 from stack.config import StackConfig
@@ -58,7 +60,7 @@ def test_the_first_networks_are_those_of_a_run_with_one_seed(
     for fold in range(ONE.n_folds):
         name = f"fold-{fold}"
         assert model(one, name) == model(run_of_two, name)
-        assert model(run_of_two, f"{name}/seed-1") != model(one, name)
+        assert model(run_of_two, f"{name}-seed-1") != model(one, name)
     for name in ("fused", "anchors", "folds"):
         np.testing.assert_array_equal(load(one, name), load(run_of_two, name))
     of_seeds = load(run_of_two, "seed_log_price")
@@ -87,7 +89,7 @@ def test_a_run_stopped_between_two_seeds_takes_up_the_first(
     run_finetune(stopped, config=TWO)
     assert history.stat().st_mtime_ns == written  # no epoch of it again
     for fold in range(TWO.n_folds):
-        for name in (f"fold-{fold}", f"fold-{fold}/seed-1"):
+        for name in (f"fold-{fold}", f"fold-{fold}-seed-1"):
             assert model(stopped, name) == model(run_of_two, name)
     assert not list(stopped.rglob("checkpoint*"))
     assert trained.count((0, 0)) == 1
@@ -114,7 +116,7 @@ def test_networks_that_are_there_are_not_trained_again(
     )
     two = read_json(run_of_two / "finetune" / "manifest.json")
     assert 0 < one["seconds"] < two["seconds"]
-    (run_dir / "finetune" / "fold-1" / "seed-1" / "model.safetensors").write_bytes(b"")
+    (run_dir / "finetune" / "fold-1-seed-1" / "model.safetensors").write_bytes(b"")
     run_finetune(run_dir, config=TWO)
     assert trained == [(1, 1)]
     for name in ("oof_log_price", "seed_log_price", "fused", "anchors"):
@@ -123,11 +125,11 @@ def test_networks_that_are_there_are_not_trained_again(
 
 def test_a_damaged_second_network_is_named(run_of_two, tmp_path):
     run_dir = copy_run(run_of_two, tmp_path / "run")
-    path = run_dir / "finetune" / "fold-1" / "seed-1" / "model.safetensors"
+    path = run_dir / "finetune" / "fold-1-seed-1" / "model.safetensors"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    with pytest.raises(CacheError, match=r"fold-1/seed-1/model\.safetensors"):
+    with pytest.raises(CacheError, match=r"fold-1-seed-1/model\.safetensors"):
         run_finetune(run_dir, config=TWO)
 
 
@@ -142,7 +144,11 @@ def test_a_price_is_the_mean_over_the_seeds(run_of_two, sample_catalog):
             held_out = folds[rows] == fold
             log_price = predictor.predict(chunk).network_log_price
             found[rows[held_out]] = log_price[held_out]
-    np.testing.assert_allclose(found, load(run_of_two, "oof_log_price"), atol=2e-3)
+    of_seeds = load(run_of_two, "seed_log_price")
+    mean = load(run_of_two, "oof_log_price")
+    np.testing.assert_allclose(found, mean, atol=2e-3)
+    apart = np.abs(of_seeds - mean[:, None])
+    assert apart.max() > 10 * np.abs(found - mean).max()  # one alone is farther off
 
 
 @pytest.mark.parametrize("chosen", ["network", "stacker"])
@@ -152,7 +158,9 @@ def test_an_export_prices_as_the_run_does(run_of_two, sample_catalog, tmp_path, 
     path = run_dir / "stack" / "manifest.json"
     path.write_text(json.dumps({**read_json(path), "chosen": chosen}))
     export_run(run_dir, tmp_path / "model")
-    assert (tmp_path / "model" / "fold-2" / "seed-1" / "head.onnx").is_file()
+    assert (tmp_path / "model" / "fold-2-seed-1" / "head.onnx").is_file()
+    card = (tmp_path / "model" / "MODEL_CARD.md").read_text()
+    assert "of 6 two-tower networks" in " ".join(card.split())
 
 
 def test_unpriced_products_get_the_mean_over_folds_and_seeds(embedded_run, tmp_path):
@@ -165,6 +173,31 @@ def test_unpriced_products_get_the_mean_over_folds_and_seeds(embedded_run, tmp_p
     np.testing.assert_allclose(
         load(run_dir, "oof_log_price")[0], of_each.mean(), rtol=1e-6
     )
+
+
+def test_the_largest_seed_may_have_others_beside_it():
+    config = FinetuneConfig(seed=2**31 - 1, n_seeds=2)
+    assert config.of_seed(1).seed == 0
+    StackConfig(seed=2**31 - 1)
+
+
+def test_an_error_names_the_seed_and_each_has_its_events(
+    embedded_run, tmp_path, monkeypatch
+):
+    pytest.importorskip("tensorboard")
+    run_dir = copy_run(embedded_run, tmp_path / "run")
+
+    def train(*given, **named):
+        if (named["fold"], named["config"].seed) == (1, 1):
+            raise TrainingError("fold 1, epoch 1: the loss is nan.")
+        train_network(*given, **named)
+
+    monkeypatch.setattr(finetune.fold, "train_network", train)
+    with pytest.raises(TrainingError, match=r"^seed 1: fold 1, epoch 1"):
+        run_finetune(run_dir, config=TWO)
+    write_stage_events(run_dir / "finetune")
+    names = sorted(path.name for path in (run_dir / "finetune/tensorboard").iterdir())
+    assert names == ["fold-0", "fold-0-seed-1", "fold-1"]
 
 
 @pytest.mark.parametrize("n_seeds", [0, 21])
@@ -192,6 +225,10 @@ def test_the_mean_of_boosters_is_one_booster():
     expected = np.mean([booster.predict(x) for booster in boosters], axis=0)
     merged = average_boosters(boosters)
     assert merged.num_trees() == 22
+    stump = lgb.Booster({"verbosity": -1}, lgb.Dataset(x, y))
+    with_one_bare = average_boosters([stump, grow(3, 5)])
+    np.testing.assert_allclose(with_one_bare.predict(x), grow(3, 5).predict(x) / 2)
+    assert with_one_bare.params["bagging_fraction"] == 0.5
     np.testing.assert_allclose(merged.predict(x), expected, atol=1e-12)
     again = lgb.Booster(model_str=merged.model_to_string())
     np.testing.assert_allclose(again.predict(x), expected, atol=1e-12)

@@ -56,7 +56,7 @@ def test_an_image_graph_gives_efficientnet_s_features_for_any_number_of_photos(
 
 
 @pytest.mark.parametrize(
-    ("n_attributes", "use_wide"), [(0, False), (0, True), (3, True)]
+    ("n_attributes", "use_wide"), [(0, False), (0, True), (15, True)]
 )
 def test_a_head_graph_prices_and_aligns_with_and_without_photo(
     tmp_path, rng, n_attributes, use_wide
@@ -73,10 +73,10 @@ def test_a_head_graph_prices_and_aligns_with_and_without_photo(
     network.price_scale.fill_(2.0)
     network.eval()
     alignment = rng.normal(size=(FUSED_DIM + 1, FUSED_DIM))
-    write_head(network, alignment, tmp_path / "head.onnx", n_attributes=3)
+    write_head(network, alignment, tmp_path / "head.onnx", n_attributes=15)
     text = rng.normal(size=(4, 32)).astype(np.float32)
     image = rng.normal(size=(4, IMAGE_DIM)).astype(np.float32)
-    attributes = rng.normal(size=(4, 3)).astype(np.float32)
+    attributes = rng.normal(size=(4, 15)).astype(np.float32)
     attributes[1, 0] = np.nan
     has_photo = np.array([True, False, False, True])
     tokens = torch.from_numpy(rng.integers(4, 40, size=(4, 13)))

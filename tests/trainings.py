@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from conftest import TINY_TRAINING, small_image_backbone, write_product_cache
 
+from embed.attributes import ATTRIBUTE_NAMES
 from embed.encoders import load_text_backbone
 from finetune.arithmetic import Arithmetic
 from finetune.batches import ProductCache
@@ -52,7 +53,7 @@ def train_small(
     network = PriceNetwork(
         load_text_backbone(encoder),
         small_image_backbone(None),
-        n_attributes=4,
+        n_attributes=2 * len(ATTRIBUTE_NAMES),
         use_wide=config.use_wide,
         freeze_batch_norm=config.freeze_batch_norm,
     )

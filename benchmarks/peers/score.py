@@ -26,7 +26,9 @@ PEERS = {
 def products_key(run: PricedRun) -> str:
     """Return a hash of products, prices and folds, whatever the networks."""
     rows = zip(run.sample_id, run.price, run.folds, strict=True)
-    return sha256_strings(f"{sample_id} {p!r} {fold}" for sample_id, p, fold in rows)
+    return sha256_strings(
+        f"{sample_id} {float(p)!r} {fold}" for sample_id, p, fold in rows
+    )
 
 
 def main() -> None:
@@ -45,7 +47,7 @@ def main() -> None:
         if not path.is_file():
             continue
         record = json.loads(path.read_text())
-        if record["products_key"] != products_key(ours):
+        if record.get("products_key") != products_key(ours):
             print(f"| {label} | of other products or folds: run it again | | | |")
             continue
         if "error" in record:

@@ -84,11 +84,11 @@ def model_card(
 
 
 def _what_it_is(finetune: Mapping[str, Any], stack: Mapping[str, Any]) -> str:
-    n_folds = finetune["config"]["n_folds"]
+    n_folds, n_seeds = (finetune["config"][name] for name in ("n_folds", "n_seeds"))
     wide = ", and a ridge on words and sizes" if finetune["config"]["use_wide"] else ""
     text = (
         f"Predicts the price of a product from its catalog text and its photo: the "
-        f"average, in log price, of {n_folds} two-tower networks (MiniLM and "
+        f"average, in log price, of {n_folds * n_seeds} two-tower networks (MiniLM and "
         f"EfficientNet-B0{wide}), each fine-tuned on {n_folds - 1} of {n_folds} folds"
     )
     if stack["chosen"] == "stacker":
@@ -143,9 +143,11 @@ def _settings(
         ("Recipe", config["recipe"]),
         ("Epochs", f"{config['smooth_l1_epochs']} + {config['smape_epochs']}"),
         ("Folds", config["n_folds"]),
+        ("Networks of each fold", config["n_seeds"]),
         ("Photo tower", "frozen" if config["freeze_image"] else "fine-tuned"),
         ("Seed", config["seed"]),
         ("Trees see", ", ".join(stack["config"]["blocks"])),
+        ("Boosters averaged into each fold's", stack["config"]["n_seeds"]),
         ("Trees of each booster", ", ".join(map(str, stack["rounds"]["stacker"]))),
         ("Used", stack["chosen"]),
     ]

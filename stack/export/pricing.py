@@ -123,7 +123,10 @@ class Model:
         photo: NDArray[np.uint8] | None,
         blocks: dict[str, NDArray[np.float32]],
     ) -> list[NDArray[np.float32]]:
-        """Return the log price and aligned embedding by one network."""
+        """Return the log price and embedding by one network.
+
+        Of a fold's networks the first one's embedding alone is used and aligned.
+        """
         limit, image = self.settings["fold_max_tokens"], blocks["image"]
         if len(ids) > limit:
             ids = np.append(ids[: limit - 1], ids[-1])

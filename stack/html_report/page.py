@@ -152,7 +152,12 @@ def _training(finished: FinishedRun) -> dict[str, Any]:
         "has_two_phases": bool(curves.phase_starts(histories[0])),
         "has_held_out": bool(curves.held_out_columns(histories)),
         "folds": [
-            {**fold, "train_smape": history.columns["train_smape"][-1]}
+            # Of the network whose history it is; the fold's own may be a mean.
+            {
+                **fold,
+                "held_out_smape": fold["seed_smape"][0],
+                "train_smape": history.columns["train_smape"][-1],
+            }
             for fold, history in zip(run.finetune["folds"], histories, strict=False)
         ],
         "stacker": read_gains(finished.stack_dir, attribute_names=names),
