@@ -44,7 +44,7 @@ def finetune(
     only_fold: int | None = None,
     tracking: Tracking = UNTRACKED,
 ) -> dict[str, Any] | None:
-    """Write `run_dir/finetune`: one network per fold and what each held out.
+    """Write `run_dir/finetune`: the networks of each fold and what they held out.
 
     Parameters
     ----------

@@ -157,7 +157,7 @@ def interrupt(command, appears: Path):
 
 
 def test_ctrl_c_says_how_to_go_on(tiny_encoder, tmp_path, tally):
-    large = write_sample(tmp_path / "large", n_products=1500)
+    large = write_sample(tmp_path / "large", n_products=3000)
     run_dir = tmp_path / "run"
     command = embed_command(large, tiny_encoder, run_dir)
     code, stderr = interrupt(command, run_dir / "embed" / "progress.json")

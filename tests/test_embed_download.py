@@ -66,7 +66,7 @@ def test_a_photo_changed_since_it_was_recorded_is_decoded_again(
 def test_a_stopped_run_leaves_whole_photos_and_the_next_one_finishes(
     server, tmp_path, how
 ):
-    server.hold = 0.15
+    server.hold = 0.5  # so that all take far longer than it takes to notice 30
     links = [f"{server.url}/ok/{i}.png" for i in range(150)]
     catalog = write_catalog(tmp_path / "catalog.csv", links)
     out = tmp_path / "photos"

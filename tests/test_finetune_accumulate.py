@@ -4,6 +4,7 @@ import pytest
 import torch
 from conftest import small_image_backbone
 
+from embed.attributes import ATTRIBUTE_NAMES
 from embed.encoders import load_text_backbone
 from finetune.accumulate import accumulate_gradients, fuse_batch, price_batch
 from finetune.arithmetic import Arithmetic
@@ -21,7 +22,7 @@ def build(tiny_encoder, *, encoder_dropout=0.0, freeze_batch_norm=True):
     network = PriceNetwork(
         load_text_backbone(tiny_encoder, dropout=encoder_dropout),
         small_image_backbone(None),
-        n_attributes=4,
+        n_attributes=2 * len(ATTRIBUTE_NAMES),
         use_wide=True,
         freeze_batch_norm=freeze_batch_norm,
     )
@@ -38,7 +39,7 @@ def draw_batch(image_rows=(0, 1, 3, 4, 7, 8, 10)):
         mask=mask,
         photos=torch.randint(0, 256, size, generator=rng, dtype=torch.uint8),
         image_rows=rows,
-        attributes=torch.randn(N, 2, generator=rng),
+        attributes=torch.randn(N, len(ATTRIBUTE_NAMES), generator=rng),
         wide=torch.randn(N, generator=rng),
     )
 

@@ -558,7 +558,8 @@ def test_a_file_that_is_not_read(name, reader, run_dir, stages, marker, tally):
 
 
 def test_a_checkpoint_of_a_fold_that_goes_on(run_dir, stages, marker, tally):
-    (run_dir / "finetune" / "fold-1" / "manifest.json").unlink()
+    for record in ("manifest.json", "network.json"):
+        (run_dir / "finetune" / "fold-1" / record).unlink()
     path = run_dir / "finetune" / "fold-1" / "checkpoint.safetensors"
     path.write_bytes(as_torch(Bomb(marker)))
     refused(stages["go on training"], "checkpoint.safetensors", "Delete it")

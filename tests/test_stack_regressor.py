@@ -418,9 +418,9 @@ def test_photos_are_kept_as_links_that_explain_finds(fitted, products):
 
 
 def test_a_stopped_fit_goes_on_in_its_folder(make, products, tmp_path, monkeypatch):
-    from finetune import out_of_fold
+    from finetune import fold
 
-    whole, trained = out_of_fold.train_network, []
+    whole, trained = fold.train_network, []
 
     def train(*args, fold, **kwargs):
         if fold == 1 and not trained.count(1):
@@ -429,7 +429,7 @@ def test_a_stopped_fit_goes_on_in_its_folder(make, products, tmp_path, monkeypat
         trained.append(fold)
         return whole(*args, fold=fold, **kwargs)
 
-    monkeypatch.setattr(out_of_fold, "train_network", train)
+    monkeypatch.setattr(fold, "train_network", train)
     regressor = make(run_dir=tmp_path / "run", image_column=None)
     with pytest.raises(KeyboardInterrupt):
         regressor.fit(products, products["price"])
