@@ -5,7 +5,6 @@ product's. No file, however it was made, takes more than bounded memory and time
 would is refused from its header.
 """
 
-import contextlib
 import io
 import logging
 import os
@@ -30,6 +29,7 @@ from embed.photo_limits import (
     check_exif,
     check_header,
     check_size,
+    give_memory_back,
 )
 from embed.pixels import square
 
@@ -46,6 +46,7 @@ IMAGE_SUFFIXES = frozenset({
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 _THUMBNAIL_QUALITY = 90
 _LARGE_PIXELS = 4_000_000
+_HUGE_PIXELS = 16_000_000  # each thread would keep the memory of one
 _LARGE_PHOTO = threading.Lock()  # of the large ones, memory holds one at a time
 _PILLOW_START = threading.Lock()
 # Windows has neither flag, nor pipes in folders.
@@ -332,12 +333,21 @@ def _decode(file: io.BufferedReader, size: int) -> NDArray[np.uint8]:
         if scale < 1:
             width, height = (max(1, round(side * scale)) for side in photo.size)
             photo.draft("RGB", (width, height))
-        large = max(held, cost * photo.width * photo.height) > _LARGE_PIXELS
-        with _LARGE_PHOTO if large else contextlib.nullcontext():
-            photo.load()
-            check_exif(photo)
-            ImageOps.exif_transpose(photo, in_place=True)
-            return square(photo, size)
+        pixels = max(held, cost * photo.width * photo.height)
+        if pixels <= _LARGE_PIXELS:
+            return _load_square(photo, size)
+        with _LARGE_PHOTO:
+            found = _load_square(photo, size)
+    if pixels > _HUGE_PIXELS:
+        give_memory_back()
+    return found
+
+
+def _load_square(photo: Image.Image, size: int) -> NDArray[np.uint8]:
+    photo.load()
+    check_exif(photo)
+    ImageOps.exif_transpose(photo, in_place=True)
+    return square(photo, size)
 
 
 def _known_formats() -> list[str]:

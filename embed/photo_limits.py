@@ -4,8 +4,10 @@ Limits on pixels alone leave cheap ways to much memory and time: scans, tags, EX
 tiles and slow decoders, each a few bytes in the file.
 """
 
+import ctypes
 import io
 import struct
+import sys
 
 from PIL import Image, ImageFile
 
@@ -103,3 +105,12 @@ def check_exif(photo: Image.Image) -> None:
             raise UnreadableImage(
                 f"too large: {length} bytes of EXIF, at most {_MAX_EXIF_BYTES} are read"
             )
+
+
+def give_memory_back() -> None:
+    """Have glibc return what is free; `prepare_machine` lets it keep all it had."""
+    if sys.platform == "linux":
+        try:
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
+        except (OSError, AttributeError):
+            return  # another C library (musl), which keeps less
