@@ -29,11 +29,8 @@ _KINDS = ((512, 2), (24, 3))  # of how many first tokens, terms of how many at m
 _CROSSED = ("log_total_amount", "log_pack_count", "log_item_size")
 _CROSSED_TOKENS = 24  # first ones, each with the bin of each of these attributes
 _N_KINDS = len(_KINDS) + 1
-_FACTOR, _SECOND_FACTOR, _MODULUS = (
-    40503,
-    1037449,
-    2**31 - 1,
-)  # of the hash; its products fit in 64 bits
+# Of the hash; its products fit in 64 bits.
+_FACTOR, _SECOND_FACTOR, _MODULUS = 40503, 1037449, 2**31 - 1
 _ALPHA = 0.7  # L2 penalty; 0.3 to 1.0 are within 0.1 SMAPE on the Amazon catalog
 _TOLERANCE = 1e-3  # of the solver
 _N_NESTED = 5
