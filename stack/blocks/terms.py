@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, vstack
 from sklearn.feature_extraction.text import HashingVectorizer
-from sklearn.preprocessing import normalize
 
 N_COLUMNS = 2**18
 _CHUNK_TEXTS = 4096
@@ -79,8 +78,10 @@ class Terms:
     def weigh_counts(self, counts: csr_array) -> csr_array:
         """Return the rows of `weigh` for what `count_terms` found."""
         values = (1 + np.log(counts.data)) * self.idf[counts.indices]
-        rows = (values, counts.indices, counts.indptr)
-        return normalize(csr_array(rows, shape=counts.shape), copy=False)
+        row = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
+        length = np.sqrt(np.bincount(row, values**2, minlength=counts.shape[0]))
+        values /= length[row].astype(np.float32)  # no weight is 0
+        return csr_array((values, counts.indices, counts.indptr), shape=counts.shape)
 
 
 def count_terms(
