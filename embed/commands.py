@@ -28,6 +28,13 @@ threads_option = click.option(
     help="Threads for arithmetic.",
 )
 
+only_fold_option = click.option(
+    "--only-fold",
+    type=int,
+    help="Price by the network and the boosters of this fold alone, counted from 0: "
+    "faster, and what the table of `evaluate` has scored.",
+)
+
 run_option = click.option(
     "--run",
     "run_dir",

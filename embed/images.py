@@ -337,10 +337,12 @@ def _decode(file: io.BufferedReader, size: int) -> NDArray[np.uint8]:
         if pixels <= _LARGE_PIXELS:
             return _load_square(photo, size)
         with _LARGE_PHOTO:
-            found = _load_square(photo, size)
-    if pixels > _HUGE_PIXELS:
-        give_memory_back()
-    return found
+            try:
+                return _load_square(photo, size)
+            finally:
+                photo.close()  # its pixels, where it is damaged too
+                if pixels > _HUGE_PIXELS:
+                    give_memory_back()
 
 
 def _load_square(photo: Image.Image, size: int) -> NDArray[np.uint8]:

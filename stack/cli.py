@@ -12,6 +12,7 @@ from embed.commands import (
     catalog_options,
     columns_from,
     one_line_errors,
+    only_fold_option,
     require_output,
     run_option,
     threads_option,
@@ -187,6 +188,7 @@ def audit_command(run_dir: Path, n_products: int, seed: int, n_threads: int) -> 
     help="Add the columns price_low and price_high, which hold the true price of so "
     "many percent of new products.",
 )
+@only_fold_option
 @catalog_options
 @threads_option
 @one_line_errors
@@ -196,6 +198,7 @@ def predict_command(
     images_dir: Path | None,
     out_path: Path,
     level: str | None,
+    only_fold: int | None,
     n_threads: int,
     **columns: object,
 ) -> None:
@@ -224,6 +227,7 @@ def predict_command(
         images_dir=images_dir,
         level=int(level or 90),
         n_threads=n_threads,
+        only_fold=only_fold,
     )
     write_prices(out_path, catalog, prices, intervals=level is not None)
     click.echo(f"{catalog.n_products} prices written to {out_path}.")

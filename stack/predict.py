@@ -350,8 +350,8 @@ def _chosen_folds(folds: Sequence[int] | None, n_folds: int) -> list[int]:
     chosen = list(range(n_folds)) if folds is None else [int(fold) for fold in folds]
     if not chosen or not set(chosen) <= set(range(n_folds)):
         raise ConfigError(
-            f"Predictor: folds must be some of 0 to {n_folds - 1}, got {chosen}. Leave "
-            f"them out to use all."
+            f"Predictor.folds (--only-fold) must be of 0 to {n_folds - 1}, got "
+            f"{chosen}. Leave it out to use all."
         )
     return chosen
 

@@ -42,6 +42,7 @@ def predict_prices(
     images_dir: Path | None,
     level: int = 90,
     n_threads: int = 2,
+    only_fold: int | None = None,
 ) -> CatalogPrices:
     """Price the products of a catalog, in bounded memory.
 
@@ -57,15 +58,18 @@ def predict_prices(
         Of the prediction intervals: 80 or 90, percent.
     n_threads : int
         Threads for arithmetic.
+    only_fold : int, optional
+        Price by the network and the boosters of this fold alone.
 
     Raises
     ------
     CacheError, WeightsError
         If the run is not whole, or its encoders are not to be found any more.
     ConfigError
-        If there are no intervals of that level.
+        If there are no intervals of that level, or no such fold.
     """
-    predictor = Predictor(run_dir, n_threads=n_threads)
+    folds = None if only_fold is None else [only_fold]
+    predictor = Predictor(run_dir, n_threads=n_threads, folds=folds)
     inputs = predictor.inputs(catalog, images_dir)
     log_price = np.zeros(catalog.n_products)
     substituted = {"text": 0, "image": 0}

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from conftest import TINY_STACK, TINY_TRAINING, copy_run
 from safetensors.torch import load_file
 
@@ -20,6 +21,7 @@ from finetune.networks import load_network
 from finetune.out_of_fold import finetune
 from finetune.smape import PRICE_FLOOR, to_price
 from finetune.train import apply_network
+from stack.cli import predict_command
 from stack.fit import fit_stack
 from stack.predict import Predictor
 from stack.predict_catalog import CatalogPrices, predict_prices, write_prices
@@ -213,6 +215,25 @@ def test_the_fold_of_a_product_alone_gives_its_out_of_fold_price(
         # Boosters step where float16 rounds otherwise.
         np.testing.assert_allclose(found[folds == 1], expected[folds == 1], atol=0.02)
         assert not np.allclose(found[folds != 1], expected[folds != 1], atol=0.02)
+
+
+def test_only_one_fold_prices_its_products_out_of_fold(
+    run_of, sample_catalog, photos, tmp_path
+):
+    run_dir, out = run_of["stacker"], tmp_path / "prices.csv"
+    given = ["--run", run_dir, "--catalog", sample_catalog, "--images", photos]
+    command = [*map(str, given), "--out", str(out), "--threads", "1", "--only-fold"]
+    told = CliRunner().invoke(predict_command, [*command, "1"])
+    assert told.exit_code == 0, told.output
+    with out.open(newline="") as file:
+        found = np.log1p([float(row["price"]) for row in csv.DictReader(file)])
+    inside = np.load(run_dir / "finetune" / "folds.npy") == 1
+    expected = np.load(run_dir / "stack" / "oof_log_price.npy")
+    np.testing.assert_allclose(found[inside], expected[inside], atol=0.02)
+    refused = CliRunner().invoke(predict_command, [*command, "9"])
+    assert refused.exit_code == 2
+    assert "--only-fold) must be of 0 to 2, got [9]. Leave it out" in refused.output
+    assert "Traceback" not in refused.output
 
 
 @pytest.mark.parametrize("chosen", ["network", "stacker"])

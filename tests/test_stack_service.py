@@ -10,7 +10,7 @@ from service_standin import client_of, error_of
 
 from embed.catalog import read_catalog
 from embed.chunks import prepare_chunk
-from embed.errors import CacheError, UnreadableImage
+from embed.errors import CacheError, ConfigError, UnreadableImage
 from embed.images import decode_photo, load_image
 from embed.manifest import read_json
 from stack.service.pricing import Pricer, Product
@@ -149,6 +149,21 @@ def test_a_run_whose_stage_is_missing_is_refused_at_once(finished_run, tmp_path)
     shutil.rmtree(run_dir / "stack")
     with pytest.raises(CacheError, match="has not finished"):
         Pricer(run_dir, n_threads=1)
+
+
+def test_one_fold_alone_answers_with_its_own_price(pricers):
+    run_dir = pricers["network"].predictor.run.run_dir
+    product = Product(text="green tea, 20 bags", photo=UnreadableImage("none given"))
+    found = [
+        Pricer(run_dir, n_threads=1, only_fold=fold).price([product])[0].price
+        for fold in range(3)
+    ]
+    together = pricers["network"].price([product])[0].price
+    assert len(set(found)) == 3
+    # Networks are averaged in log space.
+    assert np.log1p(found).mean() == pytest.approx(np.log1p(together), abs=1e-4)
+    with pytest.raises(ConfigError, match="must be of 0 to 2"):
+        Pricer(run_dir, n_threads=1, only_fold=3)
 
 
 def test_pixels_are_those_that_the_run_reads(pricers):

@@ -5,7 +5,12 @@ from pathlib import Path
 
 import click
 
-from embed.commands import one_line_errors, run_option, threads_option
+from embed.commands import (
+    one_line_errors,
+    only_fold_option,
+    run_option,
+    threads_option,
+)
 from embed.errors import ConfigError
 from embed.manifest import require_stage
 
@@ -38,10 +43,16 @@ _PACKAGES = {
     help="Code of the catalog's currency, such as INR, for the page to write prices "
     "with.",
 )
+@only_fold_option
 @threads_option
 @one_line_errors
 def serve_command(
-    run_dir: Path, host: str, port: int, currency: str | None, n_threads: int
+    run_dir: Path,
+    host: str,
+    port: int,
+    currency: str | None,
+    only_fold: int | None,
+    n_threads: int,
 ) -> None:
     """Answer with prices over HTTP, and show a page to try them on.
 
@@ -65,6 +76,7 @@ def serve_command(
         port=port,
         currency=currency,
         n_threads=n_threads,
+        only_fold=only_fold,
         say=click.echo,
     )
 

@@ -41,16 +41,23 @@ class Pricer:
     ----------
     run_dir : Path
     n_threads : int
+    only_fold : int, optional
+        Price by the network and the boosters of this fold alone.
 
     Raises
     ------
     CacheError, WeightsError
         If the run is not whole, or its encoders are not to be found any more.
+    ConfigError
+        If the run has no such fold.
     """
 
-    def __init__(self, run_dir: Path, *, n_threads: int) -> None:
+    def __init__(
+        self, run_dir: Path, *, n_threads: int, only_fold: int | None = None
+    ) -> None:
         self.run_key: str = require_stage(run_dir, "stack")["key"]
-        self.predictor = Predictor(run_dir, n_threads=n_threads)
+        folds = None if only_fold is None else [only_fold]
+        self.predictor = Predictor(run_dir, n_threads=n_threads, folds=folds)
         self.image_size = self.predictor.config.image_size
         self.chosen: Literal["network", "stacker"] = (
             "stacker" if self.predictor.is_stacked else "network"

@@ -29,6 +29,7 @@ def serve(
     port: int,
     currency: str | None = None,
     n_threads: int = 2,
+    only_fold: int | None = None,
     say: Callable[[str], None],
 ) -> None:
     """Give prices over HTTP until SIGTERM or SIGINT.
@@ -44,13 +45,15 @@ def serve(
         Code that the page writes prices with.
     n_threads : int
         Threads for arithmetic.
+    only_fold : int, optional
+        Price by the network and the boosters of this fold alone.
     say : callable
         Takes a line for the user.
 
     Raises
     ------
     ConfigError
-        If the address cannot be listened on.
+        If the address cannot be listened on, or the run has no such fold.
     CacheError, WeightsError
         If the run is not whole.
     """
@@ -67,7 +70,7 @@ def serve(
         say(f"ready at {url} (run {backend.run_key[:12]}, {backend.chosen})")
 
     service = Service(
-        lambda: Pricer(run_dir, n_threads=n_threads),
+        lambda: Pricer(run_dir, n_threads=n_threads, only_fold=only_fold),
         metrics,
         on_ready=ready,
         on_failed=failed,
