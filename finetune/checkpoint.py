@@ -61,8 +61,10 @@ class TrainingState:
                 average.copy_(tensor)
 
     def _pair_tensors(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Return the average of each tensor that moves, and the tensor: once for all
-        steps, each of which a look for them would make 6 % longer."""
+        """Return the average of each tensor that moves, and the tensor.
+
+        Once for all steps, each of which a look for them would make 6 % longer.
+        """
         parameters = self.network.named_parameters()
         frozen = {name for name, tensor in parameters if not tensor.requires_grad}
         return [
