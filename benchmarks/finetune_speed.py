@@ -164,6 +164,9 @@ def summarise(found: dict[str, list[dict[str, Any]]]) -> list[str]:
     lines = []
     for way in found:
         against = ""
+        if way == "ours":
+            ratio = rate[way] / rate["plain_unfrozen"]
+            against = f"{ratio:.2f} times as fast as plain_unfrozen "
         if way.startswith("plain"):
             other = way.replace("plain", "ours")
             against = f"{other} is {rate[other] / rate[way]:.2f} times as fast "
