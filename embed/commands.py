@@ -31,8 +31,8 @@ threads_option = click.option(
 only_fold_option = click.option(
     "--only-fold",
     type=int,
-    help="Price by the network and the boosters of this fold alone, counted from 0: "
-    "faster, and what the table of `evaluate` has scored.",
+    help="Price by what was trained for this fold alone, counted from 0: about twice "
+    "as fast. The table of `evaluate` has scored single folds.",
 )
 
 run_option = click.option(

@@ -11,6 +11,7 @@ import os
 import re
 import stat
 import threading
+import traceback
 import unicodedata
 import warnings
 from collections.abc import Iterator
@@ -205,7 +206,7 @@ def load_image(path: Path, *, size: int) -> NDArray[np.uint8]:
     except UnreadableImage:
         raise
     except Exception as error:  # on damaged bytes, decoders raise whatever they like
-        raise UnreadableImage(_reason(error)) from error
+        raise _unreadable(error) from error
 
 
 def decode_photo(content: bytes, *, size: int) -> NDArray[np.uint8]:
@@ -238,7 +239,7 @@ def decode_photo(content: bytes, *, size: int) -> NDArray[np.uint8]:
     except UnreadableImage:
         raise
     except Exception as error:  # on damaged bytes, decoders raise whatever they like
-        raise UnreadableImage(_reason(error)) from error
+        raise _unreadable(error) from error
 
 
 def encode_thumbnail(pixels: NDArray[np.uint8]) -> bytes:
@@ -340,16 +341,23 @@ def _decode(file: io.BufferedReader, size: int) -> NDArray[np.uint8]:
             try:
                 return _load_square(photo, size)
             finally:
-                photo.close()  # its pixels, where it is damaged too
                 if pixels > _HUGE_PIXELS:
+                    photo.close()  # still holds its pixels
                     give_memory_back()
 
 
 def _load_square(photo: Image.Image, size: int) -> NDArray[np.uint8]:
-    photo.load()
-    check_exif(photo)
-    ImageOps.exif_transpose(photo, in_place=True)
-    return square(photo, size)
+    try:
+        photo.load()
+        check_exif(photo)
+        ImageOps.exif_transpose(photo, in_place=True)
+        return square(photo, size)
+    except Exception as error:
+        # Pixels are in the decoder's frames, and those live as long as the error,
+        # which is kept for the product.
+        traceback.clear_frames(error.__traceback__)
+        photo.close()
+        raise
 
 
 def _known_formats() -> list[str]:
@@ -358,6 +366,12 @@ def _known_formats() -> list[str]:
     with _PILLOW_START:
         Image.init()
     return [name for name in _FORMATS if name in Image.OPEN]
+
+
+def _unreadable(error: Exception) -> UnreadableImage:
+    # The decoder's frames hold the file, and live as long as the error.
+    traceback.clear_frames(error.__traceback__)
+    return UnreadableImage(_reason(error))
 
 
 def _reason(error: BaseException) -> str:

@@ -120,6 +120,10 @@ class Predictor:
     ) -> None:
         prepare_machine(n_threads)
         self.run = run = open_run(run_dir)
+        self._finetune_config = config_from(
+            run.finetune["config"], FinetuneConfig, run_dir / "finetune" / MANIFEST_NAME
+        )
+        self._folds = _chosen_folds(folds, self._finetune_config.n_folds)
         stack = require_stage(run_dir, "stack")
         require_same_key(run_dir, "stack", stack["finetune_key"], run.finetune["key"])
         verify_files(run_dir / "stack", stack["files"])
@@ -134,10 +138,6 @@ class Predictor:
         self._source = resolve_encoders(self.config)
         _require_same_encoders(run_dir, run.embed, self._source)
         self._embedder = Embedder(self._source, self.config)
-        self._finetune_config = config_from(
-            run.finetune["config"], FinetuneConfig, run_dir / "finetune" / MANIFEST_NAME
-        )
-        self._folds = _chosen_folds(folds, self._finetune_config.n_folds)
         self._networks = _load_networks(
             run, self._source, self._finetune_config, self._folds
         )
@@ -349,9 +349,10 @@ def _chosen_folds(folds: Sequence[int] | None, n_folds: int) -> list[int]:
     """Return the folds asked for; none asked for are all, an empty choice is none."""
     chosen = list(range(n_folds)) if folds is None else [int(fold) for fold in folds]
     if not chosen or not set(chosen) <= set(range(n_folds)):
+        found = ", ".join(map(str, chosen)) or "none"
         raise ConfigError(
-            f"Predictor.folds (--only-fold) must be of 0 to {n_folds - 1}, got "
-            f"{chosen}. Leave it out to use all."
+            f"--only-fold (folds of a Predictor) must be 0 to {n_folds - 1}, got "
+            f"{found}. Leave it out to use all."
         )
     return chosen
 

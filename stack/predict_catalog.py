@@ -59,7 +59,7 @@ def predict_prices(
     n_threads : int
         Threads for arithmetic.
     only_fold : int, optional
-        Price by the network and the boosters of this fold alone.
+        Price by what was trained for this fold alone.
 
     Raises
     ------

@@ -5,6 +5,7 @@ import struct
 import subprocess
 import sys
 import threading
+import traceback
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 
@@ -176,6 +177,11 @@ def test_truncated_photo_is_refused(tmp_path, form):
     assert str(tmp_path) not in str(caught.value)
     if form == "JPEG":
         assert str(caught.value) == "truncated file"
+    # It is kept for the product; the pixels are not.
+    frames = [f for f, _ in traceback.walk_tb(caught.value.__cause__.__traceback__)]
+    theirs = [f for f in frames if f"{os.sep}PIL{os.sep}" in f.f_code.co_filename]
+    assert theirs
+    assert not any(frame.f_locals for frame in theirs)
 
 
 @pytest.mark.parametrize(

@@ -232,7 +232,7 @@ def test_only_one_fold_prices_its_products_out_of_fold(
     np.testing.assert_allclose(found[inside], expected[inside], atol=0.02)
     refused = CliRunner().invoke(predict_command, [*command, "9"])
     assert refused.exit_code == 2
-    assert "--only-fold) must be of 0 to 2, got [9]. Leave it out" in refused.output
+    assert "--only-fold (folds of a Predictor) must be 0 to 2, got 9." in refused.output
     assert "Traceback" not in refused.output
 
 

@@ -1,7 +1,6 @@
 """pytorch-widedeep: MiniLM with a head on top, by its Trainer.
 
-Of MiniLM it trains the last two layers, as our recipe `default` does: all of them take
-over an hour on two cores.
+Of MiniLM it trains the last two layers, as our recipe `default` does.
 Photos are left out: its image component wants one of every product, and nine of ten
 products of the Amazon catalog have none.
 """

@@ -42,7 +42,7 @@ class Pricer:
     run_dir : Path
     n_threads : int
     only_fold : int, optional
-        Price by the network and the boosters of this fold alone.
+        Price by what was trained for this fold alone.
 
     Raises
     ------

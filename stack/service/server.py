@@ -46,7 +46,7 @@ def serve(
     n_threads : int
         Threads for arithmetic.
     only_fold : int, optional
-        Price by the network and the boosters of this fold alone.
+        Price by what was trained for this fold alone.
     say : callable
         Takes a line for the user.
 
@@ -66,8 +66,10 @@ def serve(
         failures.append(error)
         server.should_exit = True
 
+    fold = "" if only_fold is None else f", fold {only_fold} alone"
+
     def ready(backend: Backend) -> None:
-        say(f"ready at {url} (run {backend.run_key[:12]}, {backend.chosen})")
+        say(f"ready at {url} (run {backend.run_key[:12]}, {backend.chosen}{fold})")
 
     service = Service(
         lambda: Pricer(run_dir, n_threads=n_threads, only_fold=only_fold),
