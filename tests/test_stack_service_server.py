@@ -226,11 +226,15 @@ async def stopped_under_load(running):
     return answered, refused
 
 
-def test_ctrl_c_stops_it_without_an_error(processes, finished_run, tmp_path):
+@pytest.mark.parametrize("times", [1, 3])
+def test_ctrl_c_stops_it_without_an_error(processes, finished_run, tmp_path, times):
     with running_service(processes, finished_run, tmp_path) as running:
-        os.kill(running.process.pid, signal.SIGINT)
+        for _ in range(times):
+            os.kill(running.process.pid, signal.SIGINT)
+            time.sleep(0.01)
         running.process.join(20)
         assert running.process.exitcode == 0
+        assert "Traceback" not in running.log
         assert running.log.splitlines()[-1] == "stopped; 0 products were priced"
 
 

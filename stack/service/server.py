@@ -6,6 +6,7 @@ import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
 from fastapi.routing import APIRoute
@@ -100,7 +101,15 @@ def _server(
         ws="none",
         timeout_graceful_shutdown=STOP_SECONDS,
     )
-    return uvicorn.Server(config)
+    return _Server(config)
+
+
+class _Server(uvicorn.Server):
+    """One that a second Ctrl-C does not cut short: it soon ends anyway."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        self.force_exit = False
 
 
 def _run(server: uvicorn.Server, listening: socket.socket) -> None:
