@@ -7,7 +7,7 @@ from typing import Any, get_args
 import click
 
 from embed.commands import one_line_errors, run_option
-from finetune.config import RECIPES, FinetuneConfig, Precision, Recipe
+from finetune.config import RECIPES, FinetuneConfig, NetworkInputs, Precision, Recipe
 from finetune.tensorboard import require_tensorboard, write_stage_events
 from finetune.tracking import Tracking
 
@@ -53,6 +53,14 @@ def _setting_options(command: Any) -> Any:
     "--drop-unpriced",
     is_flag=True,
     help="Train without the products that have no usable price.",
+)
+@click.option(
+    "--inputs",
+    type=click.Choice(get_args(NetworkInputs)),
+    default=FinetuneConfig.inputs,
+    show_default=True,
+    help="What the networks see. text: no photo; image: neither text nor the sizes "
+    "that it states. The folds stay the same.",
 )
 @_setting_options
 @click.option(

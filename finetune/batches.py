@@ -68,6 +68,8 @@ class ProductCache:
         Side of the photos, pixels.
     frozen_photos : bool
         Give frozen features (1280) in place of photos.
+    use_photos : bool
+        Without: no product has a photo.
 
     Attributes
     ----------
@@ -82,11 +84,14 @@ class ProductCache:
         max_tokens: int,
         image_size: int,
         frozen_photos: bool = False,
+        use_photos: bool = True,
     ) -> None:
         self.tokens = RaggedRows(embed_dir / "tokens.npy")
         self.thumbnails = RaggedRows(embed_dir / "thumbnails.npy")
         self.attributes = read_rows(embed_dir / "attributes.npy")
         self.image_ok = read_rows(embed_dir / "image_ok.npy")
+        if not use_photos:
+            self.image_ok = np.zeros_like(self.image_ok)
         self._features = read_rows(embed_dir / "image.npy") if frozen_photos else None
         self.hidden: RaggedRows | None = None
         self.max_tokens = max_tokens

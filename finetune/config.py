@@ -7,6 +7,8 @@ from embed.errors import ConfigError
 
 Recipe = Literal["default", "paper"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+NetworkInputs = Literal["both", "text", "image"]
+_N_SPECIAL_TOKENS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +27,10 @@ class FinetuneConfig:
     n_seeds: int = 1
     """Networks of each fold, from `seed`, `seed` + 1 and so on. Their price is the mean
     on the log scale, the fused embedding the first one's."""
+
+    inputs: NetworkInputs = "both"
+    """What the networks see of a product. `text`: no photo. `image`: no text, and so no
+    sizes and no wide part. Folds are the same."""
 
     smooth_l1_epochs: int = 3
     """Phase 1: SmoothL1 on log1p price."""
@@ -175,6 +181,24 @@ class FinetuneConfig:
     def n_epochs(self) -> int:
         """Epochs of both phases."""
         return self.smooth_l1_epochs + self.smape_epochs
+
+    @property
+    def sees_text(self) -> bool:
+        """Whether texts, and sizes that are read from them, are an input."""
+        return self.inputs != "image"
+
+    @property
+    def sees_photos(self) -> bool:
+        """Whether photos are an input."""
+        return self.inputs != "text"
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of a text that reach the network at most.
+
+        Without texts they are the opening and the closing one.
+        """
+        return self.max_tokens if self.sees_text else _N_SPECIAL_TOKENS
 
     def of_seed(self, at: int) -> "FinetuneConfig":
         """Return what the `at`-th network of a fold is trained with, counted from 0."""

@@ -68,9 +68,10 @@ def prepare_job(
     price = require_prices(catalog, drop_unpriced=drop_unpriced)
     cache = ProductCache(
         embed_dir,
-        max_tokens=config.max_tokens,
+        max_tokens=config.n_tokens,
         image_size=config.image_size,
         frozen_photos=config.freeze_image,
+        use_photos=config.sees_photos,
     )
     groups = product_groups(catalog, embed_dir)
     folds = assign_folds(

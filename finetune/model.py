@@ -275,7 +275,7 @@ def build_network(
     encoder_dropout: float,
     freeze_batch_norm: bool,
     freeze_layers: int | None = 0,
-    freeze_image: bool = False,
+    no_image_backbone: bool = False,
     seed: int,
 ) -> PriceNetwork:
     """Load both backbones and draw projections and head from `seed`.
@@ -285,8 +285,8 @@ def build_network(
     freeze_layers : int
         First layers of the text backbone that are not trained, with its embedding;
         None: two thirds of them.
-    freeze_image : bool
-        Do without an image backbone: frozen features stand in for photos.
+    no_image_backbone : bool
+        Frozen features stand in for photos, or there are none.
     n_attributes : int
         Columns of the attribute array; the head gets each with a flag "known".
     use_wide : bool
@@ -295,7 +295,7 @@ def build_network(
     text_backbone = load_text_backbone(text_weights, dropout=encoder_dropout)
     freeze_text_layers(text_backbone, freeze_layers)
     image_backbone = (
-        None if freeze_image else load_image_backbone(image_weights, seed=seed)
+        None if no_image_backbone else load_image_backbone(image_weights, seed=seed)
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -50,17 +50,18 @@ def network_of_run(embed: dict[str, Any], config: FinetuneConfig) -> PriceNetwor
                 f"{path}: the {name} encoder's weights have changed since the run was "
                 f"embedded ({expected[:12]}). Run `make embeddings` anew."
             )
+    n_attributes = len(embed["attribute_names"])
     return build_network(
         text,
         image,
-        n_attributes=len(embed["attribute_names"]) if config.use_attributes else 0,
-        use_wide=config.use_wide,
+        n_attributes=n_attributes if config.use_attributes and config.sees_text else 0,
+        use_wide=config.use_wide and config.sees_text,
         head_dropout=config.head_dropout,
         encoder_dropout=config.encoder_dropout,
         # Random weights come without the statistics that normalise them.
         freeze_batch_norm=config.freeze_batch_norm and image is not None,
         freeze_layers=config.freeze_layers,
-        freeze_image=config.freeze_image,
+        no_image_backbone=config.freeze_image or not config.sees_photos,
         seed=config.seed,
     )
 

@@ -85,7 +85,8 @@ class ServedNetworks:
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
-        self._max_tokens, self._n_seeds = config.max_tokens, config.n_seeds
+        self._max_tokens, self._n_seeds = config.n_tokens, config.n_seeds
+        self._sees_photos = config.sees_photos
         texts = [network.text_backbone for network in networks]
 
         def freeze(
@@ -185,6 +186,8 @@ class ServedNetworks:
         TrainingError
             If a price or an embedding is not finite.
         """
+        if not self._sees_photos:
+            photo_rows = np.zeros(0, np.intp)
         texts = np.split(encoded[0], len(self._networks), axis=1)
         images: Sequence[NDArray[np.float32] | None] = encoded[1:]
         if not images:

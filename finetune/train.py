@@ -222,7 +222,7 @@ def prepare_torch(
     torch.use_deterministic_algorithms(True, warn_only=True)
     # Else each new tensor is filled before it is written: some percent of the time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    is_short = config.max_tokens <= _EAGER_ATTENTION_TOKENS
+    is_short = config.n_tokens <= _EAGER_ATTENTION_TOKENS
     if arithmetic.device.type == "cpu" and is_short:
         use_eager_attention(network.text_backbone)
 

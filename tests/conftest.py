@@ -255,6 +255,13 @@ def tiny_config(tiny_encoder: Path) -> EmbedConfig:
     return small_config(tiny_encoder, chunk_size=16)
 
 
+def choose(run_dir: Path, chosen: str) -> Path:
+    """Have a finished run price by the network or by the stacker."""
+    path = run_dir / "stack" / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "chosen": chosen}))
+    return run_dir
+
+
 @pytest.fixture(scope="session")
 def sample_catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A sample of 40 products: path of its catalog; photos lie in images/."""

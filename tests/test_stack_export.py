@@ -1,7 +1,6 @@
 import csv
 import dataclasses
 import hashlib
-import json
 import shutil
 import subprocess
 import sys
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import TINY_STACK, TINY_TRAINING, copy_run, small_image_backbone
+from conftest import TINY_STACK, TINY_TRAINING, choose, copy_run, small_image_backbone
 
 from embed.catalog import CatalogColumns, read_catalog
 from embed.chunks import prepared_chunks
@@ -72,12 +71,6 @@ LEARNING = dataclasses.replace(
     head_dropout=0.0,
     ema_decay=0.0,
 )
-
-
-def choose(run_dir, chosen):
-    path = run_dir / "stack" / "manifest.json"
-    path.write_text(json.dumps({**read_json(path), "chosen": chosen}))
-    return run_dir
 
 
 def run_script(model_dir, *arguments):
@@ -248,6 +241,22 @@ def test_a_network_on_frozen_photos_is_exported_with_the_frozen_encoder(
         rows = price_catalog(Model(tmp_path / chosen), sample_catalog, images_dir, None)
         found = np.log1p([float(price) for _, price in rows])
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("inputs", ["text", "image"])
+def test_networks_of_one_input_alone_are_exported_as_they_price(
+    embedded_run, sample_catalog, tmp_path, inputs
+):
+    run_dir = learned_run(embedded_run, tmp_path / "run", inputs=inputs)
+    catalog, images_dir = read_catalog(sample_catalog), sample_catalog.parent / "images"
+    for chosen in ("network", "stacker"):
+        export_run(choose(run_dir, chosen), tmp_path / chosen, check=False)
+        expected = np.log1p(predicted_by_run(run_dir, catalog, images_dir))
+        rows = price_catalog(Model(tmp_path / chosen), sample_catalog, images_dir, None)
+        found = np.log1p([float(price) for _, price in rows])
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3)
+    alone = {"text": "text alone", "image": "photo alone"}[inputs]
+    assert alone in (tmp_path / "network" / "MODEL_CARD.md").read_text()
 
 
 def test_the_command_exports_real_towers_and_checks_them(

@@ -1,12 +1,11 @@
 import csv
 import dataclasses
-import json
 
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from conftest import TINY_STACK, TINY_TRAINING, copy_run
+from conftest import TINY_STACK, TINY_TRAINING, choose, copy_run
 from safetensors.torch import load_file
 
 from embed.catalog import read_catalog
@@ -30,12 +29,6 @@ from stack.predict_catalog import CatalogPrices, predict_prices, write_prices
 @pytest.fixture(scope="module")
 def photos(sample_catalog):
     return sample_catalog.parent / "images"
-
-
-def choose(run_dir, chosen):
-    path = run_dir / "stack" / "manifest.json"
-    path.write_text(json.dumps({**read_json(path), "chosen": chosen}))
-    return run_dir
 
 
 @pytest.fixture(scope="module")

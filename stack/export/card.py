@@ -17,6 +17,7 @@ _LICENCES = {
     "efficientnet_b0": "BSD-3-Clause (torchvision's weights); trained on ImageNet, "
     "whose terms allow non-commercial research",
 }
+_SEEN = {"both": "text and photo", "text": "text alone", "image": "photo alone"}
 _UNKNOWN_LICENCE = "not known here: see where the file came from"
 _NOT_FOR = """\
 - Prices are estimates of what the training catalog would ask, in its currency and at
@@ -85,7 +86,8 @@ def model_card(
 
 def _what_it_is(finetune: Mapping[str, Any], stack: Mapping[str, Any]) -> str:
     n_folds, n_seeds = (finetune["config"][name] for name in ("n_folds", "n_seeds"))
-    wide = ", and a ridge on words and sizes" if finetune["config"]["use_wide"] else ""
+    has_wide = finetune["config"]["use_wide"] and _inputs(finetune) != "image"
+    wide = ", and a ridge on words and sizes" if has_wide else ""
     text = (
         f"Predicts the price of a product from its catalog text and its photo: the "
         f"average, in log price, of {n_folds * n_seeds} two-tower networks (MiniLM and "
@@ -144,6 +146,7 @@ def _settings(
         ("Epochs", f"{config['smooth_l1_epochs']} + {config['smape_epochs']}"),
         ("Folds", config["n_folds"]),
         ("Networks of each fold", config["n_seeds"]),
+        ("Networks see", _SEEN[_inputs(finetune)]),
         ("Photo tower", "frozen" if config["freeze_image"] else "fine-tuned"),
         ("Seed", config["seed"]),
         ("Trees see", ", ".join(stack["config"]["blocks"])),
@@ -152,6 +155,12 @@ def _settings(
         ("Used", stack["chosen"]),
     ]
     return _table(("", ""), found)
+
+
+def _inputs(finetune: Mapping[str, Any]) -> str:
+    """Return what the networks saw; runs that do not say it saw both."""
+    inputs: str = finetune["config"].get("inputs", "both")
+    return inputs
 
 
 def _results(report: Mapping[str, Any]) -> str:

@@ -269,7 +269,8 @@ def _manifest(finished: FinishedRun, folder: Path) -> dict[str, Any]:
             ]
             for fold in range(config.n_folds)
         ],
-        "fold_max_tokens": config.max_tokens,
+        "fold_max_tokens": config.n_tokens,
+        "fold_sees_photos": config.sees_photos,
         "fold_image_size": config.image_size,
         "attributes": run.embed["attribute_names"],
         "intervals": finished.stack["intervals"],

@@ -81,8 +81,9 @@ class Model:
         }
         if photo is not None and "frozen/image.onnx" in self._graphs:
             blocks["image"] = _half(self._photo("frozen", photo))
+        seen = photo if self.settings["fold_sees_photos"] else None
         found = [
-            [self._price(name, ids, photo, blocks) for name in of_fold]
+            [self._price(name, ids, seen, blocks) for name in of_fold]
             for of_fold in self.settings["folds"]
         ]
         network = np.mean([[log_price for log_price, _ in f] for f in found], (0, 1))
