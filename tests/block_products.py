@@ -2,12 +2,22 @@
 
 import numpy as np
 
+from embed.attributes import ATTRIBUTE_NAMES
 from stack.blocks.fitted import fit_blocks
 from stack.blocks.products import Features, Prices, Products
 
 GOODS = ("green tea", "black tea", "ground coffee", "salted nuts", "olive oil")
 UNITS = ("Ounce", "Count", "Fl Oz")
 N_FOLDS = 4
+
+
+def attributes_of(**known):
+    """An array of attributes of which these are known."""
+    n_products = len(next(iter(known.values())))
+    found = np.full((n_products, len(ATTRIBUTE_NAMES)), np.nan, np.float32)
+    for name, values in known.items():
+        found[:, ATTRIBUTE_NAMES.index(name)] = values
+    return found
 
 
 def make_products(n_products=160, *, n_brands=5, seed=0):
@@ -34,9 +44,9 @@ def make_products(n_products=160, *, n_brands=5, seed=0):
         image=embed(16),
         image_ok=rng.random(n_products) < 0.7,
         fused=embed(20),
-        attributes=np.stack(
-            [np.log(size), np.where(good % 3, size, np.nan)], axis=1
-        ).astype(np.float32),
+        attributes=attributes_of(
+            log_total_amount=np.log(size), log_value=np.where(good % 3, size, np.nan)
+        ),
     )
     log_price = 2 + 0.4 * (brand % 5) + 0.3 * good + rng.normal(0, 0.1, n_products)
     return Products(texts=texts, features=features), log_price

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
-from block_products import fit, make_folds, make_products, priced
+from block_products import attributes_of, fit, make_folds, make_products, priced
 
 from finetune.smape import smape, to_price
 from stack.blocks import kernel
+from stack.blocks.mixture import mix, penalty
 from stack.blocks.products import Features, Products
 
 NAMES = ("kernel", "lexical")
@@ -23,7 +24,7 @@ def test_what_sets_the_price_is_found(fitted):
     kept = prices.folds >= 0
     true = to_price(prices.log_price[kept])
     constant = np.full(len(true), np.median(true))
-    assert found.shape == (400, 1)
+    assert found.shape == (400, len(kernel.COLUMNS))
     assert smape(true, to_price(found[kept, 0])) < 0.4 * smape(true, constant)
 
 
@@ -40,7 +41,7 @@ def test_kind_and_size_together_are_learned(tmp_path):
             image=np.zeros((n, 8), np.float16),
             image_ok=np.zeros(n, bool),
             fused=np.zeros((n, 8), np.float16),
-            attributes=size.astype(np.float32)[:, None],
+            attributes=attributes_of(log_total_amount=size),
         ),
     )
     prices = priced(log_price, (np.arange(n) % 4).astype(np.int8))
@@ -52,14 +53,16 @@ def test_kind_and_size_together_are_learned(tmp_path):
 def test_it_is_the_ridge_of_its_kernel(fitted):
     products, prices, found, folder = fitted
     known = np.flatnonzero(prices.folds >= 0)
-    references = kernel.load(folder, products.features, prices, [0]).references
-    matrix = references.compare(products.take(known)).astype(np.float64)
+    block = kernel.load(folder, products.features, prices, [1])
+    parts = block.references.parts(products.take(known))
+    matrix = mix(parts, block.settings[0], np.exp).astype(np.float64)
     np.testing.assert_allclose(matrix, matrix.T, atol=1e-4)
     assert np.linalg.eigvalsh(matrix).min() > -1e-3
     inside = prices.folds[known] != 1
     target = prices.log_price[known][inside]
     dual = np.linalg.solve(
-        matrix[np.ix_(inside, inside)] + kernel.ALPHA * np.eye(inside.sum()),
+        matrix[np.ix_(inside, inside)]
+        + penalty(block.settings[0], np.exp) * np.eye(inside.sum()),
         target - target.mean(),
     )
     expected = matrix[np.ix_(~inside, inside)] @ dual + target.mean()
@@ -68,21 +71,25 @@ def test_it_is_the_ridge_of_its_kernel(fitted):
 
 def test_a_photo_counts_where_both_have_one(fitted):
     products, prices, _, folder = fitted
-    references = kernel.load(folder, products.features, prices, [0]).references
+    block = kernel.load(folder, products.features, prices, [0])
+
+    def compare(some):
+        return mix(block.references.parts(some), block.settings[0], np.exp)
+
     without = np.flatnonzero(~products.features.image_ok)[:3]
     some = products.take(without)
     other = Products(
         texts=some.texts,
         features=Features(**{**vars(some.features), "image": some.features.image + 1}),
     )
-    np.testing.assert_array_equal(references.compare(some), references.compare(other))
+    np.testing.assert_array_equal(compare(some), compare(other))
     with_photo = np.flatnonzero(products.features.image_ok)[:3]
     some = products.take(with_photo)
     other = Products(
         texts=some.texts,
         features=Features(**{**vars(some.features), "image": some.features.image + 1}),
     )
-    assert (references.compare(some) != references.compare(other)).any(axis=1).all()
+    assert (compare(some) != compare(other)).any(axis=1).all()
 
 
 def test_of_a_large_catalog_a_sample_is_compared_with(monkeypatch, tmp_path):
@@ -106,7 +113,7 @@ def test_several_folds_are_the_average_of_each(fitted):
 
     mean = np.mean([predict([0]), predict([2])], axis=0)
     np.testing.assert_allclose(predict([0, 2]), mean, atol=1e-4)
-    assert (predict([0]) != predict([2])).all()
+    assert (predict([0])[:, 0] != predict([2])[:, 0]).all()
 
 
 def test_chunks_of_products_change_nothing(fitted, monkeypatch):
@@ -125,5 +132,16 @@ def test_a_product_of_which_nothing_is_known_has_a_price(fitted):
     nothing = {name: np.zeros_like(array) for name, array in vars(first).items()}
     nothing["attributes"] = np.full_like(first.attributes, np.nan)
     block = kernel.load(folder, products.features, prices, [0])
-    found = block.predict(Products(texts=[""], features=Features(**nothing)))
-    assert np.isfinite(found).all()
+    found = block.predict(Products(texts=[""], features=Features(**nothing)))[0]
+    for name, value in zip(kernel.COLUMNS, found, strict=True):
+        assert np.isnan(value) == name.startswith("kernel-larger-")
+
+
+def test_a_single_fold_is_priced_by_its_own_settings(fitted):
+    products, prices, _, folder = fitted
+    settings = np.load(folder / "settings.npy")
+    assert settings.shape == (4, 12 + products.features.attributes.shape[1])
+    assert len(np.unique(settings, axis=0)) == 4
+    for fold in range(4):
+        block = kernel.load(folder, products.features, prices, [fold])
+        np.testing.assert_array_equal(block.settings, settings[[fold]])

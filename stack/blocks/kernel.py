@@ -3,9 +3,10 @@
 Products are alike by words (w: cosines of TF-IDF, of the words of the whole text and of
 the words and letters of its head), by frozen text and image features (t, i: cosines)
 and by sizes (s: a Gaussian of their distance). The kernel is
-w + s (1 + w + 2 t³ + 2 i³): that two products of one kind and one size cost about the
-same is more than what kind and size say each for itself. On two folds of the Amazon
-catalog its out-of-fold SMAPE is 53.4; without the products of kernels it is 54.9.
+w + s (1 + w + t + t³ + i + i³), each with a weight: that two products of one kind and
+one size cost about the same is more than what kind and size say each for itself. The
+weights, and how far each size reaches, are learned for each fold from the rows that it
+is fitted on. By the same kernel it finds the products that are most alike.
 
 References
 ----------
@@ -25,27 +26,20 @@ from scipy.sparse import csr_array
 
 from embed.arrays import read_rows
 from embed.durable import save_array
+from stack.blocks import alike
 from stack.blocks.kinds import fit_kinds, kinds_of, weigh_kinds
+from stack.blocks.mixture import FLAG, Parts, greatest, mix, penalty, take_pairs
 from stack.blocks.products import Features, Prices, Products
 from stack.blocks.terms import N_COLUMNS, Terms
 
-COLUMNS = ("kernel-log-price",)
-LOG_PRICES = COLUMNS
+COLUMNS = ("kernel-log-price", *(f"kernel-{name}" for name in alike.COLUMNS))
+LOG_PRICES = ("kernel-log-price", *(f"kernel-{name}" for name in alike.PRICES))
 
 N_REFERENCES = 10_000
 """Products that it is fitted on at most, a sample of larger catalogs: memory grows with
 the square (700 MB at 10,000), time with the cube (some seconds a fold)."""
 
-ALPHA = 0.5
-"""L2 penalty. 0.5 and 1 are within 0.1 SMAPE on two folds of the Amazon catalog."""
-
-SIZE_DECAY = 0.07
-"""Factor on the squared distance of sizes, each attribute and each flag "known" with a
-standard deviation of 1 and 0.35."""
-
-_FLAG = 0.7
 _LARGEST = 4.0  # standard deviations
-_POWER = 3  # cosines of embeddings are all alike
 _MATRIX = ("data", "indices", "indptr")
 _CHUNK_VALUES = 1 << 22  # of the kernel in memory at once
 
@@ -73,20 +67,29 @@ class References:
     scale: NDArray[np.float32]
     """Mean and standard deviation of each attribute, shape (2, a)."""
 
-    def compare(self, products: Products) -> NDArray[np.float32]:
-        """Return the kernel of products with the references, shape (n_products, n)."""
+    log_price: NDArray[np.float32]
+    """log1p price, shape (n,)."""
+
+    folds: NDArray[np.integer]
+    """Shape (n,)."""
+
+    def parts(self, products: Products) -> Parts:
+        """Return how products (rows) are like the references (columns)."""
         of = products.features
-        words = np.zeros((len(products.texts), len(self.text)), np.float32)
         weighed = weigh_kinds(self.kinds, products.counts)
-        for rows, by_term in zip(weighed, self.words, strict=True):
-            words += (rows @ by_term).toarray()
-        sizes = _gaussian(_standardise(of.attributes, self.scale), self.sizes)
-        alike = (_unit(of.text) @ self.text.T) ** _POWER
+        image = np.zeros((len(products.texts), len(self.text)), np.float32)
         seen = np.flatnonzero(of.image_ok)
-        alike[np.ix_(seen, self.with_photo)] += (
-            _unit(of.image[seen]) @ self.image.T
-        ) ** _POWER
-        return words + sizes * (1 + words + 2 * alike)
+        image[np.ix_(seen, self.with_photo)] = _unit(of.image[seen]) @ self.image.T
+        return Parts(
+            words=tuple(
+                (rows @ by_term).toarray()
+                for rows, by_term in zip(weighed, self.words, strict=True)
+            ),
+            text=_unit(of.text) @ self.text.T,
+            image=image,
+            sizes=_standardise(of.attributes, self.scale),
+            other_sizes=self.sizes,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,18 +97,42 @@ class Kernel:
     """Kernel ridges of some folds, averaged."""
 
     references: References
+
+    folds: tuple[int, ...]
+
+    settings: NDArray[np.float32]
+    """Of each fold, shape (n_folds, 12 + a), as `start_settings` has them."""
+
     coefficients: NDArray[np.float32]
-    intercept: np.float32
+    """Of each fold, shape (n_folds, n); 0 for its own products."""
+
+    intercepts: NDArray[np.float32]
 
     def predict(self, products: Products) -> NDArray[np.float32]:
-        """Return the log1p price, shape (n_products, 1)."""
+        """Return the columns of the block, shape (n_products, len(COLUMNS)).
+
+        Means over the folds, each by the prices outside it.
+        """
         n = len(products.texts)
-        found = [
-            self.references.compare(products.take(rows) if len(rows) < n else products)
-            @ self.coefficients
-            for rows in _chunks(n, len(self.coefficients))
-        ]
-        return np.concatenate(found)[:, None] + self.intercept
+        found = []
+        for rows in _chunks(n, self.coefficients.shape[1]):
+            some = products.take(rows) if len(rows) < n else products
+            parts = self.references.parts(some)
+            of_folds = [self._describe(parts, at) for at in range(len(self.folds))]
+            found.append(np.mean(of_folds, axis=0))
+        return np.concatenate(found)
+
+    def _describe(self, parts: Parts, at: int) -> NDArray[np.float32]:
+        kernel = mix(parts, self.settings[at], np.exp)
+        log_price = kernel @ self.coefficients[at] + self.intercepts[at]
+        known = np.flatnonzero(self.references.folds != self.folds[at])
+        most_alike = alike.describe(
+            kernel[:, known] / greatest(self.settings[at]),
+            self.references.log_price[known],
+            parts.sizes,
+            parts.other_sizes[known],
+        )
+        return np.concatenate([log_price[:, None], most_alike], axis=1)
 
 
 def fit(products: Products, prices: Prices, folder: Path) -> None:
@@ -119,30 +146,60 @@ def fit(products: Products, prices: Prices, folder: Path) -> None:
     folder : Path
         To keep the ridges, and the products that they compare with, in.
     """
+    from stack.blocks.tuning import tune  # late: an export has no torch
+
     rows = np.flatnonzero(prices.folds >= 0)
     if len(rows) > N_REFERENCES:
         rng = np.random.default_rng(0)
         rows = np.sort(rng.choice(rows, N_REFERENCES, replace=False))
-    _save_references(products, rows, folder)
-    references = _load_references(folder)
-    kernel = np.empty((len(rows), len(rows)), np.float32)
-    for chunk in _chunks(len(rows), len(rows)):
-        kernel[chunk] = references.compare(products.take(rows[chunk]))
+    _save_references(products, prices, rows, folder)
+    parts = _all_pairs(_load_references(folder), products.take(rows))
     log_price, known = prices.log_price[rows], prices.folds[rows]
-    coefficients = np.zeros((prices.n_folds, len(rows)), np.float32)
+    settings, coefficients = [], np.zeros((prices.n_folds, len(rows)), np.float32)
     intercepts = np.zeros(prices.n_folds, np.float32)
     for fold in range(prices.n_folds):
+        settings.append(tune(parts, log_price, known, fold=fold))
         inside = np.flatnonzero(known != fold)
         intercepts[fold] = log_price[inside].mean()
-        matrix = kernel[np.ix_(inside, inside)]
-        matrix[np.diag_indices_from(matrix)] += ALPHA
-        # Symmetric, and transposed in the order of memory that LAPACK overwrites.
-        factor = cho_factor(matrix.T, lower=True, overwrite_a=True, check_finite=False)
         target = (log_price[inside] - intercepts[fold]).astype(np.float32)
-        coefficients[fold, inside] = cho_solve(factor, target, check_finite=False)
-        del matrix, factor
+        coefficients[fold, inside] = _fit_ridge(parts, settings[fold], inside, target)
+    save_array(folder / "settings.npy", np.stack(settings))
     save_array(folder / "coefficients.npy", coefficients)
     save_array(folder / "intercepts.npy", intercepts)
+
+
+def _all_pairs(references: References, products: Products) -> Parts:
+    """Compare the references with themselves; cosines in float16, to spare memory."""
+    n, n_kinds = len(products.texts), len(references.words)
+    words = [np.empty((n, n), np.float16) for _ in range(n_kinds)]
+    text, image = np.empty((n, n), np.float16), np.empty((n, n), np.float16)
+    for rows in _chunks(n, n):
+        parts = references.parts(products.take(rows))
+        for to, cosines in zip(words, parts.words, strict=True):
+            to[rows] = cosines
+        text[rows], image[rows] = parts.text, parts.image
+    sizes = references.sizes
+    return Parts(
+        words=tuple(words), text=text, image=image, sizes=sizes, other_sizes=sizes
+    )
+
+
+def _fit_ridge(
+    parts: Parts,
+    settings: NDArray[np.float32],
+    rows: NDArray[np.intp],
+    target: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """Return the coefficients of some rows, shape (len(rows),)."""
+    matrix = np.empty((len(rows), len(rows)), np.float32)
+    for chunk in _chunks(len(rows), len(rows)):
+        block = take_pairs(parts, rows[chunk], rows)
+        matrix[chunk] = mix(block, settings, np.exp)
+    matrix[np.diag_indices_from(matrix)] += penalty(settings, np.exp)
+    # Symmetric, and transposed in the order of memory that LAPACK overwrites.
+    factor = cho_factor(matrix.T, lower=True, overwrite_a=True, check_finite=False)
+    found: NDArray[np.float32] = cho_solve(factor, target, check_finite=False)
+    return found
 
 
 def load(
@@ -167,14 +224,18 @@ def load(
     chosen = sorted(set(folds))
     return Kernel(
         references=_load_references(folder),
-        coefficients=read_rows(folder / "coefficients.npy")[chosen].mean(axis=0),
-        intercept=read_rows(folder / "intercepts.npy")[chosen].mean(),
+        folds=tuple(chosen),
+        settings=read_rows(folder / "settings.npy")[chosen],
+        coefficients=read_rows(folder / "coefficients.npy")[chosen],
+        intercepts=read_rows(folder / "intercepts.npy")[chosen],
     )
 
 
 def _save_references(
-    products: Products, rows: NDArray[np.integer], folder: Path
+    products: Products, prices: Prices, rows: NDArray[np.integer], folder: Path
 ) -> None:
+    save_array(folder / "log_price.npy", prices.log_price[rows].astype(np.float32))
+    save_array(folder / "folds.npy", prices.folds[rows])
     kinds = fit_kinds(products.texts)
     save_array(folder / "idf.npy", np.stack([kind.idf for kind in kinds]))
     references = products.take(rows)
@@ -210,6 +271,8 @@ def _load_references(folder: Path) -> References:
         image=kept("image"),
         sizes=kept("sizes"),
         scale=kept("scale"),
+        log_price=kept("log_price"),
+        folds=kept("folds"),
     )
 
 
@@ -229,15 +292,7 @@ def _standardise(
     known = ~np.isnan(attributes)
     values = np.where(known, (attributes - scale[0]) / scale[1], 0)
     values = values.clip(-_LARGEST, _LARGEST)
-    return np.concatenate([values, _FLAG * known], axis=1).astype(np.float32)
-
-
-def _gaussian(
-    left: NDArray[np.float32], right: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    squares = (left**2).sum(1)[:, None] + (right**2).sum(1) - 2 * left @ right.T
-    found: NDArray[np.float32] = np.exp(-np.float32(SIZE_DECAY) * squares.clip(0))
-    return found
+    return np.concatenate([values, FLAG * known], axis=1).astype(np.float32)
 
 
 def _unit(rows: NDArray[Any]) -> NDArray[np.float32]:

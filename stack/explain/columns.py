@@ -15,6 +15,14 @@ _COLUMNS = {
     "lightgbm-0": "the price by LightGBM on raw features",
     LEXICAL_COLUMNS[0]: "the price by a ridge on words and sizes",
     KERNEL_COLUMNS[0]: "the price by a kernel ridge on words and sizes",
+    "kernel-weighted": "weighted price of what is alike",
+}
+_OF_ALIKE = {
+    "median": "median price of the {} most alike",
+    "quantile": "{} % quantile of prices of what is alike",
+    "spread": "spread of prices of the {} most alike",
+    "similarity": "similarity of the product that is number {} in likeness",
+    "larger": "how much larger ({}) what is alike is",
 }
 _SPACES = {
     "text": "by text",
@@ -51,6 +59,9 @@ def spoken_column(column: str) -> str:
         return _COLUMNS[column]
     block, _, rest = column.partition("-")
     of, _, what = rest.rpartition("-")
+    if block == "kernel":
+        name, _, detail = rest.partition("-")
+        return _OF_ALIKE[name].format(detail)
     if block == "neighbours":
         return f"{_OF_NEAREST[what]} of the nearest {_SPACES[of]}"
     if block == "statistics":

@@ -33,10 +33,12 @@ _CHUNK_ROWS = 4096
 _EMBED_MODULES = ("arrays", "durable", "manifest", "schema", "size_bins")
 _BLOCK_MODULES = (
     "__init__",
+    "alike",
     "head",
     "kernel",
     "kinds",
     "lexical",
+    "mixture",
     "nearest",
     "neighbours",
     "products",

@@ -1,0 +1,144 @@
+"""The kernel of block `kernel`: what makes two products alike, and how much it counts.
+
+It works on NumPy arrays and on tensors, which `tuning` differentiates.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+N_KINDS = 3  # of words, as `kinds` has them
+FLAG = 0.7
+"""Distance of "known" from "unknown", beside sizes of standard deviation 1."""
+
+_FLAG_DECAY = 0.07
+_START = {
+    "words": (1.0,) * N_KINDS,
+    "words_by_size": (1.0,) * N_KINDS,
+    "size": (1.0,),
+    "text": (0.05, 2.0),  # cosines of embeddings are all alike, so they are cubed too
+    "image": (0.05, 2.0),
+    "penalty": (0.5,),
+}
+_START_DECAY = 0.07
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """How some products (rows) are like others (columns); arrays or tensors."""
+
+    words: tuple[Any, ...]
+    """Cosines of TF-IDF of each kind, shape (n, m)."""
+
+    text: Any
+    """Cosines of text features, shape (n, m)."""
+
+    image: Any
+    """Cosines of image features, shape (n, m); 0 unless both have a photo."""
+
+    sizes: Any
+    """Of the rows: standardised attributes, 0 where unknown, and flags, (n, 2 a)."""
+
+    other_sizes: Any
+    """Of the columns, shape (m, 2 a)."""
+
+
+def start_settings(n_attributes: int) -> NDArray[np.float32]:
+    """Return settings from which others may be learned: natural logarithms.
+
+    Of weights, of the penalty and of the factor on each attribute's squared distance.
+
+    Returns
+    -------
+    ndarray of shape (12 + n_attributes,)
+    """
+    weights = [value for values in _START.values() for value in values]
+    return np.log(np.array([*weights, *[_START_DECAY] * n_attributes], np.float32))
+
+
+def penalty(settings: Any, exp: Callable[[Any], Any]) -> Any:
+    """Return the L2 penalty of the ridge."""
+    return exp(settings[_PLACES["penalty"]])[0]
+
+
+def greatest(settings: NDArray[np.float32]) -> np.float32:
+    """Return the kernel of a product without a photo with itself."""
+    of = {name: np.exp(settings[place]).sum() for name, place in _PLACES.items()}
+    return np.float32(of["words"] + of["words_by_size"] + of["size"] + of["text"])
+
+
+def take_pairs(
+    parts: Parts, rows: NDArray[np.intp], columns: NDArray[np.intp]
+) -> Parts:
+    """Return some rows and columns, arrays of float32."""
+    pairs = np.ix_(rows, columns)
+    return Parts(
+        words=tuple(cosines[pairs].astype(np.float32) for cosines in parts.words),
+        text=parts.text[pairs].astype(np.float32),
+        image=parts.image[pairs].astype(np.float32),
+        sizes=parts.sizes[rows],
+        other_sizes=parts.other_sizes[columns],
+    )
+
+
+def mix(parts: Parts, settings: Any, exp: Callable[[Any], Any]) -> Any:
+    """Return the kernel, shape (n, m).
+
+    Parameters
+    ----------
+    parts : Parts
+    settings : array or tensor of shape (12 + a,)
+        As `start_settings` has them.
+    exp : callable
+        `np.exp` or `torch.exp`.
+    """
+    of = {name: exp(settings[place]) for name, place in _PLACES.items()}
+    decay = exp(settings[_N_WEIGHTS:])
+    alike = (
+        of["size"][0]
+        + of["text"][0] * parts.text
+        + of["text"][1] * _cube(parts.text)
+        + of["image"][0] * parts.image
+        + of["image"][1] * _cube(parts.image)
+    )
+    alone = 0.0
+    for weight, by_size, cosines in zip(
+        of["words"], of["words_by_size"], parts.words, strict=True
+    ):
+        alone = alone + weight * cosines
+        alike = alike + by_size * cosines
+    n_attributes = len(decay)
+    values, others = (
+        sizes[:, :n_attributes] * decay**0.5
+        for sizes in (parts.sizes, parts.other_sizes)
+    )
+    flags, other_flags = (
+        sizes[:, n_attributes:] * _FLAG_DECAY**0.5
+        for sizes in (parts.sizes, parts.other_sizes)
+    )
+    squares = _squares(values, others) + _squares(flags, other_flags)
+    return alone + exp(-squares.clip(0)) * alike
+
+
+def _cube(values: Any) -> Any:
+    return values * values * values  # NumPy's power is slow
+
+
+def _squares(left: Any, right: Any) -> Any:
+    """Return squared distances, which rounding may have made negative."""
+    return (left**2).sum(1)[:, None] + (right**2).sum(1) - 2 * left @ right.T
+
+
+def _places() -> dict[str, slice]:
+    places, at = {}, 0
+    for name, values in _START.items():
+        places[name] = slice(at, at + len(values))
+        at += len(values)
+    return places
+
+
+_PLACES = _places()
+_N_WEIGHTS = sum(map(len, _START.values()))
