@@ -24,6 +24,7 @@ def fit(
             train[columns],
             time_limit=60 * given.minutes / given.n_folds,
             presets="best_quality",
+            dynamic_stacking=False,  # it would overrun a limit of some minutes
             num_cpus=2,
         )
         return predictor.predict(held_out[["text"]]).to_numpy()

@@ -53,10 +53,12 @@ def main() -> None:
         if "error" in record:
             print(f"| {label} | {record['error']} | | | |")
             continue
-        prices = pd.read_csv(
-            RESULTS / "peers" / given.run.name / f"{peer}.csv",
-            dtype={"sample_id": str},
-        ).set_index("sample_id")["price"]
+        written = RESULTS / "peers" / given.run.name / f"{peer}.csv"
+        if not written.is_file():
+            print(f"| {label} | its prices are not here: run it again | | | |")
+            continue
+        prices = pd.read_csv(written, dtype={"sample_id": str})
+        prices = prices.set_index("sample_id")["price"]
         predicted = prices.loc[ours.sample_id].to_numpy(np.float64)
         theirs = score(ours.price, predicted, ours.groups)
         apart = paired_bootstrap(
