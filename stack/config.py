@@ -39,9 +39,9 @@ class StackConfig:
     all of them out of fold, the network's log price and that of a LightGBM on the raw
     features, prices of the nearest products (`neighbours`), the log prices by a ridge
     (`lexical`) and by a kernel ridge (`kernel`, with prices of what it finds alike) on
-    words and sizes, and mean prices by first words and unit (`statistics`). Off unless named are the frozen text and image
-    features themselves: `lightgbm`, `neighbours` and `kernel` have said what they say,
-    and their columns take most of the time."""
+    words and sizes, and mean prices by first words and unit (`statistics`). Off unless
+    named are the frozen text and image features themselves: `lightgbm`, `neighbours`
+    and `kernel` have said what they say, and their columns take most of the time."""
 
     objective: Objective = "l1"
     """What the trees minimise: `l1` on log1p price, or `log_smape`, the score itself,
