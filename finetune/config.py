@@ -1,7 +1,7 @@
 """Settings of the fine-tuning stage, and the two named recipes."""
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from embed.errors import ConfigError
 
@@ -129,6 +129,11 @@ class FinetuneConfig:
             )
         if not 1 <= self.n_seeds <= 20:
             raise ConfigError(f"--seeds must be 1 to 20, got {self.n_seeds}")
+        if self.inputs not in get_args(NetworkInputs):
+            raise ConfigError(
+                f"--inputs must be one of {', '.join(get_args(NetworkInputs))}, got "
+                f"{self.inputs}"
+            )
         if self.smooth_l1_epochs < 0 or self.smape_epochs < 0 or self.n_epochs < 1:
             raise ConfigError(
                 f"epochs must be at least 1 in all and none negative, got "

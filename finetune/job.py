@@ -84,6 +84,8 @@ def prepare_job(
     _require_enough(folds, config.n_folds)
     settings = dataclasses.asdict(config)
     del settings["n_threads"]
+    if config.inputs == "both":  # as runs were before there was a choice
+        del settings["inputs"]
     arithmetic = choose_arithmetic(config.precision, pick_device())
     key_parts = {
         "format": FORMAT,

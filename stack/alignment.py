@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 TOWER_DIMS = (256, 256)
 _TOWER_NAMES = ("text", "image")
 _RIDGE = 1e-3
+_ROUNDING = 1e-3  # of float16, beside the length of an embedding
 
 
 def fit_rotation(
@@ -200,7 +201,9 @@ def _centre_and_spread(
     exact = rows.astype(np.float64)
     centre = exact.mean(0)
     spread = float(np.sqrt(((exact - centre) ** 2).sum(1).mean()))
-    return centre, spread or 1.0
+    # A half that the networks do not see is one constant, but for rounding.
+    is_constant = spread <= _ROUNDING * float(np.linalg.norm(centre))
+    return centre, 1.0 if is_constant else spread
 
 
 def _standardise(rows: NDArray[np.floating]) -> NDArray[np.float64]:

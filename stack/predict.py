@@ -1,9 +1,10 @@
 """Price new products with a finished run, by whichever predictor it chose."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,7 @@ from stack.run import Run, open_run
 # Products. Threads of BLAS wait for more work by spinning, for 25 ms, in which the
 # encoders of the next product have half a core: 56 instead of 42 ms for one.
 _FEW = 32
+_BLAS_LIMIT = threading.Lock()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -189,8 +191,7 @@ class Predictor:
         token_ids = self._embedder.tokenize(chunk.texts)
         photo_rows, thumbnails = _readable(chunk)
         text, frozen_image, encoded = self._encode(token_ids, thumbnails)
-        one_thread = self._blas.limit(limits=1, user_api="blas")
-        with one_thread if len(chunk.texts) <= _FEW else nullcontext():
+        with self._one_blas_thread() if len(chunk.texts) <= _FEW else nullcontext():
             return self._predict(
                 chunk,
                 token_ids,
@@ -199,6 +200,13 @@ class Predictor:
                 encoded=encoded,
                 photo_rows=photo_rows,
             )
+
+    @contextmanager
+    def _one_blas_thread(self) -> Iterator[None]:
+        # The limit holds for the whole process: of two that overlap, the last to end
+        # would restore what it found, the limit of the other.
+        with _BLAS_LIMIT, self._blas.limit(limits=1, user_api="blas"):
+            yield
 
     def _predict(
         self,

@@ -278,6 +278,7 @@ def test_an_encoder_that_changed_or_went_away_is_named(run_dir, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ({"inputs": "texts"}, "--inputs must be one of both, text, image, got texts"),
         ({"n_folds": 1}, "--folds must be at least 2.*got 1"),
         ({"smooth_l1_epochs": 0, "smape_epochs": 0}, "epochs must be at least 1"),
         ({"smape_cycle_epochs": 2}, "cycle epochs must be.*got 0 and 2"),

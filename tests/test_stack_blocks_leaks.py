@@ -5,6 +5,7 @@ import pytest
 from block_products import N_FOLDS, fit, make_folds, make_products, priced
 
 from finetune.smape import smape, to_price
+from stack.blocks import tuning
 from stack.blocks.fitted import BLOCKS_DIR, PRICE_BLOCKS
 from stack.config import StackConfig
 from stack.features import BlockMatrix
@@ -12,6 +13,12 @@ from stack.residual import fit_out_of_fold
 
 BLOCKS = sorted(PRICE_BLOCKS)
 FOLD = 2
+
+
+@pytest.fixture(autouse=True)
+def learning(monkeypatch):
+    """Few as they are, let the kernel's weights be learned from these products."""
+    monkeypatch.setattr(tuning, "FEWEST", 20)
 
 
 @pytest.fixture(scope="module")

@@ -294,11 +294,12 @@ def test_beside_the_network_log_prices_stand_less_its_own():
         [
             column.endswith(("-log-price", "-mean", "-weighted", "-median"))
             or column.endswith(("-least", "-most"))
+            or column.startswith(("kernel-median-", "kernel-quantile-"))
             or column == "lightgbm-0"
             for column in alone.feature_names
         ]
     )
-    assert is_price.sum() == 20 + 3 + 3
+    assert is_price.sum() == 20 + 3 + 3 + 11
     for column, of in zip(less.T, is_price, strict=True):
         np.testing.assert_allclose(column, network if of else 0, atol=1e-6)
     np.testing.assert_array_equal(

@@ -1,5 +1,6 @@
 import csv
 import dataclasses
+import threading
 
 import numpy as np
 import pytest
@@ -7,10 +8,11 @@ import torch
 from click.testing import CliRunner
 from conftest import TINY_STACK, TINY_TRAINING, choose, copy_run
 from safetensors.torch import load_file
+from threadpoolctl import ThreadpoolController
 
 from embed.catalog import read_catalog
-from embed.chunks import prepared_chunks
-from embed.errors import CacheError
+from embed.chunks import prepare_chunk, prepared_chunks
+from embed.errors import CacheError, UnreadableImage
 from embed.manifest import (
     read_json,
 )
@@ -287,3 +289,38 @@ def test_a_run_with_a_frozen_photo_tower_trains_stacks_and_predicts(
         with_photo = np.load(run_dir / "embed" / "image_ok.npy")
         assert not np.isclose(price, blind, rtol=1e-6)[with_photo].any()
         np.testing.assert_allclose(price[~with_photo], blind[~with_photo], rtol=0.02)
+
+
+def n_blas_threads():
+    libraries = ThreadpoolController().info()
+    return max(of["num_threads"] for of in libraries if of["user_api"] == "blas")
+
+
+def test_calls_that_overlap_leave_blas_as_many_threads_as_there_were(
+    run_of, monkeypatch
+):
+    predictor = Predictor(run_of["network"], n_threads=1)
+    chunk = prepare_chunk(["green tea"], [UnreadableImage("none")])
+    first_is_in, second_is_in = threading.Event(), threading.Event()
+    found = []
+
+    def stay(*args, **kwargs):
+        found.append(n_blas_threads())
+        if not first_is_in.is_set():
+            first_is_in.set()
+            second_is_in.wait(1)  # it is let in only if calls may overlap
+        else:
+            second_is_in.set()
+            first.join()
+
+    monkeypatch.setattr(predictor, "_predict", stay)
+    before = n_blas_threads()
+    first, second = (
+        threading.Thread(target=predictor.predict, args=[chunk]) for _ in range(2)
+    )
+    first.start()
+    assert first_is_in.wait(60)
+    second.start()
+    second.join()
+    assert found == [1, 1]
+    assert n_blas_threads() == before > 1

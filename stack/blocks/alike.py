@@ -44,7 +44,7 @@ def describe(
     Parameters
     ----------
     similarity : ndarray of shape (n, m)
-        1 for the same product.
+        1 for the same product, somewhat more if both have a photo.
     log_price : ndarray of shape (m,)
         log1p price.
     sizes, other_sizes : ndarray of shape (n, 2 a) and (m, 2 a)

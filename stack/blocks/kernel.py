@@ -37,7 +37,8 @@ LOG_PRICES = ("kernel-log-price", *(f"kernel-{name}" for name in alike.PRICES))
 
 N_REFERENCES = 10_000
 """Products that it is fitted on at most, a sample of larger catalogs: memory grows with
-the square (700 MB at 10,000), time with the cube (some seconds a fold)."""
+the square (1 GB at 10,000, and 0.8 GB to learn the weights), time with the cube (some
+seconds a fold, after half a minute to learn its weights)."""
 
 _LARGEST = 4.0  # standard deviations
 _MATRIX = ("data", "indices", "indptr")

@@ -15,14 +15,14 @@ _COLUMNS = {
     "lightgbm-0": "the price by LightGBM on raw features",
     LEXICAL_COLUMNS[0]: "the price by a ridge on words and sizes",
     KERNEL_COLUMNS[0]: "the price by a kernel ridge on words and sizes",
-    "kernel-weighted": "weighted price of what is alike",
+    "kernel-weighted": "weighted price of the most alike",
 }
 _OF_ALIKE = {
     "median": "median price of the {} most alike",
-    "quantile": "{} % quantile of prices of what is alike",
+    "quantile": "{} % quantile of prices of the most alike",
     "spread": "spread of prices of the {} most alike",
-    "similarity": "similarity of the product that is number {} in likeness",
-    "larger": "how much larger ({}) what is alike is",
+    "similarity": "similarity of number {} of the most alike",
+    "larger": "{} of the most alike, less its own",
 }
 _SPACES = {
     "text": "by text",

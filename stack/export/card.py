@@ -147,7 +147,7 @@ def _settings(
         ("Folds", config["n_folds"]),
         ("Networks of each fold", config["n_seeds"]),
         ("Networks see", _SEEN[_inputs(finetune)]),
-        ("Photo tower", "frozen" if config["freeze_image"] else "fine-tuned"),
+        ("Photo tower", _photo_tower(finetune)),
         ("Seed", config["seed"]),
         ("Trees see", ", ".join(stack["config"]["blocks"])),
         ("Boosters averaged into each fold's", stack["config"]["n_seeds"]),
@@ -155,6 +155,12 @@ def _settings(
         ("Used", stack["chosen"]),
     ]
     return _table(("", ""), found)
+
+
+def _photo_tower(finetune: Mapping[str, Any]) -> str:
+    if _inputs(finetune) == "text":
+        return "none"
+    return "frozen" if finetune["config"]["freeze_image"] else "fine-tuned"
 
 
 def _inputs(finetune: Mapping[str, Any]) -> str:
