@@ -11,6 +11,7 @@ BlockName = Literal[
     "fused",
     "attributes",
     "network",
+    "start",
     "lightgbm",
     "neighbours",
     "lexical",
@@ -29,6 +30,7 @@ class StackConfig:
         "fused",
         "attributes",
         "network",
+        "start",
         "lightgbm",
         "neighbours",
         "lexical",
@@ -39,7 +41,9 @@ class StackConfig:
     all of them out of fold, the network's log price and that of a LightGBM on the raw
     features, prices of the nearest products (`neighbours`), the log prices by a ridge
     (`lexical`) and by a kernel ridge (`kernel`, with prices of what it finds alike) on
-    words and sizes, and mean prices by first words and unit (`statistics`). Off unless
+    words and sizes, and mean prices by first words and unit (`statistics`). With
+    `start`, which needs `kernel`, the trees begin at two weights of the prices by the
+    network and by `kernel`, and see that; without it at the network's. Off unless
     named are the frozen text and image features themselves: `lightgbm`, `neighbours`
     and `kernel` have said what they say, and their columns take most of the time."""
 
@@ -143,6 +147,8 @@ class StackConfig:
         blocks = self.blocks
         valid = bool(blocks) and set(blocks) <= set(known)
         self._check("blocks", valid and len(set(blocks)) == len(blocks), rule)
+        rule = "must have kernel beside start, which is made of it"
+        self._check("blocks", "start" not in blocks or "kernel" in blocks, rule)
 
     def _check(self, name: str, valid: bool, rule: str) -> None:
         if not valid:

@@ -53,7 +53,7 @@ from stack.tune import settings_of_boosters
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 9  # raise it when the same inputs give other results than before
+FORMAT = 10  # raise it when the same inputs give other results than before
 RAW_BLOCKS: tuple[BlockName, ...] = ("text", "image", "attributes")
 RAW_DIR = "lightgbm"
 REPORT_NAME = "report.json"
@@ -131,6 +131,7 @@ def _begin(stage_dir: Path, key: str) -> None:
     for folder in (stage_dir, stage_dir / RAW_DIR):
         remove_boosters(folder)
     shutil.rmtree(stage_dir / BLOCKS_DIR, ignore_errors=True)
+    (stage_dir / "start_weights.npy").unlink(missing_ok=True)
     write_json(stage_dir / _PLAN_NAME, {"key": key})
 
 
@@ -187,28 +188,30 @@ def block_matrix(
 ) -> BlockMatrix:
     """Put blocks side by side, each under the names that its columns have.
 
-    Beside the block `network`, log prices of other blocks stand less the network's: the
-    trees learn how far it is off, and in one split what takes them a stair of splits
-    from both prices.
+    Beside the block `start`, or without it beside `network`, log prices of other blocks
+    stand less that one: the trees learn how far it is off, and in one split what takes
+    them a stair of splits from both prices.
     """
     names = {"attributes": attribute_names, **COLUMN_NAMES}
     named = {block: names[block] for block in names.keys() & blocks.keys()}
-    network = blocks.get("network")
-    if network is not None:
+    base = next((name for name in ("start", "network") if name in blocks), None)
+    if base is not None:
         blocks = {
-            name: _less(block, network, LOG_PRICE_COLUMNS.get(name, ()))
+            name: block
+            if name == base
+            else _less(block, blocks[base], LOG_PRICE_COLUMNS.get(name, ()))
             for name, block in blocks.items()
         }
     return BlockMatrix(blocks, column_names=named)
 
 
 def _less(
-    block: NDArray[Any], network: NDArray[np.floating], columns: tuple[int, ...]
+    block: NDArray[Any], base: NDArray[np.floating], columns: tuple[int, ...]
 ) -> NDArray[Any]:
     if not columns:
         return block
     found = np.array(block, dtype=np.float32).reshape(len(block), -1)
-    found[:, columns] -= np.asarray(network, np.float32).reshape(-1, 1)
+    found[:, columns] -= np.asarray(base, np.float32).reshape(-1, 1)
     return found
 
 
@@ -288,11 +291,22 @@ def _fit_predictors(
     logger.info("lightgbm: on %s", ", ".join(RAW_BLOCKS))
     raw = fit(RAW_BLOCKS, None, stage_dir / RAW_DIR)
     blocks["lightgbm"] = raw.out_of_fold
-    logger.info("stacker: on %s", ", ".join(config.blocks))
-    stacker = fit(config.blocks, network, stage_dir)
     blend, _ = blend_out_of_fold(
-        log_price, network=network, lightgbm=raw.out_of_fold, folds=folds
+        log_price, network=network, other=raw.out_of_fold, folds=folds
     )
+    start = network
+    if "start" in config.blocks:
+        start, weights = blend_out_of_fold(
+            log_price,
+            network=network,
+            other=blocks["kernel"][:, 0],
+            folds=folds,
+            limits=(0.0, 1.0),  # outside them the trees could begin anywhere
+        )
+        blocks["start"] = start
+        save_array(stage_dir / "start_weights.npy", weights)
+    logger.info("stacker: on %s", ", ".join(config.blocks))
+    stacker = fit(config.blocks, start, stage_dir)
     save_array(stage_dir / "lightgbm_log_price.npy", raw.out_of_fold)
     save_array(stage_dir / "blend_log_price.npy", blend)
     save_array(stage_dir / "oof_log_price.npy", stacker.out_of_fold)

@@ -40,6 +40,7 @@ from finetune.networks import load_network
 from finetune.serve import ServedNetworks, encode_once
 from finetune.smape import to_price
 from stack.alignment import align
+from stack.blend import blend_with
 from stack.blocks.fitted import COLUMN_NAMES, FittedBlock, load_blocks
 from stack.blocks.products import Features, Products
 from stack.boosters import load_boosters
@@ -155,10 +156,14 @@ class Predictor:
         self.is_stacked = stack["chosen"] == "stacker"
         self.boosters: list[lgb.Booster] = []
         self._price_blocks: dict[str, FittedBlock] = {}
+        self._start_weights: NDArray[np.float64] | None = None
         if self.is_stacked:
             stage_dir, blocks = run_dir / "stack", self._stack_config.blocks
             self.boosters = self._load_boosters(stage_dir, blocks)
             self._price_blocks = load_blocks(blocks, run, self._folds)
+            if "start" in blocks:
+                weights = run.array("stack/start_weights")[self._folds]
+                self._start_weights = weights.mean(axis=0)
             if "lightgbm" in blocks:
                 starts = run.array("stack/lightgbm/starts")[self._folds]
                 self._start = float(starts.mean())
@@ -239,6 +244,12 @@ class Predictor:
             blocks["image"] = np.zeros((len(chunk.texts), IMAGE_DIM), dtype=np.float32)
             blocks["image"][photo_rows] = frozen_image
             blocks |= self._by_prices(chunk.texts, blocks, photo_rows)
+            if self._start_weights is not None:
+                log_price = blocks["start"] = blend_with(
+                    self._start_weights,
+                    network=network,
+                    other=blocks["kernel"][:, 0],
+                )
             log_price = log_price + self._residual(blocks)
         return Predicted(network_log_price=network, log_price=log_price, blocks=blocks)
 
@@ -343,8 +354,7 @@ class Predictor:
             "image": IMAGE_DIM,
             "fused": FUSED_DIM,
             "attributes": len(self.run.embed["attribute_names"]),
-            "network": 1,
-            "lightgbm": 1,
+            **dict.fromkeys(("network", "start", "lightgbm"), 1),
             **{name: len(columns) for name, columns in COLUMN_NAMES.items()},
         }
         blank = {name: np.zeros((1, n), np.float32) for name, n in widths.items()}

@@ -1,9 +1,9 @@
 """LightGBM on the network's residual: one booster per fold, judged outside it.
 
-Each booster starts from the network's log price as its initial score and grows trees
-that lower L1 on log1p price, or SMAPE itself (`stack.objective`); as many as lower the
-SMAPE of a validation part, so that zero trees is the network itself. So many are then
-grown anew on all training rows.
+Each booster starts from a log price, the network's or its blend with the kernel ridge,
+as its initial score and grows trees that lower L1 on log1p price, or SMAPE itself
+(`stack.objective`); as many as lower the SMAPE of a validation part, so that zero trees
+is that price itself. So many are then grown anew on all training rows.
 """
 
 import dataclasses
@@ -45,7 +45,7 @@ class ResidualFit:
     """Trees of each booster, from all seeds; 0 where none helped."""
 
     starts: list[float]
-    """Log price that each booster begins from, NaN where it is the network's."""
+    """Log price that each booster begins from, NaN where each product has its own."""
 
 
 def fit_out_of_fold(
@@ -67,8 +67,8 @@ def fit_out_of_fold(
     log_price : ndarray of shape (n_products,)
         log1p of the true price, NaN only where unpriced.
     init_log_price : ndarray of shape (n_products,) or None
-        The network's out-of-fold log1p price, where the trees begin. None begins at
-        the median of the training rows: a LightGBM on the features alone.
+        An out-of-fold log1p price, such as the network's, where the trees begin. None
+        begins at the median of the training rows: a LightGBM on the features alone.
     folds : ndarray of shape (n_products,), int
         0 to n_folds - 1; -1 where unpriced.
     groups : ndarray of shape (n_products,), int

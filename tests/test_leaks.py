@@ -47,7 +47,9 @@ BY_HEART = dataclasses.replace(
 )
 STACK = dataclasses.replace(TINY_STACK, max_rounds=30, early_stopping_rounds=8)
 N_NOISE = 96
-_OTHERS = tuple(name for name in StackConfig.blocks if name not in PRICE_BLOCKS)
+_OTHERS = tuple(
+    name for name in StackConfig.blocks if name not in ("start", *PRICE_BLOCKS)
+)
 
 pytestmark = pytest.mark.usefixtures("small_photo_tower")
 
@@ -122,7 +124,7 @@ def put_in_sample_outputs(run_dir):
     record_anew(run_dir / "finetune", ["oof_log_price.npy", "fused.npy"])
 
 
-@pytest.mark.parametrize("more", [(), tuple(PRICE_BLOCKS)], ids=["", "by prices"])
+@pytest.mark.parametrize("more", [(), ("start", *PRICE_BLOCKS)], ids=["", "by prices"])
 def test_random_prices_cannot_be_predicted_but_by_an_in_sample_leak(honest_run, more):
     config = dataclasses.replace(STACK, blocks=(*_OTHERS, *more))
     honest = scores_of(fit_stack(honest_run, config=config))

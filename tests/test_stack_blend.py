@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from finetune.smape import smape, to_price
-from stack.blend import blend_out_of_fold, fit_weights
+from stack.blend import blend_out_of_fold, blend_with, fit_weights
 
 N = 900
 
@@ -21,12 +21,13 @@ def predictions():
     }
 
 
-def blend(given):
+def blend(given, **options):
     return blend_out_of_fold(
         given["log_price"],
         network=given["network"],
-        lightgbm=given["lightgbm"],
+        other=given["lightgbm"],
         folds=given["folds"],
+        **options,
     )
 
 
@@ -86,6 +87,39 @@ def test_prices_below_one_cent_are_floored_not_infinite(predictions):
     assert np.isfinite(blended).all()
 
 
+def test_within_limits_nearly_constant_models_get_no_huge_weights():
+    rng = np.random.default_rng(0)
+    log = rng.normal(2.5, 1.0, size=N)
+    given = {
+        "log_price": np.log1p(np.exp(log)),
+        # Their difference, which is a thousandth, says all there is to know.
+        "network": np.log1p(np.exp(2.5 + 1e-3 * log)),
+        "lightgbm": np.full(N, np.log1p(np.exp(2.5))),
+        "folds": np.arange(N) % 3,
+    }
+    assert np.abs(blend(given)[1]).max() > 10
+    weights = blend(given, limits=(0.0, 1.0))[1]
+    assert weights.min() >= 0
+    assert weights.max() <= 1
+
+
+def test_limits_that_do_not_bind_change_little(predictions):
+    free, within = blend(predictions)[1], blend(predictions, limits=(0.0, 1.0))[1]
+    np.testing.assert_allclose(within, free, atol=0.02)
+
+
+def test_new_products_are_blended_like_those_of_the_run(predictions):
+    blended, weights = blend(predictions)
+    rows = predictions["folds"] == 2
+    found = blend_with(
+        weights[2],
+        network=predictions["network"][rows],
+        other=predictions["lightgbm"][rows],
+    )
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, blended[rows])
+
+
 def test_arrays_that_do_not_fit_are_refused(predictions):
     with pytest.raises(ValueError, match=r"network must have the shape of folds"):
         blend({**predictions, "network": predictions["network"][:, None]})
@@ -97,7 +131,7 @@ def test_huge_weights_of_nearly_constant_models_still_give_finite_prices(
     predictions, monkeypatch
 ):
     huge = np.array([6.5e8, -6.5e8])
-    monkeypatch.setattr("stack.blend.fit_weights", lambda price, logs: huge)
+    monkeypatch.setattr("stack.blend.fit_weights", lambda price, logs, **_: huge)
     blended, _ = blend(predictions)
     assert np.isfinite(blended).all()
     assert np.isfinite(to_price(blended)).all()

@@ -16,6 +16,7 @@ from embed.errors import CacheError, InputError
 from embed.manifest import read_json
 from embed.text import compose_text, parse_fields
 from finetune.products import catalog_of_run
+from stack.blend import blend_out_of_fold
 from stack.blocks import fitted as fitted_module
 from stack.blocks.fitted import (
     COLUMN_NAMES,
@@ -28,14 +29,16 @@ from stack.blocks.products import Prices, Products
 from stack.cli import main
 from stack.config import BlockName, StackConfig
 from stack.explain.columns import spoken_block, spoken_column
-from stack.explain.parts import build_up
+from stack.explain.parts import ALL_ALIKE, NETWORK, START, build_up
 from stack.fit import block_matrix, evaluate_run, fit_stack
 from stack.html_report.gains import read_gains
 from stack.predict import Predictor
 from stack.run import open_run
 
 NAMES = tuple(PRICE_BLOCKS)
-CONFIG = dataclasses.replace(TINY_STACK, blocks=("network", "attributes", *NAMES))
+CONFIG = dataclasses.replace(
+    TINY_STACK, blocks=("network", "start", "attributes", *NAMES)
+)
 FOLD = 1
 
 
@@ -248,7 +251,7 @@ def test_a_report_adds_up_gains_by_block(block_run):
     names = read_json(block_run / "embed" / "manifest.json")["attribute_names"]
     gains = read_gains(block_run / "stack", attribute_names=names)
     columns = {block: n for block, n, _ in gains.blocks}
-    assert list(columns) == ["network", "attributes", *NAMES]
+    assert list(columns) == ["network", "start", "attributes", *NAMES]
     assert columns["attributes"] == len(names)
     for name in NAMES:
         assert columns[name] == len(COLUMN_NAMES[name])
@@ -304,4 +307,54 @@ def test_beside_the_network_log_prices_stand_less_its_own():
         np.testing.assert_allclose(column, network if of else 0, atol=1e-6)
     np.testing.assert_array_equal(
         given, block_matrix(blocks, attribute_names=[]).rows(slice(None))
+    )
+
+
+def test_beside_a_start_log_prices_stand_less_it_the_networks_too():
+    rng = np.random.default_rng(0)
+    network, start = rng.normal(size=(2, 5)).astype(np.float32)
+    kernel = rng.normal(size=(5, len(COLUMN_NAMES["kernel"]))).astype(np.float32)
+    found = block_matrix(
+        {"network": network, "start": start, "kernel": kernel}, attribute_names=[]
+    )
+    rows = found.rows(slice(None))
+    assert found.feature_names[:3] == ["network-0", "start-0", "kernel-log-price"]
+    np.testing.assert_allclose(rows[:, 0], network - start)
+    np.testing.assert_array_equal(rows[:, 1], start)
+    np.testing.assert_allclose(rows[:, 2], kernel[:, 0] - start)
+
+
+def test_a_predictor_of_one_fold_begins_where_the_run_did(block_run, predicted):
+    run = open_run(block_run)
+    folds = np.asarray(run.array("finetune/folds"))
+    start, weights = blend_out_of_fold(
+        prices_of(run).log_price,
+        network=run.out_of_fold("network"),
+        other=features(block_run, "kernel")[:, 0],
+        folds=folds,
+        limits=(0.0, 1.0),
+    )
+    np.testing.assert_array_equal(run.array("stack/start_weights"), weights)
+    found = np.concatenate([part.blocks["start"] for part in predicted[1]])
+    np.testing.assert_allclose(found[folds == FOLD], start[folds == FOLD], atol=2e-3)
+
+
+def test_where_the_trees_begin_is_a_part_of_the_price(predicted):
+    predictor, (first, *_) = predicted
+    parts, _ = build_up(predictor, first)
+    assert [part.name for part in parts[:3]] == [NETWORK, START, ALL_ALIKE]
+    begin = parts[0].log_price + parts[1].log_price
+    assert begin == pytest.approx(float(first.blocks["start"][0]), abs=1e-6)
+    total = sum(part.log_price for part in parts)
+    assert total == pytest.approx(float(first.log_price[0]), abs=1e-6)
+
+
+def test_without_the_block_the_trees_begin_at_the_network(run_dir):
+    blocks = tuple(name for name in CONFIG.blocks if name != "start")
+    none = dataclasses.replace(CONFIG, blocks=blocks, max_rounds=1, learning_rate=1e-9)
+    fit_stack(run_dir, config=none)
+    assert not (run_dir / "stack" / "start_weights.npy").exists()
+    run = open_run(run_dir)
+    np.testing.assert_allclose(
+        run.out_of_fold("stacker"), run.out_of_fold("network"), atol=1e-6
     )

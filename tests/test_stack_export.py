@@ -134,7 +134,9 @@ def run_of(embedded_run, small_tower, tmp_path_factory):
     fit_stack(
         with_blocks,
         config=dataclasses.replace(
-            TINY_STACK, max_rounds=30, blocks=("network", "text", *PRICE_BLOCKS)
+            TINY_STACK,
+            max_rounds=30,
+            blocks=("network", "start", "text", *PRICE_BLOCKS),
         ),
     )
     return {

@@ -168,3 +168,8 @@ def test_a_missing_array_is_named(run_dir):
 def test_an_unknown_block_is_refused():
     with pytest.raises(ConfigError, match=r"blocks must be .*text, image.*'colour'"):
         StackConfig(blocks=("text", "colour"))
+
+
+def test_a_start_without_the_kernel_is_refused():
+    with pytest.raises(ConfigError, match=r"must have kernel beside start"):
+        StackConfig(blocks=("network", "start"))

@@ -37,7 +37,7 @@ COLUMN_NAMES: Mapping[str, tuple[str, ...]] = {
     name: block.COLUMNS for name, block in PRICE_BLOCKS.items()
 }
 LOG_PRICE_COLUMNS: Mapping[str, tuple[int, ...]] = {
-    "lightgbm": (0,),
+    **dict.fromkeys(("network", "start", "lightgbm"), (0,)),
     **{
         name: tuple(block.COLUMNS.index(column) for column in block.LOG_PRICES)
         for name, block in PRICE_BLOCKS.items()

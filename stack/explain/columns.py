@@ -5,6 +5,7 @@ from stack.blocks.lexical import COLUMNS as LEXICAL_COLUMNS
 
 _BLOCKS = {
     "network": "network's price, seen again",
+    "start": "starting price, seen again",
     "neighbours": "prices of similar products",
     "lexical": "price by words and sizes",
     "kernel": "price by what is alike",
@@ -12,6 +13,7 @@ _BLOCKS = {
 }
 _COLUMNS = {
     "network-0": "the network's price",
+    "start-0": "the price by the network and a kernel ridge",
     "lightgbm-0": "the price by LightGBM on raw features",
     LEXICAL_COLUMNS[0]: "the price by a ridge on words and sizes",
     KERNEL_COLUMNS[0]: "the price by a kernel ridge on words and sizes",

@@ -1,4 +1,4 @@
-"""A price built up: the networks' own, then what the boosters add, block by block.
+"""A price built up: the networks' own, where the boosters begin, what they add.
 
 References
 ----------
@@ -19,6 +19,7 @@ from stack.features import BlockMatrix
 from stack.predict import Predicted, Predictor
 
 NETWORK = "network"
+START = "weighed with what is alike"
 ALL_ALIKE = "all products alike"
 
 
@@ -60,8 +61,9 @@ def build_up(
     Returns
     -------
     parts : list of Part
-        The networks' price; if boosters correct it, what these add to all products
-        alike, and what they add for each block of features.
+        The networks' price; if boosters correct it, what takes it to where these begin
+        (with the block `start`), what they add to all products alike, and what they
+        add for each block of features.
     features : list of Feature
         Empty without boosters.
     """
@@ -71,7 +73,10 @@ def build_up(
     first = {name: block[:1] for name, block in predicted.blocks.items()}
     matrix = predictor.matrix(first)
     added = contributions(predictor.boosters, matrix)
-    parts = [network, part(ALL_ALIKE, float(added[-1]))]
+    parts = [network]
+    if "start" in matrix.block_slices:
+        parts.append(part(START, float(first["start"][0]) - network.log_price))
+    parts.append(part(ALL_ALIKE, float(added[-1])))
     parts += [
         part(spoken_block(block), float(added[columns].sum()))
         for block, columns in matrix.block_slices.items()

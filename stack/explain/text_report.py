@@ -10,7 +10,7 @@ from embed.text import compose_text, parse_fields
 from finetune.smape import to_price
 from stack.explain.columns import spoken_column
 from stack.explain.explanation import Explanation
-from stack.explain.parts import NETWORK, Part
+from stack.explain.parts import NETWORK, START, Part
 from stack.explain.product import RunProduct
 
 WIDTH = 100
@@ -104,7 +104,8 @@ def _build_up(explanation: Explanation) -> Iterator[str]:
     if len(explanation.parts) == 1:
         yield f"  The network alone serves in this run: {_money(explanation.price)}."
         return
-    if not any(part.log_price for part in explanation.parts[1:]):
+    by_trees = (p for p in explanation.parts if p.name not in (NETWORK, START))
+    if not any(part.log_price for part in by_trees):
         yield "  No tree helped when this was trained, so the boosters add nothing."
     yield f"  {'':<28}{'log1p price':>13}{'factor':>10}{'step':>14}{'price':>14}"
     before = 0.0
@@ -118,8 +119,8 @@ def _build_up(explanation: Explanation) -> Iterator[str]:
     yield from _wrapped(
         "The first column adds up to log(1 + price), so each factor multiplies 1 + "
         "price; a step is what that comes to in the order given, and would be another "
-        "in another order. Parts after the first are what the boosters add for a block "
-        "of features (TreeSHAP).",
+        "in another order. Under the networks' own price and what it is weighed with "
+        "stands what the boosters add for each block of features (TreeSHAP).",
         indent=2,
     )
 

@@ -286,6 +286,9 @@ def _manifest(finished: FinishedRun, folder: Path) -> dict[str, Any]:
     }
     if "lightgbm" in finished.boosters:
         settings["lightgbm_start"] = float(run.array("stack/lightgbm/starts").mean())
+    if finished.is_stacked and "start" in settings["blocks"]:
+        weights = run.array("stack/start_weights")
+        settings["start_weights"] = weights.mean(axis=0).tolist()
     return {
         **settings,
         "versions": {**environment(), **{p: metadata.version(p) for p in PACKAGES}},

@@ -97,8 +97,21 @@ class Model:
             start = self.settings["lightgbm_start"]
             blocks["lightgbm"] = np.array([[start + raw]], np.float32)
         blocks |= self._by_prices(compose_text(product), photo is not None, blocks)
-        added = self._boost("stacker", blocks, self.settings["blocks"])
-        return float(network[0]) + added
+        start = network
+        if "start" in self.settings["blocks"]:
+            start = self._blend(network, blocks["kernel"][:, 0])
+            blocks["start"] = start[:, None]
+        return float(start[0]) + self._boost("stacker", blocks, self.settings["blocks"])
+
+    def _blend(
+        self, network: NDArray[np.float32], kernel: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Return where the trees begin: log1p of two powers of prices, multiplied."""
+        prices = np.expm1(np.stack([network, kernel]), dtype=np.float64)
+        logs = np.log(np.maximum(prices, PRICE_FLOOR))
+        blended = np.clip(self.settings["start_weights"] @ logs, -50, 50)
+        start: NDArray[np.float32] = np.log1p(np.exp(blended)).astype(np.float32)
+        return start
 
     def _by_prices(
         self, text: str, has_photo: bool, blocks: dict[str, NDArray[np.float32]]
@@ -160,18 +173,19 @@ class Model:
         )
         return outputs
 
-    def _less_network(
+    def _less_base(
         self,
         name: str,
         blocks: dict[str, NDArray[np.float32]],
         chosen: list[str] | tuple[str, ...],
     ) -> NDArray[np.float32]:
-        """Return a block as the trees see it: log prices less the network's."""
+        """Return a block as the trees see it: log prices less where these begin."""
         columns = self.settings["log_price_columns"].get(name)
-        if not columns or "network" not in chosen:
+        base = next((name for name in ("start", "network") if name in chosen), None)
+        if not columns or base in (None, name):
             return blocks[name]
         found = blocks[name].astype(np.float32)
-        found[:, columns] -= blocks["network"].astype(np.float32)
+        found[:, columns] -= blocks[base].astype(np.float32)
         return found
 
     def _boost(
@@ -182,7 +196,7 @@ class Model:
     ) -> float:
         """Return what the boosters add, on average; one without trees adds nothing."""
         row = np.concatenate(
-            [self._less_network(name, blocks, chosen) for name in chosen], axis=1
+            [self._less_base(name, blocks, chosen) for name in chosen], axis=1
         )
         boosters = self._boosters[kind]
         grown = [booster for booster in boosters if booster.num_trees()]
