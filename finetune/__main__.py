@@ -73,7 +73,7 @@ def _setting_options(command: Any) -> Any:
     "--wide/--no-wide",
     "use_wide",
     default=None,
-    help="Give the head the log price by a ridge on tokens and sizes too, or do "
+    help="Give the head the log price by n-grams of tokens and sizes too, or do "
     "without.  [default: the recipe's; with it in `default`]",
 )
 @click.option(

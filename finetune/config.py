@@ -105,7 +105,8 @@ class FinetuneConfig:
     """Give sizes and pack counts to the head beside the 512 fused values."""
 
     use_wide: bool = True
-    """Give the head the log price too that a ridge on tokens and sizes suggests."""
+    """Give the head the log price too that a shallow network finds by tokens and sizes:
+    a vector for each n-gram and each bin of a size, then two layers."""
 
     max_tokens: int = 64
     """Tokens of each text; the cache may hold more."""

@@ -1,11 +1,11 @@
-"""The wide part of the network: a ridge's log price from tokens and sizes.
+"""The wide part of the network: a shallow one's log price from tokens and sizes.
 
 Wide and deep (Cheng et al., 2016, "Wide & Deep Learning for Recommender Systems",
-arXiv:1606.07792): a linear model remembers which words are dear and what a larger pack
-adds, which a network trained on some thousand products learns slowly. It is fitted
-first, by itself; the head gets what it says beside the fused embedding. On products
-that it was fitted on it says too much, so the head learns from nested out-of-fold
-prices.
+arXiv:1606.07792): what has a weight for each term remembers which words are dear and
+what a larger pack adds, which a network trained on some thousand products learns
+slowly. It is fitted first, by itself; the head gets what it says beside the fused
+embedding. On products that it was fitted on it says too much, so the head learns from
+nested out-of-fold prices.
 """
 
 from collections.abc import Iterator
@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_array, hstack, vstack
-from sklearn.linear_model import Ridge
 from torch import nn
 
 from embed.attributes import ATTRIBUTE_NAMES
 from embed.size_bins import BIN_WEIGHT, N_BINS, bin_columns, bin_edges
 from finetune.batches import ProductCache, cut_tokens
 from finetune.folds import duplicate_groups
+from finetune.shallow import ShallowNetwork
 
 N_COLUMNS = 2**18
 """Of hashed terms, for each kind (Weinberger et al., 2009, arXiv:0902.2206)."""
@@ -31,19 +31,17 @@ _CROSSED_TOKENS = 24  # first ones, each with the bin of each of these attribute
 _N_KINDS = len(_KINDS) + 1
 # Of the hash; its products fit in 64 bits.
 _FACTOR, _SECOND_FACTOR, _MODULUS = 40503, 1037449, 2**31 - 1
-_ALPHA = 0.7  # L2 penalty; 0.3 to 1.0 are within 0.1 SMAPE on the Amazon catalog
-_TOLERANCE = 1e-3  # of the solver
 _N_NESTED = 5
 _CHUNK_ROWS = 2048
 
 
 class WidePart(nn.Module):
-    """Log price by a text's terms and a product's sizes, a linear model.
+    """Log price by a text's terms and a product's sizes.
 
     A term is one to three tokens in a row, weighed by its inverse document frequency;
     the terms of a text, those of its beginning, and those that are a token of the
     beginning and the bin of a size are brought to length 1 each: a larger pack adds
-    more to the price of saffron. Each attribute has a weight for each of its bins, and
+    more to the price of saffron. Each attribute has a vector for each of its bins, and
     one for "unknown".
 
     Parameters
@@ -58,10 +56,7 @@ class WidePart(nn.Module):
     """
 
     idf: torch.Tensor
-    term_weights: torch.Tensor
     edges: torch.Tensor
-    bin_weights: torch.Tensor
-    intercept: torch.Tensor
 
     def __init__(self, n_attributes: int) -> None:
         super().__init__()
@@ -70,12 +65,11 @@ class WidePart(nn.Module):
                 f"WidePart.n_attributes must be 0 or {len(ATTRIBUTE_NAMES)}, got "
                 f"{n_attributes}"
             )
-        terms = (_N_KINDS if n_attributes else len(_KINDS), N_COLUMNS)
-        self.register_buffer("idf", torch.zeros(terms))
-        self.register_buffer("term_weights", torch.zeros(terms))
+        n_kinds = _N_KINDS if n_attributes else len(_KINDS)
+        self.register_buffer("idf", torch.zeros(n_kinds, N_COLUMNS))
         self.register_buffer("edges", torch.zeros(n_attributes, N_BINS - 1))
-        self.register_buffer("bin_weights", torch.zeros(n_attributes, N_BINS + 1))
-        self.register_buffer("intercept", torch.zeros(()))
+        n_columns = n_kinds * N_COLUMNS + n_attributes * (N_BINS + 1)
+        self.shallow = ShallowNetwork(n_columns)
 
     def forward(
         self, tokens: torch.Tensor, mask: torch.Tensor, attributes: torch.Tensor
@@ -87,16 +81,19 @@ class WidePart(nn.Module):
         tokens, mask : int64 Tensors of shape (batch, length)
         attributes : float32 Tensor of shape (batch, n_attributes), NaN: unknown
         """
-        total = self.intercept
         bins = self._bins(attributes)
+        parts = []
         for kind, (columns, known) in enumerate(_terms(tokens, mask, bins)):
             idf = self.idf[kind][columns] * known
-            found = (idf * self.term_weights[kind][columns]).sum(1)
-            total = total + found / (idf * idf).sum(1).clamp_min(1e-9).sqrt()
+            weights = idf / (idf * idf).sum(1, keepdim=True).clamp_min(1e-9).sqrt()
+            vectors = self.shallow.look_up(columns + kind * N_COLUMNS)
+            parts.append((weights[:, None] @ vectors)[:, 0])
         if bins is not None:
             starts = torch.arange(len(self.edges), device=bins.device) * (N_BINS + 1)
-            total = total + self.bin_weights.flatten()[bins + starts].sum(1)
-        return total
+            vectors = self.shallow.look_up(bins + starts + self.idf.numel())
+            parts.append(BIN_WEIGHT * vectors.sum(1))
+        price: torch.Tensor = self.shallow(torch.stack(parts).sum(0))
+        return price
 
     def _bins(self, attributes: torch.Tensor) -> torch.Tensor | None:
         """Return the bin of each attribute, the last where it is unknown."""
@@ -114,7 +111,7 @@ class WidePart(nn.Module):
         *,
         rng: np.random.Generator,
     ) -> NDArray[np.float32]:
-        """Fit the ridge on some rows, and once more without each fifth of them.
+        """Learn from some rows, and anew without each fifth of them.
 
         Parameters
         ----------
@@ -125,16 +122,17 @@ class WidePart(nn.Module):
         groups : ndarray of shape (n_products,)
             Duplicates share a number.
         rng : Generator
-            Deals the rows to fifths; duplicates share one, and so do texts that are
-            equal once they are cut.
+            Deals the rows to fifths, where duplicates share one, and so do texts that
+            are equal once they are cut; and draws the seeds.
 
         Returns
         -------
         ndarray of shape (n_products,), float32
-            Log price of each of `rows` by a ridge that has not seen it; NaN elsewhere.
+            Log price of each of `rows` by what has not seen it; NaN elsewhere.
         """
         matrix = self._matrix(cache, rows)
         target = log_price[rows]
+        seed = int(rng.integers(2**31))
         fifth = _deal(cache, rows, groups, rng)
         nested = np.full(len(log_price), np.nan, np.float32)
         for at in range(int(fifth.max()) + 1):
@@ -142,19 +140,13 @@ class WidePart(nn.Module):
             if not len(outside):  # all are duplicates of one another
                 nested[rows] = target.mean()
                 break
-            ridge = _ridge(matrix[outside], target[outside])
-            nested[rows[inside]] = ridge.predict(matrix[inside])
-        ridge = _ridge(matrix, target)
-        terms, bins = np.split(ridge.coef_, [self.term_weights.numel()])
-        terms = terms.reshape(self.term_weights.shape)
-        self.term_weights.copy_(torch.from_numpy(terms))
-        bins = BIN_WEIGHT * bins.reshape(self.bin_weights.shape)
-        self.bin_weights.copy_(torch.from_numpy(bins))
-        self.intercept.fill_(float(ridge.intercept_))
+            self.shallow.fit(matrix[outside], target[outside], seed=seed + at)
+            nested[rows[inside]] = self.shallow.predict(matrix[inside])
+        self.shallow.fit(matrix, target, seed=seed + _N_NESTED)
         return nested
 
     def _matrix(self, cache: ProductCache, rows: NDArray[np.integer]) -> csr_array:
-        """Set what comes from inputs alone; return what the ridge is fitted on."""
+        """Set what comes from inputs alone; return what is learned from."""
         parts = []
         if len(self.edges):
             self.edges.copy_(torch.from_numpy(bin_edges(cache.attributes[rows])))
@@ -196,11 +188,6 @@ def _weigh(counts: csr_array, idf: NDArray[np.float32]) -> csr_array:
     length = np.sqrt(np.maximum(squares, 1e-9)).astype(np.float32)
     data = counts.data * weight / length[row]
     return csr_array((data, counts.indices, counts.indptr), shape=counts.shape)
-
-
-def _ridge(matrix: csr_array, target: NDArray[np.float64]) -> Ridge:
-    ridge = Ridge(alpha=_ALPHA, solver="sparse_cg", tol=_TOLERANCE, copy_X=False)
-    return ridge.fit(matrix, target)
 
 
 def _terms(

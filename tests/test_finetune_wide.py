@@ -32,10 +32,14 @@ def rng():
 
 @pytest.fixture
 def cache(rng):
-    lengths = rng.integers(3, 12, size=600)
+    return draw_products(rng, 600)
+
+
+def draw_products(rng, n, longest=12):
+    lengths = rng.integers(3, longest, size=n)
     tokens = [rng.integers(1, N_WORDS, size=length) for length in lengths]
-    attributes = np.full((600, len(ATTRIBUTE_NAMES)), np.nan, np.float32)
-    attributes[:, [AMOUNT, PACKS]] = rng.normal(size=(600, 2))
+    attributes = np.full((n, len(ATTRIBUTE_NAMES)), np.nan, np.float32)
+    attributes[:, [AMOUNT, PACKS]] = rng.normal(size=(n, 2))
     attributes[::3, PACKS] = np.nan
     return Products(tokens, attributes)
 
@@ -77,8 +81,9 @@ def test_sizes_are_learned_by_bins_and_unknown_ones_too(cache, rng):
     assert found[~known].max() < 2 < found[known].min()
 
 
-def test_what_a_size_adds_by_the_word_is_learned(cache, rng):
+def test_what_a_size_adds_by_the_word_is_learned(rng):
     """A word that makes large ones dear and small ones cheap, by itself nothing."""
+    cache = draw_products(rng, 2400, longest=5)
     has_word = np.array([(ids[:3] == 9).any() for ids in cache.tokens])
     extra = np.arange(len(has_word)) % 2 == 0
     for row in np.flatnonzero(extra):
@@ -87,12 +92,12 @@ def test_what_a_size_adds_by_the_word_is_learned(cache, rng):
     size = np.sign(cache.attributes[:, AMOUNT])
     cache.attributes[:, AMOUNT] = size
     log_price = 3 + np.where(has_word, size, -size)
-    train, test = np.arange(500), np.arange(500, 600)
+    train, test = np.arange(2000), np.arange(2000, 2400)
     wide, _ = fit(cache, log_price, train)
     assert np.corrcoef(price(wide, cache, test), log_price[test])[0, 1] > 0.5
 
 
-def test_a_price_is_the_ridge_s_own(cache, log_price, monkeypatch):
+def test_a_price_is_the_shallow_network_s_own(cache, log_price, monkeypatch):
     """Columns, lengths and bins of the module are those of the matrix."""
     kept = {}
     rows = np.arange(600)
@@ -105,10 +110,7 @@ def test_a_price_is_the_ridge_s_own(cache, log_price, monkeypatch):
 
     monkeypatch.setattr(wide, "_matrix", keep)
     wide.fit(cache, log_price, rows, rows, rng=np.random.default_rng(0))
-    weights = np.concatenate(
-        [wide.term_weights.ravel(), wide.bin_weights.ravel() / BIN_WEIGHT]
-    )
-    expected = kept["matrix"] @ weights + float(wide.intercept)
+    expected = wide.shallow.predict(kept["matrix"])
     np.testing.assert_allclose(price(wide, cache, rows), expected, atol=1e-5)
 
 
@@ -168,13 +170,35 @@ def test_without_attributes_words_alone_are_learned(cache, log_price):
     assert np.corrcoef(found, log_price)[0, 1] > 0.8
 
 
-def test_of_equal_products_alone_nothing_but_the_mean_is_learned():
+def test_of_equal_products_alone_one_price_is_learned():
     cache = Products(
         [np.array([5, 6, 7])] * 4, np.zeros((4, len(ATTRIBUTE_NAMES)), np.float32)
     )
     wide, nested = fit(cache, np.array([1.0, 2.0, 3.0, 6.0]))
     np.testing.assert_allclose(nested, 3.0)
-    np.testing.assert_allclose(price(wide, cache, np.arange(4)), 3.0, atol=1e-5)
+    found = price(wide, cache, np.arange(4))
+    np.testing.assert_allclose(found, found[0], atol=1e-5)
+    assert 1 < found[0] < 6
+
+
+def test_a_network_with_a_wide_part_loads_what_another_one_learned(cache, log_price):
+    wide, _ = fit(cache, log_price)
+    other = WidePart(len(ATTRIBUTE_NAMES))
+    other.load_state_dict(wide.state_dict())
+    rows = np.arange(50)
+    np.testing.assert_array_equal(price(other, cache, rows), price(wide, cache, rows))
+    assert not any(values.requires_grad for values in other.parameters())
+    narrow = wide.state_dict()
+    narrow["shallow.vectors"] = narrow["shallow.vectors"][:, 1:]
+    with pytest.raises(RuntimeError, match=r"size mismatch for shallow\.vectors"):
+        other.load_state_dict(narrow)
+
+
+def test_the_same_seed_learns_the_same_bytes(cache, log_price):
+    (wide, nested), (again, nested_again) = (fit(cache, log_price) for _ in range(2))
+    np.testing.assert_array_equal(nested, nested_again)
+    for name, tensor in wide.state_dict().items():
+        assert torch.equal(tensor, again.state_dict()[name]), name
 
 
 def test_other_attributes_than_ours_are_refused():

@@ -87,7 +87,7 @@ def model_card(
 def _what_it_is(finetune: Mapping[str, Any], stack: Mapping[str, Any]) -> str:
     n_folds, n_seeds = (finetune["config"][name] for name in ("n_folds", "n_seeds"))
     has_wide = finetune["config"]["use_wide"] and _inputs(finetune) != "image"
-    wide = ", and a ridge on words and sizes" if has_wide else ""
+    wide = ", and a shallow network on words and sizes" if has_wide else ""
     text = (
         f"Predicts the price of a product from its catalog text and its photo: the "
         f"average, in log price, of {n_folds * n_seeds} two-tower networks (MiniLM and "
