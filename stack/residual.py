@@ -94,6 +94,9 @@ def fit_out_of_fold(
     # another than its neighbour was made with would make that write out of bounds.
     shared = dataclasses.replace(config, n_threads=max(1, config.n_threads // n_folds))
     dataset = make_dataset(matrix, log_price, shared)
+    if not any(dataset.feature_num_bin(at) > 1 for at in range(matrix.shape[1])):
+        # No tree will grow, and without its own objective LightGBM dies of that.
+        shared = dataclasses.replace(shared, objective="l1")
     stop = threading.Event()
 
     def search(

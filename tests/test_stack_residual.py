@@ -61,11 +61,16 @@ def test_an_exact_network_is_left_alone(catalog, objective):
     np.testing.assert_array_equal(result.out_of_fold, catalog["log_price"])
 
 
-def test_a_network_with_nothing_left_to_correct_keeps_zero_trees_possible(catalog):
+@pytest.mark.parametrize("objective", ["l1", "log_smape"])
+def test_a_network_with_nothing_left_to_correct_keeps_zero_trees_possible(
+    catalog, objective
+):
     noise = np.random.default_rng(5).normal(0, 0.5, size=N)
     blind = BlockMatrix({"text": np.zeros((N, 2), dtype=np.float32)})
     init = (catalog["log_price"] + noise).astype(np.float32)
-    config = StackConfig(n_threads=1, min_data_in_leaf=10, bagging_fraction=1.0)
+    config = StackConfig(
+        n_threads=1, min_data_in_leaf=10, bagging_fraction=1.0, objective=objective
+    )
     result = fit(catalog, init, matrix=blind, config=config)
     assert result.rounds == [0, 0, 0]
     np.testing.assert_array_equal(result.out_of_fold, init)
