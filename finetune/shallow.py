@@ -127,10 +127,16 @@ class ShallowNetwork(nn.Module):
     def _load_from_state_dict(
         self, state_dict: dict[str, torch.Tensor], prefix: str, *others: Any
     ) -> None:
-        """Make room for as many vectors as were learned."""
+        """Make room for as many vectors as were learned; refuse places beyond them."""
         vectors = state_dict.get(f"{prefix}vectors")
         if vectors is not None and vectors.shape[1:] == (WIDTH,):
-            self.vectors = nn.Parameter(torch.zeros_like(vectors), requires_grad=False)
+            if vectors.shape != self.vectors.shape:
+                room = self.vectors.new_zeros(vectors.shape)
+                self.vectors = nn.Parameter(room, requires_grad=False)
+            place = state_dict.get(f"{prefix}place")
+            if place is not None and not _within(place, len(vectors)):
+                errors: list[str] = others[-1]
+                errors.append(f"{prefix}place is not within the {len(vectors)} vectors")
         super()._load_from_state_dict(state_dict, prefix, *others)
 
     def _prepare(
@@ -166,6 +172,10 @@ class ShallowNetwork(nn.Module):
         )
         price: torch.Tensor = self(total)
         return price
+
+
+def _within(place: torch.Tensor, n_vectors: int) -> bool:
+    return bool(((place >= 0) & (place < n_vectors)).all())
 
 
 def _share(step: int, n_steps: int) -> float:

@@ -192,6 +192,10 @@ def test_a_network_with_a_wide_part_loads_what_another_one_learned(cache, log_pr
     narrow["shallow.vectors"] = narrow["shallow.vectors"][:, 1:]
     with pytest.raises(RuntimeError, match=r"size mismatch for shallow\.vectors"):
         other.load_state_dict(narrow)
+    beyond = wide.state_dict()
+    beyond["shallow.place"] = beyond["shallow.place"] + 1
+    with pytest.raises(RuntimeError, match=r"shallow\.place is not within the \d+ vec"):
+        other.load_state_dict(beyond)
 
 
 def test_the_same_seed_learns_the_same_bytes(cache, log_price):
