@@ -114,6 +114,7 @@ class ShallowNetwork(nn.Module):
             for optimizer, schedule in zip(optimizers, schedules, strict=True):
                 optimizer.step()
                 schedule.step()
+        self.zero_grad()  # what is left would count in the norm that others clip by
         return self.requires_grad_(False)
 
     def predict(self, matrix: csr_array) -> NDArray[np.float32]:

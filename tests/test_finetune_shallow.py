@@ -68,6 +68,7 @@ def test_it_learns_from_the_start_and_leaves_the_random_state_alone(matrix, log_
     fresh.fit(matrix, log_price, seed=1)
     np.testing.assert_array_equal(network.predict(matrix), fresh.predict(matrix))
     assert not any(values.requires_grad for values in network.parameters())
+    assert all(values.grad is None for values in network.parameters())
 
 
 def test_another_seed_learns_otherwise(matrix, log_price):
