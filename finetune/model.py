@@ -38,7 +38,7 @@ class PriceNetwork(nn.Module):
     n_attributes : int
         Numbers that join the fused embedding before the head; 0: none.
     use_wide : bool
-        Whether a linear model's log price joins them.
+        Whether the log price by `finetune.wide` joins them.
     head_dropout : float
     freeze_batch_norm : bool
         Keep the image backbone's batch statistics while training.
@@ -290,7 +290,7 @@ def build_network(
     n_attributes : int
         Columns of the attribute array; the head gets each with a flag "known".
     use_wide : bool
-        Whether the head gets a linear model's log price.
+        Whether the head gets the log price by `finetune.wide`.
     """
     text_backbone = load_text_backbone(text_weights, dropout=encoder_dropout)
     freeze_text_layers(text_backbone, freeze_layers)

@@ -80,7 +80,7 @@ class StackConfig:
     """Share of the rows each tree is grown on."""
 
     min_data_in_leaf: int = 40
-    """Rows in a leaf; its value is their median residual, noisy below about 30."""
+    """Rows in a leaf; what it adds is noisy below about 30."""
 
     lambda_l2: float = 1.0
     """L2 penalty in the gain of a split."""

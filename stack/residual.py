@@ -29,6 +29,10 @@ from stack.tune import best_of_trials
 
 logger = logging.getLogger(__name__)
 
+_Gradients = Callable[[NDArray[Any], lgb.Dataset], tuple[NDArray[Any], NDArray[Any]]]
+_DRAWS = 10
+"""Of a tree's columns, until none is taken to have anything left to say."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ResidualFit:
@@ -256,11 +260,10 @@ def _fit_booster(
     # lgb.train keeps at least one tree; this loop also measures before the first.
     best_round, best_smape = 0, booster.eval_valid(price_smape)[0][2]
     without_trees = booster.model_to_string()
-    for n_trees in range(1, config.max_rounds + 1):
-        if stop.is_set():
-            raise CancelledError
-        if booster.update(fobj=gradients):  # no split is left that gains anything
+    while booster.num_trees() < config.max_rounds:
+        if not _add_tree(booster, gradients, stop):
             break
+        n_trees = booster.num_trees()
         found = booster.eval_valid(price_smape)[0][2]
         if found < best_smape:
             best_round, best_smape = n_trees, found
@@ -282,12 +285,22 @@ def _grow_trees(
     """Grow so many trees, on the rows set aside before too."""
     gradients = boost_log_smape if config.objective == "log_smape" else None
     booster = lgb.Booster(params, train_set)
-    for _ in range(n_trees):
-        if stop.is_set():
-            raise CancelledError
-        if booster.update(fobj=gradients):
+    while booster.num_trees() < n_trees:
+        if not _add_tree(booster, gradients, stop):
             break
     return lgb.Booster(model_str=booster.model_to_string())
+
+
+def _add_tree(
+    booster: lgb.Booster, gradients: _Gradients | None, stop: threading.Event
+) -> bool:
+    """Add a tree if any split gains, in some draw of rows and columns."""
+    for _ in range(_DRAWS):
+        if stop.is_set():
+            raise CancelledError
+        if not booster.update(fobj=gradients):
+            return True
+    return False
 
 
 def _subset(

@@ -33,6 +33,7 @@ from embed.images import encode_thumbnail
 from embed.sample import write_sample
 from finetune.config import FinetuneConfig
 from finetune.out_of_fold import finetune
+from finetune.shallow import WIDTH
 from finetune.wide import WidePart
 from stack.config import StackConfig
 from stack.fit import fit_stack
@@ -162,10 +163,12 @@ def small_image_backbone(weights: Path | None, *, seed: int = 0) -> nn.Module:
 def set_wide(wide: WidePart) -> None:
     """Fill a wide part with numbers, as if fitted."""
     wide.idf.uniform_(1, 3)
-    wide.term_weights.normal_()
     wide.edges.normal_().copy_(wide.edges.sort(1).values)
-    wide.bin_weights.normal_()
-    wide.intercept.fill_(0.5)
+    shallow, n_vectors = wide.shallow, 500
+    shallow.place.random_(0, n_vectors)
+    vectors = torch.randn(n_vectors, WIDTH)
+    shallow.vectors = nn.Parameter(vectors, requires_grad=False)
+    shallow.centre.fill_(2.5)
 
 
 def small_config(encoder: Path, *, chunk_size: int = 8) -> EmbedConfig:

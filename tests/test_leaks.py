@@ -169,8 +169,9 @@ def test_unaligned_spaces_hide_a_signal_that_alignment_restores():
             fused[rows], has_photo[rows], alignment[fold], tower_dims=dims
         )
     config = StackConfig(
-        max_rounds=80, min_data_in_leaf=10, feature_fraction=0.8, n_threads=1
-    )
+        max_rounds=80, min_data_in_leaf=10, feature_fraction=0.8, n_threads=1,
+        objective="l1", learning_rate=0.03,
+    )  # fmt: skip
 
     def score(features):
         fit = fit_out_of_fold(

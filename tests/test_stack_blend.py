@@ -98,9 +98,11 @@ def test_within_limits_nearly_constant_models_get_no_huge_weights():
         "folds": np.arange(N) % 3,
     }
     assert np.abs(blend(given)[1]).max() > 10
-    weights = blend(given, limits=(0.0, 1.0))[1]
+    blended, weights = blend(given, limits=(0.0, 1.0))
     assert weights.min() >= 0
     assert weights.max() <= 1
+    for name in ("network", "lightgbm"):
+        assert price_smape(given, blended) < price_smape(given, given[name]) + 0.1
 
 
 def test_limits_that_do_not_bind_change_little(predictions):

@@ -76,6 +76,28 @@ def test_a_network_with_nothing_left_to_correct_keeps_zero_trees_possible(
     np.testing.assert_array_equal(result.out_of_fold, init)
 
 
+@pytest.mark.parametrize("objective", ["l1", "log_smape"])
+def test_a_tree_that_drew_columns_without_a_split_ends_no_booster(objective):
+    """One column tells all, fifteen are known of fewer products than a leaf has."""
+    rng = np.random.default_rng(0)
+    columns = np.full((N, 16), np.nan, np.float32)
+    columns[:, 0] = rng.normal(size=N)
+    columns[:15, 1:] = rng.normal(size=(15, 15))
+    log_price = (2.5 + columns[:, 0]).astype(np.float32)
+    catalog = {
+        "matrix": BlockMatrix({"attributes": columns}), "log_price": log_price,
+        "folds": (np.arange(N) % 3).astype(np.int8), "groups": np.arange(N),
+    }  # fmt: skip
+    config = dataclasses.replace(CONFIG, objective=objective, min_data_in_leaf=40)
+    half, whole = (
+        fit(catalog, None, config=dataclasses.replace(config, feature_fraction=share))
+        for share in (0.5, 1.0)
+    )
+    assert min(half.rounds) > 0.5 * min(whole.rounds)
+    by_half, by_whole = (price_smape(log_price, f.out_of_fold) for f in (half, whole))
+    assert by_half < by_whole + 1
+
+
 def test_an_error_that_a_feature_explains_is_corrected(catalog):
     wrong = catalog["log_price"] - 0.8 * (catalog["features"][:, 3] > 0)
     result = fit(catalog, wrong)

@@ -119,8 +119,8 @@ def _build_up(explanation: Explanation) -> Iterator[str]:
     yield from _wrapped(
         "The first column adds up to log(1 + price), so each factor multiplies 1 + "
         "price; a step is what that comes to in the order given, and would be another "
-        "in another order. Under the networks' own price and what it is weighed with "
-        "stands what the boosters add for each block of features (TreeSHAP).",
+        'in another order. From "all products alike" on, parts are what the boosters '
+        "add, block by block of features (TreeSHAP).",
         indent=2,
     )
 

@@ -94,7 +94,9 @@ def _what_it_is(finetune: Mapping[str, Any], stack: Mapping[str, Any]) -> str:
         f"EfficientNet-B0{wide}), each fine-tuned on {n_folds - 1} of {n_folds} folds"
     )
     if stack["chosen"] == "stacker":
-        return f"{text}, corrected by LightGBM trees fitted on their residual."
+        start = "start" in stack["config"]["blocks"]
+        kernel = " and by a kernel ridge (two weights)" if start else ""
+        return f"{text}{kernel}, corrected by LightGBM trees fitted on what it misses."
     return f"{text}. LightGBM trees were tried on their residual and not kept."
 
 

@@ -158,7 +158,7 @@ function showWhy(why) {
       name: PARTS[name] || name, change: 100 * (factor - 1),
       shown: `× ${factor.toFixed(3)}` }));
     const start = money(Math.expm1(network.log_price));
-    box.append(...bars(`The network says ${start}; the trees correct it by`, rows));
+    box.append(...bars(`The network says ${start}; from there`, rows));
   }
   $("why").hidden = !box.childElementCount;
 }
