@@ -1,4 +1,4 @@
-"""LightGBM on the residual of the network, the verdict, and predictions."""
+"""LightGBM on what network and kernel ridge miss, the verdict, and predictions."""
 
 from typing import TYPE_CHECKING
 

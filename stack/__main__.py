@@ -1,4 +1,4 @@
-"""`python -m stack`: boosters on the network's residual, and the verdict."""
+"""`python -m stack`: boosters on the residual, and the verdict."""
 
 from stack.cli import stack_command
 

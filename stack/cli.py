@@ -88,7 +88,9 @@ def main() -> None:
 )
 @one_line_errors
 def stack_command(run_dir: Path, blocks: str, **settings: Any) -> None:
-    """Fit boosters on the network's residual and judge them, in RUN/stack.
+    """Fit boosters on what the network missed and judge them, in RUN/stack.
+
+    With the block start, on what its blend with a kernel ridge missed.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""LightGBM on the network's residual: one booster per fold, judged outside it.
+"""LightGBM on the residual: one booster per fold, judged outside it.
 
 Each booster starts from a log price, the network's or its blend with the kernel ridge,
 as its initial score and grows trees that lower L1 on log1p price, or SMAPE itself
