@@ -16,13 +16,12 @@ def sizes_of(n, **known):
     return found
 
 
-def describe(similarity, log_price, sizes=None, other_sizes=None, missed=None):
+def describe(similarity, log_price, sizes=None, other_sizes=None):
     similarity = np.asarray(similarity, np.float32)
     n, m = similarity.shape
     found = alike.describe(
         similarity,
         np.asarray(log_price, np.float32),
-        np.asarray(log_price if missed is None else missed, np.float32),
         sizes_of(n) if sizes is None else sizes,
         sizes_of(m) if other_sizes is None else other_sizes,
     )
@@ -54,19 +53,6 @@ def test_means_and_quantiles_are_weighed_by_similarity():
     found = describe([[0.5, 0.5, 0.5, 0.5]], [4.0, 1.0, 3.0, 2.0])
     quantiles = [found[f"quantile-{percent}"][0] for percent in (10, 25, 50, 75, 90)]
     assert quantiles == [1, 1, 2, 3, 4]
-
-
-def test_what_the_ridge_missed_of_them_is_told_beside_their_prices():
-    missed = [0.4, -0.2, 0.1, 0.0]
-    found = describe([[0.9, 0.8, 0.7, 0.6]], [3.0, 1.0, 5.0, 2.0], missed=missed)
-    assert found["missed-median-3"][0] == pytest.approx(0.1)
-    assert found["missed-median-10"][0] == pytest.approx(0.05)
-    weight = np.array([0.9, 0.8, 0.7, 0.6]) ** 4
-    expected = np.average(missed, weights=weight)
-    assert found["missed-weighted"][0] == pytest.approx(expected, abs=1e-5)
-    expected = np.average(np.square(missed), weights=weight) ** 0.5
-    assert found["missed-spread"][0] == pytest.approx(expected, abs=1e-5)
-    assert found["median-3"][0] == 3
 
 
 def test_how_much_larger_they_are_counts_what_both_state():

@@ -69,26 +69,6 @@ def test_it_is_the_ridge_of_its_kernel(fitted):
     np.testing.assert_allclose(found[known[~inside], 0], expected, atol=1e-3)
 
 
-def test_what_it_misses_of_a_product_is_by_a_ridge_without_it(fitted):
-    products, prices, _, folder = fitted
-    known = np.flatnonzero(prices.folds >= 0)
-    block = kernel.load(folder, products.features, prices, [1])
-    parts = block.references.parts(products.take(known))
-    matrix = mix(parts, block.settings[0], np.exp).astype(np.float64)
-    inside = np.flatnonzero(prices.folds[known] != 1)
-    target = prices.log_price[known] - prices.log_price[known][inside].mean()
-    for left_out in inside[:5]:
-        others = inside[inside != left_out]
-        dual = np.linalg.solve(
-            matrix[np.ix_(others, others)]
-            + penalty(block.settings[0], np.exp) * np.eye(len(others)),
-            target[others],
-        )
-        missed = target[left_out] - matrix[left_out, others] @ dual
-        assert block.left_out[0, left_out] == pytest.approx(missed, abs=1e-3)
-    assert (block.left_out[0, prices.folds[known] == 1] == 0).all()
-
-
 def test_a_photo_counts_where_both_have_one(fitted):
     products, prices, _, folder = fitted
     block = kernel.load(folder, products.features, prices, [0])

@@ -1,4 +1,4 @@
-"""Prices, errors and sizes of the products that block `kernel` finds most alike."""
+"""Prices and sizes of the products that block `kernel` finds most alike."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,6 @@ N_ALIKE = 100
 _MEDIANS = (1, 3, 10, 30, 100)
 _QUANTILES = (10, 25, 50, 75, 90)
 _SPREADS = (10, 30)
-_MISSED_MEDIANS = (3, 10, 30)
 _RANKS = (1, 10, 100)
 _SIZES = (
     *("log_value", "log_field_total", "log_pack_count"),
@@ -28,10 +27,6 @@ PRICES = (
 )
 COLUMNS = (
     *PRICES,
-    *(f"missed-median-{n}" for n in _MISSED_MEDIANS),
-    "missed-weighted",
-    *(f"missed-quantile-{percent}" for percent in _QUANTILES),
-    "missed-spread",
     *(f"spread-{n}" for n in _SPREADS),
     *(f"similarity-{n}" for n in _RANKS),
     *(f"larger-{name}" for name in _SIZES),
@@ -41,7 +36,6 @@ COLUMNS = (
 def describe(
     similarity: NDArray[np.float32],
     log_price: NDArray[np.float32],
-    missed: NDArray[np.float32],
     sizes: NDArray[np.float32],
     other_sizes: NDArray[np.float32],
 ) -> NDArray[np.float32]:
@@ -53,25 +47,20 @@ def describe(
         1 for the same product, somewhat more if both have a photo.
     log_price : ndarray of shape (m,)
         log1p price.
-    missed : ndarray of shape (m,)
-        That less what the ridge predicts without the product: of products of another
-        size, what says more than their price.
     sizes, other_sizes : ndarray of shape (n, 2 a) and (m, 2 a)
         As `Parts` has them.
 
     Returns
     -------
     ndarray of shape (n, len(COLUMNS))
-        Medians of the first few, means and quantiles weighed by similarity, of prices
-        and of what was missed; standard deviations, similarities by rank, and how much
-        larger they are in the mean, in standard deviations; NaN where no size is known,
-        or no product.
+        Medians of the first few, means and quantiles weighed by similarity, standard
+        deviations, similarities by rank, and how much larger they are in the mean, in
+        standard deviations; NaN where no size is known, or no product.
     """
     places, found = find_nearest(similarity, N_ALIKE)
     if not places.size:
         return np.full((len(similarity), len(COLUMNS)), np.nan, np.float32)
     price, n = log_price[places], places.shape[1]
-    missed_of = missed[places]
     weight = found.clip(_LEAST) ** _SHARPNESS
     weight /= weight.sum(axis=1, keepdims=True)
     milder = found.clip(_LEAST) ** _MEAN_SHARPNESS
@@ -79,10 +68,6 @@ def describe(
         *(np.median(price[:, :first], axis=1) for first in _MEDIANS),
         (milder * price).sum(axis=1) / milder.sum(axis=1),
         *_quantiles(price, weight),
-        *(np.median(missed_of[:, :first], axis=1) for first in _MISSED_MEDIANS),
-        (milder * missed_of).sum(axis=1) / milder.sum(axis=1),
-        *_quantiles(missed_of, weight),
-        np.sqrt((milder * missed_of**2).sum(axis=1) / milder.sum(axis=1)),
         *(price[:, :first].std(axis=1) for first in _SPREADS),
         *(found[:, min(rank, n) - 1] for rank in _RANKS),
         *(_larger(sizes, other_sizes, places, weight, at) for at in _PLACES),

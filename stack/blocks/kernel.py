@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
-from scipy.linalg.lapack import spotri
 from scipy.sparse import csr_array
 
 from embed.arrays import read_rows
@@ -110,10 +109,6 @@ class Kernel:
 
     intercepts: NDArray[np.float32]
 
-    left_out: NDArray[np.float32]
-    """What each fold's ridge would miss of its own products by, one left out at a time:
-    log price less prediction, shape (n_folds, n); 0 for those outside it."""
-
     def predict(self, products: Products) -> NDArray[np.float32]:
         """Return the columns of the block, shape (n_products, len(COLUMNS)).
 
@@ -135,7 +130,6 @@ class Kernel:
         most_alike = alike.describe(
             kernel[:, known] / greatest(self.settings[at]),
             self.references.log_price[known],
-            self.left_out[at][known],
             parts.sizes,
             parts.other_sizes[known],
         )
@@ -163,20 +157,16 @@ def fit(products: Products, prices: Prices, folder: Path) -> None:
     parts = _all_pairs(_load_references(folder), products.take(rows))
     log_price, known = prices.log_price[rows], prices.folds[rows]
     settings, coefficients = [], np.zeros((prices.n_folds, len(rows)), np.float32)
-    left_out = np.zeros_like(coefficients)
     intercepts = np.zeros(prices.n_folds, np.float32)
     for fold in range(prices.n_folds):
         settings.append(tune(parts, log_price, known, fold=fold))
         inside = np.flatnonzero(known != fold)
         intercepts[fold] = log_price[inside].mean()
         target = (log_price[inside] - intercepts[fold]).astype(np.float32)
-        coefficients[fold, inside], left_out[fold, inside] = _fit_ridge(
-            parts, settings[fold], inside, target
-        )
+        coefficients[fold, inside] = _fit_ridge(parts, settings[fold], inside, target)
     save_array(folder / "settings.npy", np.stack(settings))
     save_array(folder / "coefficients.npy", coefficients)
     save_array(folder / "intercepts.npy", intercepts)
-    save_array(folder / "left_out.npy", left_out)
 
 
 def _all_pairs(references: References, products: Products) -> Parts:
@@ -200,8 +190,8 @@ def _fit_ridge(
     settings: NDArray[np.float32],
     rows: NDArray[np.intp],
     target: NDArray[np.float32],
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return coefficients of some rows, and what is missed of each left out."""
+) -> NDArray[np.float32]:
+    """Return the coefficients of some rows, shape (len(rows),)."""
     matrix = np.empty((len(rows), len(rows)), np.float32)
     for chunk in _chunks(len(rows), len(rows)):
         block = take_pairs(parts, rows[chunk], rows)
@@ -210,8 +200,7 @@ def _fit_ridge(
     # Symmetric, and transposed in the order of memory that LAPACK overwrites.
     factor = cho_factor(matrix.T, lower=True, overwrite_a=True, check_finite=False)
     found: NDArray[np.float32] = cho_solve(factor, target, check_finite=False)
-    inverse, _ = spotri(factor[0], lower=factor[1], overwrite_c=True)
-    return found, found / inverse.diagonal()
+    return found
 
 
 def load(
@@ -240,7 +229,6 @@ def load(
         settings=read_rows(folder / "settings.npy")[chosen],
         coefficients=read_rows(folder / "coefficients.npy")[chosen],
         intercepts=read_rows(folder / "intercepts.npy")[chosen],
-        left_out=read_rows(folder / "left_out.npy")[chosen],
     )
 
 
