@@ -2,9 +2,10 @@
 
 Each peer is a script in this folder that knows nothing of pricestack. It reads
 products.csv (sample_id, text, image, price, fold) and writes its out-of-fold prices
-beside it; what it took, or the error it ended with, is kept in records/. Environments
-and prices lie in runs/benchmarks/peers. `python -m benchmarks.peers.score` then scores
-all of them against the run, paired on the same products.
+beside it. They and what it took, or the error it ended with, are kept in records/, so
+that a later run of ours is compared with the same; environments lie in
+runs/benchmarks/peers. `python -m benchmarks.peers.score` then scores all of them
+against the run, paired on the same products.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.measure import RECORDS, REPOSITORY, RESULTS, machine
-from benchmarks.peers.score import PEERS, products_key
+from benchmarks.peers.score import PEERS, prices_path, products_key
 from embed.images import find_photos
 from embed.text import compose_text, parse_fields
 from finetune.products import catalog_of_run
@@ -59,6 +60,7 @@ def main() -> None:
         folder = RECORDS / "peers" / given.run.name
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{peer}.json").write_text(json.dumps(record, indent=1) + "\n")
+        _keep_prices(work / f"{peer}.csv", given.run.name, peer, record)
         print(f"{peer}: {record.get('error') or 'done'}", flush=True)
 
 
@@ -83,6 +85,22 @@ def write_products(run_dir: Path, path: Path) -> None:
         }
     )
     products[folds >= 0].to_csv(path, index=False)
+
+
+def _keep_prices(
+    written: Path, run_name: str, peer: str, record: dict[str, object]
+) -> None:
+    """Keep a peer's prices to five digits, or none if it ended with an error."""
+    kept = prices_path(run_name, peer)
+    if "error" in record:
+        kept.unlink(missing_ok=True)
+        return
+    pd.read_csv(written, dtype={"sample_id": str}).to_csv(
+        kept,
+        index=False,
+        float_format="%.5g",
+        compression={"method": "gzip", "mtime": 0},
+    )
 
 
 def _run(peer: str, given: argparse.Namespace, work: Path) -> dict[str, object]:

