@@ -86,6 +86,12 @@ def main() -> None:
     show_default=True,
     help="Boosters of each fold, from as many seeds, of which the mean is kept.",
 )
+@click.option(
+    "--ablation/--no-ablation",
+    default=StackConfig.ablation,
+    show_default=True,
+    help="Fit the stacker without each block too, to report what each adds.",
+)
 @one_line_errors
 def stack_command(run_dir: Path, blocks: str, **settings: Any) -> None:
     """Fit boosters on what the network missed and judge them, in RUN/stack.

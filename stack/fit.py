@@ -30,6 +30,7 @@ from embed.sample import best_reachable_prices
 from embed.schema import PLAN, check_record, config_from
 from embed.text import compose_text, parse_fields
 from finetune.products import catalog_of_run
+from stack.ablation import fit_without_each, score_without_each
 from stack.alignment import align, fit_alignment
 from stack.blend import blend_out_of_fold
 from stack.blocks.fitted import (
@@ -58,6 +59,7 @@ RAW_BLOCKS: tuple[BlockName, ...] = ("text", "image", "attributes")
 RAW_DIR = "lightgbm"
 REPORT_NAME = "report.json"
 _PLAN_NAME = "plan.json"
+_ABLATION_NAME = "ablation.npy"
 
 
 def fit_stack(run_dir: Path, *, config: StackConfig) -> dict[str, Any]:
@@ -131,7 +133,8 @@ def _begin(stage_dir: Path, key: str) -> None:
     for folder in (stage_dir, stage_dir / RAW_DIR):
         remove_boosters(folder)
     shutil.rmtree(stage_dir / BLOCKS_DIR, ignore_errors=True)
-    (stage_dir / "start_weights.npy").unlink(missing_ok=True)
+    for name in ("start_weights.npy", _ABLATION_NAME):
+        (stage_dir / name).unlink(missing_ok=True)
     write_json(stage_dir / _PLAN_NAME, {"key": key})
 
 
@@ -272,7 +275,10 @@ def _fit_predictors(
     names = run.embed["attribute_names"]
 
     def fit(
-        chosen: Sequence[str], init: NDArray[np.floating] | None, folder: Path
+        chosen: Sequence[str],
+        init: NDArray[np.floating] | None,
+        config: StackConfig,
+        folder: Path | None = None,
     ) -> ResidualFit:
         matrix = block_matrix({b: blocks[b] for b in chosen}, attribute_names=names)
         return fit_out_of_fold(
@@ -281,15 +287,14 @@ def _fit_predictors(
             init_log_price=init,
             folds=folds,
             groups=groups,
-            # The raw LightGBM is a yardstick, the same whatever the stacker tries.
-            config=config
-            if init is not None
-            else dataclasses.replace(config, n_trials=0, n_seeds=1),
+            config=config,
             folder=folder,
         )
 
     logger.info("lightgbm: on %s", ", ".join(RAW_BLOCKS))
-    raw = fit(RAW_BLOCKS, None, stage_dir / RAW_DIR)
+    # A yardstick, the same whatever the stacker tries.
+    plain = dataclasses.replace(config, n_trials=0, n_seeds=1)
+    raw = fit(RAW_BLOCKS, None, plain, stage_dir / RAW_DIR)
     blocks["lightgbm"] = raw.out_of_fold
     blend, _ = blend_out_of_fold(
         log_price, network=network, other=raw.out_of_fold, folds=folds
@@ -306,7 +311,15 @@ def _fit_predictors(
         blocks["start"] = start
         save_array(stage_dir / "start_weights.npy", weights)
     logger.info("stacker: on %s", ", ".join(config.blocks))
-    stacker = fit(config.blocks, start, stage_dir)
+    stacker = fit(config.blocks, start, config, stage_dir)
+    if config.ablation:
+        without = fit_without_each(
+            lambda chosen: fit(
+                chosen, start if "start" in chosen else network, plain
+            ).out_of_fold,
+            config.blocks,
+        )
+        save_array(stage_dir / _ABLATION_NAME, without)
     save_array(stage_dir / "lightgbm_log_price.npy", raw.out_of_fold)
     save_array(stage_dir / "blend_log_price.npy", blend)
     save_array(stage_dir / "oof_log_price.npy", stacker.out_of_fold)
@@ -344,6 +357,14 @@ def _evaluate(run: Run, config: StackConfig) -> dict[str, Any]:
     )
     kept, chosen = folds >= 0, predictions[report["verdict"]["chosen"]]
     report["intervals"] = interval_coverage(price[kept], chosen[kept], folds[kept])
+    report["ablation"] = []
+    if (path := run.run_dir / "stack" / _ABLATION_NAME).exists():
+        report["ablation"] = score_without_each(
+            np.log1p(price[kept]),
+            read_rows(path)[kept],
+            config=config,
+            groups=np.asarray(run.array("finetune/groups"))[kept],
+        )
     return report
 
 

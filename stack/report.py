@@ -38,6 +38,8 @@ def format_report(report: Mapping[str, Any]) -> str:
         _intervals(report["intervals"]),
         _verdict(report["verdict"]),
     ]
+    if ablation := report.get("ablation"):  # runs of older versions have none
+        parts.append(_ablation(ablation))
     if report["best"] is not None:
         parts.append(_best_reachable(report["best"]))
     return "\n\n".join(parts) + "\n"
@@ -136,6 +138,21 @@ def _verdict(verdict: Mapping[str, Any]) -> str:
             f"   [{found['low']:+.3f}, {found['high']:+.3f}]"
         )
     return "\n".join([*lines, "", _wrap(f"Verdict: {verdict['sentence']}")])
+
+
+def _ablation(parts: Iterable[Mapping[str, Any]]) -> str:
+    title = (
+        "What each block adds to the stacker: SMAPE without it less SMAPE with all, "
+        "95 % interval; boosters of one seed"
+    )
+    lines = [_wrap(title)]
+    for part in parts:
+        label, adds = ", ".join(part["left_out"]), part["adds"]
+        lines.append(
+            f"  {label:{_LABEL - 2}}{adds['mean']:+9.3f}"
+            f"   [{adds['low']:+.3f}, {adds['high']:+.3f}]"
+        )
+    return "\n".join(lines)
 
 
 def _best_reachable(best: Mapping[str, Any]) -> str:

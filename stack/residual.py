@@ -160,7 +160,10 @@ def fit_out_of_fold(
             booster = fit_seeds(fold, rows, init)
             if path is not None:
                 keep_booster(path, booster)
-        logger.info("fold %d of %d: %d trees", fold + 1, n_folds, booster.num_trees())
+        level = logging.INFO if folder else logging.DEBUG  # nothing is kept of it
+        logger.log(
+            level, "fold %d of %d: %d trees", fold + 1, n_folds, booster.num_trees()
+        )
         return booster, float(init[0]) if init_log_price is None else float("nan")
 
     fitted = _in_threads(fit_fold, n_folds, n_workers=config.n_threads, stop=stop)

@@ -67,6 +67,7 @@ _COVERAGE = many(
         bands=many(fields(low=real, high=real, n=whole(1), coverage=real)),
     )
 )
+_ABLATION = many(fields(left_out=many(text), smape=real, adds=_INTERVAL))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,6 +172,7 @@ def _read_report(run_dir: Path, stack: dict[str, Any]) -> dict[str, Any]:
     check_record(report, path, _REPORT)
     if "intervals" in report:  # runs of older versions have none
         check_record(report["intervals"], path, _COVERAGE)
+    check_record(report.setdefault("ablation", []), path, _ABLATION)
     found = {row["name"] for row in report["predictors"]}
     if missing := sorted(PREDICTOR_LABELS.keys() - found):
         raise _stale(run_dir, f"lacks the predictor {missing[0]!r}")
