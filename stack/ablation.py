@@ -1,4 +1,4 @@
-"""What each block adds to the stacker: how much it errs more where it has to do without.
+"""What each block adds to the stacker: how much more it errs without it.
 
 The trees are grown anew without each block, with one seed, and judged beside trees of
 that seed that see all of them, out of fold and paired on the same products.

@@ -314,9 +314,9 @@ def _fit_predictors(
     stacker = fit(config.blocks, start, config, stage_dir)
     if config.ablation:
         without = fit_without_each(
-            lambda chosen: fit(
-                chosen, start if "start" in chosen else network, plain
-            ).out_of_fold,
+            lambda chosen: (
+                fit(chosen, start if "start" in chosen else network, plain).out_of_fold
+            ),
             config.blocks,
         )
         save_array(stage_dir / _ABLATION_NAME, without)
