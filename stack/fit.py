@@ -30,7 +30,7 @@ from embed.sample import best_reachable_prices
 from embed.schema import PLAN, check_record, config_from
 from embed.text import compose_text, parse_fields
 from finetune.products import catalog_of_run
-from stack.ablation import fit_without_each, score_without_each
+from stack.ablation import fit_without_each, read_without_each, score_without_each
 from stack.alignment import align, fit_alignment
 from stack.blend import blend_out_of_fold
 from stack.blocks.fitted import (
@@ -59,7 +59,7 @@ RAW_BLOCKS: tuple[BlockName, ...] = ("text", "image", "attributes")
 RAW_DIR = "lightgbm"
 REPORT_NAME = "report.json"
 _PLAN_NAME = "plan.json"
-_ABLATION_NAME = "ablation.npy"
+_ABLATION_DIR = "ablation"
 
 
 def fit_stack(run_dir: Path, *, config: StackConfig) -> dict[str, Any]:
@@ -89,6 +89,8 @@ def fit_stack(run_dir: Path, *, config: StackConfig) -> dict[str, Any]:
         finished = read_json(run_dir / "stack" / MANIFEST_NAME)
         if finished is None or finished.get("key") != key:
             return _fit_stack(run, config, key)
+        if config.ablation and _ablation(run, config) is None:
+            return _fit_stack(run, config, key)  # the rest is taken from disk
     logger.info("%s: up to date", run_dir / "stack")
     return evaluate_run(run_dir)
 
@@ -133,8 +135,8 @@ def _begin(stage_dir: Path, key: str) -> None:
     for folder in (stage_dir, stage_dir / RAW_DIR):
         remove_boosters(folder)
     shutil.rmtree(stage_dir / BLOCKS_DIR, ignore_errors=True)
-    for name in ("start_weights.npy", _ABLATION_NAME):
-        (stage_dir / name).unlink(missing_ok=True)
+    shutil.rmtree(stage_dir / _ABLATION_DIR, ignore_errors=True)
+    (stage_dir / "start_weights.npy").unlink(missing_ok=True)
     write_json(stage_dir / _PLAN_NAME, {"key": key})
 
 
@@ -220,7 +222,7 @@ def _less(
 
 def _stack_key(run: Run, config: StackConfig) -> str:
     settings = dataclasses.asdict(config)
-    del settings["n_threads"]
+    del settings["n_threads"], settings["ablation"]  # no other prices by them
     return content_key(
         {
             "format": FORMAT,
@@ -261,23 +263,16 @@ def _fit_predictors(
 ) -> dict[str, list[int]]:
     """Fit the raw LightGBM, the blend and the stacker; write what each predicts."""
     log_price = np.log1p(run.array("finetune/price"))
-    network = np.asarray(run.array("finetune/oof_log_price"))
     folds = np.asarray(run.array("finetune/folds"))
     groups = np.asarray(run.array("finetune/groups"))
-    blocks: dict[str, NDArray[Any]] = {
-        "text": run.array("embed/text"),
-        "image": run.array("embed/image"),
-        "fused": read_rows(stage_dir / "fused.npy"),
-        "attributes": run.array("embed/attributes"),
-        "network": network,
-        **_price_blocks(run, stage_dir, config),
-    }
+    blocks = _blocks(run, stage_dir, config)
+    network = blocks["network"]
     names = run.embed["attribute_names"]
 
     def fit(
         chosen: Sequence[str],
         init: NDArray[np.floating] | None,
-        config: StackConfig,
+        settings: StackConfig,
         folder: Path | None = None,
     ) -> ResidualFit:
         matrix = block_matrix({b: blocks[b] for b in chosen}, attribute_names=names)
@@ -287,7 +282,7 @@ def _fit_predictors(
             init_log_price=init,
             folds=folds,
             groups=groups,
-            config=config,
+            config=settings,
             folder=folder,
         )
 
@@ -313,13 +308,13 @@ def _fit_predictors(
     logger.info("stacker: on %s", ", ".join(config.blocks))
     stacker = fit(config.blocks, start, config, stage_dir)
     if config.ablation:
-        without = fit_without_each(
+        fit_without_each(
             lambda chosen: (
                 fit(chosen, start if "start" in chosen else network, plain).out_of_fold
             ),
             config.blocks,
+            stage_dir / _ABLATION_DIR,
         )
-        save_array(stage_dir / _ABLATION_NAME, without)
     save_array(stage_dir / "lightgbm_log_price.npy", raw.out_of_fold)
     save_array(stage_dir / "blend_log_price.npy", blend)
     save_array(stage_dir / "oof_log_price.npy", stacker.out_of_fold)
@@ -327,19 +322,24 @@ def _fit_predictors(
     return {"lightgbm": raw.rounds, "stacker": stacker.rounds}
 
 
-def _price_blocks(
-    run: Run, stage_dir: Path, config: StackConfig
-) -> dict[str, NDArray[np.float32]]:
-    """Return the blocks that are fitted on prices; they alone need the catalog."""
+def _blocks(run: Run, stage_dir: Path, config: StackConfig) -> dict[str, NDArray[Any]]:
+    """Return all blocks but `lightgbm` and `start`, which are made of them."""
+    blocks: dict[str, NDArray[Any]] = {
+        "text": run.array("embed/text"),
+        "image": run.array("embed/image"),
+        "fused": read_rows(stage_dir / "fused.npy"),
+        "attributes": run.array("embed/attributes"),
+        "network": np.asarray(run.array("finetune/oof_log_price")),
+    }
     chosen = [name for name in config.blocks if name in PRICE_BLOCKS]
     if not chosen:
-        return {}
+        return blocks  # only those fitted on prices need the catalog
     texts = catalog_of_run(run.embed).text
     products = Products(
         texts=[compose_text(parse_fields(text)) for text in texts],
         features=features_of(run),
     )
-    return fit_blocks(chosen, products, prices_of(run), stage_dir)
+    return blocks | fit_blocks(chosen, products, prices_of(run), stage_dir)
 
 
 def _evaluate(run: Run, config: StackConfig) -> dict[str, Any]:
@@ -357,15 +357,18 @@ def _evaluate(run: Run, config: StackConfig) -> dict[str, Any]:
     )
     kept, chosen = folds >= 0, predictions[report["verdict"]["chosen"]]
     report["intervals"] = interval_coverage(price[kept], chosen[kept], folds[kept])
-    report["ablation"] = []
-    if (path := run.run_dir / "stack" / _ABLATION_NAME).exists():
-        report["ablation"] = score_without_each(
-            np.log1p(price[kept]),
-            read_rows(path)[kept],
-            config=config,
-            groups=np.asarray(run.array("finetune/groups"))[kept],
-        )
+    report["ablation"] = score_without_each(
+        np.log1p(price[kept]),
+        {names: of[kept] for names, of in (_ablation(run, config) or {}).items()},
+        groups=np.asarray(run.array("finetune/groups"))[kept],
+    )
     return report
+
+
+def _ablation(
+    run: Run, config: StackConfig
+) -> dict[tuple[str, ...], NDArray[np.float32]] | None:
+    return read_without_each(config.blocks, run.run_dir / "stack" / _ABLATION_DIR)
 
 
 def _intervals(run: Run, chosen: str) -> dict[str, tuple[float, float]]:

@@ -141,17 +141,15 @@ def _verdict(verdict: Mapping[str, Any]) -> str:
 
 
 def _ablation(parts: Iterable[Mapping[str, Any]]) -> str:
-    title = (
-        "What each block adds to the stacker: SMAPE without it less SMAPE with all, "
-        "95 % interval; boosters of one seed"
-    )
-    lines = [_wrap(title)]
+    title = "What each block adds to the stacker (boosters of one seed, without it)"
+    lines = [title, f"{'':{_LABEL}}{'SMAPE':>8}{'difference ± s.e.':>22}"]
     for part in parts:
-        label, adds = ", ".join(part["left_out"]), part["adds"]
-        lines.append(
-            f"  {label:{_LABEL - 2}}{adds['mean']:+9.3f}"
-            f"   [{adds['low']:+.3f}, {adds['high']:+.3f}]"
-        )
+        label = ", ".join(part["left_out"])
+        line = f"  {f'without {label}' if label else 'all':{_LABEL - 2}}"
+        line += f"{part['smape']:8.2f}"
+        if label:
+            line += f"{part['adds']:+15.2f} ± {part['adds_se']:4.2f}"
+        lines.append(line)
     return "\n".join(lines)
 
 

@@ -160,7 +160,7 @@ def fit_out_of_fold(
             booster = fit_seeds(fold, rows, init)
             if path is not None:
                 keep_booster(path, booster)
-        level = logging.INFO if folder else logging.DEBUG  # nothing is kept of it
+        level = logging.INFO if folder else logging.DEBUG  # of those that are kept
         logger.log(
             level, "fold %d of %d: %d trees", fold + 1, n_folds, booster.num_trees()
         )

@@ -142,7 +142,6 @@ TINY_STACK = StackConfig(
     max_rounds=5,
     min_data_in_leaf=5,
     n_seeds=2,
-    ablation=False,
     n_bootstrap=200,
     n_threads=1,
 )

@@ -67,7 +67,9 @@ _COVERAGE = many(
         bands=many(fields(low=real, high=real, n=whole(1), coverage=real)),
     )
 )
-_ABLATION = many(fields(left_out=many(text), smape=real, adds=_INTERVAL))
+_ABLATION = many(
+    fields(left_out=many(text), smape=real, adds=optional(real), adds_se=optional(real))
+)
 
 
 @dataclass(frozen=True, kw_only=True)
