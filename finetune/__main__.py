@@ -20,6 +20,7 @@ _SETTINGS: tuple[tuple[str, type, str], ...] = (
     ("image_learning_rate", float, "Peak, photo tower."),
     ("fusion_learning_rate", float, "Peak, projections and head."),
     ("adam_epsilon", float, "1e-5: the same score for any number of threads."),
+    ("image_dropout", float, "Share of the photos left out of each batch, whole."),
     ("max_tokens", int, "Tokens of each text."),
     ("image_size", int, "Side of the photos, pixels."),
     ("freeze_layers", int, "First layers of the text tower that are not trained."),

@@ -110,6 +110,7 @@ class ProductCache:
         rows: NDArray[np.integer],
         *,
         augment: np.random.Generator | None = None,
+        image_dropout: float = 0.0,
         wide: NDArray[np.float32] | None = None,
     ) -> Batch:
         """Load products as a batch.
@@ -120,11 +121,15 @@ class ProductCache:
             Catalog rows.
         augment : Generator, optional
             Crop and mirror the photos at random; without it they are whole.
+        image_dropout : float, optional
+            Share of the photos that are left out, drawn by `augment`.
         wide : ndarray of shape (n_products,), optional
             Log prices to take in place of those by the network's wide part.
         """
         tokens, mask = self.text_batch(rows)
         with_photo = np.flatnonzero(self.image_ok[rows])
+        if augment is not None and image_dropout:
+            with_photo = with_photo[augment.random(len(with_photo)) >= image_dropout]
         return Batch(
             tokens=tokens,
             mask=mask,

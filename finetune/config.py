@@ -89,6 +89,10 @@ class FinetuneConfig:
     encoder_dropout: float = 0.0
     """Inside the text encoder. Dropout biases regression towards the mean."""
 
+    image_dropout: float = 0.0
+    """Share of the photos of each training batch that are left out, whole: the learned
+    vector of products without a photo takes their place (modality dropout)."""
+
     freeze_batch_norm: bool = True
     """Keep the photo tower's batch statistics: a batch holds few photos."""
 
@@ -176,6 +180,7 @@ class FinetuneConfig:
             (("ema_decay",), 0 <= self.ema_decay < 1, "in [0, 1)"),
             (("head_dropout",), 0 <= self.head_dropout < 1, "in [0, 1)"),
             (("encoder_dropout",), 0 <= self.encoder_dropout < 1, "in [0, 1)"),
+            (("image_dropout",), 0 <= self.image_dropout < 1, "in [0, 1)"),
         ):
             if not holds:
                 found = ", ".join(f"{getattr(self, name):g}" for name in names)

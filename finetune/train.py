@@ -155,7 +155,9 @@ def train_network(
             factor = learning_rate_factor(epoch + at / len(batches), config)
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["lr"] = peak * factor
-            batch = cache.batch(batch_rows, augment=rng, wide=wide).to(device)
+            batch = cache.batch(
+                batch_rows, augment=rng, image_dropout=config.image_dropout, wide=wide
+            ).to(device)
             target = torch.from_numpy(log_price[batch_rows]).float().to(device)
             loss, predicted = accumulate_gradients(
                 network,

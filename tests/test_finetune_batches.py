@@ -169,3 +169,22 @@ def test_frozen_photos_are_the_features_of_the_embedding_stage(embedded_run):
     assert batch.photos.dtype == torch.float32
     np.testing.assert_array_equal(batch.photos.numpy(), expected.astype(np.float32))
     assert len(batch.image_rows) == np.load(folder / "image_ok.npy")[rows].sum() > 0
+
+
+def test_image_dropout_leaves_out_whole_photos_of_training_batches(cache):
+    rows = np.tile(rows_with_photo(cache), 40)
+    kept = cache.batch(rows, augment=np.random.default_rng(0), image_dropout=0.25)
+    assert len(kept.photos) == len(kept.image_rows) < len(rows)
+    assert len(kept.image_rows) / len(rows) == pytest.approx(0.75, abs=0.06)
+    assert len(torch.unique(kept.image_rows)) == len(kept.image_rows)
+    assert torch.equal(kept.tokens, cache.batch(rows).tokens)
+    plain = cache.batch(rows, image_dropout=0.25)
+    assert len(plain.image_rows) == len(rows)
+
+
+def test_without_image_dropout_the_photos_are_drawn_as_ever(cache):
+    rows = rows_with_photo(cache)
+    first = cache.batch(rows, augment=np.random.default_rng(0))
+    again = cache.batch(rows, augment=np.random.default_rng(0), image_dropout=0.0)
+    assert torch.equal(first.photos, again.photos)
+    assert len(first.image_rows) == len(rows)

@@ -290,6 +290,7 @@ def test_an_encoder_that_changed_or_went_away_is_named(run_dir, tmp_path):
         ({"seed": -1}, "seed must be 0 to 2147483647, got -1"),
         ({"image_learning_rate": -1.0}, "image_learning_rate.* must be 0 to 1.*, -1"),
         ({"head_dropout": 1.0}, r"head_dropout must be in \[0, 1\), got 1"),
+        ({"image_dropout": -0.1}, r"image_dropout must be in \[0, 1\), got -0.1"),
     ],
 )
 def test_settings_that_no_run_can_use_are_refused(change, message):

@@ -20,6 +20,7 @@ from trainings import (
 import finetune.train
 from embed.errors import CacheError
 from finetune.arithmetic import choose_arithmetic
+from finetune.batches import ProductCache
 from finetune.checkpoint import TrainingState, remove_checkpoint
 from finetune.config import RECIPES, FinetuneConfig
 from finetune.losses import smape_loss, smooth_l1_loss
@@ -123,6 +124,24 @@ def test_without_decay_the_network_ends_with_its_last_weights(train, tmp_path):
     last = load_file(tmp_path / "checkpoint.safetensors")
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor, last[f"network/{name}"]), name
+
+
+def test_training_leaves_photos_out_as_it_is_told_to(train, tmp_path, monkeypatch):
+    def count(cache, rows, **options):
+        batch = load(cache, rows, **options)
+        seen.append(len(batch.image_rows))
+        return batch
+
+    load, totals = ProductCache.batch, []
+    monkeypatch.setattr(ProductCache, "batch", count)
+    for share in (0.0, 0.5):
+        seen = []
+        train(
+            tmp_path / f"{share}",
+            config=dataclasses.replace(CONFIG, image_dropout=share),
+        )
+        totals.append(sum(seen))
+    assert 0.3 * totals[0] < totals[1] < 0.7 * totals[0]
 
 
 def test_training_learns_a_planted_signal(train, tmp_path, planted):
