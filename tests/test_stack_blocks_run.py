@@ -16,6 +16,7 @@ from embed.errors import CacheError, InputError
 from embed.manifest import read_json
 from embed.text import compose_text, parse_fields
 from finetune.products import catalog_of_run
+from stack.audit import audit_run
 from stack.blend import blend_out_of_fold
 from stack.blocks import fitted as fitted_module
 from stack.blocks.fitted import (
@@ -358,3 +359,25 @@ def test_without_the_block_the_trees_begin_at_the_network(run_dir):
     np.testing.assert_allclose(
         run.out_of_fold("stacker"), run.out_of_fold("network"), atol=1e-6
     )
+
+
+def shuffled_prices(run_dir):
+    checks = audit_run(run_dir, n_threads=1)
+    return next(check for check in checks if check.name == "shuffled prices")
+
+
+def test_the_audit_fits_the_blocks_on_shuffled_prices(block_run):
+    check = shuffled_prices(block_run)
+    assert check.passed, check.detail
+    assert ", ".join(NAMES) in check.detail
+
+
+def test_a_block_that_sees_the_price_of_its_own_row_fails_the_audit(
+    block_run, monkeypatch
+):
+    def leak(block, folder, products, prices):
+        return np.tile(prices.log_price[:, None], len(block.COLUMNS))
+
+    monkeypatch.setattr(fitted_module, "_out_of_fold", leak)
+    check = shuffled_prices(block_run)
+    assert not check.passed, check.detail
