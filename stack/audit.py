@@ -39,6 +39,10 @@ from stack.run import PREDICTIONS, Run, open_run
 
 _SHUFFLED_ROUNDS = 30
 _NOISE = 3.0  # standard errors
+_ONE_LEVEL = 0.5
+"""SMAPE. Products of two folds describe each other, so what trees learn of the one's
+price has the other's in it: on 7,232 products with shuffled prices, 0.09. A product that
+sees its own price gains tens."""
 _SAMPLE_ROWS = 1000  # that columns are ranked on, and neighbours are sought for
 _ID_CORRELATION = 0.99
 _SAME_CONTENT = 0.05  # of a block's spread: float16, and batches of other lengths
@@ -121,7 +125,7 @@ def audit_run(
     yield _ids(finished)
     yield _recorded_scores(finished)
     yield _canary(finished)
-    yield _shuffled_prices(finished)
+    yield from _shuffled_prices(finished)
     yield _priced_again(finished, n_products)
 
 
@@ -287,39 +291,60 @@ def _normalised(rows: NDArray[Any]) -> NDArray[np.float32]:
     return found
 
 
-def _shuffled_prices(finished: _Finished) -> Check:
+def _shuffled_prices(finished: _Finished) -> Iterator[Check]:
     """See that nothing is learned that holds of prices dealt out anew."""
-    run, folds = finished.run, finished.folds
+    run, rows = finished.run, finished.priced
     price = finished.price.copy()
-    rows = finished.priced
     price[rows] = np.random.default_rng(finished.seed).permutation(price[rows])
-    log_price = np.log1p(price)
+    blocks = {name: run.array(f"embed/{name}") for name in ("text", "attributes")}
+    gain, noise = _gain(finished, price, blocks)
+    yield Check(
+        name="shuffled prices",
+        passed=gain <= noise,
+        detail=f"{gain:+.2f} SMAPE better than the constant median, noise {noise:.2f}",
+    )
+    of_prices = _blocks_of(finished, price)
+    if not of_prices:
+        return
+    gain, noise = _gain(finished, price, blocks | of_prices)
+    yield Check(
+        name="shuffled blocks",
+        passed=gain <= noise + _ONE_LEVEL,
+        detail=f"{gain:+.2f} SMAPE better than the constant median by trees that see "
+        f"{', '.join(of_prices)} too, noise {noise:.2f}, {_ONE_LEVEL:.2f} let through",
+    )
+
+
+def _blocks_of(
+    finished: _Finished, price: NDArray[np.float64]
+) -> dict[str, NDArray[Any]]:
+    """Fit the run's blocks anew on other prices, out of fold as ever."""
+    config = config_of(finished.stack, finished.run.run_dir / "stack" / MANIFEST_NAME)
+    products = Products(
+        texts=[compose_text(parse_fields(text)) for text in finished.catalog.text],
+        features=features_of(finished.run),
+    )
+    prices = Prices(log_price=np.log1p(price), folds=finished.folds)
+    with tempfile.TemporaryDirectory() as folder:
+        fitted = fit_blocks(config.blocks, products, prices, Path(folder))
+        return {name: np.array(block) for name, block in fitted.items()}
+
+
+def _gain(
+    finished: _Finished, price: NDArray[np.float64], blocks: dict[str, NDArray[Any]]
+) -> tuple[float, float]:
+    """Return by how much trees beat the constant median, and what chance can do."""
+    run, folds, rows = finished.run, finished.folds, finished.priced
     config = dataclasses.replace(
         config_of(finished.stack, run.run_dir / "stack" / MANIFEST_NAME),
         max_rounds=_SHUFFLED_ROUNDS,
         n_trials=0,
         n_threads=finished.n_threads,
     )
-    products = Products(
-        texts=[compose_text(parse_fields(text)) for text in finished.catalog.text],
-        features=features_of(run),
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        fitted = fit_blocks(
-            config.blocks,
-            products,
-            Prices(log_price=log_price, folds=folds),
-            Path(folder),
-        )
-        of_prices = {name: np.array(block) for name, block in fitted.items()}
-    blocks = {
-        **{name: run.array(f"embed/{name}") for name in ("text", "attributes")},
-        **of_prices,
-    }
     groups = np.asarray(run.array("finetune/groups"))
     fit = fit_out_of_fold(
         block_matrix(blocks, attribute_names=run.embed["attribute_names"]),
-        log_price,
+        np.log1p(price),
         init_log_price=None,
         folds=folds,
         groups=groups,
@@ -331,13 +356,7 @@ def _shuffled_prices(finished: _Finished) -> Check:
         own = folds[rows] == fold
         constant[own] = np.median(price[rows][~own])
     better = smape_rows(price[rows], constant) - smape_rows(price[rows], predicted)
-    gain, noise = float(better.mean()), _NOISE * standard_error(better, groups[rows])
-    return Check(
-        name="shuffled prices",
-        passed=gain <= noise,
-        detail=f"{gain:+.2f} SMAPE better than the constant median, noise {noise:.2f}, "
-        f"by trees on {', '.join(blocks)}",
-    )
+    return float(better.mean()), _NOISE * standard_error(better, groups[rows])
 
 
 def _priced_again(finished: _Finished, n_products: int) -> Check:

@@ -1,5 +1,6 @@
 """The README says what is there: its commands, its options, its layout table."""
 
+import gzip
 import re
 import shlex
 import subprocess
@@ -90,6 +91,11 @@ def test_make_stack_runs_although_a_folder_has_its_name() -> None:
     assert "pricestack stack" in plan.stdout
 
 
+def read_text(path: Path) -> str:
+    found = path.read_bytes()
+    return (gzip.decompress(found) if path.suffix == ".gz" else found).decode()
+
+
 def test_nothing_names_a_machine_or_a_registry_host() -> None:
     listed = subprocess.run(
         ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True
@@ -101,7 +107,7 @@ def test_nothing_names_a_machine_or_a_registry_host() -> None:
         name
         for name in listed
         if not name.endswith(".png")
-        and forbidden.search((ROOT / name).read_text(encoding="utf-8"))
+        and forbidden.search(read_text(ROOT / name))
         and name != "tests/test_readme.py"
     ]
     assert found == []

@@ -361,13 +361,13 @@ def test_without_the_block_the_trees_begin_at_the_network(run_dir):
     )
 
 
-def shuffled_prices(run_dir):
+def shuffled_blocks(run_dir):
     checks = audit_run(run_dir, n_threads=1)
-    return next(check for check in checks if check.name == "shuffled prices")
+    return next(check for check in checks if check.name == "shuffled blocks")
 
 
 def test_the_audit_fits_the_blocks_on_shuffled_prices(block_run):
-    check = shuffled_prices(block_run)
+    check = shuffled_blocks(block_run)
     assert check.passed, check.detail
     assert ", ".join(NAMES) in check.detail
 
@@ -379,5 +379,5 @@ def test_a_block_that_sees_the_price_of_its_own_row_fails_the_audit(
         return np.tile(prices.log_price[:, None], len(block.COLUMNS))
 
     monkeypatch.setattr(fitted_module, "_out_of_fold", leak)
-    check = shuffled_prices(block_run)
+    check = shuffled_blocks(block_run)
     assert not check.passed, check.detail
