@@ -41,8 +41,8 @@ _SHUFFLED_ROUNDS = 30
 _NOISE = 3.0  # standard errors
 _ONE_LEVEL = 0.5
 """SMAPE. Products of two folds describe each other, so what trees learn of the one's
-price has the other's in it: on 7,232 products with shuffled prices, under 0.1. A product
-that sees its own price gains tens."""
+price has the other's in it: on 7,232 products with shuffled prices, less than 0.1. A
+product that sees its own price gains tens."""
 _SAMPLE_ROWS = 1000  # that columns are ranked on, and neighbours are sought for
 _ID_CORRELATION = 0.99
 _SAME_CONTENT = 0.05  # of a block's spread: float16, and batches of other lengths
