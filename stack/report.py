@@ -73,7 +73,7 @@ def _score_table(
 
 
 def _band_table(bands: list[Mapping[str, Any]], labels: Mapping[str, str]) -> str:
-    headings = [f"{_amount(band['low'])}-{_amount(band['high'])}" for band in bands]
+    headings = [_range(band) for band in bands]
     return _smape_table("SMAPE by true price", headings, bands, labels)
 
 
@@ -97,11 +97,15 @@ def _smape_table(
         (label, [_score(part["smape"][name]) for part in parts])
         for name, label in labels.items()
     ]
+    return _table(rows, n_headings=2)
+
+
+def _table(rows: list[tuple[str, list[str]]], *, n_headings: int = 1) -> str:
     lines = [
         f"{label:{_LABEL}}" + "".join(f"{cell:>{_BAND}}" for cell in cells)
         for label, cells in rows
     ]
-    lines.insert(2, "-" * (_LABEL + _BAND * len(parts)))
+    lines.insert(n_headings, "-" * (_LABEL + _BAND * len(rows[0][1])))
     return "\n".join(lines)
 
 
@@ -117,13 +121,23 @@ def _calibration(slopes: Mapping[str, float | None], chosen: str) -> str:
     )
 
 
-def _intervals(intervals: Iterable[Mapping[str, Any]]) -> str:
+def _intervals(intervals: list[Mapping[str, Any]]) -> str:
     found = "; ".join(
         f"{part['level']} % intervals hold {100 * part['coverage']:.1f} % of the true "
         f"prices (their high end is {part['width_ratio']:.1f} times the low one)"
         for part in intervals
     )
-    return _wrap(f"Prediction intervals, their ends from the other folds: {found}.")
+    summary = _wrap(f"Prediction intervals, their ends from the other folds: {found}.")
+    bands = intervals[0]["bands"]
+    rows = [("Held, by true price", [_range(band) for band in bands])]
+    rows += [
+        (
+            f"{part['level']} % intervals",
+            [f"{100 * band['coverage']:.1f} %" for band in part["bands"]],
+        )
+        for part in intervals
+    ]
+    return f"{summary}\n\n{_table(rows)}"
 
 
 def _verdict(verdict: Mapping[str, Any]) -> str:
@@ -167,6 +181,10 @@ def _wrap(text: str) -> str:
 
 def _score(smape: float | None) -> str:
     return "-" if smape is None else f"{smape:.2f}"
+
+
+def _range(band: Mapping[str, Any]) -> str:
+    return f"{_amount(band['low'])}-{_amount(band['high'])}"
 
 
 def _percent(value: float) -> str:

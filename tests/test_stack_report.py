@@ -47,6 +47,14 @@ def test_the_report_says_how_many_prices_the_intervals_hold():
         assert f"{part['level']} % intervals hold {share}" in text
 
 
+def test_the_report_says_where_the_intervals_hold_fewer():
+    report = make_report()
+    lines = [" ".join(line.split()) for line in format_report(report).splitlines()]
+    for part in report["intervals"]:
+        shares = " ".join(f"{100 * band['coverage']:.1f} %" for band in part["bands"])
+        assert f"{part['level']} % intervals {shares}" in lines
+
+
 def test_the_report_names_every_predictor_with_its_scores():
     report = make_report()
     text = format_report(report)
