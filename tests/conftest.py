@@ -9,6 +9,7 @@ import csv
 import json
 import multiprocessing
 import shutil
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -43,6 +44,12 @@ COUNTS_BEGIN, COUNTS_END = "<!-- counts -->\n", "<!-- end of counts -->\n"
 
 CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789.,()-'/&%"
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+
+
+# A shell without job control has Ctrl-C ignored by what it starts in the background,
+# and so by the commands that the tests start; these are to stop by it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
