@@ -11,6 +11,8 @@ RECIPE ?= default
 ARGS   ?=
 
 BIN := $(VENV)/bin
+# Two processes; one that has run out of tests takes over half of the other's.
+PYTEST = $(BIN)/python -m pytest -n 2 --dist worksteal
 
 # Without a CATALOG the stages work on the bundled sample, trained for a few minutes.
 ifdef CATALOG
@@ -26,12 +28,12 @@ endif
 
 # The names of folders are among the targets: without this, make would find the
 # folders up to date and do nothing.
-.PHONY: help venv demo embeddings finetune stack evaluate report test check bench clean
+.PHONY: help venv demo embeddings finetune stack evaluate report test test-all check bench clean
 .DEFAULT_GOAL := help
 
 help: ## list targets and variables
 	@echo "Targets:"
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | \
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | \
 	  awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 	@echo "Variables (make TARGET NAME=value):"
 	@echo "  CATALOG     CSV or Parquet file; without it, the bundled sample"
@@ -80,8 +82,11 @@ evaluate: venv ## the table of a finished run
 report: venv ## what a finished run found, as one HTML file
 	$(BIN)/pricestack report --run "$(RUN)" $(ARGS)
 
-test: venv ## the whole test suite, in two processes
-	$(BIN)/python -m pytest -n 2 $(ARGS)
+test: venv ## the tests that every change has to pass, some minutes
+	$(PYTEST) --quick $(ARGS)
+
+test-all: venv ## the slow tests too: kills, damage, browsers, load, real catalogs
+	$(PYTEST) $(ARGS)
 
 check: venv ## ruff (lint and format), mypy --strict, pip-audit
 	$(BIN)/ruff check .

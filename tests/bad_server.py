@@ -51,6 +51,7 @@ class BadServer:
         self.retry_after = "1"
         self.location = ""
         self.hold = 0.0
+        self.most_answered = 10**9  # a request after so many gets no answer
         self._stale = set()  # connections that break at their next request
         self._open = 0
 
@@ -112,7 +113,7 @@ class BadServer:
         self._open += 1
         self.max_open = max(self.max_open, self._open)
         try:
-            await asyncio.sleep(self.hold)
+            await asyncio.sleep(self.hold if self.n_asked <= self.most_answered else 60)
             kind = path.split("/")[1].split("?")[0].replace("-", "_")
             answer = getattr(self, f"_{kind}", self._ok)
             stays = await answer(writer, path)

@@ -6,19 +6,24 @@ import os
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 import csv
+import dataclasses
 import json
 import multiprocessing
 import shutil
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from multiprocessing.context import BaseContext
 from pathlib import Path
 
 import numpy as np
 import pytest
+import quick_suite
 import torch
+from made_once import made_once
+from progress import Progress
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch import nn
 from transformers import BertConfig, BertModel
@@ -28,7 +33,7 @@ from embed.attributes import ATTRIBUTE_NAMES
 from embed.catalog import read_catalog
 from embed.checksums import record_files
 from embed.config import EmbedConfig
-from embed.encoders import IMAGE_DIM
+from embed.encoders import IMAGE_DIM, load_image_backbone
 from embed.extract import extract
 from embed.images import encode_thumbnail
 from embed.sample import write_sample
@@ -53,11 +58,36 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    quick_suite.add_option(parser)
     parser.addoption(
         "--write-reliability",
         action="store_true",
         help="Put what this run counted into tests/RELIABILITY.md.",
     )
+
+
+@pytest.hookimpl(trylast=True)  # the terminal's reporter has to be there
+def pytest_configure(config: pytest.Config) -> None:
+    terminal = config.pluginmanager.get_plugin("terminalreporter")
+    if terminal is not None and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Progress(terminal))
+
+
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    quick_suite.leave_out(config, items)
+
+
+@pytest.hookimpl(optionalhook=True)  # pytest-xdist's
+def pytest_testnodedown(node) -> None:
+    quick_suite.take_over(node.config, getattr(node, "workeroutput", {}))
+
+
+@pytest.fixture(scope="session")
+def few_of(pytestconfig: pytest.Config) -> Callable[[Sequence, int], list]:
+    """Pick a few of a sequence in the quick suite, all of it in the whole one."""
+    return quick_suite.few_of(pytestconfig)
 
 
 @pytest.fixture
@@ -80,7 +110,7 @@ def pytest_terminal_summary(
         for what, n in report.user_properties if report.when == "call" else ():
             counts[what] += n
     lines = [f"| {what} | {n:,} |" for what, n in sorted(counts.items())]
-    for line in lines:
+    for line in [*lines, *quick_suite.summary(config)]:
         terminalreporter.write_line(line)
     if config.getoption("--write-reliability") and not exitstatus:
         page = RELIABILITY_PAGE.read_text(encoding="utf-8")
@@ -143,8 +173,9 @@ TINY_TRAINING = FinetuneConfig(
     precision="fp32",
     n_threads=1,
 )
-# Blocks fitted on prices have tests of their own.
+# Blocks fitted on prices have tests of their own, as has what each block adds.
 TINY_STACK = StackConfig(
+    ablation=False,
     blocks=("text", "image", "fused", "attributes", "network", "lightgbm"),
     max_rounds=5,
     min_data_in_leaf=5,
@@ -256,8 +287,9 @@ def record_anew(stage_dir: Path, names: list[str]) -> None:
 
 
 @pytest.fixture(scope="session")
-def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_encoder(tmp_path_factory.mktemp("encoder") / "tiny")
+def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with made_once(tmp_path_factory, "encoder", write_tiny_encoder) as folder:
+        yield folder
 
 
 @pytest.fixture(scope="session")
@@ -272,10 +304,25 @@ def choose(run_dir: Path, chosen: str) -> Path:
     return run_dir
 
 
+@contextmanager
+def real_photo_tower() -> Iterator[None]:
+    """Use EfficientNet-B0, also where the asking tests have put a stand-in."""
+    with pytest.MonkeyPatch.context() as patch:
+        for user in ("embed.embedder", "finetune.model"):
+            patch.setattr(f"{user}.load_image_backbone", load_image_backbone)
+        yield
+
+
+# The fixtures below are made once for all processes. Read-only: copy one to change it.
+
+
 @pytest.fixture(scope="session")
-def sample_catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sample_catalog(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A sample of 40 products: path of its catalog; photos lie in images/."""
-    return write_sample(tmp_path_factory.mktemp("sample"), n_products=40)
+    with made_once(
+        tmp_path_factory, "sample", lambda folder: write_sample(folder, n_products=40)
+    ) as folder:
+        yield folder / "catalog.csv"
 
 
 @pytest.fixture(scope="session")
@@ -283,46 +330,59 @@ def embedded_run(
     sample_catalog: Path,
     tiny_config: EmbedConfig,
     tmp_path_factory: pytest.TempPathFactory,
-) -> Path:
-    """A run folder whose embedding stage is finished. Read-only: copy it to change."""
-    run_dir = tmp_path_factory.mktemp("embedded") / "run"
-    extract(
-        read_catalog(sample_catalog),
-        run_dir,
-        images_dir=sample_catalog.parent / "images",
-        config=tiny_config,
-    )
-    return run_dir
+) -> Iterator[Path]:
+    """A run folder whose embedding stage is finished."""
+
+    def embed(folder: Path) -> None:
+        images_dir = sample_catalog.parent / "images"
+        catalog = read_catalog(sample_catalog)
+        with real_photo_tower():
+            extract(catalog, folder, images_dir=images_dir, config=tiny_config)
+
+    with made_once(tmp_path_factory, "embedded", embed) as run_dir:
+        yield run_dir
 
 
 @pytest.fixture(scope="session")
-def finished_run(embedded_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run folder with all three stages. Read-only: copy it to change."""
-    run_dir = tmp_path_factory.mktemp("finished") / "run"
-    shutil.copytree(embedded_run, run_dir)
-    finetune(run_dir, config=TINY_TRAINING)
-    fit_stack(run_dir, config=TINY_STACK)
-    return run_dir
+def finished_run(
+    embedded_run: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
+    """A run folder with all three stages."""
+
+    def finish(run_dir: Path) -> None:
+        shutil.copytree(embedded_run, run_dir, dirs_exist_ok=True)
+        with real_photo_tower():
+            finetune(run_dir, config=TINY_TRAINING)
+        fit_stack(run_dir, config=dataclasses.replace(TINY_STACK, ablation=True))
+
+    with made_once(tmp_path_factory, "finished", finish) as run_dir:
+        yield run_dir
 
 
 @pytest.fixture(scope="session")
-def small_catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small_catalog(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A sample of 24 products, for stages that are run many times."""
-    return write_sample(tmp_path_factory.mktemp("small"), n_products=24)
+    with made_once(
+        tmp_path_factory, "small", lambda folder: write_sample(folder, n_products=24)
+    ) as folder:
+        yield folder / "catalog.csv"
 
 
 @pytest.fixture(scope="session")
 def whole_stages(
     small_catalog: Path, tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, tuple[Path, dict[str, bytes]]]:
+) -> Iterator[dict[str, tuple[Path, dict[str, bytes]]]]:
     """Run folders as they are before each stage, and what they hold after it."""
     from stages import STAGES, contents, run_stage  # late: it imports this file
 
-    folder = tmp_path_factory.mktemp("stages")
-    run_dir, found = folder / "run", {}
-    for stage in STAGES:
-        before = folder / f"before-{stage}"
-        shutil.copytree(run_dir, before) if run_dir.exists() else before.mkdir()
-        run_stage(stage, run_dir, small_catalog, tiny_encoder)
-        found[stage] = (before, contents(run_dir))
-    return found
+    def run_all(folder: Path) -> None:
+        run_dir = folder / "run"
+        run_dir.mkdir()
+        for stage in STAGES:
+            shutil.copytree(run_dir, folder / f"before-{stage}")
+            run_stage(stage, run_dir, small_catalog, tiny_encoder)
+
+    with made_once(tmp_path_factory, "stages", run_all) as folder:
+        before = [folder / f"before-{stage}" for stage in STAGES]
+        after = [contents(run_dir) for run_dir in (*before[1:], folder / "run")]
+        yield dict(zip(STAGES, zip(before, after, strict=True), strict=True))

@@ -18,6 +18,12 @@ from stack.fit import fit_stack
 
 STAGES = ("embed", "finetune", "stack")
 TRAINING = dataclasses.replace(TINY_TRAINING, n_folds=2)
+# All that the stage can write, without the block of most columns.
+STACKING = dataclasses.replace(
+    TINY_STACK,
+    ablation=True,
+    blocks=("text", "fused", "attributes", "network", "lightgbm"),
+)
 
 
 def run_stage(
@@ -32,7 +38,7 @@ def run_stage(
             config=small_config(encoder, chunk_size=chunk_size),
         ),
         "finetune": lambda: finetune(run_dir, config=TRAINING),
-        "stack": lambda: fit_stack(run_dir, config=TINY_STACK),
+        "stack": lambda: fit_stack(run_dir, config=STACKING),
     }
     with (
         mock.patch("embed.embedder.load_image_backbone", small_image_backbone),

@@ -18,7 +18,6 @@ from finetune.out_of_fold import finetune
 from finetune.smape import smape, to_price
 from stack.fit import fit_stack
 
-pytestmark = pytest.mark.slow
 SMAPE_BETWEEN_THREAD_COUNTS = 0.05
 
 
@@ -46,6 +45,7 @@ def in_process(processes, target, *arguments):
     assert process.exitcode == 0
 
 
+@pytest.mark.slow
 def test_two_processes_with_the_same_command_write_the_same_bytes(
     processes, sample_catalog, tiny_encoder, tmp_path, tally
 ):
@@ -77,6 +77,7 @@ def test_the_number_of_workers_changes_no_byte(
     assert one == other
 
 
+@pytest.mark.slow
 def test_the_number_of_threads_hardly_changes_the_score(
     processes, tiny_encoder, tmp_path, tally
 ):

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from stages import STAGES, contents, fingerprint, run_stage
 
-N_KILLS = 30
-pytestmark = pytest.mark.slow
+N_KILLS, N_KILLS_QUICK = 30, 3
+N_STATES_QUICK = 4
 
 _visit: Callable[[], None] | None = None
 
@@ -66,7 +66,7 @@ def visited_boundaries(visit: Callable[[], None]) -> Iterator[None]:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_killed_at_any_write_ends_with_the_same_bytes(
-    stage, whole_stages, small_catalog, tiny_encoder, tmp_path, tally
+    stage, whole_stages, small_catalog, tiny_encoder, tmp_path, few_of, tally
 ):
     """A kill leaves what lies on disk then: a copy of the folder, taken there."""
     before, expected = whole_stages[stage]
@@ -82,41 +82,57 @@ def test_a_stage_killed_at_any_write_ends_with_the_same_bytes(
         run_stage(stage, run_dir, small_catalog, tiny_encoder)
     assert contents(run_dir) == expected
     assert len(states) > 10
-    for number, killed in enumerate(states.values()):
+    tried = few_of(list(states.values()), N_STATES_QUICK)
+    for number, killed in enumerate(tried):
         run_stage(stage, killed, small_catalog, tiny_encoder)
         found = contents(killed)
         assert sorted(found) == sorted(expected), number
         differing = [name for name in expected if found[name] != expected[name]]
         assert not differing, number
-    tally(f"states on disk, between writes, that `{stage}` went on from", len(states))
+    tally(f"states on disk, between writes, that `{stage}` went on from", len(tried))
+
+
+def run_and_say_when(begun, *arguments):
+    """Run a stage in a process of its own; `begun` is set when its work begins."""
+    begun.set()
+    run_stage(*arguments)
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_killed_at_random_moments_ends_with_the_same_bytes(
-    stage, whole_stages, small_catalog, tiny_encoder, processes, tmp_path, tally
+    stage, whole_stages, small_catalog, tiny_encoder, processes, tmp_path, few_of, tally
 ):
     before, expected = whole_stages[stage]
     rng = random.Random(stage)
+    n_wanted = len(few_of(range(N_KILLS), N_KILLS_QUICK))
 
     def start(run_dir: Path):
+        begun = processes.Event()
         process = processes.Process(
-            target=run_stage, args=(stage, run_dir, small_catalog, tiny_encoder)
+            target=run_and_say_when,
+            args=(begun, stage, run_dir, small_catalog, tiny_encoder),
         )
         process.start()
+        assert begun.wait(60)
         return process
 
-    started = time.monotonic()
     first = start(shutil.copytree(before, tmp_path / "run"))
+    started = time.monotonic()
     first.join()
     assert first.exitcode == 0
     longest = time.monotonic() - started
     n_kills, n_half_done, n_runs = 0, 0, 0
-    while n_kills < N_KILLS:
+
+    def enough() -> bool:
+        # How many kills hit before the first write depends on the machine.
+        return n_kills >= n_wanted and n_half_done >= n_wanted // 3
+
+    while not enough():
         run_dir = shutil.copytree(before, tmp_path / f"run-{n_runs}")
         at_first, n_runs = contents(run_dir), n_runs + 1
         while True:
             process = start(run_dir)
-            if n_kills < N_KILLS:
+            if not enough():
                 process.join(rng.uniform(0, longest))
                 process.kill()
             process.join()
@@ -126,6 +142,5 @@ def test_a_stage_killed_at_random_moments_ends_with_the_same_bytes(
             n_kills += 1
             n_half_done += contents(run_dir) != at_first
         assert contents(run_dir) == expected
-    assert n_half_done >= N_KILLS // 3
     tally(f"moments at which `{stage}` was killed by SIGKILL", n_kills)
     tally(f"of which `{stage}` had written something", n_half_done)

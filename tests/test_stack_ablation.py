@@ -24,7 +24,7 @@ from stack.html_report.page import render_report
 from stack.report import WIDTH, format_report
 
 BLOCKS = ("attributes", "network", "start", "kernel", "statistics")
-CONFIG = dataclasses.replace(TINY_STACK, blocks=BLOCKS)
+CONFIG = dataclasses.replace(TINY_STACK, blocks=BLOCKS, ablation=True)
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,7 @@ def sample(small_catalog, tiny_encoder, tmp_path, monkeypatch):
         image_size=32,
         n_threads=1,
         embed_config=EmbedConfig(backend="eager"),
-        stack_config=StackConfig(max_rounds=2, n_bootstrap=20),
+        stack_config=StackConfig(max_rounds=2, n_bootstrap=20, ablation=False),
     )
     monkeypatch.setattr(stack, "PriceRegressor", quick, raising=False)
     monkeypatch.setattr("finetune.model.load_image_backbone", small_image_backbone)

@@ -63,7 +63,7 @@ def settings(tiny_encoder):
         "n_threads": 1,
         "embed_config": EmbedConfig(backend="eager"),
         "stack_config": StackConfig(
-            max_rounds=3, min_data_in_leaf=3, n_bootstrap=20, n_threads=1
+            max_rounds=3, min_data_in_leaf=3, n_bootstrap=20, n_threads=1, ablation=False
         ),
     }
 
