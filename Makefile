@@ -28,7 +28,7 @@ endif
 
 # The names of folders are among the targets: without this, make would find the
 # folders up to date and do nothing.
-.PHONY: help venv demo embeddings finetune stack evaluate report test test-all check bench clean
+.PHONY: help venv demo embeddings finetune stack evaluate report test test-all coverage check bench clean
 .DEFAULT_GOAL := help
 
 help: ## list targets and variables
@@ -87,6 +87,12 @@ test: venv ## the tests that every change has to pass, some minutes
 
 test-all: venv ## the slow tests too: kills, damage, browsers, load, real catalogs
 	$(PYTEST) $(ARGS)
+
+coverage: venv ## which lines and branches the whole test suite runs
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n 2 --dist worksteal $(ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --skip-covered
 
 check: venv ## ruff (lint and format), mypy --strict, pip-audit
 	$(BIN)/ruff check .

@@ -4,6 +4,9 @@ import os
 
 # As the commands set it: threads that wait for one another take no core meanwhile.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Two test processes with two threads each take half as long again as with one.
+    os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 import csv
 import dataclasses
@@ -11,38 +14,36 @@ import json
 import multiprocessing
 import shutil
 import signal
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack
 from multiprocessing.context import BaseContext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import quick_suite
-import torch
 from made_once import made_once
 from progress import Progress
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from torch import nn
-from transformers import BertConfig, BertModel
 
 from embed.arrays import RaggedWriter
 from embed.attributes import ATTRIBUTE_NAMES
 from embed.catalog import read_catalog
 from embed.checksums import record_files
 from embed.config import EmbedConfig
-from embed.encoders import IMAGE_DIM, load_image_backbone
-from embed.extract import extract
 from embed.images import encode_thumbnail
 from embed.sample import write_sample
 from finetune.config import FinetuneConfig
-from finetune.out_of_fold import finetune
-from finetune.shallow import WIDTH
-from finetune.wide import WidePart
 from stack.config import StackConfig
-from stack.fit import fit_stack
+
+if TYPE_CHECKING:  # PyTorch takes seconds, which many files of tests need not wait for
+    from torch import nn
+
+    from finetune.wide import WidePart
 
 RELIABILITY_PAGE = Path(__file__).with_name("RELIABILITY.md")
 COUNTS_BEGIN, COUNTS_END = "<!-- counts -->\n", "<!-- end of counts -->\n"
@@ -139,6 +140,9 @@ def processes() -> BaseContext:
 
 def write_tiny_encoder(folder: Path) -> Path:
     """Write a BERT of two layers, 32 wide, that reads text letter by letter."""
+    import torch
+    from transformers import BertConfig, BertModel
+
     pieces = [*SPECIAL, *CHARACTERS, *(f"##{letter}" for letter in CHARACTERS)]
     vocabulary = {piece: number for number, piece in enumerate(pieces)}
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
@@ -185,8 +189,11 @@ TINY_STACK = StackConfig(
 )
 
 
-def small_image_backbone(weights: Path | None, *, seed: int = 0) -> nn.Module:
+def small_image_backbone(weights: Path | None, *, seed: int = 0) -> "nn.Module":
     """Stand in for EfficientNet-B0 (1280 maps, batch statistics) at no cost."""
+    import torch
+    from torch import nn
+
     del weights
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -194,12 +201,51 @@ def small_image_backbone(weights: Path | None, *, seed: int = 0) -> nn.Module:
             nn.Conv2d(3, 16, 8, stride=8),
             nn.BatchNorm2d(16),
             nn.Sequential(nn.SiLU()),  # a stage of one block
-            nn.Conv2d(16, IMAGE_DIM, 1),
+            nn.Conv2d(16, 1280, 1),
         )
 
 
-def set_wide(wide: WidePart) -> None:
+def use_photo_tower(
+    patch: pytest.MonkeyPatch, load: Callable[..., "nn.Module"]
+) -> None:
+    """Have the stages, and an export, make their photo tower by `load`."""
+    for user in ("embed.embedder", "finetune.model", "stack.export.export"):
+        patch.setattr(f"{user}.load_image_backbone", load)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def small_photo_tower(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Put the stand-in in place of each EfficientNet-B0 from random numbers."""
+    fixtures = {name for item in request.session.items for name in item.fixturenames}
+    if "torch" not in sys.modules and "tiny_encoder" not in fixtures:
+        yield  # these tests do without PyTorch
+        return
+    from embed.encoders import load_image_backbone
+
+    def load(weights: Path | None, *, seed: int = 0) -> "nn.Module":
+        make = load_image_backbone if weights else small_image_backbone
+        return make(weights, seed=seed)
+
+    with pytest.MonkeyPatch.context() as patch:
+        use_photo_tower(patch, load)
+        yield
+
+
+@pytest.fixture
+def real_photo_tower(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a test make EfficientNet-B0, as the commands do."""
+    from embed.encoders import load_image_backbone
+
+    use_photo_tower(monkeypatch, load_image_backbone)
+
+
+def set_wide(wide: "WidePart") -> None:
     """Fill a wide part with numbers, as if fitted."""
+    import torch
+    from torch import nn
+
+    from finetune.shallow import WIDTH
+
     wide.idf.uniform_(1, 3)
     wide.edges.normal_().copy_(wide.edges.sort(1).values)
     shallow, n_vectors = wide.shallow, 500
@@ -222,12 +268,6 @@ def small_config(encoder: Path, *, chunk_size: int = 8) -> EmbedConfig:
         backend="eager",
         n_threads=1,
     )
-
-
-@pytest.fixture
-def small_photo_tower(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Train networks with the stand-in for EfficientNet-B0."""
-    monkeypatch.setattr("finetune.model.load_image_backbone", small_image_backbone)
 
 
 def write_product_cache(
@@ -286,10 +326,24 @@ def record_anew(stage_dir: Path, names: list[str]) -> None:
     path.write_text(json.dumps(manifest))
 
 
+Shared = Callable[[str, Callable[[Path], object]], Path]
+
+
 @pytest.fixture(scope="session")
-def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with made_once(tmp_path_factory, "encoder", write_tiny_encoder) as folder:
-        yield folder
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
+    """Return the folder of a name, which the first test to ask makes by a function.
+
+    All processes read the same folder; copy it to change it.
+    """
+    with ExitStack() as stack:
+        yield lambda name, make: stack.enter_context(
+            made_once(tmp_path_factory, name, make)
+        )
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(shared: Shared) -> Path:
+    return shared("tiny", write_tiny_encoder)
 
 
 @pytest.fixture(scope="session")
@@ -304,74 +358,55 @@ def choose(run_dir: Path, chosen: str) -> Path:
     return run_dir
 
 
-@contextmanager
-def real_photo_tower() -> Iterator[None]:
-    """Use EfficientNet-B0, also where the asking tests have put a stand-in."""
-    with pytest.MonkeyPatch.context() as patch:
-        for user in ("embed.embedder", "finetune.model"):
-            patch.setattr(f"{user}.load_image_backbone", load_image_backbone)
-        yield
-
-
-# The fixtures below are made once for all processes. Read-only: copy one to change it.
-
-
 @pytest.fixture(scope="session")
-def sample_catalog(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def sample_catalog(shared: Shared) -> Path:
     """A sample of 40 products: path of its catalog; photos lie in images/."""
-    with made_once(
-        tmp_path_factory, "sample", lambda folder: write_sample(folder, n_products=40)
-    ) as folder:
-        yield folder / "catalog.csv"
+    folder = shared("sample", lambda folder: write_sample(folder, n_products=40))
+    return folder / "catalog.csv"
 
 
 @pytest.fixture(scope="session")
 def embedded_run(
-    sample_catalog: Path,
-    tiny_config: EmbedConfig,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Path]:
+    sample_catalog: Path, tiny_config: EmbedConfig, shared: Shared
+) -> Path:
     """A run folder whose embedding stage is finished."""
 
     def embed(folder: Path) -> None:
+        from embed.extract import extract
+
         images_dir = sample_catalog.parent / "images"
         catalog = read_catalog(sample_catalog)
-        with real_photo_tower():
-            extract(catalog, folder, images_dir=images_dir, config=tiny_config)
+        extract(catalog, folder, images_dir=images_dir, config=tiny_config)
 
-    with made_once(tmp_path_factory, "embedded", embed) as run_dir:
-        yield run_dir
+    return shared("embedded", embed)
 
 
 @pytest.fixture(scope="session")
-def finished_run(
-    embedded_run: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Path]:
+def finished_run(embedded_run: Path, shared: Shared) -> Path:
     """A run folder with all three stages."""
 
     def finish(run_dir: Path) -> None:
+        from finetune.out_of_fold import finetune
+        from stack.fit import fit_stack
+
         shutil.copytree(embedded_run, run_dir, dirs_exist_ok=True)
-        with real_photo_tower():
-            finetune(run_dir, config=TINY_TRAINING)
+        finetune(run_dir, config=TINY_TRAINING)
         fit_stack(run_dir, config=dataclasses.replace(TINY_STACK, ablation=True))
 
-    with made_once(tmp_path_factory, "finished", finish) as run_dir:
-        yield run_dir
+    return shared("finished", finish)
 
 
 @pytest.fixture(scope="session")
-def small_catalog(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def small_catalog(shared: Shared) -> Path:
     """A sample of 24 products, for stages that are run many times."""
-    with made_once(
-        tmp_path_factory, "small", lambda folder: write_sample(folder, n_products=24)
-    ) as folder:
-        yield folder / "catalog.csv"
+    folder = shared("small", lambda folder: write_sample(folder, n_products=24))
+    return folder / "catalog.csv"
 
 
 @pytest.fixture(scope="session")
 def whole_stages(
-    small_catalog: Path, tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[str, tuple[Path, dict[str, bytes]]]]:
+    small_catalog: Path, tiny_encoder: Path, shared: Shared
+) -> dict[str, tuple[Path, dict[str, bytes]]]:
     """Run folders as they are before each stage, and what they hold after it."""
     from stages import STAGES, contents, run_stage  # late: it imports this file
 
@@ -382,7 +417,7 @@ def whole_stages(
             shutil.copytree(run_dir, folder / f"before-{stage}")
             run_stage(stage, run_dir, small_catalog, tiny_encoder)
 
-    with made_once(tmp_path_factory, "stages", run_all) as folder:
-        before = [folder / f"before-{stage}" for stage in STAGES]
-        after = [contents(run_dir) for run_dir in (*before[1:], folder / "run")]
-        yield dict(zip(STAGES, zip(before, after, strict=True), strict=True))
+    folder = shared("stages", run_all)
+    before = [folder / f"before-{stage}" for stage in STAGES]
+    after = [contents(run_dir) for run_dir in (*before[1:], folder / "run")]
+    return dict(zip(STAGES, zip(before, after, strict=True), strict=True))

@@ -1,8 +1,8 @@
 """Which tests `--quick` runs: all but the slow ones, and a few of each long list.
 
-A test is left out if it has the marker `slow` or `real`. Of the cases of a test that has the
-marker `one_in(n)`, each n-th runs. A test that goes through a list of its own asks the
-fixture `few_of` which of it to try.
+A test is left out if it has the marker `slow` or `real`. Of the cases of a test that
+has the marker `one_in(n)`, each n-th runs. A test that goes through a list of its own
+asks the fixture `few_of` which of it to try.
 """
 
 from collections import Counter

@@ -10,6 +10,9 @@ from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import pytest
+from conftest import small_image_backbone, use_photo_tower
+
 from stack.service.command import serve_command
 
 
@@ -37,6 +40,7 @@ def serve_to(log_path: Path, arguments: list[str]) -> None:
     log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for stream in (1, 2):
         os.dup2(log, stream)
+    use_photo_tower(pytest.MonkeyPatch(), small_image_backbone)
     serve_command([*arguments, "--threads", "1"])
 
 

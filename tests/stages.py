@@ -7,9 +7,15 @@ import io
 import json
 from collections.abc import Callable
 from pathlib import Path
-from unittest import mock
 
-from conftest import TINY_STACK, TINY_TRAINING, small_config, small_image_backbone
+import pytest
+from conftest import (
+    TINY_STACK,
+    TINY_TRAINING,
+    small_config,
+    small_image_backbone,
+    use_photo_tower,
+)
 
 from embed.catalog import read_catalog
 from embed.extract import extract
@@ -40,10 +46,8 @@ def run_stage(
         "finetune": lambda: finetune(run_dir, config=TRAINING),
         "stack": lambda: fit_stack(run_dir, config=STACKING),
     }
-    with (
-        mock.patch("embed.embedder.load_image_backbone", small_image_backbone),
-        mock.patch("finetune.model.load_image_backbone", small_image_backbone),
-    ):
+    with pytest.MonkeyPatch.context() as patch:  # also in a process of its own
+        use_photo_tower(patch, small_image_backbone)
         jobs[stage]()
 
 

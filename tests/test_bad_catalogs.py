@@ -294,7 +294,6 @@ def test_fewer_products_than_folds_are_refused(embedded_run, tmp_path, tally):
     tally(KINDS)
 
 
-@pytest.mark.usefixtures("small_photo_tower")
 def test_equal_prices_are_learned_without_nan(embedded_run, tmp_path, tally):
     run_dir = copy_run(embedded_run, tmp_path / "run", prices=["9.99"] * 40)
     manifest = finetune(run_dir, config=TINY_TRAINING)

@@ -20,6 +20,7 @@ from embed.config import EmbedConfig
 from embed.images import decode_thumbnail
 
 TESTS = Path(__file__).parent
+ONE_IN = 12  # kinds, in the quick suite
 MOST_SECONDS = 20
 MOST_GROWTH = 512  # MiB, to decode one photo
 MOST_MEMORY = 1024  # MiB, to embed them all, beyond the libraries
@@ -130,10 +131,12 @@ def run_child(code: str, *arguments: str, seconds: float) -> str:
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory):
-    """Write one photo of each kind: the folder, and the link to each."""
+def corpus(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory):
+    """Write one photo of each kind that is tried: the folder, and the link to each."""
     folder = tmp_path_factory.mktemp("corpus")
-    yield folder, write_corpus(folder / "images")
+    links = write_corpus(folder / "images")
+    tried = list(KINDS)[:: ONE_IN if pytestconfig.getoption("--quick") else 1]
+    yield folder, {name: links[name] for name in tried}
     shutil.rmtree(folder)
 
 
@@ -181,7 +184,7 @@ def test_the_corpus_has_more_than_60_kinds() -> None:
         assert (kind.pixels is None) == bool(kind.reason), name
 
 
-@pytest.mark.one_in(12)
+@pytest.mark.one_in(ONE_IN)
 @pytest.mark.parametrize("name", KINDS)
 def test_bad_photo_gives_its_pixels_or_the_reason(name, alone, embedded, tally) -> None:
     kind, found, row = KINDS[name], alone[name], embedded.rows[name]
@@ -208,11 +211,13 @@ def test_bad_photo_gives_its_pixels_or_the_reason(name, alone, embedded, tally) 
     tally("kinds of bad photos")
 
 
+@pytest.mark.slow
 def test_to_embed_every_bad_photo_takes_less_than_a_gibibyte(embedded) -> None:
     assert embedded.memory < MOST_MEMORY
     assert len(embedded.image_ok) == len(KINDS)
 
 
+@pytest.mark.slow
 def test_bad_photos_leave_the_features_of_their_neighbours_alone(embedded) -> None:
     same = [
         row

@@ -3,11 +3,16 @@
 import dataclasses
 import json
 import shutil
-from unittest import mock
 
 import numpy as np
 import pytest
-from conftest import TINY_STACK, TINY_TRAINING, small_config, small_image_backbone
+from conftest import (
+    TINY_STACK,
+    TINY_TRAINING,
+    small_config,
+    small_image_backbone,
+    use_photo_tower,
+)
 from stages import STAGES, contents, run_stage
 
 from embed.catalog import read_catalog
@@ -24,10 +29,8 @@ SMAPE_BETWEEN_THREAD_COUNTS = 0.05
 def run_all(run_dir, catalog, encoder, n_threads):
     """Run all stages with so many threads, in a process that has not computed yet."""
     prepare_machine(n_threads)
-    with (
-        mock.patch("embed.embedder.load_image_backbone", small_image_backbone),
-        mock.patch("finetune.model.load_image_backbone", small_image_backbone),
-    ):
+    with pytest.MonkeyPatch.context() as patch:
+        use_photo_tower(patch, small_image_backbone)
         config = dataclasses.replace(small_config(encoder), n_threads=n_threads)
         images_dir = catalog.parent / "images"
         extract(read_catalog(catalog), run_dir, images_dir=images_dir, config=config)

@@ -12,7 +12,7 @@ from stages import STAGES, contents, run_stage
 
 from embed.sample import write_sample
 
-N_PLACES_QUICK = 2
+N_PLACES_QUICK = 1
 
 
 def n_calls(name, job):

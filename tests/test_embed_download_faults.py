@@ -20,6 +20,7 @@ from embed.download.queue import _Queue
 IMPATIENT = {"read_timeout": 0.4}
 SHORT_OF_TIME = {"deadline": 0.6}
 
+SLOW_FAULTS = {"429": 3, "drip": 5, "hang": 5}  # of 2,000 links
 # What a link of a kind must end as: status, reason, asks, settings.
 FAULTS = {
     "429": ("ok", "", 2, {}),
@@ -73,9 +74,10 @@ def test_each_fault_ends_as_it_should(server, download, tmp_path, kind, tally):
 
 
 def test_two_thousand_links_with_a_tenth_of_faults_are_all_settled(
-    server, download, tmp_path, tally
+    server, download, tmp_path, few_of, tally
 ):
-    n, shares = 2000, {"429": 3, "drip": 5, "hang": 5}
+    n = len(few_of(range(2000), 300))
+    shares = {kind: -(-n * share // 2000) for kind, share in SLOW_FAULTS.items()}
     kinds = ["503-once", "404", "cut", "html", "loop", "too-short-length", "bomb"]
     faults = [kind for kind, share in shares.items() for _ in range(share)]
     faults += [kinds[i % len(kinds)] for i in range(n // 10 - len(faults))]
@@ -100,7 +102,7 @@ def test_two_thousand_links_with_a_tenth_of_faults_are_all_settled(
             expected = FAULTS[kind][1] if not settings else "not complete|no byte"
             assert re.match(expected, row["reason"]), row
     n_good = sum(row["status"] == "ok" for row in log)
-    assert len(photos_in(tmp_path / "photos")) == n_good > 1800
+    assert len(photos_in(tmp_path / "photos")) == n_good > 0.9 * n
     tally("links asked for from the misbehaving server", n)
 
 

@@ -18,8 +18,6 @@ from finetune.out_of_fold import finetune
 CPU = torch.device("cpu")
 EXACT = choose_arithmetic("fp32", CPU)
 
-pytestmark = pytest.mark.usefixtures("small_photo_tower")
-
 
 @pytest.fixture
 def cache(embedded_run):

@@ -2,7 +2,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from conftest import TINY_STACK, TINY_TRAINING, choose, copy_run, small_image_backbone
+from conftest import TINY_STACK, TINY_TRAINING, choose, copy_run
 from safetensors.numpy import load_file
 
 from embed.catalog import read_catalog
@@ -14,18 +14,20 @@ from stack.predict_catalog import predict_prices
 
 
 @pytest.fixture(scope="module")
-def run_of(embedded_run, tmp_path_factory):
+def run_of(embedded_run, shared):
     """Runs whose networks see both, text alone, photos alone."""
-    folder, runs = tmp_path_factory.mktemp("inputs"), {}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("finetune.model.load_image_backbone", small_image_backbone)
-        for inputs in ("both", "text", "image"):
-            runs[inputs] = copy_run(embedded_run, folder / inputs)
+    every = ("both", "text", "image")
+
+    def make(folder):
+        for inputs in every:
+            run_dir = copy_run(embedded_run, folder / inputs)
             config = dataclasses.replace(TINY_TRAINING, inputs=inputs)
-            finetune(runs[inputs], config=config)
-            fit_stack(runs[inputs], config=TINY_STACK)
-            choose(runs[inputs], "network")
-        yield runs
+            finetune(run_dir, config=config)
+            fit_stack(run_dir, config=TINY_STACK)
+            choose(run_dir, "network")
+
+    folder = shared("inputs", make)
+    return {inputs: folder / inputs for inputs in every}
 
 
 def load(run_dir, name):
@@ -80,11 +82,10 @@ def test_new_products_are_priced_by_what_the_networks_see(run_of, sample_catalog
     assert not np.isclose(seen, blind, rtol=1e-6)[image_ok].any()
 
 
-def test_the_trees_see_what_the_networks_do_not(run_of, sample_catalog):
+def test_the_trees_see_what_the_networks_do_not(run_of, sample_catalog, tmp_path):
     catalog, photos = read_catalog(sample_catalog), sample_catalog.parent / "images"
     for inputs in ("text", "image"):
-        to = run_of[inputs].with_name(f"{inputs}-trees")
-        run_dir = choose(copy_run(run_of[inputs], to), "stacker")
+        run_dir = choose(copy_run(run_of[inputs], tmp_path / inputs), "stacker")
         other = {
             "text": (catalog, None),
             "image": (

@@ -101,7 +101,6 @@ def widths(network):
     ]
 
 
-@pytest.mark.usefixtures("small_photo_tower")
 def test_the_head_of_the_paper_is_512_256_64_1(tiny_encoder):
     config = RECIPES["paper"]
     network = build_network(
@@ -192,7 +191,6 @@ def test_freeze_batch_norm_keeps_the_running_statistics(network, frozen):
     assert norm.weight.requires_grad
 
 
-@pytest.mark.usefixtures("small_photo_tower")
 def test_the_seed_decides_the_new_weights_and_leaves_the_generator_alone(tiny_encoder):
     def build(seed):
         return build_network(

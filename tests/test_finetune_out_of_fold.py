@@ -29,8 +29,6 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 CONFIG = dataclasses.replace(TINY_TRAINING, smape_epochs=0)
 ARRAYS = ("oof_log_price", "fused", "anchors", "folds", "groups", "price")
 
-pytestmark = pytest.mark.usefixtures("small_photo_tower")
-
 
 @pytest.fixture
 def run_dir(embedded_run, tmp_path):
@@ -38,9 +36,13 @@ def run_dir(embedded_run, tmp_path):
 
 
 @pytest.fixture
-def trained(run_dir):
-    run_finetune(run_dir, config=CONFIG)
-    return run_dir
+def trained(embedded_run, shared, tmp_path):
+    """A run whose networks are trained, which may be changed."""
+
+    def train(folder):
+        run_finetune(copy_run(embedded_run, folder / "run"), config=CONFIG)
+
+    return copy_run(shared("trained", train) / "run", tmp_path / "run")
 
 
 def load(run_dir, name):

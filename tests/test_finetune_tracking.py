@@ -320,7 +320,7 @@ def test_the_options_are_asked_for_without_torch_or_tensorboard():
 
 
 def test_the_stage_is_the_same_and_its_key_too_whatever_is_recorded(
-    embedded_run, small_photo_tower, tmp_path
+    embedded_run, tmp_path
 ):
     config = dataclasses.replace(TINY_TRAINING, n_folds=2)
     runs = [copy_run(embedded_run, tmp_path / name) for name in ("plain", "tracked")]

@@ -46,6 +46,10 @@ def draw_products(rng, n, longest=12):
 
 @pytest.fixture
 def log_price(cache):
+    return prices_by_word(cache)
+
+
+def prices_by_word(cache):
     return np.array([3 + PER_WORD[ids].sum() for ids in cache.tokens])
 
 
@@ -56,6 +60,15 @@ def fit(cache, log_price, rows=None, groups=None):
     groups = everyone if groups is None else groups
     rng = np.random.default_rng(0)
     return wide, wide.fit(cache, log_price, rows, groups, rng=rng)
+
+
+@pytest.fixture(scope="module")
+def learned():
+    """Products, and a wide part that has learned their prices. Not to be changed."""
+    cache = draw_products(np.random.default_rng(0), 600)
+    log_price = prices_by_word(cache)
+    wide, nested = fit(cache, log_price)
+    return cache, log_price, wide, nested
 
 
 def price(wide, cache, rows):
@@ -156,8 +169,8 @@ def test_prices_outside_the_rows_are_not_read(cache, log_price):
     assert np.isfinite(nested[::2]).all()
 
 
-def test_padding_and_other_products_say_nothing(cache, log_price):
-    wide, _ = fit(cache, log_price)
+def test_padding_and_other_products_say_nothing(learned):
+    cache, _, wide, _ = learned
     together = price(wide, cache, np.arange(50))
     alone = [price(wide, cache, np.array([row]))[0] for row in range(50)]
     np.testing.assert_allclose(together, alone, atol=1e-5)
@@ -181,8 +194,8 @@ def test_of_equal_products_alone_one_price_is_learned():
     assert 1 < found[0] < 6
 
 
-def test_a_network_with_a_wide_part_loads_what_another_one_learned(cache, log_price):
-    wide, _ = fit(cache, log_price)
+def test_a_network_with_a_wide_part_loads_what_another_one_learned(learned):
+    cache, _, wide, _ = learned
     other = WidePart(len(ATTRIBUTE_NAMES))
     other.load_state_dict(wide.state_dict())
     rows = np.arange(50)
@@ -198,8 +211,9 @@ def test_a_network_with_a_wide_part_loads_what_another_one_learned(cache, log_pr
         other.load_state_dict(beyond)
 
 
-def test_the_same_seed_learns_the_same_bytes(cache, log_price):
-    (wide, nested), (again, nested_again) = (fit(cache, log_price) for _ in range(2))
+def test_the_same_seed_learns_the_same_bytes(learned):
+    cache, log_price, wide, nested = learned
+    again, nested_again = fit(cache, log_price)
     np.testing.assert_array_equal(nested, nested_again)
     for name, tensor in wide.state_dict().items():
         assert torch.equal(tensor, again.state_dict()[name]), name
@@ -210,10 +224,10 @@ def test_other_attributes_than_ours_are_refused():
         WidePart(2)
 
 
-def test_a_text_of_one_token_has_a_price(cache, log_price):
-    wide, _ = fit(cache, log_price)
-    cache.tokens[0] = np.array([5])
-    assert np.isfinite(price(wide, cache, np.array([0]))).all()
+def test_a_text_of_one_token_has_a_price(learned):
+    cache, _, wide, _ = learned
+    short = Products([np.array([5])], cache.attributes)
+    assert np.isfinite(price(wide, short, np.array([0]))).all()
 
 
 def test_bins_hold_near_equally_many_and_equal_values_share_one(rng):

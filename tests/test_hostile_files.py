@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from conftest import TINY_STACK, TINY_TRAINING, small_image_backbone
+from conftest import TINY_STACK, TINY_TRAINING, choose, copy_run
 from PIL import Image
 from torchvision.models import efficientnet_b0
 
@@ -399,22 +399,10 @@ def test_a_tokenizer_with_more_tokens_than_the_encoder_is_refused(encoder):
 # A whole run folder from elsewhere: its checksums fit what was planted.
 
 
-@pytest.fixture(scope="module", autouse=True)
-def small_tower():
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr("finetune.model.load_image_backbone", small_image_backbone)
-        yield
-
-
 @pytest.fixture(scope="module")
-def whole_run(embedded_run, tmp_path_factory):
-    run_dir = shutil.copytree(embedded_run, tmp_path_factory.mktemp("whole") / "run")
-    finetune(run_dir, config=TINY_TRAINING)
-    fit_stack(run_dir, config=TINY_STACK)
-    manifest = json.loads((run_dir / "stack" / "manifest.json").read_text())
-    manifest["chosen"] = "stacker"  # so that `predict` reads the boosters too
-    (run_dir / "stack" / "manifest.json").write_text(json.dumps(manifest))
-    return run_dir
+def whole_run(finished_run, tmp_path_factory):
+    run_dir = copy_run(finished_run, tmp_path_factory.mktemp("whole") / "run")
+    return choose(run_dir, "stacker")  # so that `predict` reads the boosters too
 
 
 @pytest.fixture
@@ -591,10 +579,7 @@ def test_a_run_that_names_an_encoder_with_code(
     assert not marker.exists()
 
 
-def test_a_run_that_names_image_weights_with_code(
-    whole_run, planted, tmp_path, tally, monkeypatch
-):
-    monkeypatch.setattr("finetune.model.load_image_backbone", load_image_backbone)
+def test_a_run_that_names_image_weights_with_code(whole_run, planted, tmp_path, tally):
     path, embed = tmp_path / "w.pth", require_stage(whole_run, "embed")
     path.write_bytes(planted[1])
     embed["inputs"]["image_weights"] = str(path)

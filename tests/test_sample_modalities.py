@@ -9,7 +9,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-from conftest import small_image_backbone
 
 from embed.catalog import read_catalog
 from embed.extract import extract
@@ -48,11 +47,7 @@ def blank_texts(catalog_path, to):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("small_photo_tower")
-def test_text_and_photo_together_are_ahead_of_either_alone(
-    tmp_path, tiny_config, monkeypatch
-):
-    monkeypatch.setattr("embed.embedder.load_image_backbone", small_image_backbone)
+def test_text_and_photo_together_are_ahead_of_either_alone(tmp_path, tiny_config):
     path = write_sample(tmp_path / "sample", n_products=N_PRODUCTS)
     blank = blank_texts(path, path.with_name("blank.csv"))
     photos = path.parent / "images"

@@ -7,7 +7,7 @@ import lightgbm as lgb
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import TINY_STACK, TINY_TRAINING, copy_run, small_image_backbone
+from conftest import TINY_STACK, TINY_TRAINING, copy_run
 
 import finetune.fold
 from embed.arrays import read_rows
@@ -30,18 +30,17 @@ from stack.predict import Predictor
 ONE = dataclasses.replace(TINY_TRAINING, smape_epochs=0)
 TWO = dataclasses.replace(ONE, n_seeds=2)
 
-pytestmark = pytest.mark.usefixtures("small_photo_tower")
-
 
 @pytest.fixture(scope="module")
-def run_of_two(embedded_run, tmp_path_factory):
+def run_of_two(embedded_run, shared):
     """A run of two seeds with all stages; read-only."""
-    run_dir = copy_run(embedded_run, tmp_path_factory.mktemp("two") / "run")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("finetune.model.load_image_backbone", small_image_backbone)
+
+    def make(folder):
+        run_dir = copy_run(embedded_run, folder / "run")
         run_finetune(run_dir, config=TWO)
-    fit_stack(run_dir, config=TINY_STACK)
-    return run_dir
+        fit_stack(run_dir, config=TINY_STACK)
+
+    return shared("two seeds", make) / "run"
 
 
 def load(run_dir, name):
@@ -151,7 +150,9 @@ def test_a_price_is_the_mean_over_the_seeds(run_of_two, sample_catalog):
     assert apart.max() > 10 * np.abs(found - mean).max()  # one alone is farther off
 
 
-@pytest.mark.parametrize("chosen", ["network", "stacker"])
+@pytest.mark.parametrize(
+    "chosen", [pytest.param("network", marks=pytest.mark.slow), "stacker"]
+)
 def test_an_export_prices_as_the_run_does(run_of_two, sample_catalog, tmp_path, chosen):
     pytest.importorskip("onnxruntime")
     run_dir = copy_run(run_of_two, tmp_path / "run")

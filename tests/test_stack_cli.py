@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from commands import run_command
 from conftest import copy_run
 
 from embed.manifest import read_json
@@ -69,7 +70,16 @@ def test_help_imports_no_torch():
     assert "--folds" in done.stdout
 
 
-def test_an_error_reaches_a_real_terminal_as_one_line(tmp_path):
+def test_an_error_of_a_process_is_one_line_and_goes_to_stderr(processes, tmp_path):
+    done = run_command(processes, "stack", "--run", tmp_path / "none")
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert len(done.stderr.strip().split("\n")) == 1, done.stderr
+    assert done.stderr.startswith("Error: ")
+
+
+@pytest.mark.slow
+def test_an_error_of_python_m_is_one_line(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "stack", "--run", str(tmp_path / "none")],
         cwd=REPOSITORY,

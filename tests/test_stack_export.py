@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import TINY_STACK, TINY_TRAINING, choose, copy_run, small_image_backbone
+from conftest import TINY_STACK, TINY_TRAINING, choose, copy_run
 
 from embed.catalog import CatalogColumns, read_catalog
 from embed.chunks import prepared_chunks
 from embed.config import EmbedConfig
-from embed.encoders import load_image_backbone
 from embed.errors import CacheError, ConfigError, InputError
 from embed.extract import extract
 from embed.manifest import read_json
@@ -106,52 +105,35 @@ def predicted_by_run(run_dir, catalog, images_dir):
 def learned_run(embedded_run, to, **settings):
     """A run whose networks, quick to train, give products different prices."""
     run_dir = copy_run(embedded_run, to)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("finetune.model.load_image_backbone", small_image_backbone)
-        finetune(run_dir, config=dataclasses.replace(LEARNING, **settings))
+    finetune(run_dir, config=dataclasses.replace(LEARNING, **settings))
     fit_stack(run_dir, config=dataclasses.replace(TINY_STACK, max_rounds=30))
     return run_dir
 
 
 @pytest.fixture(scope="module")
-def small_tower(finished_run):
-    """Let runs be opened that were trained with the stand-in for EfficientNet-B0.
-
-    The finished run, which all modules share, has to be there before: it has the real
-    one.
-    """
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("finetune.model.load_image_backbone", small_image_backbone)
-        yield
-
-
-@pytest.fixture(scope="module")
-def run_of(embedded_run, small_tower, tmp_path_factory):
+def run_of(embedded_run, shared):
     """Copies of a run in which one or the other predictor was chosen."""
-    folder = tmp_path_factory.mktemp("learned")
-    run_dir = learned_run(embedded_run, folder / "network")
-    with_blocks = copy_run(run_dir, folder / "blocks")
-    fit_stack(
-        with_blocks,
-        config=dataclasses.replace(
-            TINY_STACK,
-            max_rounds=30,
-            blocks=("network", "start", "text", *PRICE_BLOCKS),
-        ),
-    )
-    return {
+    blocks = ("network", "start", "text", *PRICE_BLOCKS)
+    with_blocks = dataclasses.replace(TINY_STACK, max_rounds=30, blocks=blocks)
+
+    def make(folder):
+        run_dir = choose(learned_run(embedded_run, folder / "stacker"), "stacker")
+        fit_stack(copy_run(run_dir, folder / "blocks"), config=with_blocks)
+        choose(folder / "blocks", "stacker")
         # Its boosters see prices, too, but do not serve.
-        "network": choose(copy_run(with_blocks, folder / "served"), "network"),
-        "stacker": choose(run_dir, "stacker"),
-        "blocks": choose(with_blocks, "stacker"),
-    }
+        choose(copy_run(folder / "blocks", folder / "network"), "network")
+
+    folder = shared("learned", make)
+    return {chosen: folder / chosen for chosen in ("network", "stacker", "blocks")}
 
 
 @pytest.fixture(scope="module")
-def model_of(run_of, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models")
-    for chosen, run_dir in run_of.items():
-        export_run(run_dir, folder / chosen, check=False)
+def model_of(run_of, shared):
+    def export(folder):
+        for chosen, run_dir in run_of.items():
+            export_run(run_dir, folder / chosen, check=False)
+
+    folder = shared("models", export)
     return {chosen: folder / chosen for chosen in run_of}
 
 
@@ -228,6 +210,7 @@ def test_a_block_that_looks_at_no_product_is_exported_without_prices(run_of, tmp
     np.testing.assert_array_equal(exported.predict(products), expected)
 
 
+@pytest.mark.slow
 def test_a_network_on_frozen_photos_is_exported_with_the_frozen_encoder(
     embedded_run, sample_catalog, tmp_path
 ):
@@ -245,6 +228,7 @@ def test_a_network_on_frozen_photos_is_exported_with_the_frozen_encoder(
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inputs", ["text", "image"])
 def test_networks_of_one_input_alone_are_exported_as_they_price(
     embedded_run, sample_catalog, tmp_path, inputs
@@ -261,16 +245,29 @@ def test_networks_of_one_input_alone_are_exported_as_they_price(
     assert alone in (tmp_path / "network" / "MODEL_CARD.md").read_text()
 
 
-def test_the_command_exports_real_towers_and_checks_them(
-    finished_run, tmp_path, monkeypatch
-):
-    monkeypatch.setattr("finetune.model.load_image_backbone", load_image_backbone)
-    arguments = ["--run", str(finished_run), "--out", str(tmp_path / "model")]
+def export_by_command(run_dir, model_dir):
+    """Export a run with the check, which must find hardly a difference."""
+    arguments = ["--run", str(run_dir), "--out", str(model_dir)]
     result = CliRunner().invoke(export_command, arguments)
     assert result.exit_code == 0, result.output
     difference = float(result.stdout.partition("at most ")[2].partition(".\n")[0])
     assert difference <= 1e-3
-    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert [path.name for path in model_dir.parent.iterdir()] == [model_dir.name]
+
+
+def test_the_command_exports_and_checks(run_of, tmp_path):
+    export_by_command(run_of["network"], tmp_path / "model")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("real_photo_tower")
+def test_the_command_exports_real_towers_and_checks_them(
+    embedded_run, tmp_path_factory, tmp_path
+):
+    run_dir = copy_run(embedded_run, tmp_path_factory.mktemp("real") / "run")
+    finetune(run_dir, config=dataclasses.replace(TINY_TRAINING, n_folds=2))
+    fit_stack(run_dir, config=TINY_STACK)
+    export_by_command(run_dir, tmp_path / "model")
 
 
 def test_a_difference_is_refused_and_leaves_the_earlier_export(

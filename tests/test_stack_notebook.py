@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import small_image_backbone
 
 import stack
 from embed.config import EmbedConfig
@@ -38,8 +37,6 @@ def sample(small_catalog, tiny_encoder, tmp_path, monkeypatch):
         stack_config=StackConfig(max_rounds=2, n_bootstrap=20, ablation=False),
     )
     monkeypatch.setattr(stack, "PriceRegressor", quick, raising=False)
-    monkeypatch.setattr("finetune.model.load_image_backbone", small_image_backbone)
-    monkeypatch.setattr("embed.embedder.load_image_backbone", small_image_backbone)
 
 
 @pytest.mark.usefixtures("sample")

@@ -1,6 +1,7 @@
 import csv
 import dataclasses
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -69,7 +70,7 @@ def write_catalog(path, *rows):
 
 
 @pytest.fixture
-def learned_run(embedded_run, tmp_path, small_photo_tower):
+def learned_run(embedded_run, tmp_path):
     """A run whose networks have learned their training prices."""
     run_dir = copy_run(embedded_run, tmp_path / "run")
     config = dataclasses.replace(
@@ -296,6 +297,24 @@ def n_blas_threads():
     return max(of["num_threads"] for of in libraries if of["user_api"] == "blas")
 
 
+def set_blas_threads(n_threads):
+    """Set them in a thread that ends: threadpoolctl then lets others set them."""
+    blas = ThreadpoolController().select(user_api="blas")
+    with ThreadPoolExecutor(1) as thread:
+        for library in blas.lib_controllers:
+            thread.submit(library.set_num_threads, n_threads).result()
+
+
+@pytest.fixture
+def two_blas_threads():
+    """Give BLAS two threads, as a process by itself has them on two cores."""
+    before = n_blas_threads()
+    set_blas_threads(2)
+    yield
+    set_blas_threads(before)
+
+
+@pytest.mark.usefixtures("two_blas_threads")
 def test_calls_that_overlap_leave_blas_as_many_threads_as_there_were(
     run_of, monkeypatch
 ):
@@ -314,7 +333,6 @@ def test_calls_that_overlap_leave_blas_as_many_threads_as_there_were(
             first.join()
 
     monkeypatch.setattr(predictor, "_predict", stay)
-    before = n_blas_threads()
     first, second = (
         threading.Thread(target=predictor.predict, args=[chunk]) for _ in range(2)
     )
@@ -323,4 +341,4 @@ def test_calls_that_overlap_leave_blas_as_many_threads_as_there_were(
     second.start()
     second.join()
     assert found == [1, 1]
-    assert n_blas_threads() == before > 1
+    assert n_blas_threads() == 2

@@ -10,7 +10,6 @@ import joblib
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import small_image_backbone
 from sklearn.base import clone
 from sklearn.exceptions import DataConversionWarning, NotFittedError
 from sklearn.metrics import make_scorer
@@ -38,14 +37,6 @@ from stack.run import open_run
 REPOSITORY = Path(__file__).parent.parent
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _small_photo_tower():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("finetune.model.load_image_backbone", small_image_backbone)
-        patch.setattr("embed.embedder.load_image_backbone", small_image_backbone)
-        yield
-
-
 @pytest.fixture(scope="module")
 def settings(tiny_encoder):
     """Quick to fit: 2 networks of one epoch, boosters of few trees."""
@@ -63,7 +54,11 @@ def settings(tiny_encoder):
         "n_threads": 1,
         "embed_config": EmbedConfig(backend="eager"),
         "stack_config": StackConfig(
-            max_rounds=3, min_data_in_leaf=3, n_bootstrap=20, n_threads=1, ablation=False
+            max_rounds=3,
+            min_data_in_leaf=3,
+            n_bootstrap=20,
+            n_threads=1,
+            ablation=False,
         ),
     }
 

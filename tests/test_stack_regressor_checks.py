@@ -6,7 +6,6 @@ import functools
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import small_image_backbone
 from sklearn.exceptions import SkipTestWarning
 from sklearn.utils.estimator_checks import check_estimator, parametrize_with_checks
 
@@ -64,7 +63,9 @@ QUICK = TakesArrays(
     n_threads=1,
     embed_config=EmbedConfig(backend="eager", random_weights=True),
     finetune_config=FinetuneConfig(freeze_image=True),
-    stack_config=StackConfig(max_rounds=1, n_bootstrap=2, blocks=("network",), ablation=False),
+    stack_config=StackConfig(
+        max_rounds=1, n_bootstrap=2, blocks=("network",), ablation=False
+    ),
 )
 
 
@@ -79,7 +80,6 @@ def text_backbone():
 def _quick_towers(monkeypatch, tiny_encoder, text_backbone):
     monkeypatch.chdir(tiny_encoder.parent)
     monkeypatch.setattr("embed.embedder._image_weights", lambda config: None)
-    monkeypatch.setattr("embed.embedder.load_image_backbone", small_image_backbone)
     monkeypatch.setattr("embed.embedder.load_text_backbone", text_backbone)
     monkeypatch.setattr("finetune.model.load_text_backbone", text_backbone)
     for module in ("stack.fit", "stack.predict"):
