@@ -1,8 +1,8 @@
 """Which tests `--quick` runs: all but the slow ones, and a few of each long list.
 
-A test is left out if it has the marker `slow` or `real`. Of the cases of a test that
-has the marker `one_in(n)`, each n-th runs. A test that goes through a list of its own
-asks the fixture `few_of` which of it to try.
+A test is left out if it has the marker `slow` or `real`, unless it has the marker
+`quick` in a slow file. Of the cases of a test with the marker `one_in(n)`, each n-th
+runs. A test that goes through a list of its own asks the fixture `few_of` what to try.
 """
 
 from collections import Counter
@@ -31,6 +31,7 @@ def leave_out(config: pytest.Config, items: list[pytest.Item]) -> None:
         test = item.nodeid.partition("[")[0]
         marker = item.get_closest_marker("one_in")
         slow = any(item.get_closest_marker(name) for name in ("slow", "real"))
+        slow = slow and item.get_closest_marker("quick") is None
         slow = slow or bool(marker and n_seen[test] % marker.args[0])
         n_seen[test] += 1
         (left if slow else kept).append(item)

@@ -67,7 +67,7 @@ def test_options_in_tables_and_prose_are_of_some_command():
         for parameter in command.params
         for option in (*parameter.opts, *parameter.secondary_opts)
     }
-    foreign = {"--logdir", "--help", "--strict", "--runs"}
+    foreign = {"--logdir", "--help", "--strict", "--runs", "--quick", "--durations"}
     for name, text in TEXTS.items():
         used = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", text))
         assert used <= known | foreign, name

@@ -79,6 +79,7 @@ def test_unit_without_value_says_nothing():
     assert compose_text(ProductText(unit="Count")) == MISSING_TEXT
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize(
     "piece",
     [

@@ -26,6 +26,12 @@ class Products:
 
 
 @pytest.fixture
+def briefly(monkeypatch):
+    """Learn for fewer epochs, where what is learned does not matter."""
+    monkeypatch.setattr("finetune.shallow._N_EPOCHS", 2)
+
+
+@pytest.fixture
 def rng():
     return np.random.default_rng(0)
 
@@ -110,6 +116,7 @@ def test_what_a_size_adds_by_the_word_is_learned(rng):
     assert np.corrcoef(price(wide, cache, test), log_price[test])[0, 1] > 0.5
 
 
+@pytest.mark.usefixtures("briefly")
 def test_a_price_is_the_shallow_network_s_own(cache, log_price, monkeypatch):
     """Columns, lengths and bins of the module are those of the matrix."""
     kept = {}
@@ -140,6 +147,7 @@ def test_a_nested_price_has_not_seen_its_product_nor_one_with_the_same_text(
     assert price(wide, cache, np.array([3]))[0] > nested[3] + 1
 
 
+@pytest.mark.usefixtures("briefly")
 def test_duplicates_by_photo_share_a_fifth(cache, log_price):
     groups = np.arange(600)
     groups[7] = 3
@@ -148,6 +156,7 @@ def test_duplicates_by_photo_share_a_fifth(cache, log_price):
     assert fit(cache, log_price, groups=groups)[1][7] == nested[7]
 
 
+@pytest.mark.usefixtures("briefly")
 def test_texts_that_are_equal_after_the_cut_share_a_fifth(cache, log_price, rng):
     start = rng.integers(1, N_WORDS, size=15)
     for row, word in ((3, 8), (7, 9)):
@@ -157,6 +166,7 @@ def test_texts_that_are_equal_after_the_cut_share_a_fifth(cache, log_price, rng)
     assert fit(cache, log_price)[1][7] == nested[7]
 
 
+@pytest.mark.usefixtures("briefly")
 def test_prices_outside_the_rows_are_not_read(cache, log_price):
     rows = np.arange(0, 600, 2)
     wide, nested = fit(cache, log_price, rows)

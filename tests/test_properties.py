@@ -105,7 +105,19 @@ PRICE = st.lists(
 ).map("".join)
 
 
-def examples(n, strategy, check, *more):
+@pytest.fixture
+def examples(few_of, tally):
+    """Call a check on as many generated inputs, fewer in the quick suite."""
+
+    def call(n, strategy, check, *more):
+        tally(
+            GENERATED, n_called(len(few_of(range(n), n // 4)), strategy, check, *more)
+        )
+
+    return call
+
+
+def n_called(n, strategy, check, *more):
     """Call `check` on generated inputs; return how many there were."""
     called = 0
 
@@ -141,7 +153,7 @@ def assert_sound_attributes(product):
             assert 0 <= value < math.inf, name
 
 
-def test_any_text_gives_sizes_that_are_unknown_or_positive(tally):
+def test_any_text_gives_sizes_that_are_unknown_or_positive(examples):
     def check(text):
         for fluid in (False, True):
             size = parse_size(text, fluid=fluid)
@@ -153,20 +165,20 @@ def test_any_text_gives_sizes_that_are_unknown_or_positive(tally):
         assert_sound_attributes(ProductText(name=text))
 
     known = ("tea (Pack of 0)", "0 oz tea", "1/0 oz", "9" * 400 + " kg")
-    tally(GENERATED, examples(300, TEXT, check, *known))
+    examples(300, TEXT, check, *known)
 
 
-def test_any_text_is_parsed_into_sound_fields(tally):
+def test_any_text_is_parsed_into_sound_fields(examples):
     def check(text):
         product = parse_fields(text)
         assert product.value is None or 0 < product.value < math.inf
         assert all(product.bullets)
         assert_sound_attributes(product)
 
-    tally(GENERATED, examples(300, TEXT, check))
+    examples(300, TEXT, check)
 
 
-def test_any_text_is_composed_into_one_clean_line(tally):
+def test_any_text_is_composed_into_one_clean_line(examples):
     def check(text):
         composed = compose_text(parse_fields(text))
         assert composed == " ".join(composed.split())
@@ -175,10 +187,10 @@ def test_any_text_is_composed_into_one_clean_line(tally):
         assert unicodedata.is_normalized("NFC", composed)
         assert parse_fields(text) == parse_fields(text)
 
-    tally(GENERATED, examples(300, TEXT, check))
+    examples(300, TEXT, check)
 
 
-def test_any_fields_give_sound_attributes(tally):
+def test_any_fields_give_sound_attributes(examples):
     number = st.one_of(st.none(), st.floats(allow_nan=False, min_value=0))
     fields = st.builds(
         ProductText,
@@ -188,7 +200,7 @@ def test_any_fields_give_sound_attributes(tally):
         value=number,
         unit=st.one_of(TEXT, st.sampled_from(["Ounce", "Fl Oz", "Count", "kg"])),
     )
-    tally(GENERATED, examples(200, fields, assert_sound_attributes))
+    examples(200, fields, assert_sound_attributes)
 
 
 BYTES = st.one_of(
@@ -220,15 +232,17 @@ def assert_catalog_or_error(path):
     assert catalog.price is None or not (catalog.price <= 0).any()
 
 
-def test_any_bytes_are_a_catalog_or_a_catalog_error(tmp_path, tally):
+def test_any_bytes_are_a_catalog_or_a_catalog_error(tmp_path, examples):
     def check(content):
         assert_catalog_or_error(bad_catalogs.write_csv(tmp_path, content))
 
-    tally(GENERATED, examples(300, BYTES, check))
+    examples(300, BYTES, check)
 
 
 @pytest.mark.parametrize("ending", [".csv.gz", ".parquet"])
-def test_any_change_to_a_packed_file_is_a_catalog_or_an_error(ending, tmp_path, tally):
+def test_any_change_to_a_packed_file_is_a_catalog_or_an_error(
+    ending, tmp_path, examples
+):
     buffer = io.BytesIO()
     parquet.write_table(bad_catalogs.table(), buffer)
     packed = gzip.compress(bad_catalogs.PLAIN.encode(), mtime=0)
@@ -246,10 +260,10 @@ def test_any_change_to_a_packed_file_is_a_catalog_or_an_error(ending, tmp_path, 
         assert_catalog_or_error(path)
 
     cut = st.one_of(st.just(0), st.integers(0, len(whole)))
-    tally(GENERATED, examples(250, st.tuples(changes, cut), check))
+    examples(250, st.tuples(changes, cut), check)
 
 
-def test_ids_and_texts_come_back_as_they_were_written(tmp_path, tally):
+def test_ids_and_texts_come_back_as_they_were_written(tmp_path, examples):
     plain = st.text(st.characters(codec="utf-8"), max_size=20)
     name = plain.filter(lambda text: text.strip() and not set("\0\r") & {*text})
     ids = st.lists(st.one_of(name, st.floats().map(str)), min_size=1, unique=True)
@@ -266,14 +280,14 @@ def test_ids_and_texts_come_back_as_they_were_written(tmp_path, tally):
         assert catalog.text == (text if text.strip() else "",) * len(ids)
 
     drawn = st.tuples(ids, plain, st.sampled_from(["\n", "\r\n", "\r"]))
-    tally(GENERATED, examples(250, drawn, check))
+    examples(250, drawn, check)
 
 
 def describe(row):
     return f"row {row + 1}"
 
 
-def test_any_prices_are_unusable_positive_or_a_catalog_error(tally):
+def test_any_prices_are_unusable_positive_or_a_catalog_error(examples):
     def check(written):
         try:
             prices = parse_prices(written, describe=describe, where="column 'price'")
@@ -294,16 +308,16 @@ def test_any_prices_are_unusable_positive_or_a_catalog_error(tally):
                 assert price == plain
 
     prices = st.lists(PRICE, min_size=1, max_size=4)
-    tally(GENERATED, examples(400, prices, check))
+    examples(400, prices, check)
 
 
-def test_plain_prices_are_never_negative_or_infinite(tally):
+def test_plain_prices_are_never_negative_or_infinite(examples):
     def check(written):
         price = plain_price(written)
         assert math.isnan(price) or 0 < price < math.inf
 
     written = st.one_of(PRICE, TEXT, st.floats().map(repr))
-    tally(GENERATED, examples(300, written, check))
+    examples(300, written, check)
 
 
 # thousands and decimal sign
@@ -337,7 +351,7 @@ def group(whole, thousands):
 
 
 @pytest.mark.parametrize(("thousands", "decimal"), CONVENTIONS)
-def test_prices_written_in_one_way_are_read_as_they_were(thousands, decimal, tally):
+def test_prices_written_in_one_way_are_read_as_they_were(thousands, decimal, examples):
     def write(cents, currency, *, bare):
         whole, rest = divmod(cents, 100)
         number = group(whole, thousands)
@@ -361,20 +375,20 @@ def test_prices_written_in_one_way_are_read_as_they_were(thousands, decimal, tal
         st.sampled_from(CURRENCIES),
         st.booleans(),
     )
-    tally(GENERATED, examples(120, drawn, check))
+    examples(120, drawn, check)
 
 
-def test_floats_as_programs_write_them_are_read_exactly(tally):
+def test_floats_as_programs_write_them_are_read_exactly(examples):
     def check(prices):
         written = ["0.5", *map(repr, prices)]
         found = parse_prices(written, describe=describe, where="")
         assert found.tolist() == [0.5, *prices]
 
     price = st.floats(min_value=5e-324, allow_infinity=False, allow_nan=False)
-    tally(GENERATED, examples(300, st.lists(price, max_size=4), check))
+    examples(300, st.lists(price, max_size=4), check)
 
 
-def test_a_parsed_catalog_has_a_price_or_a_reason_for_each_row(tmp_path, tally):
+def test_a_parsed_catalog_has_a_price_or_a_reason_for_each_row(tmp_path, examples):
     def check(written):
         path = tmp_path / "catalog.csv"
         with path.open("w", encoding="utf-8", newline="") as file:
@@ -398,4 +412,4 @@ def test_a_parsed_catalog_has_a_price_or_a_reason_for_each_row(tmp_path, tally):
         min_size=1,
         max_size=3,
     )
-    tally(GENERATED, examples(300, prices, check))
+    examples(300, prices, check)

@@ -150,9 +150,8 @@ def test_a_price_is_the_mean_over_the_seeds(run_of_two, sample_catalog):
     assert apart.max() > 10 * np.abs(found - mean).max()  # one alone is farther off
 
 
-@pytest.mark.parametrize(
-    "chosen", [pytest.param("network", marks=pytest.mark.slow), "stacker"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("chosen", ["network", "stacker"])
 def test_an_export_prices_as_the_run_does(run_of_two, sample_catalog, tmp_path, chosen):
     pytest.importorskip("onnxruntime")
     run_dir = copy_run(run_of_two, tmp_path / "run")

@@ -95,6 +95,7 @@ def test_the_block_whose_loss_costs_most_comes_first():
         assert part["adds_se"] == pytest.approx(difference.std(ddof=1) / 300**0.5)
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("names", [(), *left_out(BLOCKS)])
 def test_a_price_is_the_stackers_that_never_had_the_block(ablated, tmp_path, names):
     run_dir = copy_run(ablated, tmp_path / "run")

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -85,14 +86,13 @@ def run_script(model_dir, *arguments):
 
 
 def prices_by_script(model_dir, catalog_path, images_dir, *more):
-    out = model_dir.parent / "prices.csv"
-    done = run_script(
-        model_dir,
-        *("--catalog", catalog_path, "--images", images_dir, "--out", out, *more),
-    )
-    assert done.returncode == 0, done.stderr
-    with out.open(newline="") as file:
-        return list(csv.DictReader(file))
+    with TemporaryDirectory() as folder:
+        out = Path(folder, "prices.csv")
+        given = ("--catalog", catalog_path, "--images", images_dir, "--out", out)
+        done = run_script(model_dir, *given, *more)
+        assert done.returncode == 0, done.stderr
+        with out.open(newline="") as file:
+            return list(csv.DictReader(file))
 
 
 def predicted_by_run(run_dir, catalog, images_dir):

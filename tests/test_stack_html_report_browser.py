@@ -42,6 +42,9 @@ OVERLAPPING = """() => [...document.querySelectorAll('svg')].flatMap(svg => {
 })"""
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def browser():
     playwright = pytest.importorskip("playwright.sync_api")

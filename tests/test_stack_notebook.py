@@ -39,6 +39,7 @@ def sample(small_catalog, tiny_encoder, tmp_path, monkeypatch):
     monkeypatch.setattr(stack, "PriceRegressor", quick, raising=False)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("sample")
 def test_the_page_s_code_runs_from_top_to_bottom(capsys):
     names = {}

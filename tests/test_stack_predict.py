@@ -272,6 +272,7 @@ def test_a_lost_network_or_booster_is_named(finished_run, sample_catalog, tmp_pa
         )
 
 
+@pytest.mark.slow
 def test_a_run_with_a_frozen_photo_tower_trains_stacks_and_predicts(
     embedded_run, sample_catalog, photos, tmp_path
 ):

@@ -534,6 +534,7 @@ def test_clones_have_the_settings_and_no_fit(fitted):
     assert "n_folds=2" in repr(fitted)
 
 
+@pytest.mark.slow
 def test_it_works_in_cross_validation_with_smape(make, products):
     score = make_scorer(smape, greater_is_better=False)
     scores = cross_val_score(

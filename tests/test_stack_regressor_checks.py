@@ -95,7 +95,7 @@ def _quick_towers(monkeypatch, tiny_encoder, text_backbone):
     )
 
 
-@pytest.mark.one_in(4)
+@pytest.mark.one_in(8)
 @parametrize_with_checks(
     [QUICK], expected_failed_checks=lambda _: EXEMPT, xfail_strict=True
 )

@@ -22,7 +22,10 @@ OPTIONS = [
 TEXT = "Item Name: Green tea in bags\nValue: 12\nUnit: Ounce"
 LONG = 60_000  # milliseconds, on a machine with much else to do
 
-pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="no chromium here")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not CHROMIUM.exists(), reason="no chromium here"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +77,7 @@ def price_shown(page):
     return float(shown.inner_text().replace(",", ""))
 
 
+@pytest.mark.quick
 def test_text_and_photo_give_a_price_and_then_what_moved_it(page, photo):
     page.get_by_label("Text").press_sequentially(TEXT)
     page.get_by_label("Photo", exact=True).set_input_files(photo)

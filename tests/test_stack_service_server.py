@@ -54,6 +54,7 @@ async def ask_all(url, numbers, *, n_connections, seconds):
     return answers
 
 
+@pytest.mark.slow
 def test_under_load_every_request_gets_its_own_answer(service, tally):
     seconds = []
     before = metrics_of(service.url)
@@ -149,6 +150,7 @@ def test_a_body_that_is_too_long_is_answered_while_it_is_sent(service):
     assert response.json()["error"]["where"] == "body"
 
 
+@pytest.mark.slow
 def test_answers_hold_to_the_described_schema_whatever_is_sent(service, tally):
     api = schemathesis.openapi.from_url(f"{service.url}/openapi.json")
     names = [
