@@ -59,7 +59,7 @@ class BadServer:
         started = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(started,))
         self._thread.start()
-        assert started.wait(10)
+        assert started.wait(60)
         return self
 
     def __exit__(self, *_):

@@ -15,6 +15,9 @@ from conftest import small_image_backbone, use_photo_tower
 
 from stack.service.command import serve_command
 
+PATIENCE = 120
+"""Seconds until a service counts as hanging, on a machine with much else to do."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Running:
@@ -58,12 +61,12 @@ def running_service(
         )
     finally:
         process.terminate()
-        process.join(30)
+        process.join(PATIENCE)
         assert process.exitcode is not None, "the service did not stop"
 
 
 def _ready_url(log_path: Path, process: BaseProcess) -> str:
-    end = time.monotonic() + 120
+    end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         log = log_path.read_text() if log_path.exists() else ""
         if found := re.search(r"ready at (http://\S+)", log):

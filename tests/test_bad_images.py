@@ -21,7 +21,8 @@ from embed.images import decode_thumbnail
 
 TESTS = Path(__file__).parent
 ONE_IN = 12  # kinds, in the quick suite
-MOST_SECONDS = 20
+MOST_SECONDS = 20  # of computing
+HANGS = 300  # seconds, on a machine with much else to do
 MOST_GROWTH = 512  # MiB, to decode one photo
 MOST_MEMORY = 1024  # MiB, to embed them all, beyond the libraries
 
@@ -50,9 +51,9 @@ give_up_root_rights()
 index = index_images(folder)
 change_after_listing(folder)
 for name, link in links.items():
-    faulthandler.dump_traceback_later({MOST_SECONDS}, exit=True)
+    faulthandler.dump_traceback_later({HANGS}, exit=True)
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
-    before, started, pixels = memory("VmRSS"), time.monotonic(), None
+    before, started, pixels = memory("VmRSS"), time.process_time(), None
     print(name, file=sys.stderr)
     try:
         path = find_image(index, image_link=link, sample_id="no such id")
@@ -61,7 +62,7 @@ for name, link in links.items():
             pixels, reason = load_image(path, size={SIZE}).tolist(), ""
     except UnreadableImage as problem:
         reason = str(problem)
-    seconds = time.monotonic() - started
+    seconds = time.process_time() - started
     growth = memory("VmHWM") - before
     found[name] = dict(pixels=pixels, reason=reason, growth=growth, seconds=seconds)
 print(json.dumps(found))
@@ -146,7 +147,9 @@ def alone(corpus):
     folder, links = corpus
     undo_changes(folder / "images")
     images = str(folder / "images")
-    return json.loads(run_child(READ_EACH, images, json.dumps(links), seconds=200))
+    return json.loads(
+        run_child(READ_EACH, images, json.dumps(links), seconds=3 * HANGS)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +164,7 @@ def embedded(corpus, tiny_config: EmbedConfig) -> Embedded:
             (f"product {kind}", "Tea", link) for kind, link in links.items()
         )
     config = json.dumps(vars(tiny_config))
-    memory = float(run_child(EMBED_ALL, str(folder), config, seconds=300))
+    memory = float(run_child(EMBED_ALL, str(folder), config, seconds=3 * HANGS))
     stage = folder / "run" / "embed"
     with (stage / "problems.csv").open(newline="", encoding="utf-8") as file:
         problems = list(csv.DictReader(file))

@@ -78,7 +78,7 @@ def test_a_stopped_run_leaves_whole_photos_and_the_next_one_finishes(
     while len(whole_photos(out)) < 15 and process.poll() is None:
         time.sleep(0.02)
     os.kill(process.pid, how)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=120)
     there = whole_photos(out)
     assert 15 <= len(there) <= 30, errors
     for name in there:

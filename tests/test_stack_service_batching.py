@@ -1,6 +1,5 @@
 import asyncio
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -56,17 +55,21 @@ def test_many_items_of_one_asker_come_back_in_order():
 
 
 def test_who_asks_for_much_does_not_keep_others_waiting_till_the_end():
-    order = []
+    order, started, go = [], threading.Event(), threading.Event()
 
     def work(numbers):
-        time.sleep(0.01)
+        started.set()
+        go.wait(10)
         order.extend(numbers)
         return doubled(numbers)
 
     async def ask(batcher):
         much = asyncio.create_task(batcher.ask(range(100)))
-        await asyncio.sleep(0.005)
-        await batcher.ask([-1])
+        await asyncio.to_thread(started.wait, 10)
+        late = asyncio.create_task(batcher.ask([-1]))
+        await asyncio.sleep(0)  # it asks
+        go.set()
+        await late
         return await much
 
     asked(work, ask, most=4)

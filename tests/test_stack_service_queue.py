@@ -40,7 +40,7 @@ def test_bodies_together_take_bounded_memory(standin, monkeypatch):
 
 def wait_for_waiting(client, n_products):
     line = f"pricestack_queue_products {n_products}.0"
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while line not in client.get("/metrics").text:
         assert time.monotonic() < end, f"{n_products} products never waited"
         time.sleep(0.01)
@@ -99,7 +99,7 @@ def test_a_price_waits_for_two_explanations_at_most(client, standin, monkeypatch
         wait_for_waiting(client, 5 * EXPLANATION_COST)
         quick = others.submit(client.post, "/price", json=sent)
         wait_for_waiting(client, 5 * EXPLANATION_COST + 1)
-        time.sleep(0.05)  # until it has been handed to the thread
+        client.get("/metrics")  # meanwhile it is handed to the thread
         standin.go.set()
     assert {one.result().status_code for one in [*slow, quick]} == {200}
     assert done.count("explanation") == 5
@@ -121,10 +121,8 @@ def test_a_bad_photo_of_a_batch_ends_the_reading_of_the_others(client, monkeypat
     bad, good = ({"text": "a", "image": encoded(one)} for one in (b"bad", b"good"))
     response = client.post("/prices", json={"products": [bad] + [good] * 100})
     assert error_of(response, 422)["where"] == "products[0].image"
-    started = time.monotonic()
     assert client.post("/price", json=good).status_code == 200
-    assert time.monotonic() - started < 1  # all others would take 2.5 s
-    assert n_read < 10
+    assert n_read < 10  # this one is read after what was left of the others
 
 
 def encoded(content):
