@@ -50,7 +50,7 @@ class BadServer:
         self.max_open = 0
         self.retry_after = "1"
         self.location = ""
-        self.hold = 0.0
+        self.wait_for_open = 0  # answers none until so many were open at once
         self.most_answered = 10**9  # a request after so many gets no answer
         self._stale = set()  # connections that break at their next request
         self._open = 0
@@ -113,7 +113,7 @@ class BadServer:
         self._open += 1
         self.max_open = max(self.max_open, self._open)
         try:
-            await asyncio.sleep(self.hold if self.n_asked <= self.most_answered else 60)
+            await self._hold_back()
             kind = path.split("/")[1].split("?")[0].replace("-", "_")
             answer = getattr(self, f"_{kind}", self._ok)
             stays = await answer(writer, path)
@@ -121,6 +121,14 @@ class BadServer:
         finally:
             self._open -= 1
         return stays is not False
+
+    async def _hold_back(self):
+        if self.n_asked > self.most_answered:
+            await asyncio.sleep(60)
+        for _ in range(1000):
+            if self.max_open >= self.wait_for_open:
+                return
+            await asyncio.sleep(0.005)
 
     def _first(self, path):
         return self.asked[path] == 1

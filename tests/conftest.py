@@ -70,10 +70,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(trylast=True)  # the terminal's reporter has to be there
 def pytest_configure(config: pytest.Config) -> None:
     terminal = config.pluginmanager.get_plugin("terminalreporter")
-    if terminal is not None and not hasattr(config, "workerinput"):
+    if terminal is not None:
         config.pluginmanager.register(Progress(terminal))
+    if config.getoption("--quick") and config.getoption("--write-reliability"):
+        raise pytest.UsageError("--write-reliability needs the whole suite: no --quick")
 
 
+@pytest.hookimpl(trylast=True)  # after `-k` and `-m`
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> None:
@@ -132,6 +135,9 @@ def processes() -> BaseContext:
     with pytest.MonkeyPatch.context() as patch:
         # The server looks for what it is to import only there.
         patch.setenv("PYTHONPATH", f"{tests}{os.pathsep}{tests.parent}")
+        # What it starts computes with as many threads as a user's command.
+        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+            patch.delenv(name, raising=False)
         first = context.Process(target=time.sleep, args=(0,))
         first.start()
         first.join()
@@ -231,14 +237,6 @@ def small_photo_tower(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
 
 
-@pytest.fixture
-def real_photo_tower(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a test make EfficientNet-B0, as the commands do."""
-    from embed.encoders import load_image_backbone
-
-    use_photo_tower(monkeypatch, load_image_backbone)
-
-
 def set_wide(wide: "WidePart") -> None:
     """Fill a wide part with numbers, as if fitted."""
     import torch
@@ -335,10 +333,17 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shared]:
 
     All processes read the same folder; copy it to change it.
     """
+    folders: dict[str, Path] = {}
     with ExitStack() as stack:
-        yield lambda name, make: stack.enter_context(
-            made_once(tmp_path_factory, name, make)
-        )
+
+        def folder_of(name: str, make: Callable[[Path], object]) -> Path:
+            name = f"{make.__module__}-{name}"
+            if name not in folders:
+                made = made_once(tmp_path_factory, name, make)
+                folders[name] = stack.enter_context(made)
+            return folders[name]
+
+        yield folder_of
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Say on the terminal, every few seconds, which files of tests are under way."""
+"""Write to the terminal which files of tests are under way, as tests start and end."""
 
 import time
 from collections import Counter
@@ -48,6 +48,10 @@ class Progress:
         self._running.remove(file)
         self._n_done[file] += 1
         self._write_line_if_due()
+
+    @pytest.hookimpl(optionalhook=True)  # pytest-xdist's, of a worker that died
+    def pytest_handlecrashitem(self, crashitem: str) -> None:
+        self._running.remove(_file(crashitem))
 
     def line(self) -> str:
         """Return, in words, how far the run and each file under way have come."""

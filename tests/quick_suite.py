@@ -27,20 +27,31 @@ def leave_out(config: pytest.Config, items: list[pytest.Item]) -> None:
         return
     n_seen: Counter[str] = Counter()
     kept, left = [], []
+    counts: Counter[str] = Counter()
     for item in items:
         test = item.nodeid.partition("[")[0]
-        marker = item.get_closest_marker("one_in")
-        slow = any(item.get_closest_marker(name) for name in ("slow", "real"))
-        slow = slow and item.get_closest_marker("quick") is None
-        slow = slow or bool(marker and n_seen[test] % marker.args[0])
+        reason = _reason(item, n_seen[test])
         n_seen[test] += 1
-        (left if slow else kept).append(item)
+        (left if reason else kept).append(item)
+        if reason:
+            counts[f"{item.path.name}: {reason}"] += 1
     items[:] = kept
     config.hook.pytest_deselected(items=left)
-    counts = Counter(item.path.name for item in left)
     config.stash[LEFT_OUT] = counts
     if hasattr(config, "workeroutput"):  # pytest-xdist's way to the summing process
         config.workeroutput["left_out"] = dict(counts)
+
+
+def _reason(item: pytest.Item, number: int) -> str:
+    """Return why the quick suite leaves a case out, the first one being number 0."""
+    one_in = item.get_closest_marker("one_in")
+    if item.get_closest_marker("quick") is None:
+        for name in ("real", "slow"):
+            if item.get_closest_marker(name):
+                return name
+    if one_in and number % one_in.args[0]:
+        return f"one case in {one_in.args[0]} runs"
+    return ""
 
 
 def take_over(config: pytest.Config, workeroutput: dict[str, object]) -> None:
@@ -51,12 +62,13 @@ def take_over(config: pytest.Config, workeroutput: dict[str, object]) -> None:
 
 
 def summary(config: pytest.Config) -> list[str]:
-    """Return lines that say how many tests of which files were left out."""
+    """Return lines that say how many tests of which files were left out, and why."""
     counts = config.stash.get(LEFT_OUT, Counter())
     if not counts:
         return []
     files = [f"  {n:4} of {name}" for name, n in sorted(counts.items())]
-    return [f"Left to `make test-all`: {counts.total()} tests", *files]
+    head = "cases, and more of what the table above counts"
+    return [f"Left to `make test-all`: {counts.total()} {head}", *files]
 
 
 def few_of(config: pytest.Config) -> Callable[[Sequence, int], list]:

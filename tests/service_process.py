@@ -39,21 +39,25 @@ class Running:
         return int(found[1])
 
 
-def serve_to(log_path: Path, arguments: list[str]) -> None:
+def serve_to(log_path: Path, arguments: list[str], small_tower: bool) -> None:
     log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for stream in (1, 2):
         os.dup2(log, stream)
-    use_photo_tower(pytest.MonkeyPatch(), small_image_backbone)
+    if small_tower:
+        use_photo_tower(pytest.MonkeyPatch(), small_image_backbone)
     serve_command([*arguments, "--threads", "1"])
 
 
 @contextmanager
 def running_service(
-    processes: BaseContext, run_dir: Path, folder: Path
+    processes: BaseContext, run_dir: Path, folder: Path, *, small_tower: bool = True
 ) -> Iterator[Running]:
+    """Serve a run, made with the stand-in for EfficientNet-B0 or not."""
     log_path = folder / "serve.log"
     arguments = ["--run", str(run_dir), "--port", "0"]
-    process = processes.Process(target=serve_to, args=(log_path, arguments))
+    process = processes.Process(
+        target=serve_to, args=(log_path, arguments, small_tower)
+    )
     process.start()
     try:
         yield Running(

@@ -24,7 +24,7 @@ from stack.fit import fit_stack
 
 STAGES = ("embed", "finetune", "stack")
 TRAINING = dataclasses.replace(TINY_TRAINING, n_folds=2)
-# All that the stage can write, without the block of most columns.
+# What each block adds is fitted too. `image`, of most columns, is left out for speed.
 STACKING = dataclasses.replace(
     TINY_STACK,
     ablation=True,

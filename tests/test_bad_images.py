@@ -132,12 +132,16 @@ def run_child(code: str, *arguments: str, seconds: float) -> str:
 
 
 @pytest.fixture(scope="module")
-def corpus(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory):
+def corpus(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
     """Write one photo of each kind that is tried: the folder, and the link to each."""
     folder = tmp_path_factory.mktemp("corpus")
     links = write_corpus(folder / "images")
-    tried = list(KINDS)[:: ONE_IN if pytestconfig.getoption("--quick") else 1]
-    yield folder, {name: links[name] for name in tried}
+    tried = {
+        item.callspec.params["name"]
+        for item in request.session.items
+        if item.path == request.path and hasattr(item, "callspec")
+    }
+    yield folder, {name: links[name] for name in links if name in tried or not tried}
     shutil.rmtree(folder)
 
 

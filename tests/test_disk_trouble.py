@@ -59,11 +59,11 @@ def test_a_failing_disk_stops_a_stage_that_then_goes_on(
         run_stage(stage, run_dir, small_catalog, tiny_encoder)
 
     if pytestconfig.getoption("--quick"):
-        places = [1]
+        places = [1 if name == "posix_fallocate" else 4]
     else:
         shutil.copytree(before, run_dir)
         places = range(1, n_calls(name, job) + 1)
-        assert len(places) > 1
+        assert places
         assert contents(run_dir) == expected
     for place in places:
         shutil.rmtree(run_dir, ignore_errors=True)

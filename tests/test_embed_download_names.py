@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from embed.download.failure import shown
@@ -40,7 +40,7 @@ def index_of(names):
         return index_images(Path("photos"))
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(rows)
 def test_every_row_finds_the_photo_of_its_link_or_none(table):
     links, ids, loaded = zip(*table, strict=True) if table else ((), (), ())

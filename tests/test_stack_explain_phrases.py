@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embed.text import compose_text, parse_fields
@@ -111,6 +111,7 @@ LINES = st.lists(
 ).map("".join)
 
 
+@settings(deadline=None)
 @given(text=LINES, limit=st.integers(5, 40), max_words=st.integers(0, 30))
 def test_any_text_gives_few_phrases_that_each_take_something_away(
     text, limit, max_words

@@ -245,29 +245,13 @@ def test_networks_of_one_input_alone_are_exported_as_they_price(
     assert alone in (tmp_path / "network" / "MODEL_CARD.md").read_text()
 
 
-def export_by_command(run_dir, model_dir):
-    """Export a run with the check, which must find hardly a difference."""
-    arguments = ["--run", str(run_dir), "--out", str(model_dir)]
+def test_the_command_exports_and_checks(run_of, tmp_path):
+    arguments = ["--run", str(run_of["network"]), "--out", str(tmp_path / "model")]
     result = CliRunner().invoke(export_command, arguments)
     assert result.exit_code == 0, result.output
     difference = float(result.stdout.partition("at most ")[2].partition(".\n")[0])
     assert difference <= 1e-3
-    assert [path.name for path in model_dir.parent.iterdir()] == [model_dir.name]
-
-
-def test_the_command_exports_and_checks(run_of, tmp_path):
-    export_by_command(run_of["network"], tmp_path / "model")
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("real_photo_tower")
-def test_the_command_exports_real_towers_and_checks_them(
-    embedded_run, tmp_path_factory, tmp_path
-):
-    run_dir = copy_run(embedded_run, tmp_path_factory.mktemp("real") / "run")
-    finetune(run_dir, config=dataclasses.replace(TINY_TRAINING, n_folds=2))
-    fit_stack(run_dir, config=TINY_STACK)
-    export_by_command(run_dir, tmp_path / "model")
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def test_a_difference_is_refused_and_leaves_the_earlier_export(

@@ -34,7 +34,7 @@ def sample(small_catalog, tiny_encoder, tmp_path, monkeypatch):
         image_size=32,
         n_threads=1,
         embed_config=EmbedConfig(backend="eager"),
-        stack_config=StackConfig(max_rounds=2, n_bootstrap=20, ablation=False),
+        stack_config=StackConfig(max_rounds=2, n_bootstrap=20),
     )
     monkeypatch.setattr(stack, "PriceRegressor", quick, raising=False)
 

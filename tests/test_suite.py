@@ -49,9 +49,9 @@ def test_the_quick_suite_leaves_slow_tests_out_and_says_so():
         *(f"b.py::of_many[{n}]" for n in (0, 2, 4)),
     ]
     assert quick_suite.summary(config) == [
-        "Left to `make test-all`: 3 tests",
-        "     1 of a.py",
-        "     2 of b.py",
+        "Left to `make test-all`: 3 cases, and more of what the table above counts",
+        "     1 of a.py: slow",
+        "     2 of b.py: one case in 2 runs",
     ]
 
 
@@ -111,6 +111,13 @@ def test_the_progress_line_is_not_written_at_every_test():
     progress = Progress(terminal, seconds_between=3600.0)
     progress.pytest_runtest_logstart("tests/a.py::one")
     assert terminal.lines == []
+
+
+def test_a_test_whose_process_died_is_under_way_no_longer():
+    progress = Progress(Terminal())
+    progress.pytest_runtest_logstart("tests/a.py::one")
+    progress.pytest_handlecrashitem("tests/a.py::one")
+    assert progress.line().endswith("now in ")
 
 
 @pytest.fixture
