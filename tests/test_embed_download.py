@@ -1,5 +1,6 @@
 """The job: what is asked for, what is kept, what the record and the command say."""
 
+import gc
 import os
 import re
 import signal
@@ -16,6 +17,7 @@ from downloads import server as server
 from embed.catalog import CatalogError, read_catalog
 from embed.download import job
 from embed.download.config import DownloadConfig
+from embed.download.fetch import PhotoClient
 from embed.download.folder import PhotoFolder
 from embed.download.log import COLUMNS
 from embed.download.names import LOG_NAME
@@ -123,6 +125,27 @@ def test_ctrl_c_does_not_wait_for_all_photos_to_be_checked(
         download(links)
     assert len(checked) < 50
     assert len(log_of(tmp_path / "photos")) == 100
+
+
+def test_ctrl_c_amid_a_request_leaves_no_traceback(
+    server, download, monkeypatch, caplog
+):
+    fetch, n_asked = PhotoClient.fetch, 0
+
+    async def stop_amid_the_links(client, link):
+        nonlocal n_asked
+        n_asked += 1
+        if n_asked == 30:
+            for _ in range(2):  # impatiently
+                signal.raise_signal(signal.SIGINT)
+        return await fetch(client, link)
+
+    monkeypatch.setattr(PhotoClient, "fetch", stop_amid_the_links)
+    with pytest.raises(KeyboardInterrupt):
+        download([f"{server.url}/ok/{i}.png" for i in range(60)], per_host=2)
+    gc.collect()  # what ended a task is logged when the task is forgotten
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert [record for record in caplog.records if record.name == "asyncio"] == []
 
 
 def test_the_record_is_written_while_the_work_goes_on(

@@ -77,8 +77,9 @@ def text_backbone():
 
 
 @pytest.fixture(autouse=True)
-def _quick_towers(monkeypatch, tiny_encoder, text_backbone):
-    monkeypatch.chdir(tiny_encoder.parent)
+def _quick_towers(monkeypatch, tiny_encoder, text_backbone, tmp_path):
+    (tmp_path / "tiny").symlink_to(tiny_encoder)
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("embed.embedder._image_weights", lambda config: None)
     monkeypatch.setattr("embed.embedder.load_text_backbone", text_backbone)
     monkeypatch.setattr("finetune.model.load_text_backbone", text_backbone)

@@ -2,9 +2,11 @@
 
 import asyncio
 import random
+import signal
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,6 +66,8 @@ def photos_asked(
     ------
     OSError
         If the folder cannot be written to any more.
+    KeyboardInterrupt
+        On Ctrl-C, when all requests have been ended.
     """
     parsed: list[_Parsed] = []
     for ask in asks:
@@ -73,10 +77,27 @@ def photos_asked(
             yield Outcome(ask, str(failure))
     with asyncio.Runner() as runner, ThreadPoolExecutor(_DECODERS) as decoders:
         queue = _Queue(config, decoders)
+        _call_on_ctrl_c(runner.get_loop(), queue.stop)
         work = runner.get_loop().create_task(queue.work(parsed))
         for _ in parsed:
-            yield runner.run(queue.next_outcome(work))
+            outcome = runner.run(queue.next_outcome(work))
+            if outcome is None:
+                raise KeyboardInterrupt
+            yield outcome
         runner.run(_finish(work))
+
+
+def _call_on_ctrl_c(
+    loop: asyncio.AbstractEventLoop, callback: Callable[[], None]
+) -> None:
+    """Call back on Ctrl-C until the loop is closed, where the system can.
+
+    By default, Python raises KeyboardInterrupt in whichever task runs. Each task that
+    waits for that task raises it again, out of the loop that is to end them.
+    """
+    # Not on Windows, and not outside the main thread, which gets no signals.
+    with suppress(NotImplementedError, ValueError, RuntimeError):
+        loop.add_signal_handler(signal.SIGINT, callback)
 
 
 class _Queue:
@@ -86,10 +107,18 @@ class _Queue:
         self._config = config
         self._decoders = decoders
         self._random = random.Random(config.seed)  # noqa: S311 - spreads pauses
-        self._outcomes: asyncio.Queue[Outcome] = asyncio.Queue()
+        self._outcomes: asyncio.Queue[Outcome | None] = asyncio.Queue()
+        self._stopped = False
 
-    async def next_outcome(self, work: "asyncio.Task[None]") -> Outcome:
-        """Wait for the next outcome, or for the work to fail."""
+    def stop(self) -> None:
+        """Let the next outcome, and one that is waited for, be None."""
+        self._stopped = True
+        self._outcomes.put_nowait(None)
+
+    async def next_outcome(self, work: "asyncio.Task[None]") -> Outcome | None:
+        """Wait for the next outcome, None once stopped, or for the work to fail."""
+        if self._stopped:
+            return None
         outcome = asyncio.ensure_future(self._outcomes.get())
         await asyncio.wait({outcome, work}, return_when=asyncio.FIRST_COMPLETED)
         if not outcome.done():
