@@ -38,8 +38,16 @@ class EncoderSource:
     backend: Backend
 
 
-def resolve_encoders(config: EmbedConfig) -> EncoderSource:
+def resolve_encoders(
+    config: EmbedConfig, *, weights: tuple[Path, Path | None] | None = None
+) -> EncoderSource:
     """Find weights, device, number format and backend.
+
+    Parameters
+    ----------
+    config : EmbedConfig
+    weights : tuple of Path, Path or None, optional
+        From `weights_of_run`, so that no other weights are looked for.
 
     Raises
     ------
@@ -49,9 +57,13 @@ def resolve_encoders(config: EmbedConfig) -> EncoderSource:
     device = pick_device()
     is_auto = config.precision == "auto"
     use_bf16 = config.precision == "bf16" or (is_auto and has_bf16(device))
+    text, image = weights or (
+        find_text_weights(config.text_encoder),
+        _image_weights(config),
+    )
     return EncoderSource(
-        text_weights=find_text_weights(config.text_encoder),
-        image_weights=_image_weights(config),
+        text_weights=text,
+        image_weights=image,
         device=device,
         dtype=torch.bfloat16 if use_bf16 else torch.float32,
         backend=resolve_backend(config.backend, device),

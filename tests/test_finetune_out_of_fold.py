@@ -17,6 +17,7 @@ from embed.extract import extract
 from embed.manifest import (
     read_json,
 )
+from embed.weights import WeightsError
 from finetune.arithmetic import choose_arithmetic
 from finetune.batches import ProductCache
 from finetune.config import RECIPES, FinetuneConfig
@@ -42,7 +43,7 @@ def trained(embedded_run, shared, tmp_path):
     def train(folder):
         run_finetune(copy_run(embedded_run, folder / "run"), config=CONFIG)
 
-    return copy_run(shared("trained", train) / "run", tmp_path / "run")
+    return copy_run(shared("trained", train) / "run", tmp_path / "trained")
 
 
 def load(run_dir, name):
@@ -263,18 +264,41 @@ def test_weights_of_another_network_are_refused(trained):
 
 
 def test_an_encoder_that_changed_or_went_away_is_named(run_dir, tmp_path):
-    path = run_dir / "embed" / "manifest.json"
-    manifest = read_json(path)
-    encoder = tmp_path / "encoder"
-    shutil.copytree(manifest["inputs"]["text_weights"], encoder)
-    manifest["inputs"]["text_weights"] = str(encoder)
-    path.write_text(json.dumps(manifest))
+    encoder = move_encoder(run_dir, tmp_path / "encoder")
+    name_encoder(run_dir, str(encoder))
     (encoder / "config.json").write_text("{}")
-    with pytest.raises(CacheError, match="text encoder's weights have changed"):
+    with pytest.raises(WeightsError, match=r"text encoder.*encoder: other weights\."):
         run_finetune(run_dir, config=CONFIG)
     shutil.rmtree(encoder)
-    with pytest.raises(CacheError, match="not there any more"):
+    with pytest.raises(WeightsError, match=r"encoder': not there\. Put its files back"):
         run_finetune(run_dir, config=CONFIG)
+
+
+def test_an_encoder_that_moved_is_found_by_its_name(run_dir, trained, tmp_path):
+    encoder = move_encoder(run_dir, tmp_path / "encoder")
+    shutil.move(encoder, tmp_path / "elsewhere")
+    name_encoder(run_dir, str(tmp_path / "elsewhere"))
+    run_finetune(run_dir, config=CONFIG)
+    for name in ("oof_log_price", "fused"):
+        np.testing.assert_array_equal(load(run_dir, name), load(trained, name))
+
+
+def move_encoder(run_dir, to):
+    """Let a run be one that was embedded with an encoder at another place."""
+    path = run_dir / "embed" / "manifest.json"
+    manifest = read_json(path)
+    shutil.copytree(manifest["inputs"]["text_weights"], to)
+    manifest["inputs"]["text_weights"] = str(to)
+    path.write_text(json.dumps(manifest))
+    return to
+
+
+def name_encoder(run_dir, name):
+    """Let a run be one whose encoder was asked for by a name."""
+    path = run_dir / "embed" / "manifest.json"
+    manifest = read_json(path)
+    manifest["config"]["text_encoder"] = name
+    path.write_text(json.dumps(manifest))
 
 
 @pytest.mark.parametrize(

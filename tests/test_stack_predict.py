@@ -1,5 +1,6 @@
 import csv
 import dataclasses
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -17,6 +18,7 @@ from embed.errors import CacheError, UnreadableImage
 from embed.manifest import (
     read_json,
 )
+from embed.weights import WeightsError
 from finetune.arithmetic import choose_arithmetic
 from finetune.batches import ProductCache
 from finetune.networks import load_network
@@ -256,6 +258,27 @@ def test_a_prediction_says_what_it_was_made_from(
     np.testing.assert_allclose(
         predicted.network_log_price + added, predicted.log_price, atol=1e-6
     )
+
+
+def test_encoders_are_found_by_name_where_they_lie_elsewhere_now(
+    run_of, predicted, sample_catalog, photos, tmp_path, monkeypatch
+):
+    run_dir = copy_run(run_of["stacker"], tmp_path / "run")
+    path = run_dir / "embed" / "manifest.json"
+    manifest = read_json(path)
+    manifest["inputs"]["text_weights"] = str(tmp_path / "of another machine")
+    path.write_text(json.dumps(manifest))
+    # The run began with a random photo tower: no weights are looked for.
+    monkeypatch.setattr("embed.embedder._image_weights", None)
+    catalog = read_catalog(sample_catalog)
+    price = predict_prices(run_dir, catalog, images_dir=photos, n_threads=1).price
+    np.testing.assert_array_equal(price, predicted["stacker"])
+    manifest["config"]["text_encoder"] = str(tmp_path / "nowhere")
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(
+        WeightsError, match=r"sha256 [0-9a-f]{12} found.*machine': not there.*nowhere'"
+    ):
+        predict_prices(run_dir, catalog, images_dir=photos, n_threads=1)
 
 
 def test_an_unfinished_run_cannot_predict(embedded_run, sample_catalog):

@@ -24,6 +24,7 @@ from embed.manifest import (
     write_json,
 )
 from embed.schema import config_from
+from embed.weights import weights_of_run
 from finetune.config import FinetuneConfig
 from finetune.networks import load_network, network_folder
 from stack.blocks.fitted import LOG_PRICE_COLUMNS, PRICE_BLOCKS
@@ -164,8 +165,7 @@ def write_export(finished: FinishedRun, folder: Path) -> None:
     _copy_code(folder, needs_sklearn=bool(finished.price_blocks))
     if finished.price_blocks:
         write_price_blocks(finished.run, finished.price_blocks, folder)
-    inputs = finished.run.embed["inputs"]
-    tokenizer = Path(inputs["text_weights"]) / "tokenizer.json"
+    tokenizer = weights_of_run(finished.run.embed)[0] / "tokenizer.json"
     shutil.copyfile(tokenizer, folder / tokenizer.name)
     stage_dir = finished.run.run_dir / "stack"
     report = read_json(stage_dir / REPORT_NAME)
@@ -208,17 +208,15 @@ def _write_towers(finished: FinishedRun, folder: Path) -> None:
 
 def _write_frozen(finished: FinishedRun, folder: Path) -> None:
     """Write the frozen encoders that boosters, or networks without one, need."""
-    inputs, config = finished.run.embed["inputs"], finished.run.embed["config"]
+    config = finished.run.embed["config"]
+    text, image = weights_of_run(finished.run.embed)
     if finished.is_stacked:
         folder.mkdir()
-        backbone = load_text_backbone(Path(inputs["text_weights"]))
+        backbone = load_text_backbone(text)
         write_text_tower(backbone, folder / "text.onnx")
     if finished.is_stacked or finished.finetune_config.freeze_image:
         folder.mkdir(exist_ok=True)
-        weights = inputs["image_weights"]
-        backbone = load_image_backbone(
-            None if weights == "random" else Path(weights), seed=config["seed"]
-        )
+        backbone = load_image_backbone(image, seed=config["seed"])
         path = folder / "image.onnx"
         write_image_tower(backbone, path, size=config["image_size"])
 
