@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
+import logging
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from embed.errors import InputError
 
+logger = logging.getLogger(__name__)
 N_COLUMNS_SHOWN = 20
 
 
@@ -75,11 +79,21 @@ def needed_columns(
     options |= {columns.sample_id: "--id-column"}
     missing = [name for name in options if name not in present]
     if missing:
-        remedy = " and ".join(dict.fromkeys(options[name] for name in missing))
+        remedies = [_remedy(options[name], name, present) for name in missing]
         raise CatalogError(
             f"{path}: no column {', '.join(map(repr, missing))}; columns present: "
-            f"{_list_columns(present)}. Name the right column with {remedy}"
+            f"{_list_columns(present)}. Name the right column with "
+            f"{' and '.join(dict.fromkeys(remedies))}"
         )
+    optional = {columns.image: "--image-column", columns.price: "--price-column"}
+    unused = [name for name in present if name not in {*options, *optional}]
+    for name, option in optional.items():
+        near = None if name in present else near_column(name, unused)
+        if near is not None:
+            logger.warning(
+                "%s: no column %r. If %r is meant, name it with %s %s",
+                *(path, name, near, option, shlex.quote(near)),
+            )
     wanted = {*options, columns.image, columns.price}
     for name in wanted:
         if (n_found := present.count(name)) > 1:
@@ -88,6 +102,30 @@ def needed_columns(
                 f"{n_found} times. Rename or remove all but one"
             )
     return [name for name in present if name in wanted]
+
+
+def near_column(name: str, present: Sequence[str]) -> str | None:
+    """Return the column that a name is a misspelling of, if there is one.
+
+    Names that differ in case, white space and signs alone come before names that
+    differ in letters.
+    """
+    by_letters = {_letters(column): column for column in reversed(present)}
+    by_letters.pop("", None)
+    if (same := by_letters.get(_letters(name))) is not None:
+        return same
+    near = difflib.get_close_matches(_letters(name), list(by_letters), n=1, cutoff=0.8)
+    return by_letters[near[0]] if near else None
+
+
+def _letters(name: str) -> str:
+    return "".join(filter(str.isalnum, name.casefold()))
+
+
+def _remedy(option: str, name: str, present: Sequence[str]) -> str:
+    """Return the option, and the column that it is to name if one is near."""
+    near = near_column(name, present)
+    return option if near is None else f"{option} {shlex.quote(near)}"
 
 
 def one_line(error: Exception) -> str:

@@ -13,6 +13,7 @@ from embed.catalog import (
     read_catalog,
     require_prices,
 )
+from embed.columns import near_column
 
 HEADER = "sample_id,catalog_content,image_link,price\n"
 
@@ -25,6 +26,51 @@ def write(folder: Path, text: str | bytes, name: str = "catalog.csv") -> Path:
 
 def read(folder: Path, rows: str, **columns) -> Catalog:
     return read_catalog(write(folder, HEADER + rows), columns=CatalogColumns(**columns))
+
+
+@pytest.mark.parametrize(
+    ("name", "present", "near"),
+    [
+        ("price", ["id", "Price"], "Price"),
+        ("price", ["prices", " PRICE "], " PRICE "),
+        ("price", ["id", "pirce", "weight"], "pirce"),
+        ("image_link", ["Image Link", "image"], "Image Link"),
+        ("image_link", ["image_links"], "image_links"),
+        ("sample_id", ["sampleId"], "sampleId"),
+        ("price", ["cost", "slice", "", "--"], None),
+        ("--", ["", "##"], None),
+        ("price", [], None),
+    ],
+)
+def test_a_misspelt_column_is_told_from_another_one(name, present, near):
+    assert near_column(name, present) == near
+
+
+def test_a_misspelt_column_is_proposed_at_once(tmp_path, caplog):
+    path = tmp_path / "c.csv"
+    path.write_text("sample_id,catalog_content, price,Image_Link\n1,tea,2,a.jpg\n")
+    assert read_catalog(path).price is None
+    assert [record.getMessage().partition(": ")[2] for record in caplog.records] == [
+        "no column 'image_link'. If 'Image_Link' is meant, name it with "
+        "--image-column Image_Link",
+        "no column 'price'. If ' price' is meant, name it with --price-column ' price'",
+    ]
+    caplog.clear()
+    columns = CatalogColumns(image="Image_Link", price=" price")
+    assert read_catalog(path, columns=columns).price.tolist() == [2.0]
+    assert not caplog.records
+    columns = CatalogColumns(text=("Catalog Content",), image="Image_Link", price="2")
+    with pytest.raises(
+        CatalogError, match=r"column with --text-column catalog_content"
+    ):
+        read_catalog(path, columns=columns)
+
+
+def test_a_column_in_use_is_proposed_for_nothing_else(tmp_path, caplog):
+    path = tmp_path / "c.csv"
+    path.write_text("sample_id,prices\n1,two pounds\n")
+    read_catalog(path, columns=CatalogColumns(text=("prices",)))
+    assert not caplog.records
 
 
 def test_cells_are_kept_as_written_in_file_order(tmp_path):
