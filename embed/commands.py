@@ -90,6 +90,8 @@ def one_line_errors(command: Callable[P, R]) -> Callable[P, R]:
             return command(*args, **kwargs)
         except InputError as error:
             raise CommandError(str(error)) from error
+        except BrokenPipeError:  # of `| head`: click ends without a word
+            raise
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
             reason = f"{where}{error.strerror or error}"

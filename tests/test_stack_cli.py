@@ -1,6 +1,7 @@
 import ast
 import csv
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -78,6 +79,25 @@ def test_an_error_of_a_process_is_one_line_and_goes_to_stderr(processes, tmp_pat
     assert done.stdout == ""
     assert len(done.stderr.strip().split("\n")) == 1, done.stderr
     assert done.stderr.startswith("Error: ")
+
+
+def evaluate_into_a_closed_pipe(run_dir, stderr_path):
+    reader, writer = os.pipe()
+    os.close(reader)
+    os.dup2(writer, 1)
+    os.dup2(os.open(stderr_path, os.O_WRONLY | os.O_CREAT), 2)
+    evaluate_main(["--run", str(run_dir)])
+
+
+def test_a_reader_that_goes_away_is_no_error_to_speak_of(
+    processes, finished_run, tmp_path
+):
+    given = (finished_run, tmp_path / "stderr")
+    process = processes.Process(target=evaluate_into_a_closed_pipe, args=given)
+    process.start()
+    process.join()
+    assert process.exitcode == 1
+    assert (tmp_path / "stderr").read_text() == ""
 
 
 @pytest.mark.slow
