@@ -12,7 +12,7 @@ ARGS   ?=
 
 BIN := $(VENV)/bin
 # Two processes; one that has run out of tests takes over half of the other's.
-PYTEST = $(BIN)/python -m pytest -n 2 --dist worksteal
+PYTEST = -m pytest -n 2 --dist worksteal
 
 # Without a CATALOG the stages work on the bundled sample, trained for a few minutes.
 ifdef CATALOG
@@ -82,15 +82,15 @@ evaluate: venv ## the table of a finished run
 report: venv ## what a finished run found, as one HTML file
 	$(BIN)/pricestack report --run "$(RUN)" $(ARGS)
 
-test: venv ## the tests that every change has to pass, some minutes
-	$(PYTEST) --quick $(ARGS)
+test: venv ## the tests without the slow ones: 4 to 8 minutes
+	$(BIN)/python $(PYTEST) --quick $(ARGS)
 
-test-all: venv ## the slow tests too: kills, damage, browsers, load, real catalogs
-	$(PYTEST) $(ARGS)
+test-all: venv ## all tests: kills, damage, browsers, load, real catalogs too
+	$(BIN)/python $(PYTEST) $(ARGS)
 
 coverage: venv ## which lines and branches the whole test suite runs
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n 2 --dist worksteal $(ARGS)
+	$(BIN)/coverage run $(PYTEST) $(ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --skip-covered
 
