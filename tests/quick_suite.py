@@ -46,9 +46,9 @@ def _reason(item: pytest.Item, number: int) -> str:
     """Return why the quick suite leaves a case out, the first one being number 0."""
     one_in = item.get_closest_marker("one_in")
     if item.get_closest_marker("quick") is None:
-        for name in ("real", "slow"):
+        for name, reason in {"real": "real catalogs", "slow": "slow"}.items():
             if item.get_closest_marker(name):
-                return name
+                return reason
     if one_in and number % one_in.args[0]:
         return f"one case in {one_in.args[0]} runs"
     return ""

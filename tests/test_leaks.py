@@ -127,25 +127,6 @@ def put_in_sample_outputs(run_dir):
     record_anew(run_dir / "finetune", ["oof_log_price.npy", "fused.npy"])
 
 
-@pytest.mark.parametrize("more", [(), ("start", *PRICE_BLOCKS)], ids=["", "by prices"])
-def test_random_prices_cannot_be_predicted_but_by_an_in_sample_leak(
-    noise_runs, tmp_path, more
-):
-    config = dataclasses.replace(STACK, blocks=(*_OTHERS, *more))
-    honest, leaked = (
-        scores_of(fit_stack(copy_run(run, tmp_path / run.name), config=config))
-        for run in noise_runs
-    )
-    constant, noise = honest["median"]["smape"], 3 * honest["median"]["smape_se"]
-    for name in ("network", "lightgbm", "blend", "stacker", "chosen"):
-        assert honest[name]["smape"] > constant - noise, name
-
-    assert leaked["median"]["smape"] == constant
-    for name in ("network", "stacker", "chosen"):
-        assert leaked[name]["smape"] < 0.7 * constant, name
-        assert leaked[name]["smape"] < constant - noise, name
-
-
 def test_unaligned_spaces_hide_a_signal_that_alignment_restores():
     rng = np.random.default_rng(0)
     n, dims, n_folds = 1200, (8, 8), 4
@@ -355,3 +336,22 @@ def test_frozen_features_do_not_see_prices(embedded_run, tmp_path, tiny_config):
         config=tiny_config,
     )
     assert again["key"] == require_stage(embedded_run, "embed")["key"]
+
+
+@pytest.mark.parametrize("more", [(), ("start", *PRICE_BLOCKS)], ids=["", "by prices"])
+def test_random_prices_cannot_be_predicted_but_by_an_in_sample_leak(
+    noise_runs, tmp_path, more
+):
+    config = dataclasses.replace(STACK, blocks=(*_OTHERS, *more))
+    honest, leaked = (
+        scores_of(fit_stack(copy_run(run, tmp_path / run.name), config=config))
+        for run in noise_runs
+    )
+    constant, noise = honest["median"]["smape"], 3 * honest["median"]["smape_se"]
+    for name in ("network", "lightgbm", "blend", "stacker", "chosen"):
+        assert honest[name]["smape"] > constant - noise, name
+
+    assert leaked["median"]["smape"] == constant
+    for name in ("network", "stacker", "chosen"):
+        assert leaked[name]["smape"] < 0.7 * constant, name
+        assert leaked[name]["smape"] < constant - noise, name

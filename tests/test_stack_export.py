@@ -153,6 +153,21 @@ def quick_writing(model_of, monkeypatch):
     monkeypatch.setattr("stack.export.export.write_export", copy)
 
 
+def test_a_missing_package_is_named_with_its_extra(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setattr(
+        "stack.export.target.importlib.util.find_spec",
+        lambda name: None if name == "onnxruntime" else object(),
+    )
+    result = CliRunner().invoke(
+        export_command, ["--run", str(tmp_path), "--out", str(tmp_path / "model")]
+    )
+    assert result.exit_code == 2
+    assert result.output.count("\n") == 1
+    assert "needs onnxruntime" in result.output
+    assert "pip install -e .[export]" in result.output
+
+
 @pytest.mark.parametrize("chosen", ["network", "stacker", "blocks"])
 def test_predict_py_prices_as_the_run_does_without_its_packages(
     run_of, model_of, sample_catalog, chosen
@@ -315,21 +330,6 @@ def test_a_folder_with_other_files_is_refused_and_kept(run_of, tmp_path):
     with pytest.raises(ConfigError, match=r"must be new, empty or an earlier export"):
         export_run(run_of["network"], tmp_path, check=False)
     assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
-
-
-def test_a_missing_package_is_named_with_its_extra(monkeypatch, tmp_path):
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    monkeypatch.setattr(
-        "stack.export.target.importlib.util.find_spec",
-        lambda name: None if name == "onnxruntime" else object(),
-    )
-    result = CliRunner().invoke(
-        export_command, ["--run", str(tmp_path), "--out", str(tmp_path / "model")]
-    )
-    assert result.exit_code == 2
-    assert result.output.count("\n") == 1
-    assert "needs onnxruntime" in result.output
-    assert "pip install -e .[export]" in result.output
 
 
 def test_an_unfinished_run_is_refused(embedded_run, tmp_path):
