@@ -51,6 +51,7 @@ from embed.manifest import (
     environment,
     read_json,
     remedy,
+    require_utf8,
     sha256_strings,
     write_json,
 )
@@ -97,6 +98,7 @@ def extract(
     WeightsError, CacheError, CatalogError, LockedError
         With one line that says where, what and what to do.
     """
+    require_utf8(run_dir)
     prepare_machine(config.n_threads)
     with run_lock(run_dir):
         return _extract(catalog, run_dir, images_dir=images_dir, config=config)

@@ -20,7 +20,8 @@ _COMMAND = {"embed": "embeddings", "finetune": "finetune", "stack": "stack"}
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
     """Write a JSON file whole or not at all."""
     text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
-    write_bytes(path, (text + "\n").encode())
+    # A path that is not UTF-8 has lone surrogates, which JSON escapes.
+    write_bytes(path, (text + "\n").encode(errors="backslashreplace"))
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -45,14 +46,31 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return record
 
 
+def require_utf8(run_dir: Path) -> None:
+    """Refuse a run folder whose networks could not be read: safetensors needs UTF-8.
+
+    Raises
+    ------
+    CacheError
+        If the path is no UTF-8.
+    """
+    path = str(run_dir.absolute())
+    if any("\ud800" <= character <= "\udfff" for character in path):
+        raise CacheError(
+            f"{path}: the path of a run folder must be UTF-8. Rename the folder that "
+            f"is not, or name a run folder elsewhere."
+        )
+
+
 def require_stage(run_dir: Path, stage: str) -> dict[str, Any]:
     """Return the manifest of a finished stage.
 
     Raises
     ------
     CacheError
-        If the stage has not finished in this run folder.
+        If the stage has not finished in this run folder, or its path is no UTF-8.
     """
+    require_utf8(run_dir)
     manifest = read_json(run_dir / stage / MANIFEST_NAME)
     if manifest is None:
         missing = "" if run_dir.is_dir() else ", for there is no such folder"
@@ -91,7 +109,7 @@ def remedy(stage_dir: Path) -> str:
 def content_key(parts: Mapping[str, Any]) -> str:
     """Return the sha256 (hex) of a JSON-serialisable mapping, order-independent."""
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
 def sha256_strings(strings: Iterable[str]) -> str:

@@ -3,7 +3,9 @@ import os
 
 import pytest
 
+from embed.config import EmbedConfig
 from embed.errors import CacheError
+from embed.extract import extract
 from embed.manifest import (
     content_key,
     environment,
@@ -21,6 +23,22 @@ def test_a_record_comes_back_as_it_was_written(tmp_path):
     write_json(tmp_path / "manifest.json", record)
     assert read_json(tmp_path / "manifest.json") == record
     assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
+
+
+def test_a_path_that_is_not_utf_8_comes_back_as_it_was_written(tmp_path):
+    record = {"catalog_path": os.fsdecode(b"caf\xe9/\\udce9.csv")}
+    write_json(tmp_path / "manifest.json", record)
+    assert read_json(tmp_path / "manifest.json") == record
+    assert content_key(record) != content_key({"catalog_path": "cafe"})
+
+
+def test_a_run_folder_that_is_not_utf_8_is_refused_at_once(tmp_path):
+    run_dir = tmp_path / os.fsdecode(b"caf\xe9") / "run"
+    with pytest.raises(CacheError, match=r"run folder must be UTF-8\. Rename"):
+        require_stage(run_dir, "embed")
+    with pytest.raises(CacheError, match=r"run folder must be UTF-8"):
+        extract(None, run_dir, images_dir=None, config=EmbedConfig())
+    assert not run_dir.exists()
 
 
 @pytest.mark.parametrize("bad", [float("nan"), object()])

@@ -1,6 +1,8 @@
 import csv
 import dataclasses
 import json
+import os
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,6 +17,7 @@ from threadpoolctl import ThreadpoolController
 from embed.catalog import read_catalog
 from embed.chunks import prepare_chunk, prepared_chunks
 from embed.errors import CacheError, UnreadableImage
+from embed.extract import extract
 from embed.manifest import (
     read_json,
 )
@@ -279,6 +282,22 @@ def test_encoders_are_found_by_name_where_they_lie_elsewhere_now(
         WeightsError, match=r"sha256 [0-9a-f]{12} found.*machine': not there.*nowhere'"
     ):
         predict_prices(run_dir, catalog, images_dir=photos, n_threads=1)
+
+
+def test_catalogs_and_photos_may_lie_in_a_folder_that_is_not_utf_8(
+    sample_catalog, tiny_config, tmp_path
+):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    shutil.copytree(sample_catalog.parent, folder)
+    catalog, images_dir = read_catalog(folder / "catalog.csv"), folder / "images"
+    run_dir = tmp_path / "run"
+    extract(catalog, run_dir, images_dir=images_dir, config=tiny_config)
+    finetune(run_dir, config=dataclasses.replace(TINY_TRAINING, n_folds=2))
+    fit_stack(run_dir, config=TINY_STACK)
+    prices = predict_prices(run_dir, catalog, images_dir=images_dir, n_threads=1)
+    assert np.isfinite(prices.price).all()
+    write_prices(folder / "prices.csv", catalog, prices)
+    assert len((folder / "prices.csv").read_text().splitlines()) == 41
 
 
 def test_an_unfinished_run_cannot_predict(embedded_run, sample_catalog):
