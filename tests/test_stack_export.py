@@ -58,6 +58,7 @@ REFUSED = (
     "torch,torchvision,transformers,pandas,sklearn,pyarrow,safetensors,onnx,click,tqdm,"
     "filelock,finetune,stack"
 )
+REFUSED_WITHOUT_TREES = REFUSED + ",lightgbm"
 # Blocks that are fitted on prices need scikit-learn, and bring their own `stack`.
 REFUSED_WITH_BLOCKS = ",".join(
     name for name in REFUSED.split(",") if name not in ("sklearn", "stack", "pandas")
@@ -73,9 +74,16 @@ LEARNING = dataclasses.replace(
 )
 
 
-def run_script(model_dir, *arguments):
+def refused_packages(model_dir):
+    """What an export must do without."""
+    if (model_dir / "blocks").exists():
+        return REFUSED_WITH_BLOCKS
+    return REFUSED if (model_dir / "boosters").exists() else REFUSED_WITHOUT_TREES
+
+
+def run_script(model_dir, *arguments, refused=None):
     script = str(model_dir / "predict.py")
-    refused = REFUSED_WITH_BLOCKS if (model_dir / "blocks").exists() else REFUSED
+    refused = refused or refused_packages(model_dir)
     return subprocess.run(
         [sys.executable, "-c", ISOLATED, refused, script, *map(str, arguments)],
         cwd=model_dir.parent,
@@ -209,6 +217,15 @@ def test_only_an_export_that_looks_at_prices_holds_them_and_says_so(model_of):
         assert ("hold prices" in card) == has_prices
         for text in (card, (model_dir / "predict.py").read_text()):
             assert ("scikit-learn\n" in text) == has_prices
+            assert ("tokenizers lightgbm" in text) == (chosen != "network")
+
+
+def test_trees_without_their_package_are_one_line(model_of, sample_catalog, tmp_path):
+    given = ("--catalog", sample_catalog, "--out", tmp_path / "prices.csv")
+    done = run_script(model_of["stacker"], *given, refused=REFUSED_WITHOUT_TREES)
+    assert done.returncode == 2
+    assert done.stderr.strip().endswith("Run `pip install lightgbm`")
+    assert "Traceback" not in done.stderr
 
 
 def test_a_block_that_looks_at_no_product_is_exported_without_prices(run_of, tmp_path):

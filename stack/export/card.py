@@ -100,24 +100,41 @@ def _what_it_is(finetune: Mapping[str, Any], stack: Mapping[str, Any]) -> str:
     return f"{text}. LightGBM trees were tried on their residual and not kept."
 
 
+def required_packages(stack: Mapping[str, Any]) -> str:
+    """Return the packages that an export needs, as `pip install` takes them.
+
+    Parameters
+    ----------
+    stack : mapping
+        Manifest of the stacking stage.
+    """
+    packages = ["numpy", "pillow", "onnxruntime", "tokenizers"]
+    if stack["chosen"] == "stacker":
+        packages.append("lightgbm")
+    if _sees_prices(stack):
+        packages.append("scikit-learn")
+    return " ".join(packages)
+
+
+def _sees_prices(stack: Mapping[str, Any]) -> bool:
+    blocks = {*stack["config"]["blocks"]}
+    return stack["chosen"] == "stacker" and bool(blocks & {*PRICE_BLOCKS})
+
+
 def _usage(stack: Mapping[str, Any]) -> str:
-    is_stacked = stack["chosen"] == "stacker"
-    trees = "" if is_stacked else " (lightgbm is imported, not used)"
-    sees_prices = is_stacked and bool({*stack["config"]["blocks"]} & {*PRICE_BLOCKS})
-    package = " scikit-learn" if sees_prices else ""
     known = (
         "\n\nThe trees look at the prices of similar products, so that `known/` and "
         "`blocks/` hold prices, features and words of the training products. Do not "
         "pass the model on where those are not to be seen."
     )
     return (
-        f"```\npip install numpy pillow onnxruntime tokenizers lightgbm{package}\n"
+        f"```\npip install {required_packages(stack)}\n"
         f"python model/predict.py --catalog new.csv --images photos --out prices.csv\n"
         f"```\n\n"
-        f"`pricing.py` holds the class behind it{trees}; `embed/` is what reads "
+        f"`pricing.py` holds the class behind it; `embed/` is what reads "
         f"catalogs, texts and photos. `LICENSE` (MIT) is of this code, not of the "
         f"weights. The ONNX graphs take any number of products at once."
-        f"{known if sees_prices else ''}"
+        f"{known if _sees_prices(stack) else ''}"
     )
 
 

@@ -29,7 +29,7 @@ from finetune.config import FinetuneConfig
 from finetune.networks import load_network, network_folder
 from stack.blocks.fitted import LOG_PRICE_COLUMNS, PRICE_BLOCKS
 from stack.config import StackConfig
-from stack.export.card import model_card
+from stack.export.card import model_card, required_packages
 from stack.export.check import check_export
 from stack.export.graphs import write_head, write_image_tower, write_text_tower
 from stack.export.licence import LICENCE_NAME, licence_text
@@ -162,7 +162,7 @@ def write_export(finished: FinishedRun, folder: Path) -> None:
     """
     _write_towers(finished, folder)
     _copy_boosters(finished, folder)
-    _copy_code(folder, needs_sklearn=bool(finished.price_blocks))
+    _copy_code(folder, packages=required_packages(finished.stack))
     if finished.price_blocks:
         write_price_blocks(finished.run, finished.price_blocks, folder)
     tokenizer = weights_of_run(finished.run.embed)[0] / "tokenizer.json"
@@ -229,7 +229,7 @@ def _copy_boosters(finished: FinishedRun, folder: Path) -> None:
             shutil.copyfile(finished.run.run_dir / "stack" / name, target)
 
 
-def _copy_code(folder: Path, *, needs_sklearn: bool) -> None:
+def _copy_code(folder: Path, *, packages: str) -> None:
     (folder / "embed").mkdir()
     ours = Path(str(embed.__file__)).parent
     for name in EMBED_MODULES:
@@ -237,8 +237,7 @@ def _copy_code(folder: Path, *, needs_sklearn: bool) -> None:
     shutil.copyfile(Path(__file__).with_name("pricing.py"), folder / "pricing.py")
     text = Path(__file__).with_name("predict_file.py").read_text(encoding="utf-8")
     text = text.replace("from stack.export.pricing import", "from pricing import")
-    if needs_sklearn:
-        text = text.replace("lightgbm\n", "lightgbm scikit-learn\n", 1)
+    text = text.replace("numpy pillow onnxruntime tokenizers", packages, 1)
     (folder / "predict.py").write_text(text, encoding="utf-8")
     (folder / LICENCE_NAME).write_text(licence_text(), encoding="utf-8")
 

@@ -1,6 +1,6 @@
 """Price a catalog with the exported model in this folder, here named `model`.
 
-    pip install numpy pillow onnxruntime tokenizers lightgbm
+    pip install numpy pillow onnxruntime tokenizers
     python model/predict.py --catalog new.csv --images photos --out prices.csv
 
 Its columns are those named in manifest.json, its prices in the currency of the catalog

@@ -1,18 +1,17 @@
 """An exported model, ready to price. This file is copied into every export.
 
-Beside the standard library it needs numpy, pillow, onnxruntime, tokenizers and
-lightgbm, and the modules of `embed` that lie in the export too; where the trees see
-prices of the products that the model learned from, also scikit-learn and the modules of
-`stack` there.
+Beside the standard library it needs numpy, pillow, onnxruntime and tokenizers, and the
+modules of `embed` that lie in the export too. A model with trees needs lightgbm. Where
+the trees see prices of the products that the model learned from, it also needs
+scikit-learn and the modules of `stack` that lie in the export.
 """
 
 import hashlib
 import importlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import lightgbm
 import numpy as np
 import onnxruntime  # type: ignore[import-untyped]
 from numpy.typing import NDArray
@@ -23,6 +22,9 @@ from embed.attributes import extract_attributes
 from embed.errors import InputError
 from embed.images import decode_thumbnail, encode_thumbnail
 from embed.text import compose_text, parse_fields
+
+if TYPE_CHECKING:
+    import lightgbm
 
 MANIFEST_NAME = "manifest.json"
 PRICE_FLOOR = 0.01
@@ -55,7 +57,7 @@ class Model:
             if name.endswith(".onnx")
         }
         self._boosters = {
-            kind: [lightgbm.Booster(model_file=folder / name) for name in names]
+            kind: [_load_booster(folder / name) for name in names]
             for kind, names in self.settings["boosters"].items()
         }
         self._price_blocks = _load_price_blocks(folder, self.settings)
@@ -224,6 +226,17 @@ def _load_price_blocks(folder: Path, settings: dict[str, Any]) -> dict[str, Any]
         )
         for name in settings["price_blocks"]
     }
+
+
+def _load_booster(path: Path) -> "lightgbm.Booster":
+    try:
+        import lightgbm
+    except ImportError:
+        raise InputError(
+            "the trees of this model need lightgbm, which is not installed. Run `pip "
+            "install lightgbm`"
+        ) from None
+    return lightgbm.Booster(model_file=path)
 
 
 def _read_settings(path: Path) -> dict[str, Any]:
