@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from service_process import running_service
 from embed.manifest import read_json
 
 CHROMIUM = Path("/usr/bin/chromium")
+PAGE_DIR = Path(__file__).parents[1] / "stack" / "service" / "page"
 OPTIONS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -75,6 +77,15 @@ def price_shown(page):
     shown = page.locator(".price")
     expect(shown).to_be_visible(timeout=LONG)
     return float(shown.inner_text().replace(",", ""))
+
+
+@pytest.mark.quick
+def test_the_files_of_the_page_name_no_other_host():
+    files = [path for path in PAGE_DIR.iterdir() if path.is_file()]
+    assert {path.suffix for path in files} >= {".html", ".css", ".js"}
+    for path in files:
+        addresses = re.findall(r"(?:https?:)?//[\w.-]+\.\w+", path.read_text("utf-8"))
+        assert set(addresses) <= {"http://www.w3.org"}, path
 
 
 @pytest.mark.quick
