@@ -96,6 +96,14 @@ class FinetuneConfig:
     freeze_batch_norm: bool = True
     """Keep the photo tower's batch statistics: a batch holds few photos."""
 
+    bound_price: bool = True
+    """Predict no price beyond twice the dearest that was trained on, nor below half the
+    cheapest."""
+
+    normalise_image: bool = True
+    """Bring each photo's features to mean 0 and variance 1 before the projection, so
+    that no photo's embedding is many times as long as the others'."""
+
     freeze_layers: int | None = None
     """Layers of the text encoder that stay as they are, the embedding included if it is
     one or more; None: two thirds of them, 4 of MiniLM's 6. Each makes training faster,
@@ -234,6 +242,8 @@ PAPER = FinetuneConfig(
     ema_decay=0.0,
     encoder_dropout=0.1,
     freeze_batch_norm=False,
+    bound_price=False,
+    normalise_image=False,
     freeze_layers=0,
     use_attributes=False,
     use_wide=False,

@@ -1,6 +1,7 @@
 """The network: two backbones, two projections, one fusion head."""
 
 import contextlib
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import cast
@@ -24,6 +25,9 @@ from finetune.wide import WidePart
 TOWER_DIM = 256
 FUSED_DIM = 2 * TOWER_DIM
 
+PRICE_MARGIN = 2.0
+"""Factor by which a predicted price may be outside those that were trained on."""
+
 
 class PriceNetwork(nn.Module):
     """Text and photo to a log1p price, by way of a fused embedding of 256 + 256.
@@ -42,6 +46,11 @@ class PriceNetwork(nn.Module):
     head_dropout : float
     freeze_batch_norm : bool
         Keep the image backbone's batch statistics while training.
+    bound_price : bool
+        Predict no price beyond `PRICE_MARGIN` times the dearest of the training rows,
+        nor below the cheapest divided by it.
+    normalise_image : bool
+        Bring each photo's features to mean 0 and variance 1 before the projection.
 
     Notes
     -----
@@ -53,6 +62,7 @@ class PriceNetwork(nn.Module):
 
     price_centre: torch.Tensor
     price_scale: torch.Tensor
+    price_limits: torch.Tensor
     attribute_mean: torch.Tensor
     attribute_scale: torch.Tensor
 
@@ -67,6 +77,8 @@ class PriceNetwork(nn.Module):
         use_wide: bool = False,
         head_dropout: float = 0.25,
         freeze_batch_norm: bool = True,
+        bound_price: bool = True,
+        normalise_image: bool = True,
     ) -> None:
         super().__init__()
         self.text_backbone = text_backbone
@@ -78,9 +90,12 @@ class PriceNetwork(nn.Module):
         self.wide = WidePart(n_attributes // 2) if use_wide else None
         self.head = _build_head(FUSED_DIM + n_attributes + use_wide, head_dropout)
         self.freeze_batch_norm = freeze_batch_norm
+        self.bound_price = bound_price
+        self.normalise_image = normalise_image
         self.n_attributes = n_attributes
         self.register_buffer("price_centre", torch.zeros(()))
         self.register_buffer("price_scale", torch.ones(()))
+        self.register_buffer("price_limits", torch.tensor([-math.inf, math.inf]))
         # Attributes are standardised by the training rows; 0 where unknown.
         self.register_buffer("attribute_mean", torch.zeros(n_attributes // 2))
         self.register_buffer("attribute_scale", torch.ones(n_attributes // 2))
@@ -106,6 +121,10 @@ class PriceNetwork(nn.Module):
         """
         self.price_centre.fill_(float(np.median(log_price)))
         self.price_scale.fill_(max(float(log_price.std()), 1e-3))
+        if self.bound_price:
+            least, greatest = np.expm1([log_price.min(), log_price.max()])
+            limits = np.log1p([least / PRICE_MARGIN, greatest * PRICE_MARGIN])
+            self.price_limits.copy_(torch.from_numpy(limits))
         for column in range(len(self.attribute_mean)):
             known = attributes[:, column][~np.isnan(attributes[:, column])]
             if len(known):
@@ -146,7 +165,7 @@ class PriceNetwork(nn.Module):
         else:
             found = self._upper_text(inputs_embeds=hidden.float(), attention_mask=mask)
         text = mean_pool(found.last_hidden_state, mask)
-        image = self._pool_images(photos) if len(image_rows) else None
+        image = self.pool_images(photos) if len(image_rows) else None
         return self.combine(text, image, image_rows)
 
     def combine(
@@ -173,11 +192,37 @@ class PriceNetwork(nn.Module):
             text_half = self.text_projection(text)
             image_half = self.missing_image.expand(len(text), -1)
             if image is not None:
-                projected = self.image_projection(image)
+                projected = self.project_image(image)
                 image_half = image_half.index_copy(0, image_rows, projected)
         return torch.cat([text_half, image_half], dim=1)
 
-    def _pool_images(self, photos: torch.Tensor) -> torch.Tensor:
+    def project_image(self, image: torch.Tensor) -> torch.Tensor:
+        """Return the image half of the fused embedding of photos.
+
+        Text features come out of a layer norm. Photo features are normalised here, as
+        otherwise one photo's may be a hundred times as long as another's.
+
+        Parameters
+        ----------
+        image : float32 Tensor of shape (n_images, 1280)
+
+        Returns
+        -------
+        float32 Tensor of shape (n_images, 256)
+        """
+        if self.normalise_image:
+            image = nn.functional.layer_norm(image, (IMAGE_DIM,))
+        projected: torch.Tensor = self.image_projection(image)
+        return projected
+
+    def pool_images(self, photos: torch.Tensor) -> torch.Tensor:
+        """Return the means of the photo tower's maps, shape (n_images, 1280).
+
+        Parameters
+        ----------
+        photos : Tensor
+            As `fuse` takes them.
+        """
         if self.image_backbone is None:
             return photos
         images = normalise_images(photos)
@@ -230,7 +275,11 @@ class PriceNetwork(nn.Module):
         with _full_precision(fused):  # bf16 would round a price to 1 %
             inputs = fused.to(next(self.head.parameters()).dtype)
             standardised: torch.Tensor = self.head(inputs).squeeze(1).float()
-        return standardised * self.price_scale + self.price_centre
+        log_price = standardised * self.price_scale + self.price_centre
+        if self.training:  # beyond a limit there is no gradient
+            return log_price
+        # What is not finite must not pass for a price at a limit.
+        return log_price.clamp(*self.price_limits) + 0 * log_price
 
     def parameter_groups(
         self, *, text: float, image: float, fusion: float, weight_decay: float
@@ -274,6 +323,8 @@ def build_network(
     head_dropout: float,
     encoder_dropout: float,
     freeze_batch_norm: bool,
+    bound_price: bool = True,
+    normalise_image: bool = True,
     freeze_layers: int | None = 0,
     no_image_backbone: bool = False,
     seed: int,
@@ -306,6 +357,8 @@ def build_network(
             use_wide=use_wide,
             head_dropout=head_dropout,
             freeze_batch_norm=freeze_batch_norm,
+            bound_price=bound_price,
+            normalise_image=normalise_image,
         )
 
 

@@ -44,6 +44,8 @@ def network_of_run(embed: dict[str, Any], config: FinetuneConfig) -> PriceNetwor
         encoder_dropout=config.encoder_dropout,
         # Random weights come without the statistics that normalise them.
         freeze_batch_norm=config.freeze_batch_norm and image is not None,
+        bound_price=config.bound_price,
+        normalise_image=config.normalise_image,
         freeze_layers=config.freeze_layers,
         no_image_backbone=config.freeze_image or not config.sees_photos,
         seed=config.seed,

@@ -37,6 +37,7 @@ from finetune.guards import (
 from finetune.losses import smape_loss, smooth_l1_loss
 from finetune.model import FUSED_DIM, PriceNetwork, use_eager_attention
 from finetune.smape import smape, to_price
+from finetune.soundness import TrainingRows, keep_sound_weights, prepare_to_serve
 from finetune.tensorboard import remove_events, update_events
 from finetune.tracking import (
     HISTORY_NAME,
@@ -123,14 +124,15 @@ def train_network(
     """
     prepare_torch(network, config, arithmetic)
     network.fit_scales(log_price[rows], cache.attributes[rows])
-    wide = None
+    wide, seed = None, [config.seed, fold, config.n_epochs]
     if network.wide is not None:
-        rng = np.random.default_rng([config.seed, fold, config.n_epochs])
+        rng = np.random.default_rng(seed)
         if groups is None:
             groups = np.arange(len(log_price))
         wide = network.wide.fit(cache, log_price, rows, groups, rng=rng)
     device = arithmetic.device
     network.to(device)
+    training = TrainingRows(cache=cache, rows=rows, log_price=log_price, wide=wide)
     state = _fresh_state(network, config, arithmetic)
     state.resume(fold_dir)
     if not state.epochs_done:
@@ -204,7 +206,7 @@ def train_network(
         require_tame_embedding(network.head, fold=fold, epoch=epoch)
         if tracking.held_out:
             row["held_out_smape"] = _held_out_smape(
-                state, cache, log_price, rows, arithmetic=arithmetic
+                state, training, arithmetic=arithmetic, seed=seed
             )
         _log_epoch(fold, state, config)
         # The checkpoint after it: a run stopped between the two does the epoch again.
@@ -213,8 +215,16 @@ def train_network(
         if tracking.tensorboard:
             update_events(fold_dir, state.history)
     require_updates(optimizer, fold=fold)
-    network.load_state_dict(state.average)
-    network.eval()
+    last = {key: tensor.clone() for key, tensor in network.state_dict().items()}
+    keep_sound_weights(
+        network,
+        {"averaged weights": state.average, "the last weights": last},
+        training,
+        train_smape=float(state.history[-1]["train_smape"] or 0),
+        arithmetic=arithmetic,
+        seed=seed,
+        name=_name(fold, config),
+    )
 
 
 def prepare_torch(
@@ -290,21 +300,23 @@ def _criterion(epoch: int, config: FinetuneConfig) -> Criterion:
 
 def _held_out_smape(
     state: TrainingState,
-    cache: ProductCache,
-    log_price: NDArray[np.float64],
-    rows: NDArray[np.integer],
+    training: TrainingRows,
     *,
     arithmetic: Arithmetic,
+    seed: list[int],
 ) -> float | None:
-    """Score the averaged weights on the priced products outside `rows`."""
-    held_out = np.setdiff1d(np.flatnonzero(np.isfinite(log_price)), rows)
+    """Score the averaged weights on the priced products outside the training rows."""
+    log_price = training.log_price
+    held_out = np.setdiff1d(np.flatnonzero(np.isfinite(log_price)), training.rows)
     if not len(held_out):
         return None
     # A copy, so that modes, statistics and weights of the trained one stay as they are.
     network = copy.deepcopy(state.network)
-    network.load_state_dict(state.average)
+    prepare_to_serve(network, state.average, training, arithmetic=arithmetic, seed=seed)
     try:
-        predicted, _ = apply_network(network, cache, held_out, arithmetic=arithmetic)
+        predicted, _ = apply_network(
+            network, training.cache, held_out, arithmetic=arithmetic
+        )
     except TrainingError as error:  # a record must not end what would go on without it
         logger.warning("No held-out SMAPE of this epoch: %s", error)
         return None

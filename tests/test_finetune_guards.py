@@ -268,7 +268,7 @@ def test_ordinary_gradients_are_far_from_the_limit(train, tmp_path, monkeypatch)
 
     monkeypatch.setattr(finetune.train, "require_sound_gradient", recording)
     wild = dataclasses.replace(
-        CONFIG, smape_epochs=1, fusion_learning_rate=0.1, text_learning_rate=0.01
+        CONFIG, smape_epochs=1, fusion_learning_rate=0.03, text_learning_rate=0.01
     )
     train(tmp_path, config=wild)
     assert len(norms) == 12

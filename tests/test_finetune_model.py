@@ -238,6 +238,6 @@ def test_without_an_image_backbone_frozen_features_stand_in_for_photos(tiny_enco
     features = torch.rand((2, 1280), generator=rng)
     rows = torch.tensor([1, 4])
     fused = network.fuse(tokens, mask, features, rows)
-    projected = network.image_projection(features)
+    projected = network.project_image(features)
     torch.testing.assert_close(fused[rows, TOWER_DIM:], projected)
     assert network.train().training  # it has no batch statistics to keep

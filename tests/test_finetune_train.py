@@ -122,8 +122,10 @@ def test_without_decay_the_network_ends_with_its_last_weights(train, tmp_path):
     config = dataclasses.replace(CONFIG, ema_decay=0.0)
     network = train(tmp_path, config=config)
     last = load_file(tmp_path / "checkpoint.safetensors")
+    statistics = ("running_mean", "running_var", "num_batches_tracked")
     for name, tensor in network.state_dict().items():
-        assert torch.equal(tensor, last[f"network/{name}"]), name
+        if not name.endswith(statistics):
+            assert torch.equal(tensor, last[f"network/{name}"]), name
 
 
 def test_training_leaves_photos_out_as_it_is_told_to(train, tmp_path, monkeypatch):
@@ -268,6 +270,9 @@ def test_the_head_learns_from_nested_prices_and_prices_others_by_the_wide_part(
     cache, _ = planted
     rows, others = np.arange(0, N, 2), np.arange(1, N, 2)
     network = train(tmp_path, rows=rows)
+    for wide in applied:  # while statistics are estimated and soundness is checked
+        assert np.isin(wide.numpy(), fits[0][rows]).all()
+    applied.clear()
     apply_network(network, cache, others, arithmetic=FP32)
     (nested,) = fits
     epochs = torch.cat(learned).numpy().reshape(CONFIG.n_epochs, -1)

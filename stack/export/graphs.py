@@ -55,7 +55,7 @@ class AlignedHead(nn.Module):
         has_photo = has_photo[:, None]
         image_half = torch.where(
             has_photo,
-            self.network.image_projection(image),
+            self.network.project_image(image),
             self.network.missing_image,
         )
         fused = torch.cat([self.network.text_projection(text), image_half], dim=1)
