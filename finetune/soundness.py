@@ -73,7 +73,7 @@ def keep_sound_weights(
     TrainingError
         If none of them is sound.
     """
-    faults = []
+    faults: list[str] = []
     for what, weights in candidates.items():
         prepare_to_serve(network, weights, training, arithmetic=arithmetic, seed=seed)
         fault = _find_fault(network, training, train_smape, arithmetic)
