@@ -108,6 +108,13 @@ def real(value: object) -> str | None:
     return _must_be("a finite number", value)
 
 
+def positive(value: object) -> str | None:
+    """Accept a finite number above 0."""
+    if real(value) is None and typing.cast(float, value) > 0:
+        return None
+    return _must_be("a finite number above 0", value)
+
+
 def file_name(value: object) -> str | None:
     """Accept the name of a file inside the stage's folder."""
     if isinstance(value, str) and value and "\0" not in value:
@@ -197,6 +204,22 @@ def fields(**kinds: Kind) -> Kind:
     return check
 
 
+def also(schema: Kind, **kinds: Kind) -> Kind:
+    """Return a check for an object that fits, and these keys of it where it has them.
+
+    They came later: records of older versions lack them.
+    """
+
+    def check(value: object) -> str | None:
+        fault = schema(value)
+        if fault is None:
+            record = typing.cast(dict[str, object], value)
+            fault = fields(**{n: kinds[n] for n in kinds.keys() & record.keys()})(value)
+        return fault
+
+    return check
+
+
 def _first_fault(
     parts: Iterable[tuple[str, Kind, object]],
 ) -> str | None:
@@ -279,17 +302,20 @@ FOLD = fields(
 NETWORK = fields(key=text, model_sha256=text, seconds=real)
 """network.json beside the weights of each network."""
 
-FINETUNE = fields(
-    stage=one_of("finetune"),
-    key=text,
-    embed_key=text,
-    config=fields(n_folds=whole(2, 127)),
-    n_products=whole(1),
-    n_unpriced_dropped=_COUNT,
-    smape=real,
-    folds=many(FOLD),
-    files=_FILES,
-    seconds=real,
+FINETUNE = also(
+    fields(
+        stage=one_of("finetune"),
+        key=text,
+        embed_key=text,
+        config=fields(n_folds=whole(2, 127)),
+        n_products=whole(1),
+        n_unpriced_dropped=_COUNT,
+        smape=real,
+        folds=many(FOLD),
+        files=_FILES,
+        seconds=real,
+    ),
+    price_unit=positive,
 )
 """finetune/manifest.json; its `config` is for `config_from`."""
 

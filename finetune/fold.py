@@ -182,7 +182,10 @@ def _average_seeds(job: Job, fold: int) -> list[float]:
     files["oof_log_price.npy"][held_out] = mean
     _flush(files)
     price = job.price[held_out]
-    return [smape(price, to_price(log_price)) for log_price in (*of_seeds.T, mean)]
+    return [
+        smape(price, to_price(log_price, job.price_unit))
+        for log_price in (*of_seeds.T, mean)
+    ]
 
 
 def _fold_checksums(job: Job, fold: int) -> dict[str, int]:

@@ -56,7 +56,7 @@ def assign_folds(
     Parameters
     ----------
     price : ndarray of shape (n_products,)
-        Catalog currency; NaN: unpriced.
+        In units of the run; NaN: unpriced.
     groups : ndarray of shape (n_products,)
         Products of one group share a fold.
     n_folds : int

@@ -1,6 +1,7 @@
 """All that training needs, resolved from a run folder and a configuration."""
 
 import dataclasses
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,11 @@ from finetune.config import FinetuneConfig
 from finetune.folds import assign_folds
 from finetune.model import FUSED_DIM
 from finetune.networks import network_folder
+from finetune.price_unit import choose_price_unit, to_log_price
 from finetune.products import catalog_of_run, choose_anchors, product_groups
 from finetune.tracking import Tracking
+
+logger = logging.getLogger(__name__)
 
 FORMAT = 10  # raise it when the same inputs give other arrays or records than before
 
@@ -34,7 +38,8 @@ class Job:
     config: FinetuneConfig
     arithmetic: Arithmetic
     cache: ProductCache
-    price: NDArray[np.float64]  # (n_products,), NaN: unpriced
+    price: NDArray[np.float64]  # (n_products,), catalog currency, NaN: unpriced
+    price_unit: float  # catalog currency
     folds: NDArray[np.int8]  # (n_products,), -1: unpriced
     groups: NDArray[np.int64]  # (n_products,), duplicates share one
     sample_ids: NDArray[np.str_]
@@ -45,8 +50,8 @@ class Job:
 
     @property
     def log_price(self) -> NDArray[np.float64]:
-        """log1p price, shape (n_products,)."""
-        return np.log1p(self.price)
+        """log1p price in units of the run, shape (n_products,)."""
+        return to_log_price(self.price, self.price_unit)
 
 
 def prepare_job(
@@ -74,8 +79,9 @@ def prepare_job(
         use_photos=config.sees_photos,
     )
     groups = product_groups(catalog, embed_dir)
+    price_unit = _price_unit(price, config)
     folds = assign_folds(
-        price,
+        price / price_unit,
         groups,
         n_folds=config.n_folds,
         seed=config.seed,
@@ -97,6 +103,8 @@ def prepare_job(
         "device": arithmetic.device.type,
         "price_sha256": sha256_strings(map(repr, price.tolist())),
     }
+    if price_unit != 1:  # as runs were before there were others
+        key_parts["price_unit"] = price_unit
     of_each = {name: value for name, value in settings.items() if name != "n_seeds"}
     return Job(
         stage_dir=run_dir / "finetune",
@@ -105,6 +113,7 @@ def prepare_job(
         arithmetic=arithmetic,
         cache=cache,
         price=price,
+        price_unit=price_unit,
         folds=folds,
         groups=groups,
         sample_ids=catalog.sample_id,
@@ -113,6 +122,21 @@ def prepare_job(
         key=content_key(key_parts),
         networks_key=content_key({**key_parts, "settings": of_each}),
     )
+
+
+def _price_unit(price: NDArray[np.float64], config: FinetuneConfig) -> float:
+    """Return the unit that prices are counted in; recipe `paper` has none but 1."""
+    unit = choose_price_unit(price)
+    if config.recipe != "paper":
+        return unit
+    if unit < 1:
+        logger.warning(
+            "Recipe paper takes log(1 + price) of prices as they are, which tells "
+            "small prices apart badly: the median is %.3g. Expect poor scores; recipe "
+            "default counts prices in a unit that suits them.",
+            float(np.nanmedian(price)),
+        )
+    return 1.0
 
 
 def _require_enough(folds: NDArray[np.integer], n_folds: int) -> None:

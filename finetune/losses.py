@@ -10,7 +10,7 @@ import math
 import torch
 import torch.nn.functional as F
 
-from finetune.smape import PRICE_FLOOR
+from finetune.price_unit import PRICE_FLOOR
 
 LOG_FLOOR = math.log1p(PRICE_FLOOR)
 """log1p price below which SMAPE goes on as a straight line: a network may start below

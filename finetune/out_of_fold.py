@@ -28,7 +28,8 @@ from finetune.fold import finish_fold, verify_fold
 from finetune.frozen_layers import remove_hidden_states
 from finetune.job import Job, network_folders, prepare_job, stage_arrays
 from finetune.networks import MODEL_NAME
-from finetune.smape import smape, to_price
+from finetune.price_unit import to_price
+from finetune.smape import smape
 from finetune.tracking import UNTRACKED, Tracking
 
 logger = logging.getLogger(__name__)
@@ -142,7 +143,8 @@ def _finish_stage(job: Job, *, n_unpriced: int) -> dict[str, Any] | None:
         "config": dataclasses.asdict(job.config),
         "n_products": len(job.price),
         "n_unpriced_dropped": n_unpriced,
-        "smape": smape(job.price[priced], to_price(log_price[priced])),
+        "price_unit": job.price_unit,
+        "smape": smape(job.price[priced], to_price(log_price[priced], job.price_unit)),
         "folds": folds,
         "files": record_files(job.stage_dir, _finished_files(job)),
         "environment": environment(),

@@ -7,14 +7,16 @@ SMAPE of log1p prices. They are never compared with each other.
 import numpy as np
 from numpy.typing import NDArray
 
-PRICE_FLOOR = 0.01
-"""The least price ever predicted, in catalog currency: one cent."""
+from finetune.price_unit import PRICE_FLOOR, to_price
 
-
-def to_price(log_price: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return prices (catalog currency, at least `PRICE_FLOOR`) from log1p prices."""
-    price: NDArray[np.float64] = np.expm1(log_price, dtype=np.float64)
-    return np.maximum(price, PRICE_FLOOR, out=price)
+__all__ = [
+    "PRICE_FLOOR",
+    "smape",
+    "smape_half",
+    "smape_log1p",
+    "smape_rows",
+    "to_price",
+]
 
 
 def smape_rows(
@@ -66,5 +68,8 @@ def smape_half(price: NDArray[np.floating], predicted: NDArray[np.floating]) -> 
 
 
 def smape_log1p(price: NDArray[np.floating], predicted: NDArray[np.floating]) -> float:
-    """SMAPE (0 to 200) of log1p prices; comparable to neither of the others."""
+    """SMAPE (0 to 200) of log1p prices; comparable to neither of the others.
+
+    The only one that depends on the currency, by its definition.
+    """
     return smape(np.log1p(price), np.log1p(predicted))

@@ -27,8 +27,9 @@ from embed.manifest import (
     sha256_strings,
 )
 from embed.text import compose_text, parse_fields
+from finetune.price_unit import to_log_price, to_price
 from finetune.products import catalog_of_run
-from finetune.smape import smape, smape_rows, to_price
+from finetune.smape import smape, smape_rows
 from stack.blocks.fitted import features_of, fit_blocks
 from stack.blocks.products import Prices, Products
 from stack.evaluate import standard_error
@@ -77,6 +78,10 @@ class _Finished:
     def priced(self) -> NDArray[np.intp]:
         """Rows that have a price."""
         return np.flatnonzero(self.folds >= 0)
+
+    def predicted(self, predictor: str) -> NDArray[np.float64]:
+        """Return a predictor's out-of-fold prices, catalog currency."""
+        return to_price(self.run.out_of_fold(predictor), self.run.price_unit)
 
     def sample(self, n: int) -> NDArray[np.intp]:
         """Draw priced rows, in order; all if there are no more than `n`."""
@@ -245,7 +250,7 @@ def _n_differing(block: NDArray[Any], pairs: NDArray[np.intp]) -> int:
 
 def _recorded_scores(finished: _Finished) -> Check:
     """Compare stored network prices with what each network scored when trained."""
-    network = to_price(finished.run.out_of_fold("network"))
+    network = finished.predicted("network")
     recorded = [fold["held_out_smape"] for fold in finished.run.finetune["folds"]]
     found = [
         smape(finished.price[rows], network[rows])
@@ -272,8 +277,7 @@ def _canary(finished: _Finished) -> Check:
     leaked = smape(price[rows], price[of_nearest])
     honest = smape(price[rows], price[outside])
     stored = {
-        name: smape(price[rows], to_price(finished.run.out_of_fold(name)[rows]))
-        for name in PREDICTIONS
+        name: smape(price[rows], finished.predicted(name)[rows]) for name in PREDICTIONS
     }
     limit = leaked + _CANARY_SHARE * (honest - leaked)
     return Check(
@@ -324,7 +328,8 @@ def _blocks_of(
         texts=[compose_text(parse_fields(text)) for text in finished.catalog.text],
         features=features_of(finished.run),
     )
-    prices = Prices(log_price=np.log1p(price), folds=finished.folds)
+    log_price = to_log_price(price, finished.run.price_unit)
+    prices = Prices(log_price=log_price, folds=finished.folds)
     with tempfile.TemporaryDirectory() as folder:
         fitted = fit_blocks(config.blocks, products, prices, Path(folder))
         return {name: np.array(block) for name, block in fitted.items()}
@@ -344,13 +349,13 @@ def _gain(
     groups = np.asarray(run.array("finetune/groups"))
     fit = fit_out_of_fold(
         block_matrix(blocks, attribute_names=run.embed["attribute_names"]),
-        np.log1p(price),
+        to_log_price(price, run.price_unit),
         init_log_price=None,
         folds=folds,
         groups=groups,
         config=config,
     )
-    predicted = to_price(fit.out_of_fold[rows])
+    predicted = to_price(fit.out_of_fold[rows], run.price_unit)
     constant = np.empty(len(rows))
     for fold in np.unique(folds[rows]):
         own = folds[rows] == fold

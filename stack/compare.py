@@ -12,7 +12,8 @@ from embed.errors import CacheError
 from embed.manifest import MANIFEST_NAME, require_same_key, require_stage
 from embed.schema import config_from
 from finetune.config import FinetuneConfig
-from finetune.smape import smape_rows, to_price
+from finetune.price_unit import to_price
+from finetune.smape import smape_rows
 from stack.config import StackConfig
 from stack.evaluate import score, score_by_band
 from stack.run import PREDICTIONS, open_run
@@ -153,7 +154,7 @@ def open_priced(run_dir: Path, predictor: Predictor) -> PricedRun:
         catalog_sha256=run.embed["inputs"]["catalog_sha256"],
         sample_id=array("embed/sample_id")[kept],
         price=array("finetune/price")[kept],
-        predicted=to_price(array(PREDICTIONS[name])[kept]),
+        predicted=to_price(array(PREDICTIONS[name])[kept], run.price_unit),
         folds=folds[kept],
         groups=array("finetune/groups")[kept],
         image_ok=array("embed/image_ok")[kept],

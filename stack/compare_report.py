@@ -4,6 +4,8 @@ import textwrap
 from collections.abc import Mapping
 from typing import Any
 
+from embed.amounts import short_amount
+
 WIDTH = 100
 _LABEL = 26
 _CELL = 14
@@ -60,7 +62,7 @@ def _scores(comparison: Mapping[str, Any]) -> str:
 
 def _bands(comparison: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     return [
-        (f"{_amount(band['low'])}-{_amount(band['high'])}", band)
+        (f"{short_amount(band['low'])}-{short_amount(band['high'])}", band)
         for band in comparison["bands"]
     ]
 
@@ -113,10 +115,3 @@ def _gap(smape: Mapping[str, float | None]) -> str:
     if smape["a"] is None or smape["b"] is None:
         return "-"
     return f"{smape['a'] - smape['b']:+.2f}"
-
-
-def _amount(value: float) -> str:
-    """Write a price in at most 6 characters: 0.99, 42.50, 1,234, 1e+05."""
-    if value < 99.995:
-        return f"{value:.2f}"
-    return f"{value:,.0f}" if value < 99_999.5 else f"{value:.0e}"

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from finetune.smape import smape, smape_half, smape_log1p, to_price
+from finetune.price_unit import to_log_price, to_price
+from finetune.smape import smape, smape_half, smape_log1p
 from stack.config import StackConfig
 from stack.verdict import checked_smape_rows, decide, group_sums
 
@@ -43,7 +44,8 @@ class Scores:
     """SMAPE in the 0 to 100 convention."""
 
     smape_log1p: float
-    """SMAPE (0 to 200) of log1p prices. Not comparable to either of the others."""
+    """SMAPE (0 to 200) of log1p prices in catalog currency. Not comparable to either
+    of the others, nor between currencies."""
 
     mae: float
     """Mean absolute error, catalog currency."""
@@ -52,13 +54,15 @@ class Scores:
     """Median absolute percentage error, percent of the true price."""
 
     r2_log: float
-    """R² of log1p prices; NaN if all true prices are equal."""
+    """R² of log1p prices in units of the run; NaN if all true prices are equal."""
 
 
 def score(
     price: NDArray[np.floating],
     predicted: NDArray[np.floating],
     groups: NDArray[np.integer] | None = None,
+    *,
+    price_unit: float = 1.0,
 ) -> Scores:
     """Score predicted prices.
 
@@ -68,6 +72,8 @@ def score(
         True and predicted prices in catalog currency, not log prices.
     groups : ndarray of shape (n_products,), int, optional
         Duplicates share a number; they count once in the standard error.
+    price_unit : float
+        Unit of the run, catalog currency.
 
     Returns
     -------
@@ -87,7 +93,9 @@ def score(
         smape_log1p=smape_log1p(price, predicted),
         mae=float(error.mean()),
         median_ape=float(100 * np.median(error / price)),
-        r2_log=_r2(np.log1p(price), np.log1p(predicted)),
+        r2_log=_r2(
+            to_log_price(price, price_unit), to_log_price(predicted, price_unit)
+        ),
     )
 
 
@@ -166,6 +174,7 @@ def evaluate_predictions(
     config: StackConfig,
     groups: NDArray[np.integer] | None = None,
     best_price: NDArray[np.floating] | None = None,
+    price_unit: float = 1.0,
 ) -> dict[str, Any]:
     """Compare all predictors and decide which one serves.
 
@@ -187,6 +196,8 @@ def evaluate_predictions(
         is.
     best_price : ndarray of shape (n_products,), optional
         The best predictable price where the catalog's law is known, NaN elsewhere.
+    price_unit : float
+        Unit that the log prices count in, catalog currency.
 
     Returns
     -------
@@ -205,7 +216,7 @@ def evaluate_predictions(
     kept = folds >= 0
     kept_groups = None if groups is None else groups[kept]
     true = np.asarray(price[kept], dtype=np.float64)
-    prices = {name: to_price(predictions[name][kept]) for name in _GIVEN}
+    prices = {name: to_price(predictions[name][kept], price_unit) for name in _GIVEN}
     verdict = decide(
         true,
         network=prices["network"],
@@ -226,7 +237,7 @@ def evaluate_predictions(
             {
                 "name": name,
                 "label": label,
-                **asdict(score(true, prices[name], kept_groups)),
+                **asdict(score(true, prices[name], kept_groups, price_unit=price_unit)),
             }
             for name, label in PREDICTOR_LABELS.items()
         ],

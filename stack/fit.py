@@ -262,7 +262,7 @@ def _fit_predictors(
     run: Run, stage_dir: Path, config: StackConfig
 ) -> dict[str, list[int]]:
     """Fit the raw LightGBM, the blend and the stacker; write what each predicts."""
-    log_price = np.log1p(run.array("finetune/price"))
+    log_price = run.log_price()
     folds = np.asarray(run.array("finetune/folds"))
     groups = np.asarray(run.array("finetune/groups"))
     blocks = _blocks(run, stage_dir, config)
@@ -354,11 +354,14 @@ def _evaluate(run: Run, config: StackConfig) -> dict[str, Any]:
         config=config,
         groups=np.asarray(run.array("finetune/groups")),
         best_price=_best_prices(run),
+        price_unit=run.price_unit,
     )
     kept, chosen = folds >= 0, predictions[report["verdict"]["chosen"]]
-    report["intervals"] = interval_coverage(price[kept], chosen[kept], folds[kept])
+    report["intervals"] = interval_coverage(
+        price[kept], chosen[kept], folds[kept], price_unit=run.price_unit
+    )
     report["ablation"] = score_without_each(
-        np.log1p(price[kept]),
+        run.log_price()[kept],
         {names: of[kept] for names, of in (_ablation(run, config) or {}).items()},
         groups=np.asarray(run.array("finetune/groups"))[kept],
     )
@@ -373,8 +376,8 @@ def _ablation(
 
 def _intervals(run: Run, chosen: str) -> dict[str, tuple[float, float]]:
     priced = np.asarray(run.array("finetune/folds")) >= 0
-    true = np.log1p(run.array("finetune/price")[priced])
-    fitted = Intervals.fit(true - run.out_of_fold(chosen)[priced])
+    residual = run.log_price()[priced] - run.out_of_fold(chosen)[priced]
+    fitted = Intervals.fit(residual, price_unit=run.price_unit)
     return {str(level): ends for level, ends in fitted.offsets.items()}
 
 

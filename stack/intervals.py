@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embed.errors import ConfigError
-from finetune.smape import to_price
+from finetune.price_unit import to_log_price, to_price
 from stack.evaluate import price_bands
 
 LEVELS = (80, 90)
@@ -33,22 +33,29 @@ class Intervals:
     offsets: Mapping[int, tuple[float, float]]
     """By level: what is added to a log1p price for the low and for the high end."""
 
+    price_unit: float
+    """Unit of the run, catalog currency."""
+
     @classmethod
-    def fit(cls, residual: NDArray[np.floating]) -> "Intervals":
+    def fit(cls, residual: NDArray[np.floating], *, price_unit: float) -> "Intervals":
         """Fit all levels.
 
         Parameters
         ----------
         residual : ndarray of shape (n_products,)
             log1p of the true price less the out-of-fold prediction.
+        price_unit : float
+            Unit of the run, catalog currency.
         """
-        return cls(offsets={level: _offsets(residual, level) for level in LEVELS})
+        offsets = {level: _offsets(residual, level) for level in LEVELS}
+        return cls(offsets=offsets, price_unit=price_unit)
 
     @classmethod
-    def of_manifest(cls, stack: dict[str, Any]) -> "Intervals":
-        """Take the intervals that a stacking manifest holds."""
+    def of_manifest(cls, stack: dict[str, Any], *, price_unit: float) -> "Intervals":
+        """Take the intervals that a stacking manifest holds, of a run's unit."""
         found = {level: stack["intervals"][str(level)] for level in LEVELS}
-        return cls(offsets={level: (low, high) for level, (low, high) in found.items()})
+        offsets = {level: (low, high) for level, (low, high) in found.items()}
+        return cls(offsets=offsets, price_unit=price_unit)
 
     def bounds(
         self, log_price: NDArray[np.floating], *, level: int = 90
@@ -65,7 +72,7 @@ class Intervals:
         Returns
         -------
         low, high : ndarray of shape (n,)
-            Catalog currency, at least one cent.
+            Catalog currency, above 0.
 
         Raises
         ------
@@ -79,13 +86,16 @@ class Intervals:
             )
         low, high = self.offsets[level]
         log_price = np.asarray(log_price, dtype=np.float64)
-        return to_price(log_price + low), to_price(log_price + high)
+        low_price = to_price(log_price + low, self.price_unit)
+        return low_price, to_price(log_price + high, self.price_unit)
 
 
 def interval_coverage(
     price: NDArray[np.floating],
     log_price: NDArray[np.floating],
     folds: NDArray[np.integer],
+    *,
+    price_unit: float,
 ) -> list[dict[str, Any]]:
     """Measure how many prices lie inside, with ends from the other folds' residuals.
 
@@ -94,9 +104,11 @@ def interval_coverage(
     price : ndarray of shape (n_products,)
         True prices, catalog currency.
     log_price : ndarray of shape (n_products,)
-        Out-of-fold log1p prices.
+        Out-of-fold log1p prices in units of the run.
     folds : ndarray of shape (n_products,), int
         At least two different ones.
+    price_unit : float
+        Unit of the run, catalog currency.
 
     Returns
     -------
@@ -105,11 +117,11 @@ def interval_coverage(
         (median of high end over low end), and `bands`: `low`, `high`, `n`, `coverage`
         in each fifth of the true prices.
     """
-    residual = np.log1p(price) - log_price
+    residual = to_log_price(price, price_unit) - log_price
     ends = {level: np.empty((2, len(price))) for level in LEVELS}
     for fold in np.unique(folds):
         inside, others = folds == fold, folds != fold
-        fitted = Intervals.fit(residual[others])
+        fitted = Intervals.fit(residual[others], price_unit=price_unit)
         for level in LEVELS:
             ends[level][:, inside] = fitted.bounds(log_price[inside], level=level)
     bands = price_bands(price)

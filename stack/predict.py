@@ -36,8 +36,8 @@ from finetune.batches import read_photo
 from finetune.config import FinetuneConfig
 from finetune.model import FUSED_DIM
 from finetune.networks import load_network
+from finetune.price_unit import to_price
 from finetune.serve import ServedNetworks, encode_once
-from finetune.smape import to_price
 from stack.alignment import align
 from stack.blend import blend_with
 from stack.blocks.fitted import COLUMN_NAMES, FittedBlock, load_blocks
@@ -69,10 +69,13 @@ class Predicted:
     """Features by block: `fused` (aligned), `attributes` and `network`; if boosters
     correct the networks `text`, `image`, and the other blocks that they see."""
 
+    price_unit: float
+    """Unit of the log prices, catalog currency."""
+
     @property
     def price(self) -> NDArray[np.float64]:
-        """Catalog currency, finite and at least one cent."""
-        return to_price(self.log_price)
+        """Catalog currency, finite and above 0."""
+        return to_price(self.log_price, self.price_unit)
 
 
 class Predictor:
@@ -151,7 +154,7 @@ class Predictor:
         self._stack_config = dataclasses.replace(
             config_of(stack, run_dir / "stack" / MANIFEST_NAME), n_threads=1
         )
-        self.intervals = Intervals.of_manifest(stack)
+        self.intervals = Intervals.of_manifest(stack, price_unit=run.price_unit)
         self.is_stacked = stack["chosen"] == "stacker"
         self.boosters: list[lgb.Booster] = []
         self._price_blocks: dict[str, FittedBlock] = {}
@@ -250,7 +253,12 @@ class Predictor:
                     other=blocks["kernel"][:, 0],
                 )
             log_price = log_price + self._residual(blocks)
-        return Predicted(network_log_price=network, log_price=log_price, blocks=blocks)
+        return Predicted(
+            network_log_price=network,
+            log_price=log_price,
+            blocks=blocks,
+            price_unit=self.run.price_unit,
+        )
 
     def _encode(
         self,

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from embed.amounts import csv_amount
 from embed.catalog import Catalog
 from embed.chunks import prepared_chunks
 from embed.durable import write_bytes
 from embed.errors import UnreadableImage
 from embed.progress import track
 from embed.text import MISSING_TEXT
-from finetune.smape import to_price
+from finetune.price_unit import to_price
 from stack.predict import Predictor
 
 
@@ -23,7 +24,7 @@ class CatalogPrices:
     """Prices of a catalog's products; row i is row i of the catalog."""
 
     price: NDArray[np.float64]
-    """Catalog currency, finite and at least one cent, shape (n_products,)."""
+    """Catalog currency, finite and above 0, shape (n_products,)."""
 
     price_low: NDArray[np.float64]
     """Low end of each prediction interval."""
@@ -87,7 +88,7 @@ def predict_prices(
         )
     low, high = predictor.intervals.bounds(log_price, level=level)
     return CatalogPrices(
-        price=to_price(log_price),
+        price=to_price(log_price, predictor.run.price_unit),
         price_low=low,
         price_high=high,
         substituted=substituted,
@@ -113,5 +114,5 @@ def write_prices(
     lines.writerow(("sample_id", *columns))
     values = np.column_stack([getattr(prices, name) for name in columns])
     for sample_id, row in zip(catalog.sample_id, values, strict=True):
-        lines.writerow((sample_id, *(f"{value:.4f}" for value in row)))
+        lines.writerow((sample_id, *(csv_amount(value) for value in row)))
     write_bytes(path, text.getvalue().encode())

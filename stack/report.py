@@ -4,6 +4,8 @@ import textwrap
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from embed.amounts import short_amount
+
 WIDTH = 100
 _LABEL = 26
 _BAND = 14
@@ -67,7 +69,7 @@ def _score_table(
             f"{labels[row['name']]:{_LABEL}}"
             f"{row['smape']:8.2f} ± {row['smape_se']:4.2f}"
             f"{row['smape_half']:8.2f}{row['smape_log1p']:8.2f}"
-            f"{_amount(row['mae']):>13}{_percent(row['median_ape']):>13}{r2:>9}"
+            f"{short_amount(row['mae']):>13}{_percent(row['median_ape']):>13}{r2:>9}"
         )
     return "\n".join(lines)
 
@@ -184,15 +186,8 @@ def _score(smape: float | None) -> str:
 
 
 def _range(band: Mapping[str, Any]) -> str:
-    return f"{_amount(band['low'])}-{_amount(band['high'])}"
+    return f"{short_amount(band['low'])}-{short_amount(band['high'])}"
 
 
 def _percent(value: float) -> str:
-    return f"{_amount(value)} %"
-
-
-def _amount(value: float) -> str:
-    """Write a price in at most 6 characters: 0.99, 42.50, 1,234, 1e+05."""
-    if value < 99.995:
-        return f"{value:.2f}"
-    return f"{value:,.0f}" if value < 99_999.5 else f"{value:.0e}"
+    return f"{short_amount(value)} %"

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from embed.arrays import read_rows
 from embed.checksums import CHECKED_ARRAYS, verify_embedding, verify_files
 from embed.manifest import require_same_key, require_stage
+from finetune.price_unit import to_log_price
 
 PREDICTIONS = {
     "lightgbm": "stack/lightgbm_log_price",
@@ -49,8 +50,29 @@ class Run:
             verify_files(self.run_dir / stage, files, [f"{array}.npy"])
         return read_rows(self.run_dir / f"{name}.npy")
 
+    @property
+    def price_unit(self) -> float:
+        """Catalog currency that the run counts as 1; older runs have no other unit."""
+        return float(self.finetune.get("price_unit", 1.0))
+
+    def log_price(self) -> NDArray[np.float64]:
+        """Return true log1p prices in units of the run, NaN where unpriced.
+
+        Raises
+        ------
+        CacheError
+            If the prices are not what their stage wrote.
+        """
+        return to_log_price(self.array("finetune/price"), self.price_unit)
+
     def out_of_fold(self, predictor: str) -> NDArray[np.float32]:
-        """Return what one of `PREDICTIONS` says, shape (n_products,), log1p price."""
+        """Return a predictor's log1p prices in units of the run, shape (n_products,).
+
+        Parameters
+        ----------
+        predictor : str
+            A key of `PREDICTIONS`.
+        """
         return np.asarray(self.array(PREDICTIONS[predictor]))
 
 

@@ -42,7 +42,12 @@ class Standin:
     def explain(self, product: Product) -> PriceAnswer:
         self.threads.add(threading.get_ident())
         empty = Explanation(
-            parts=[], words=[], attributes=[], without_photo_percent=None, similar=[]
+            price_unit=1,
+            parts=[],
+            words=[],
+            attributes=[],
+            without_photo_percent=None,
+            similar=[],
         )
         return self._answer(product).model_copy(update={"explanation": empty})
 

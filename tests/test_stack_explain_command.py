@@ -155,6 +155,7 @@ def explanation(**changed):
     values = {
         "price": 12_345_678.9,
         "log_price": 16.3,
+        "price_unit": 1.0,
         "intervals": {"80": [9e6, 2e7], "90": [8e6, 3e7]},
         "parts": [part("network", 16.0), part("all products alike", 0.3)],
         "features": [],

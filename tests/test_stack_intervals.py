@@ -10,29 +10,33 @@ from stack.intervals import LEVELS, Intervals, interval_coverage
 
 def test_ends_are_the_ranks_that_the_theory_asks_for():
     residual = np.random.default_rng(0).permutation(np.arange(1.0, 100.0))  # 1 to 99
-    offsets = Intervals.fit(residual).offsets
+    offsets = Intervals.fit(residual, price_unit=1).offsets
     assert offsets[80] == (10.0, 90.0)
     assert offsets[90] == (5.0, 95.0)
 
 
 def test_too_few_residuals_give_their_extremes():
-    assert Intervals.fit(np.array([0.5, -1.0, 0.1])).offsets[90] == (-1.0, 0.5)
+    fitted = Intervals.fit(np.array([0.5, -1.0, 0.1]), price_unit=1)
+    assert fitted.offsets[90] == (-1.0, 0.5)
 
 
 def test_bounds_lie_around_the_price_in_currency():
-    fitted = Intervals(offsets={90: (-np.log(2), np.log(3))})
-    low, high = fitted.bounds(np.log1p([9.0, 99.0]), level=90)
-    np.testing.assert_allclose(low, [4.0, 49.0])
-    np.testing.assert_allclose(high, [29.0, 299.0])
+    for unit in (1, 100):
+        fitted = Intervals(offsets={90: (-np.log(2), np.log(3))}, price_unit=unit)
+        low, high = fitted.bounds(np.log1p([9.0, 99.0]), level=90)
+        np.testing.assert_allclose(low, unit * np.array([4.0, 49.0]))
+        np.testing.assert_allclose(high, unit * np.array([29.0, 299.0]))
 
 
-def test_a_low_end_is_at_least_a_cent():
-    low, _ = Intervals(offsets={90: (-5.0, 5.0)}).bounds(np.array([0.1]), level=90)
-    assert low[0] == 0.01
+@pytest.mark.parametrize("unit", [1, 1e-4])
+def test_a_low_end_is_at_least_a_hundredth_of_the_unit(unit):
+    fitted = Intervals(offsets={90: (-5.0, 5.0)}, price_unit=unit)
+    low, _ = fitted.bounds(np.array([0.1]), level=90)
+    assert low[0] == 0.01 * unit
 
 
 def test_another_level_is_refused_and_names_those_there_are():
-    fitted = Intervals.fit(np.arange(50.0))
+    fitted = Intervals.fit(np.arange(50.0), price_unit=1)
     with pytest.raises(ConfigError, match="one of 80, 90 percent, got 95"):
         fitted.bounds(np.zeros(1), level=95)
 
@@ -41,7 +45,7 @@ def test_another_level_is_refused_and_names_those_there_are():
 def test_new_products_are_covered_as_often_as_promised(noise):
     rng = np.random.default_rng(1)
     draw = getattr(rng, noise)
-    fitted = Intervals.fit(draw(size=4000))
+    fitted = Intervals.fit(draw(size=4000), price_unit=1)
     log_price = rng.normal(5, 1, size=20_000)
     price = np.expm1(log_price + draw(size=20_000))
     for level in LEVELS:
@@ -58,7 +62,7 @@ def test_coverage_is_measured_with_the_residuals_of_other_folds():
     log_price, folds = rng.normal(3, 1, size=1000), np.arange(1000) % 2
     residual = rng.normal(0, 0.1, size=1000) + np.where(folds == 0, 3.0, 0.0)
     price = np.expm1(log_price + residual)
-    for found in interval_coverage(price, log_price, folds):
+    for found in interval_coverage(price, log_price, folds, price_unit=1):
         assert found["coverage"] < 0.01
 
 
@@ -66,7 +70,7 @@ def test_coverage_adds_up_over_the_bands():
     rng = np.random.default_rng(3)
     log_price, folds = rng.normal(3, 1, size=1000), np.arange(1000) % 5
     price = np.expm1(log_price + rng.normal(0, 0.4, size=1000))
-    found = interval_coverage(price, log_price, folds)
+    found = interval_coverage(price, log_price, folds, price_unit=1)
     assert [part["level"] for part in found] == [80, 90]
     for part in found:
         bands = part["bands"]
@@ -85,7 +89,8 @@ def test_a_run_keeps_the_intervals_of_what_it_chose(finished_run):
     predicted = np.load(finished_run / array / "oof_log_price.npy")
     price = np.load(finished_run / "finetune" / "price.npy")
     priced = np.load(finished_run / "finetune" / "folds.npy") >= 0
-    expected = Intervals.fit(np.log1p(price[priced]) - predicted[priced])
-    assert Intervals.of_manifest(stack) == expected
+    residual = np.log1p(price[priced]) - predicted[priced]
+    expected = Intervals.fit(residual, price_unit=1)
+    assert Intervals.of_manifest(stack, price_unit=1) == expected
     report = read_json(finished_run / "stack" / "report.json")
     assert [part["level"] for part in report["intervals"]] == list(LEVELS)

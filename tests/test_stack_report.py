@@ -28,7 +28,9 @@ def make_report(*, scale=1.0, stacker_sigma=0.3, best=True):
         config=StackConfig(n_bootstrap=200),
         best_price=price * 1.1 if best else None,
     )
-    report["intervals"] = interval_coverage(price, predictions["stacker"], folds)
+    report["intervals"] = interval_coverage(
+        price, predictions["stacker"], folds, price_unit=1
+    )
     return json.loads(json.dumps(report))
 
 

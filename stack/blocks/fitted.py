@@ -132,7 +132,7 @@ def features_of(run: Run) -> Features:
 def prices_of(run: Run) -> Prices:
     """Return the prices of a run's products."""
     return Prices(
-        log_price=np.log1p(run.array("finetune/price")),
+        log_price=run.log_price(),
         folds=np.asarray(run.array("finetune/folds")),
     )
 

@@ -73,7 +73,7 @@ class Prices:
     """
 
     log_price: NDArray[np.floating]
-    """log1p of the price in catalog currency, shape (n_products,); NaN: unpriced."""
+    """log1p of the price in units of the run, shape (n_products,); NaN: unpriced."""
 
     folds: NDArray[np.integer]
     """0 to n_folds - 1, shape (n_products,); -1 where unpriced."""

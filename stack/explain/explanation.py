@@ -69,7 +69,10 @@ class Explanation:
     """Catalog currency."""
 
     log_price: float
-    """log1p price, what `parts` add up to."""
+    """log1p price in units of the run, what `parts` add up to."""
+
+    price_unit: float
+    """Unit of the log prices, catalog currency."""
 
     intervals: dict[str, list[float]]
     """Low and high end, catalog currency, by level in percent."""
@@ -151,6 +154,7 @@ def explain_product(
     return Explanation(
         price=float(price[0]),
         log_price=float(predicted.log_price[0]),
+        price_unit=predicted.price_unit,
         intervals=_intervals(predictor, predicted.log_price[:1]),
         parts=parts,
         features=features,

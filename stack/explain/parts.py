@@ -30,10 +30,10 @@ class Part:
     name: str
 
     log_price: float
-    """In log1p price; all parts add up to the prediction."""
+    """In log1p price, in units of the run; all parts add up to the prediction."""
 
     factor: float
-    """Its exponential; all factors multiply to price + 1."""
+    """Its exponential; all factors multiply to 1 + price in units."""
 
 
 @dataclass(frozen=True, kw_only=True)

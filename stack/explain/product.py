@@ -13,8 +13,8 @@ from embed.catalog import Catalog
 from embed.errors import InputError, UnreadableImage
 from embed.images import decode_thumbnail, encode_thumbnail, load_image
 from embed.manifest import require_stage
+from finetune.price_unit import to_price
 from finetune.products import catalog_of_run
-from finetune.smape import to_price
 from stack.predict import Predictor
 from stack.run import Run, open_run
 
@@ -134,7 +134,9 @@ def read_product(predictor: Predictor, row: int) -> RunProduct:
         photo=photo,
         photo_source=source,
         true_price=true_price if np.isfinite(true_price) else None,
-        priced_at=float(to_price(run.out_of_fold(chosen)[row : row + 1])[0]),
+        priced_at=float(
+            to_price(run.out_of_fold(chosen)[row : row + 1], run.price_unit)[0]
+        ),
     )
 
 

@@ -2,15 +2,16 @@
 
 import math
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 
+from embed.amounts import amount
 from embed.text import compose_text, parse_fields
-from finetune.smape import to_price
+from finetune.price_unit import to_price
 from stack.explain.columns import spoken_column
 from stack.explain.explanation import Explanation
-from stack.explain.parts import NETWORK, START, Part
+from stack.explain.parts import NETWORK, START
 from stack.explain.product import RunProduct
 
 WIDTH = 100
@@ -57,10 +58,10 @@ def _head(product: RunProduct, explanation: Explanation) -> Iterator[str]:
 
 
 def _price(explanation: Explanation) -> str:
-    low, high = map(_money, explanation.intervals["80"])
-    outer_low, outer_high = map(_money, explanation.intervals["90"])
+    low, high = map(amount, explanation.intervals["80"])
+    outer_low, outer_high = map(amount, explanation.intervals["90"])
     return (
-        f"Price {_money(explanation.price)}; the 80 % interval is {low} to {high}, the "
+        f"Price {amount(explanation.price)}; the 80 % interval is {low} to {high}, the "
         f"90 % interval {outer_low} to {outer_high} (made to hold the price of 80 and "
         f"90 % of all new products together; `evaluate` shows how many by price)."
     )
@@ -71,7 +72,7 @@ def _held(product: RunProduct, price: float) -> str:
     # Of a product without a price, that is not by what explains it: all folds.
     if product.fold < 0 or abs(price / product.priced_at - 1) <= _NOTICEABLE:
         return ""
-    held = f"The run holds {_money(product.priced_at)} for it"
+    held = f"The run holds {amount(product.priced_at)} for it"
     if product.photo_source == "thumbnail":
         return f"{held}, by the photo's file."
     return f"{held}: rounding, or other versions of libraries, changed the price since."
@@ -87,7 +88,7 @@ def _true_price(price: float, explanation: Explanation) -> str:
             break
     else:
         where = f"{'below' if price < low else 'above'} the 90 % interval"
-    return f"{_money(price)}, {where}; the prediction lies {abs(off):.1f} % {side} it"
+    return f"{amount(price)}, {where}; the prediction lies {abs(off):.1f} % {side} it"
 
 
 def _who(product: RunProduct) -> str:
@@ -102,32 +103,37 @@ def _who(product: RunProduct) -> str:
 def _build_up(explanation: Explanation) -> Iterator[str]:
     yield "What the price is made of"
     if len(explanation.parts) == 1:
-        yield f"  The network alone serves in this run: {_money(explanation.price)}."
+        yield f"  The network alone serves in this run: {amount(explanation.price)}."
         return
     by_trees = (p for p in explanation.parts if p.name not in (NETWORK, START))
     if not any(part.log_price for part in by_trees):
         yield "  No tree helped when this was trained, so the boosters add nothing."
     yield f"  {'':<28}{'log1p price':>13}{'factor':>10}{'step':>14}{'price':>14}"
     before = 0.0
-    for part, price in zip(explanation.parts, _running(explanation.parts), strict=True):
+    for part, price in zip(explanation.parts, _running(explanation), strict=True):
         factor = "" if part.name == NETWORK else f"{part.factor:.4f}"
         yield (
             f"  {part.name:<28}{part.log_price:>+13.5f}{factor:>10}"
-            f"{_signed(price - before):>14}{_money(price):>14}"
+            f"{_signed(price - before):>14}{amount(price):>14}"
         )
         before = price
+    counted = _counted_price(explanation.price_unit)
     yield from _wrapped(
-        "The first column adds up to log(1 + price), so each factor multiplies 1 + "
-        "price; a step is what that comes to in the order given, and would be another "
-        'in another order. From "all products alike" on, parts are what the boosters '
-        "add, block by block of features (TreeSHAP).",
+        f"The first column adds up to log(1 + {counted}), so each factor multiplies 1 "
+        f"+ {counted}; a step is what that comes to in the order given, and would be "
+        'another in another order. From "all products alike" on, parts are what the '
+        "boosters add, block by block of features (TreeSHAP).",
         indent=2,
     )
 
 
-def _running(parts: Sequence[Part]) -> list[float]:
-    total = np.cumsum([part.log_price for part in parts])
-    return [float(price) for price in to_price(total)]
+def _counted_price(unit: float) -> str:
+    return "price" if unit == 1 else f"price / {unit:g}"
+
+
+def _running(explanation: Explanation) -> list[float]:
+    total = np.cumsum([part.log_price for part in explanation.parts])
+    return [float(price) for price in to_price(total, explanation.price_unit)]
 
 
 def _features(explanation: Explanation) -> Iterator[str]:
@@ -181,7 +187,7 @@ def _similar(explanation: Explanation) -> Iterator[str]:
     yield "Most similar products with a price, its duplicates left out"
     yield f"  {'cosine':>7}{'price':>14}  product"
     for other in explanation.similar:
-        start = f"  {other.similarity:>7.3f}{_money(other.price):>14}  "
+        start = f"  {other.similarity:>7.3f}{amount(other.price):>14}  "
         name = f"{_cut(_printable(other.sample_id), 36)}  {_one_line(other.text)}"
         yield _cut(start + name, WIDTH)
 
@@ -196,12 +202,8 @@ def _printable(sample_id: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in sample_id)
 
 
-def _money(price: float) -> str:
-    return f"{price:,.2f}" if price < 1e9 else f"{price:.4g}"
-
-
 def _signed(step: float) -> str:
-    return f"{step:+,.2f}" if abs(step) < 1e9 else f"{step:+.4g}"
+    return f"{'-' if step < 0 else '+'}{amount(abs(step))}"
 
 
 def _cut(line: str, width: int) -> str:

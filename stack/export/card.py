@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
+from embed.amounts import amount
 from stack.blocks.fitted import PRICE_BLOCKS
 
 # By the name of what is published; anyone's own files have a licence of their own.
@@ -294,7 +295,7 @@ def _encoder(embed: Mapping[str, Any], name: str) -> str:
 
 
 def _range(band: Mapping[str, Any]) -> str:
-    return f"{band['low']:,.2f} to {band['high']:,.2f}"
+    return f"{amount(band['low'])} to {amount(band['high'])}"
 
 
 def _score(value: float | None) -> str:

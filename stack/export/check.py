@@ -9,6 +9,7 @@ from embed.arrays import RaggedRows
 from embed.chunks import prepare_chunk
 from embed.errors import CacheError, InputError, UnreadableImage
 from embed.images import decode_thumbnail
+from finetune.price_unit import to_log_price
 from finetune.products import catalog_of_run
 from stack.export.pricing import PRICE_FLOOR, Model
 from stack.predict import Predictor
@@ -34,7 +35,7 @@ def check_export(run: Run, folder: Path) -> float:
     Returns
     -------
     float
-        The greatest difference found, log1p price.
+        The greatest difference found, log1p price in units of the run.
 
     Raises
     ------
@@ -43,7 +44,8 @@ def check_export(run: Run, folder: Path) -> float:
     """
     texts, photos = _some_products(run)
     predictor = Predictor(run.run_dir, exact=True)
-    expected = np.log1p(predictor.price(prepare_chunk(texts, photos)))
+    prices = predictor.price(prepare_chunk(texts, photos))
+    expected = to_log_price(prices, run.price_unit)
     found = exported_log_prices(Model(folder), texts, photos)
     greatest = float(np.abs(found - expected).max())
     if not greatest <= MOST_DIFFERENCE:

@@ -51,6 +51,7 @@ CARD_NAME = "MODEL_CARD.md"
 # What predict.py imports of `embed`: nothing of it needs more than numpy and pillow.
 EMBED_MODULES = (
     "__init__",
+    "amounts",
     "attributes",
     "catalog",
     "catalog_csv",
@@ -254,7 +255,9 @@ def _manifest(finished: FinishedRun, folder: Path) -> dict[str, Any]:
             "stack_key": finished.stack["key"],
         },
         "chosen": finished.stack["chosen"],
-        "target": "log1p of the price in the catalog's currency, which is not recorded",
+        "target": "log1p of price / price_unit, in the catalog's currency, which is "
+        "not recorded",
+        "price_unit": run.price_unit,
         "columns": inputs["columns"],
         "max_tokens": run.embed["config"]["max_tokens"],
         "image_size": run.embed["config"]["image_size"],

@@ -9,14 +9,14 @@ that the model learned from.
 
 import argparse
 import csv
-import math
 from contextlib import suppress
 from pathlib import Path
 
+from embed.amounts import csv_amount
 from embed.catalog import CatalogColumns, read_catalog
 from embed.errors import InputError, UnreadableImage
 from embed.images import find_photos, load_image
-from stack.export.pricing import PRICE_FLOOR, Model
+from stack.export.pricing import Model
 
 
 def price_catalog(
@@ -35,8 +35,8 @@ def price_catalog(
         with suppress(UnreadableImage):
             photo = load_image(path, size=size) if path else None
         log_price = model.log_price(text, photo)
-        prices = [max(math.expm1(log_price + by), PRICE_FLOOR) for by in offsets]
-        rows.append([sample_id, *(f"{price:.4f}" for price in prices)])
+        prices = [model.to_price(log_price + by) for by in offsets]
+        rows.append([sample_id, *(csv_amount(price) for price in prices)])
     return rows
 
 

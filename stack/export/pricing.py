@@ -9,6 +9,7 @@ scikit-learn and the modules of `stack` that lie in the export.
 import hashlib
 import importlib
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 MANIFEST_NAME = "manifest.json"
 PRICE_FLOOR = 0.01
+"""The least price, in units of the model."""
+
 _RAW_BLOCKS = ("text", "image", "attributes")
 
 
@@ -66,7 +69,7 @@ class Model:
         self._tokenizer.enable_truncation(self.settings["max_tokens"])
 
     def log_price(self, text: str, photo: NDArray[np.uint8] | None) -> float:
-        """Return the log1p price of one product.
+        """Return the log1p price of one product, in units of the model.
 
         Parameters
         ----------
@@ -104,6 +107,11 @@ class Model:
             start = self._blend(network, blocks["kernel"][:, 0])
             blocks["start"] = start[:, None]
         return float(start[0]) + self._boost("stacker", blocks, self.settings["blocks"])
+
+    def to_price(self, log_price: float) -> float:
+        """Return the price of a log1p price, in the catalog's currency."""
+        unit: float = self.settings["price_unit"]
+        return unit * max(math.expm1(log_price), PRICE_FLOOR)
 
     def _blend(
         self, network: NDArray[np.float32], kernel: NDArray[np.float32]

@@ -21,7 +21,8 @@ from embed.schema import (
     text,
     whole,
 )
-from finetune.smape import smape_rows, to_price
+from finetune.price_unit import to_price
+from finetune.smape import smape_rows
 from stack.evaluate import PREDICTOR_LABELS
 from stack.fit import REPORT_NAME
 from stack.intervals import Intervals
@@ -151,8 +152,8 @@ def judge(finished: FinishedRun) -> Judged:
         )
     log_price = run.out_of_fold(finished.chosen)[rows]
     price = np.asarray(run.array("finetune/price")[rows], dtype=np.float64)
-    predicted = to_price(log_price)
-    intervals = Intervals.of_manifest(finished.stack)
+    predicted = to_price(log_price, run.price_unit)
+    intervals = Intervals.of_manifest(finished.stack, price_unit=run.price_unit)
     low, high = intervals.bounds(log_price, level=INTERVAL_LEVEL)
     return Judged(
         rows=rows,

@@ -2,16 +2,14 @@
 
 from collections.abc import Callable, Mapping
 
+from embed.amounts import rounded_amount
+
 NONE = "\N{EN DASH}"
 
 
 def price(value: float | None) -> str:
-    """Write a price: 0.99, 42.50, 1,234, 1.23e+09."""
-    if value is None:
-        return NONE
-    if abs(value) < 99.995:
-        return f"{value:.2f}"
-    return f"{value:,.0f}" if abs(value) < 1e9 else f"{value:.3g}"
+    """Write a price: 0.00078, 0.99, 42.50, 1,234, 1.23e+09."""
+    return NONE if value is None else rounded_amount(value)
 
 
 def score(value: float | None) -> str:

@@ -25,7 +25,7 @@ from embed.lock import run_lock
 from embed.progress import track
 from finetune.config import FinetuneConfig
 from finetune.out_of_fold import finetune
-from finetune.smape import to_price
+from finetune.price_unit import to_price
 from stack.config import StackConfig
 from stack.fit import fit_stack
 from stack.notebook.frame import (
@@ -215,8 +215,9 @@ class PriceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.report_ = report
         scores = {row["name"]: row for row in report["predictors"]}
         self.smape_ = float(scores["chosen"]["smape"])
-        chosen = open_run(folder.path).out_of_fold(report["verdict"]["chosen"])
-        self.oof_price_ = to_price(chosen)
+        run = open_run(folder.path)
+        chosen = run.out_of_fold(report["verdict"]["chosen"])
+        self.oof_price_ = to_price(chosen, run.price_unit)
         return self
 
     def predict(self, X: pd.DataFrame) -> NDArray[np.float64]:
@@ -230,7 +231,7 @@ class PriceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         Returns
         -------
         ndarray of shape (n_products,)
-            In the order of X; in the currency of y, finite and at least one cent.
+            In the order of X; in the currency of y, finite and above 0.
 
         Raises
         ------
@@ -241,7 +242,8 @@ class PriceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         CacheError
             If the run folder is gone or holds another fit by now.
         """
-        return to_price(self._log_price(X))
+        log_price = self._log_price(X)
+        return to_price(log_price, self._price_unit())
 
     def predict_interval(
         self, X: pd.DataFrame, level: int = 90
@@ -271,7 +273,12 @@ class PriceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         intervals = self._folder.predictor(n_threads=self.n_threads).intervals
         intervals.bounds(np.zeros(0), level=level)  # before the work, not after it
         log_price = self._log_price(X)
-        return (to_price(log_price), *intervals.bounds(log_price, level=level))
+        price = to_price(log_price, intervals.price_unit)
+        return (price, *intervals.bounds(log_price, level=level))
+
+    def _price_unit(self) -> float:
+        predictor = self._folder.predictor(n_threads=self.n_threads)
+        return predictor.run.price_unit
 
     @property
     def run_dir_(self) -> Path:

@@ -85,7 +85,7 @@ class Placeholder(BaseModel):
 
 
 class Part(BaseModel):
-    """A step of the price: all factors multiply to 1 + price."""
+    """A step of the price: all factors multiply to 1 + price / price_unit."""
 
     name: str
     log_price: float
@@ -119,6 +119,9 @@ class Similar(BaseModel):
 class Explanation(BaseModel):
     """What moved a price, and which products are like this one."""
 
+    price_unit: Annotated[
+        float, Field(gt=0, description="What log prices count as 1, catalog currency.")
+    ]
     parts: list[Part]
     words: list[Word]
     attributes: list[Attribute]

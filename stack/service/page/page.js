@@ -27,7 +27,8 @@ function element(name, attributes = {}, ...children) {
 }
 
 function money(amount) {
-  const digits = amount >= 1000 ? 0 : 2;
+  const small = amount > 0 ? 1 - Math.floor(Math.log10(amount)) : 2;
+  const digits = amount >= 1000 ? 0 : Math.min(Math.max(2, small), 20);
   const options = { minimumFractionDigits: digits, maximumFractionDigits: digits };
   if (currency) Object.assign(options, { style: "currency", currency });
   return new Intl.NumberFormat(undefined, options).format(amount);
@@ -157,7 +158,7 @@ function showWhy(why) {
     const rows = added.map(({ name, factor }) => ({
       name: PARTS[name] || name, change: 100 * (factor - 1),
       shown: `× ${factor.toFixed(3)}` }));
-    const start = money(Math.expm1(network.log_price));
+    const start = money(why.price_unit * Math.expm1(network.log_price));
     box.append(...bars(`The network says ${start}; from there`, rows));
   }
   $("why").hidden = !box.childElementCount;
