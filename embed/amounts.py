@@ -1,10 +1,9 @@
-"""Prices as text, with as many digits as their size asks for: 1,234 as 0.00078."""
+"""Prices as text, with as many digits as their size asks for: 1,234 as 0.000781."""
 
 import math
 
-_N_DIGITS = 4  # of a price in a file
-_SHORTEST_FIXED = 1e-3
 _LARGEST_FIXED = 99_999.5
+_SHORTEST_FIXED = 1e-3
 
 
 def csv_amount(price: float) -> str:
@@ -20,52 +19,53 @@ def csv_amount(price: float) -> str:
     str
         Such as 1234.5000, 0.5000 or 0.00007812; it reads back as a number.
     """
-    return f"{price:.{max(4, _N_DIGITS - 1 - _power(price))}f}"
+    return f"{price:.{max(4, 3 - _power(price))}f}"
 
 
 def amount(price: float) -> str:
-    """Write a price to be read: 1,234.50, 0.99, 0.00078, 1.23e+09.
+    """Write a price to be read: 1,234.50, 0.99, 0.0781, 0.000781, 1.23e+09.
 
     Parameters
     ----------
     price : float
-        Finite; a difference of prices may be negative or 0.
+        Finite, 0 or above.
     """
-    if abs(price) >= 1e9 or 0 < abs(price) < 1e-9:
+    if price >= 1e9 or 0 < price < 1e-9:
         return f"{price:.4g}"
     return f"{price:,.{_decimals(price)}f}"
 
 
 def rounded_amount(price: float) -> str:
-    """Write a price without cents from 100 on: 0.00078, 42.50, 1,234, 1.23e+09."""
-    if 99.995 <= abs(price) < 1e9:
-        return f"{price:,.0f}"
-    return amount(price) if abs(price) < 1e9 else f"{price:.3g}"
+    """Write a price without cents from 100 on: 0.000781, 42.50, 1,234, 1.23e+09."""
+    if price < 99.995:
+        return amount(price)
+    return f"{price:,.0f}" if price < 1e9 else f"{price:.3g}"
 
 
 def short_amount(price: float) -> str:
-    """Write a price in at most 6 characters: 0.0078, 0.99, 42.50, 1,234, 1e+05, 8e-4.
+    """Write a price in at most 6 characters: 7.8e-4, 0.0078, 42.50, 1,234, 1e+05.
 
     Parameters
     ----------
     price : float
         0 to below 1e100, finite.
     """
-    if price >= _LARGEST_FIXED:
-        return f"{price:.0e}"
     if price >= 99.995:
-        return f"{price:,.0f}"
+        return f"{price:,.0f}" if price < _LARGEST_FIXED else f"{price:.0e}"
     if price >= _SHORTEST_FIXED or price == 0:
-        return f"{price:.{_decimals(price)}f}"
-    digits, power = f"{price:.1e}".split("e")
-    short = f"{digits}e{int(power)}"
-    return short if len(short) <= 6 else f"{float(digits):.0f}e{int(power)}"
+        return f"{price:.{min(4, _decimals(price))}f}"
+    for digits in (1, 0):
+        mantissa, power = f"{price:.{digits}e}".split("e")
+        short = f"{mantissa}e{int(power)}"
+        if len(short) <= 6:
+            break
+    return short
 
 
 def _decimals(price: float) -> int:
-    """Return the decimals that show two digits; cents at least."""
-    return max(2, 1 - _power(price))
+    """Return the decimals of a price: cents, below 0.1 three digits."""
+    return 2 if price == 0 or price >= 0.1 else 2 - _power(price)
 
 
 def _power(price: float) -> int:
-    return math.floor(math.log10(abs(price))) if price else 0
+    return math.floor(math.log10(price))
