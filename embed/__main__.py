@@ -10,6 +10,7 @@ import numpy as np
 from embed.catalog import (
     Catalog,
     describe_unpriced,
+    doubtful_price,
     parseable_price,
     read_catalog,
 )
@@ -21,6 +22,7 @@ from embed.commands import (
     run_option,
 )
 from embed.config import Backend, EmbedConfig, Precision
+from embed.currencies import DecimalSign
 
 
 @click.command("embed")
@@ -37,6 +39,12 @@ from embed.config import Backend, EmbedConfig, Precision
     "--parse-prices",
     is_flag=True,
     help='Read prices such as "$1,299.00", "1.299,00 €" or "12,50"; later stages, too.',
+)
+@click.option(
+    "--decimal-sign",
+    type=click.Choice(get_args(DecimalSign)),
+    help="Of the prices: with . 1,299 is a thousand and more, with , 1.299 is, and "
+    "--parse-prices is meant too. Default: as the column and its currency tell.",
 )
 @click.option(
     "--text-encoder",
@@ -102,6 +110,7 @@ def embed_command(
     price_column: str,
     image_column: str,
     parse_prices: bool,
+    decimal_sign: DecimalSign | None,
     **settings: object,
 ) -> None:
     """Turn a catalog and its photos into feature arrays, in RUN/embed.
@@ -116,10 +125,14 @@ def embed_command(
         price_column=price_column,
         image_column=image_column,
     )
-    columns = replace(columns, parse_prices=parse_prices)
+    columns = replace(
+        columns,
+        parse_prices=parse_prices or decimal_sign == ",",
+        decimal_sign=decimal_sign,
+    )
     config = EmbedConfig(**settings)  # type: ignore[arg-type]
     catalog = read_catalog(catalog_path, columns=columns)
-    _mention_unpriced(catalog)
+    _mention_prices(catalog)
     from embed.extract import extract  # late: it brings torch
 
     manifest = extract(catalog, run_dir, images_dir=images_dir, config=config)
@@ -134,6 +147,13 @@ def embed_command(
             f"{substituted['image']} without a usable photo; each with its reason in "
             f"{run_dir / 'embed' / 'problems.csv'}."
         )
+
+
+def _mention_prices(catalog: Catalog) -> None:
+    _mention_unpriced(catalog)
+    doubtful = doubtful_price(catalog)
+    if doubtful is not None:
+        click.echo(f"Note: {doubtful}", err=True)
 
 
 def _mention_unpriced(catalog: Catalog) -> None:

@@ -18,13 +18,20 @@ from numpy.typing import NDArray
 from embed.catalog_csv import read_csv
 from embed.catalog_parquet import read_parquet
 from embed.columns import CatalogColumns, CatalogError, Cells, one_line, shorten
-from embed.prices import is_readable, parse_prices, plain_price
+from embed.prices import (
+    is_readable,
+    parse_prices,
+    plain_price,
+    three_decimals,
+    why_unusable,
+)
 
 __all__ = [
     "Catalog",
     "CatalogColumns",
     "CatalogError",
     "describe_unpriced",
+    "doubtful_price",
     "parseable_price",
     "read_catalog",
     "require_prices",
@@ -34,7 +41,6 @@ CSV_SUFFIXES = (".csv", ".csv.gz")
 PARQUET_SUFFIXES = (".parquet", ".pq")
 # ids are one fixed-width array: a single huge id would multiply by n_products
 MAX_ID_CHARS = 256
-N_ROWS_SHOWN = 3
 _NOT_IN_IDS = {"\0": "NUL character", "\r": "carriage return"}
 
 
@@ -86,7 +92,12 @@ class Catalog:
             return None
         if self.columns.parse_prices:
             where = f"{self.path}: column {self.columns.price!r}"
-            return parse_prices(self.price_text, describe=self.describe, where=where)
+            return parse_prices(
+                self.price_text,
+                describe=self.describe,
+                where=where,
+                decimal_sign=self.columns.decimal_sign,
+            )
         return np.array([*map(plain_price, self.price_text)])
 
     def describe(self, row: int) -> str:
@@ -202,13 +213,23 @@ def require_prices(
 
 
 def describe_unpriced(catalog: Catalog) -> str:
-    """Name the first rows without a usable price, and what they have instead."""
+    """Say why rows have no usable price: for each reason the first row, and how many.
+
+    Returns
+    -------
+    str
+        Such as "row 2, sample_id '7': 'free' (no number; 3 rows)".
+    """
     if catalog.price is None or catalog.price_text is None:
         return "no price column"
-    unpriced = np.flatnonzero(np.isnan(catalog.price))[:N_ROWS_SHOWN].tolist()
+    rows_of: dict[str, list[int]] = {}
+    for row in np.flatnonzero(np.isnan(catalog.price)).tolist():
+        reason = why_unusable(catalog.price_text[row])
+        rows_of.setdefault(reason, []).append(row)
     return "; ".join(
-        f"{catalog.describe(row)}: {shorten(catalog.price_text[row])!r}"
-        for row in unpriced
+        f"{catalog.describe(rows[0])}: {shorten(catalog.price_text[rows[0]])!r} "
+        f"({reason}{f'; {len(rows):,} rows' if len(rows) > 1 else ''})"
+        for reason, rows in rows_of.items()
     )
 
 
@@ -223,6 +244,37 @@ def parseable_price(catalog: Catalog) -> str | None:
         if is_unusable and is_readable(written):
             return shorten(written)
     return None
+
+
+def doubtful_price(catalog: Catalog) -> str | None:
+    """Describe a plain number that may be thousands, and what to do about it.
+
+    "1.299" beside "899" is 1.299 as a number, and 1299 in many countries.
+
+    Returns
+    -------
+    str or None
+        None if there is no such number, or the catalog's columns settle it.
+    """
+    columns = catalog.columns
+    if catalog.price_text is None or columns.parse_prices or columns.decimal_sign:
+        return None
+    found = three_decimals(catalog.price_text)
+    if found is None:
+        return None
+    row, is_settled = found
+    low = float(catalog.price_text[row])
+    high = 1000 * low
+    as_high = (
+        f"write it as {high:.0f}"
+        if is_settled
+        else f"give --decimal-sign , to read such prices as {high:.0f}"
+    )
+    return (
+        f"{catalog.path}: {catalog.describe(row)}: {catalog.price_text[row].strip()!r} "
+        f"is read as {low:.3f}. If it is {high:.0f}, {as_high}; if it is {low:.3f}, "
+        f"give --decimal-sign . and this is not asked again."
+    )
 
 
 def _parse_remedy(catalog: Catalog) -> str:
@@ -259,7 +311,7 @@ def _build_catalog(path: Path, columns: CatalogColumns, cells: Cells) -> Catalog
     if (
         columns.price in cells.numbers
     ):  # 1.299 of Parquet is a number, not a way to write
-        columns = replace(columns, parse_prices=False)
+        columns = replace(columns, parse_prices=False, decimal_sign=".")
     return Catalog(
         path=path,
         columns=columns,

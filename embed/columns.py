@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from embed.currencies import DecimalSign
 from embed.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -33,6 +34,8 @@ class CatalogColumns:
     """Price in catalog currency; may be absent from the file."""
     parse_prices: bool = False
     """Read prices such as "$1,299.00" or "12,50", which are not plain numbers."""
+    decimal_sign: DecimalSign | None = None
+    """Of the prices; None: found from them. Only "." goes with plain numbers."""
 
     def __post_init__(self) -> None:
         if not self.text:

@@ -247,7 +247,7 @@ def _kind_of(annotation: Any) -> Kind:  # a type of Python's own, of which there
         return one_of(*parts)
     if origin is tuple:
         return many(_kind_of(parts[0]))
-    assert origin is types.UnionType
+    assert origin in (types.UnionType, typing.Union)  # the latter of a Literal
     assert parts[1] is types.NoneType
     return optional(_kind_of(parts[0]))
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embed.catalog import require_prices
+from embed.catalog import describe_unpriced, require_prices
 from embed.checksums import verify_embedding
 from embed.errors import ConfigError
 from embed.machine import pick_device
@@ -71,6 +71,11 @@ def prepare_job(
     verify_embedding(embed_dir, embed, needed + frozen)
     catalog = catalog_of_run(embed)
     price = require_prices(catalog, drop_unpriced=drop_unpriced)
+    if n_unpriced := int(np.isnan(price).sum()):
+        logger.warning(
+            "%d products have no usable price and are not trained on: %s",
+            *(n_unpriced, describe_unpriced(catalog)),
+        )
     cache = ProductCache(
         embed_dir,
         max_tokens=config.n_tokens,

@@ -607,11 +607,11 @@ PRICES: dict[str, tuple[list[str], list[float | None] | tuple[str, ...]]] = {
     "currencies that are not": (["12 cup", "top 10", "5 XXX", "3"], [None] * 3 + [3]),
     "a comma that nothing settles": (
         ["5", "1,299"],
-        ("row 2, sample_id '2': '1,299'", "may be 1299 or 1.299", "Write it as"),
+        ("row 2, sample_id '2': '1,299'", "may be 1299 or 1.299", "write it as"),
     ),
     "a point that nothing settles": (
         ["$1.299", "$7"],
-        ("row 1, sample_id '1': '$1.299'", "Write it as 1299 or 1.2990"),
+        ("row 1, sample_id '1': '$1.299'", "write it as 1299 or 1.2990"),
     ),
     "two decimal signs": (
         ["7", "1,299.00", "5", "12,50"],

@@ -57,6 +57,7 @@ EMBED_MODULES = (
     "catalog_csv",
     "catalog_parquet",
     "columns",
+    "currencies",
     "errors",
     "images",
     "photo_limits",
