@@ -3,7 +3,9 @@
 Networks, blocks and trees work on log1p of the price, counted in a unit of the run. The
 unit is a power of ten, small beside the usual price. So a catalog scores the same in
 cents, dollars or thousands: log1p of a price near zero is the price itself, and equal
-errors in percent would weigh less the smaller the currency makes the numbers.
+errors in percent would weigh less the smaller the currency makes the numbers. On three
+catalogs a ridge on words scored best from a median of 10 to 100 units on; with a median
+of one unit it was 1 to 4 SMAPE worse on two of them.
 """
 
 import math
@@ -29,14 +31,15 @@ def choose_price_unit(price: NDArray[np.floating]) -> float:
     Returns
     -------
     float
-        The power of ten nearest to a tenth of the median price. Where prices spread so
-        far that more than 5 % are well below that, the power nearest to the price that
+        The power of ten by which the median price is 10 to 100. Where prices spread so
+        far that more than 5 % are well below one, the power nearest to the price that
         5 % are below. It is 1 for most catalogs in dollars or euros.
     """
     known = price[~np.isnan(price)]
     # Prices themselves: a mean of two would not scale with them exactly.
     usual, cheap = np.quantile(known, (0.5, _CHEAP_QUANTILE), method="inverted_cdf")
-    power = min(round(math.log10(usual) - 1), round(math.log10(cheap)))
+    # A median of exactly 10 must not fall below it by rounding in another currency.
+    power = min(math.floor(math.log10(usual) + 1e-9) - 1, round(math.log10(cheap)))
     return float(10.0 ** max(power, _LEAST_POWER))
 
 
