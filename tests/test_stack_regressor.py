@@ -101,6 +101,22 @@ def fitted(make, products, tmp_path_factory):
     return make(run_dir=run_dir).fit(products, products["price"])
 
 
+def test_prices_are_in_the_currency_of_the_target(make, fitted, products):
+    """In thousandths of the currency, all prices are a thousandth."""
+    scaled = make().fit(products, products["price"] / 1000)
+    assert scaled.smape_ == pytest.approx(fitted.smape_, abs=0.01)
+    ends = zip(
+        (scaled.oof_price_, *scaled.predict_interval(products)),
+        (fitted.oof_price_, *fitted.predict_interval(products)),
+        strict=True,
+    )
+    for found, expected in ends:
+        np.testing.assert_allclose(found, expected / 1000, rtol=1e-3)
+    np.testing.assert_array_equal(
+        scaled.predict(products), scaled.predict_interval(products)[0]
+    )
+
+
 def test_the_package_brings_the_regressor_only_when_it_is_asked_for():
     code = "import sys, stack; print({'torch', 'lightgbm', 'sklearn'} & {*sys.modules})"
     done = subprocess.run(

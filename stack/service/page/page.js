@@ -27,8 +27,9 @@ function element(name, attributes = {}, ...children) {
 }
 
 function money(amount) {
-  const small = amount > 0 ? 1 - Math.floor(Math.log10(amount)) : 2;
-  const digits = amount >= 1000 ? 0 : Math.min(Math.max(2, small), 20);
+  const isSmall = amount > 0 && amount < 0.1; // three digits of it
+  const decimals = isSmall ? 2 - Math.floor(Math.log10(amount)) : 2;
+  const digits = amount >= 1000 ? 0 : Math.min(decimals, 20);
   const options = { minimumFractionDigits: digits, maximumFractionDigits: digits };
   if (currency) Object.assign(options, { style: "currency", currency });
   return new Intl.NumberFormat(undefined, options).format(amount);
