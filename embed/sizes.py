@@ -1,0 +1,207 @@
+"""One size of a product's name: pack count and what one item holds.
+
+Masses are in g, volumes in ml, counts in pieces. An ounce is a mass unless it is
+called fluid, the catalog's own unit field is a volume, or the same amount stands
+beside it in ml. What a name leaves open is unknown.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+from embed.prices import Decimal
+from embed.size_grammar import (
+    Phrases,
+    Quantity,
+    are_equal,
+    are_fluid,
+    holds_something,
+    read_phrases,
+)
+from embed.size_units import FLUID_OUNCE_ML, IMPERIAL, KINDS, OUNCE_G, OUNCES, Kind
+
+SMALLEST, LARGEST = 1e-3, 1e7
+SAME = 0.03
+"""A total is stated if it differs no more from pack count times item."""
+SWALLOWED_G = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """What a name says about size; None where it says nothing.
+
+    Attributes
+    ----------
+    pack_count : float or None
+        Items in the pack, at least 1.
+    item_quantity : float or None
+        One item's g, ml or pieces, within [1e-3, 1e7].
+    kind : {"mass", "volume", "count"} or None
+        Of `item_quantity`.
+    """
+
+    pack_count: float | None = None
+    item_quantity: float | None = None
+    kind: Kind | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedSizes:
+    """All that a name says of size: the pack count, and an item's size of each kind."""
+
+    pack_count: float | None
+    items: dict[Kind, float]
+
+    def of(self, kinds: tuple[Kind, ...]) -> Size:
+        """Return the size of the first of these kinds that is known."""
+        kind = next((kind for kind in kinds if kind in self.items), None)
+        item = self.items[kind] if kind else None
+        return Size(pack_count=self.pack_count, item_quantity=item, kind=kind)
+
+
+def parse_size(
+    name: str,
+    *,
+    kinds: tuple[Kind, ...] = KINDS,
+    fluid: bool = False,
+    decimal: Decimal | None = None,
+) -> Size:
+    """Read pack count and item size from phrases like "12 Ounce (Pack of 6)".
+
+    Parameters
+    ----------
+    name : str
+        Product name; only the first 1000 characters are looked at.
+    kinds : tuple of Kind
+        Kinds of size to look for, the preferred first.
+    fluid : bool
+        Take bare ounces for fluid ounces.
+    decimal : {".", ","} or None
+        Decimal sign of the catalog, from `embed.size_tokens.settle_decimal`; None if
+        it is unknown, or the name is to be read alone.
+
+    Returns
+    -------
+    Size
+        Of the first kind found. Amounts of nutrients, doses, loads, dimensions and
+        numbers of models are passed over.
+
+    Examples
+    --------
+    >>> parse_size("Mineralwasser 6 x 1,5 l")
+    Size(pack_count=6.0, item_quantity=1500.0, kind='volume')
+    """
+    return read_sizes(name, fluid=fluid, decimal=decimal).of(kinds)
+
+
+def read_sizes(
+    name: str, *, fluid: bool = False, decimal: Decimal | None = None
+) -> NamedSizes:
+    """Read the pack count and the sizes of all kinds; parameters of `parse_size`."""
+    phrases = read_phrases(name, decimal)
+    quantities = _without_holders(_without_doses(phrases), phrases)
+    quantities = _settle_ounces(quantities, fluid=fluid)
+    pack = _settle_pack(phrases, has_size=bool(quantities))
+    items: dict[Kind, float] = {}
+    for kind in ("mass", "volume"):
+        same = [quantity for quantity in quantities if quantity.kind == kind]
+        if item := _settle_item(same, pack, phrases.plus_at):
+            items[kind] = clip(item)
+    if pieces := _settle_pieces(phrases, pack, has_size=bool(quantities)):
+        items["count"] = clip(pieces)
+    return NamedSizes(pack_count=pack, items=items)
+
+
+def clip(quantity: float) -> float:
+    """Bring a quantity into [1e-3, 1e7]."""
+    return min(max(quantity, SMALLEST), LARGEST)
+
+
+def _without_doses(phrases: Phrases) -> list[Quantity]:
+    """Drop what one tablet contains."""
+    if not any(token.letter == "C" for token in phrases.tokens):
+        return phrases.quantities
+    has_count = bool(phrases.pieces)
+    return [
+        q
+        for q in phrases.quantities
+        if q.unit not in ("mg", "milligram", "milligrams")
+        and not (has_count and q.unit == "g" and q.amount <= SWALLOWED_G)
+    ]
+
+
+def _without_holders(quantities: list[Quantity], phrases: Phrases) -> list[Quantity]:
+    """Drop the capacity of what is sold empty, and what it is rated for."""
+    return [] if quantities and holds_something(phrases.tokens) else quantities
+
+
+def _settle_ounces(quantities: list[Quantity], *, fluid: bool) -> list[Quantity]:
+    """Make ounces fluid where asked, or where their volume stands beside them."""
+    volumes = [q for q in quantities if q.kind == "volume"]
+    return [
+        _to_fluid(q)
+        if q.unit in OUNCES and (fluid or any(are_fluid(q, v) for v in volumes))
+        else q
+        for q in quantities
+    ]
+
+
+def _to_fluid(ounces: Quantity) -> Quantity:
+    amount = ounces.amount / OUNCE_G * FLUID_OUNCE_ML
+    return Quantity(kind="volume", amount=amount, at=ounces.at, unit="floz")
+
+
+def _settle_pack(phrases: Phrases, *, has_size: bool) -> float | None:
+    """Return the pack count that all phrases together come to."""
+    packs = phrases.packs
+    if not packs and has_size and phrases.generic:
+        return float(phrases.generic[0])
+    if not packs:
+        return None
+    values = sorted({count for count, _ in packs if count > 1})
+    if len(values) < 2:
+        return float(values[0]) if values else 1.0
+    outer = [count for count, level in packs if level == "pack" and count > 1]
+    inner = [count for count, level in packs if level == "inner" and count > 1]
+    if len(values) == 3 and values[0] * values[1] == values[2]:
+        return float(values[2])
+    if len({*outer}) == 1 and len({*inner}) == 1:
+        return float(outer[0] * inner[0])
+    return float((outer or inner)[0])
+
+
+def _settle_item(
+    quantities: list[Quantity], pack: float | None, plus_at: list[int]
+) -> float | None:
+    """Return one item's size: sizes may be stated in two units, and their total too."""
+    distinct: list[Quantity] = []
+    for quantity in sorted(quantities, key=lambda q: q.at):
+        same = [at for at, known in enumerate(distinct) if are_equal(quantity, known)]
+        if not same:
+            distinct.append(quantity)
+        elif quantity.unit not in IMPERIAL:  # "1.7 oz (50 g)": the former is rounded
+            distinct[same[0]] = quantity
+    if len(distinct) < 2:
+        return distinct[0].amount if distinct else None
+    for item, total in itertools.permutations(distinct, 2):
+        if pack and abs(total.amount / (pack * item.amount) - 1) < SAME:
+            return item.amount
+    if any(distinct[0].at < at < distinct[-1].at for at in plus_at):
+        return None
+    return distinct[-1].amount
+
+
+def _settle_pieces(
+    phrases: Phrases, pack: float | None, *, has_size: bool
+) -> float | None:
+    """Return the pieces of one pack."""
+    pieces = [*phrases.pieces]
+    if phrases.generic and not has_size:
+        pieces += map(float, phrases.generic)
+    for item in pieces:
+        if pack and pack > 1 and pack * item in pieces:
+            return item
+    if pieces:
+        return pieces[-1]
+    return 1.0 if phrases.is_count and not has_size else None
