@@ -32,8 +32,9 @@ NUTRIENT_G = 60.0
 RESTATED = 0.06
 """Two sizes are one in two units if they differ by no more: "12 oz (350 g)"."""
 
-Level = Literal["pack", "inner"]
-"""Of a pack count: of packs ("Pack of 6"), or of what is in one ("12 cans")."""
+Form = Literal["product", "of", "number", "per", "inner"]
+"""How a pack count is written: "3 packs of 6", "pack of 6", "6-pack", "6 per case", and
+what is in one: "6 cans", "6 x"."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +53,7 @@ class Phrases:
 
     tokens: list[Token]
     letters: str
-    packs: list[tuple[int, Level]] = field(default_factory=list)
+    packs: list[tuple[int, Form]] = field(default_factory=list)
     pieces: list[float] = field(default_factory=list)
     generic: list[int] = field(default_factory=list)  # "pack of 6 units"
     quantities: list[Quantity] = field(default_factory=list)
@@ -71,11 +72,11 @@ class Phrases:
         """Return the words and signs of a phrase."""
         return [t.text for t in self.tokens[match.start() : match.end()]]
 
-    def add_pack(self, count: float, level: Level = "pack") -> bool:
+    def add_pack(self, count: float, form: Form = "number") -> bool:
         """Add a pack count; return whether it can be one."""
         if not (count == int(count) and 1 <= count <= MAX_COUNT):
             return False
-        self.packs.append((int(count), level))
+        self.packs.append((int(count), form))
         return True
 
     def measure(self, at: int) -> Quantity | None:
@@ -192,7 +193,7 @@ def _multiply(phrases: Phrases, match: re.Match[str]) -> bool:
 def _multiply_packs(phrases: Phrases, match: re.Match[str]) -> bool:
     """Read "3 pack of 12 cans"."""
     outer, inner = phrases.numbers(match)
-    return phrases.add_pack(outer * inner)
+    return phrases.add_pack(outer * inner, "product")
 
 
 def _read_pack(phrases: Phrases, match: re.Match[str]) -> bool:
@@ -201,7 +202,7 @@ def _read_pack(phrases: Phrases, match: re.Match[str]) -> bool:
 
 def _read_pack_of(phrases: Phrases, match: re.Match[str]) -> bool:
     """Read "case of 1,000", and whether a plural follows."""
-    added = phrases.add_pack(phrases.numbers(match)[0])
+    added = phrases.add_pack(phrases.numbers(match)[0], "of")
     for after in phrases.tokens[match.end() : match.end() + 1]:
         is_plural = after.letter in "wk" and re.search(r"[a-z]{3}s$", after.text)
         phrases.is_count |= added and bool(is_plural)
@@ -216,7 +217,7 @@ def _read_in_pack(phrases: Phrases, match: re.Match[str]) -> bool:
     """Read "12 per case" and "6 in a pack", but not "12 inch box"."""
     if "l" in match[0] and "in" not in phrases.words(match):
         return False
-    return _read_pack(phrases, match)
+    return phrases.add_pack(phrases.numbers(match)[0], "per")
 
 
 def _read_numbered_pack(phrases: Phrases, match: re.Match[str]) -> bool:
@@ -387,16 +388,17 @@ _TABLE: tuple[tuple[str, _Rule], ...] = (
     (r"nb?[irl/]o?[pB]", _read_in_pack),
     (r"n/(?=n-?m)", _read_inner),
     (r"n/#N(?:-?[bB])?", _read_inner),
-    (r"n-?p", _read_numbered_pack),
+    (r"n[.]?-?p", _read_numbered_pack),
+    (r"n-?[tg]-?p(?!o)", _read_generic),
     (r"p[-#:]{0,3}n" + _NO_SIZE + r"(?=g)g", _read_generic),
-    (r"p[-#:]{0,3}n" + _NO_SIZE, _read_pack),
+    (r"p[-#:]{0,3}n(?=$|[),(/&+=.]|-n)(?!/n)", _read_pack),
     (r"n-n-?m", _read_joined),
     (r"nin-?m", _ignore),
     (r"n-?[tcgC],?(?=n-?me)", _read_inner),
+    (r"(?<=me)[Bp]?[,(-]{0,2}n-?[tcg]", _read_inner),
     (r"n-?g(?=on-?m)", _read_inner),
     (r"n(?=xn-?[aT]{0,3}[cCgt])", _read_inner),
-    (r"n-?b(?!w)", _read_inner),
-    (r"n-?b", _read_inner),
+    (r"n(?:\(T\))?-?b", _read_inner),
     (r"n-?B(?=$|[^wacCgnNkL])", _read_inner),
     # pieces and sizes
     (r"n-?[aT]{0,3}[cCgt]r(?!o?[pB])", _ignore),

@@ -41,6 +41,7 @@ _TOKEN = re.compile(
 )
 _JOINED = (  # several words that are one
     (re.compile(r"\b(?:fl|fluid)[. -]{0,3}(oz|ounces?)\b", re.IGNORECASE), r"fl\1"),
+    (re.compile(r"\b(pack|case|box|set)of(?=[ \d])", re.IGNORECASE), r"\1 of "),
     (re.compile(r"\bt(?:ea)?[ -]?(bags?)\b", re.IGNORECASE), r"tea\1"),
     (re.compile(r"\bk[ -](cups?)\b", re.IGNORECASE), r"k\1"),
     (re.compile(r"(\d ?)(?:fl|fluid)[. -]{1,3}(oz|ounces?)\b", re.I), r"\1fl\2"),

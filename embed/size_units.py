@@ -143,7 +143,7 @@ _CLASSES: dict[str, str] = {
     "collagen trans vitamin serving servings cholesterol electrolyte electrolytes "
     "omega calories eiweiss zucker proteine proteines proteina proteinas sucres",
     "K": "capacity load limit rated rating max maximum holds supports capacite "
-    "capacidad capacidade capacita tragkraft belastbar belastbarkeit fassungsvermogen "
+    "capacidad eqv equivalent equiv capacidade capacita tragkraft belastbar belastbarkeit fassungsvermogen "
     "inhalt traglast payload",
     "j": "net total added plant natural whey less weight or user up",
     "v": "dogs cats puppies kittens babies kids people persons users men women hunde "

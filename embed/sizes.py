@@ -8,10 +8,12 @@ beside it in ml. What a name leaves open is unknown.
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass
 
 from embed.prices import Decimal
 from embed.size_grammar import (
+    Form,
     Phrases,
     Quantity,
     are_equal,
@@ -154,21 +156,22 @@ def _to_fluid(ounces: Quantity) -> Quantity:
 
 def _settle_pack(phrases: Phrases, *, has_size: bool) -> float | None:
     """Return the pack count that all phrases together come to."""
-    packs = phrases.packs
-    if not packs and has_size and phrases.generic:
-        return float(phrases.generic[0])
-    if not packs:
-        return None
-    values = sorted({count for count, _ in packs if count > 1})
-    if len(values) < 2:
-        return float(values[0]) if values else 1.0
-    outer = [count for count, level in packs if level == "pack" and count > 1]
-    inner = [count for count, level in packs if level == "inner" and count > 1]
-    if len(values) == 3 and values[0] * values[1] == values[2]:
-        return float(values[2])
-    if len({*outer}) == 1 and len({*inner}) == 1:
-        return float(outer[0] * inner[0])
-    return float((outer or inner)[0])
+    forms: dict[int, Form] = {}
+    for count, form in phrases.packs:
+        forms.setdefault(count, form)
+    if not forms:
+        is_pack = has_size and phrases.generic
+        return float(phrases.generic[0]) if is_pack else None
+    counts = sorted(count for count in forms if count > 1)
+    if len(counts) < 2:
+        return float(counts[0]) if counts else 1.0
+    *factors, largest = counts
+    if "product" in forms.values() or math.prod(factors) == largest:
+        stated = max(c for c in counts if forms[c] == "product" or c == largest)
+        return float(stated)
+    if len(counts) > 2 or all(forms[count] == "number" for count in counts):
+        return None  # such as "20 pack and 12 pack bundle"
+    return float(math.prod(counts))
 
 
 def _settle_item(
@@ -202,6 +205,10 @@ def _settle_pieces(
     for item in pieces:
         if pack and pack > 1 and pack * item in pieces:
             return item
+    if pack and pack > 1 and pack in pieces:  # "36 pieces (36 pack)", but 12 x 12?
+        form = next((form for count, form in phrases.packs if count == pack), "per")
+        if form != "per":
+            return 1.0 if form in ("product", "number") else None
     if pieces:
         return pieces[-1]
     return 1.0 if phrases.is_count and not has_size else None
