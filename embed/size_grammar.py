@@ -28,6 +28,7 @@ from embed.size_units import (
 )
 
 MAX_COUNT = 100_000
+MAX_BRACKETED = 1000
 NUTRIENT_G = 60.0
 RESTATED = 0.06
 """Two sizes are one in two units if they differ by no more: "12 oz (350 g)"."""
@@ -200,11 +201,17 @@ def _read_pack(phrases: Phrases, match: re.Match[str]) -> bool:
     return phrases.add_pack(phrases.numbers(match)[0])
 
 
+def _read_bracketed(phrases: Phrases, match: re.Match[str]) -> bool:
+    """Read "750 ml (6)", but not "5G (2024)"."""
+    (count,) = phrases.numbers(match)
+    return count < MAX_BRACKETED and phrases.add_pack(count)
+
+
 def _read_pack_of(phrases: Phrases, match: re.Match[str]) -> bool:
     """Read "case of 1,000", and whether a plural follows."""
     added = phrases.add_pack(phrases.numbers(match)[0], "of")
     for after in phrases.tokens[match.end() : match.end() + 1]:
-        is_plural = after.letter in "wk" and re.search(r"[a-z]{3}s$", after.text)
+        is_plural = after.letter in "wks" and re.search(r"[a-z]{3}s$", after.text)
         phrases.is_count |= added and bool(is_plural)
     return added
 
@@ -357,12 +364,12 @@ _Rule = Callable[[Phrases, re.Match[str]], bool]
 _NO_SIZE = r"(?!-?[mlN]|x|/n|-?[aT]{0,3}[cCt])"
 _TABLE: tuple[tuple[str, _Rule], ...] = (
     # what counts nothing
-    (r"(?<=[cCgtbBp])\)?=n-?[aTw]{0,3}[cCgtbBp]", _ignore),
+    (r"(?<=[cCgtsbBp])\)?=n-?[aTw]{0,3}[cCgtsbBp]", _ignore),
     (r"nl?m(?:xnl?[dm])+l?", _ignore_sides),
     (r"(?<!x)nl?d?(?:xnl?d?)*xn(?:l+d?|d)(?!-?m)(?:xnl?d?)*", _ignore),
     (r"nld?(?:xnl?d?)+(?!-?m)", _ignore),
-    (r"(?<!x)n(?:xn)+(?=[cbB])", _ignore_measured),
-    (r"(?<!x)n(?:xn)+(?!-?[mcgCtbBpxaTE]|x)", _ignore),
+    (r"(?<!x)n(?:xn)+(?=[csbB])", _ignore_measured),
+    (r"(?<!x)n(?:xn)+(?!-?[mcgCtsbBpxaTE]|x)", _ignore),
     (r"n-?m/n-?m", _ignore_rate),
     (r"n-?m(?:/[^pBn_]|r(?![ow]?[pBb]))", _ignore),
     (r"n-?m,?[jo]{0,4}k", _ignore_nutrient),
@@ -376,15 +383,15 @@ _TABLE: tuple[tuple[str, _Rule], ...] = (
     (r"yn[^n]{0,2}Yn", _read_offer),
     (r"n\+nY", _read_offer),
     # packs, the most explicit first
-    (r"n-?[pb]-?on(?!-?[aT]{0,3}[mxcCtg])(?:-?[pbB])?", _multiply_packs),
+    (r"n-?[pb]-?on(?!-?[aT]{0,3}[mxcCtgs])(?:-?[pbB])?", _multiply_packs),
     (r"[pB](?:[o:]|d/)[:(-]?n" + _NO_SIZE + r"(?=g)g", _read_generic),
     (r"[pB](?:[o:]|d/)[:(-]?n" + _NO_SIZE, _read_pack_of),
     (r"[pBb](?:oT|T(?!-?m))|T-?p|U", _read_word_pack),
     (r"nE-?[pBb]?", _read_pack),
     (r"(?:n-?)?h?-?D", _read_dozens),
     (r"\(?(?:nx)+\(?(?=n-?m)", _multiply),
-    (r"(?<=m)\)?,?(?:xn)+" + r"(?!-?m|l)(?:-?[aT]{0,2}[bBgcCp])?", _multiply),
-    (r"(?<=m)\(n\)", _read_pack),
+    (r"(?<=m)\)?,?(?:xn)+" + r"(?!-?m|l)(?:-?[aT]{0,2}[bBgcCsp])?", _multiply),
+    (r"(?<=m)\(n\)", _read_bracketed),
     (r"nb?[irl/]o?[pB]", _read_in_pack),
     (r"n/(?=n-?m)", _read_inner),
     (r"n/#N(?:-?[bB])?", _read_inner),
@@ -394,15 +401,15 @@ _TABLE: tuple[tuple[str, _Rule], ...] = (
     (r"p[-#:]{0,3}n(?=$|[),(/&+=.]|-n)(?!/n)", _read_pack),
     (r"n-n-?m", _read_joined),
     (r"nin-?m", _ignore),
-    (r"n-?[tcgC],?(?=n-?me)", _read_inner),
-    (r"(?<=me)[Bp]?[,(-]{0,2}n-?[tcg]", _read_inner),
+    (r"n-?[tcgCs],?(?=n-?me)", _read_inner),
+    (r"(?<=me)[Bp]?[,(-]{0,2}n-?[tcgs]", _read_inner),
     (r"n-?g(?=on-?m)", _read_inner),
-    (r"n(?=xn-?[aT]{0,3}[cCgt])", _read_inner),
+    (r"n(?=xn-?[aT]{0,3}[cCgts])", _read_inner),
     (r"n(?:\(T\))?-?b", _read_inner),
-    (r"n-?B(?=$|[^wacCgnNkL])", _read_inner),
+    (r"n-?B(?=$|[^wacCgsnNkL])", _read_inner),
     # pieces and sizes
-    (r"n-?[aT]{0,3}[cCgt]r(?!o?[pB])", _ignore),
-    (r"n-?[aT]{0,3}[cCgt]", _read_pieces),
+    (r"n-?[aT]{0,3}[cCgts]r(?!o?[pB])", _ignore),
+    (r"n-?[aT]{0,3}[cCgts]", _read_pieces),
     (r"n-?m", _read_quantity),
     (r"[hQT]-?m", _read_part),
 )

@@ -14,9 +14,12 @@ from dataclasses import dataclass
 from embed.prices import Decimal
 from embed.size_numbers import Scale, read_fraction, read_number, settle_number
 from embed.size_units import (
+    ENDINGS,
     FACTORS_IN_WORDS,
     IMPERIAL,
+    NOT_COMPOUNDS,
     PACKS_IN_WORDS,
+    SHORTEST_START,
     SIZE_UNITS,
     UNITS,
     WORD_CLASS,
@@ -63,7 +66,7 @@ _SIGNS = str.maketrans(
 )
 _SPACED_THOUSANDS = re.compile(r"(?<![\d.,])(\d{1,3})(?:\u00a0(\d{3})| (0\d{2}))(?!\d)")
 # Words that a number may stand to without a space, and that may stand to a number
-_NUMBERED, _COUNTED = "xpom", "mcCtgbBpxEDdl"
+_NUMBERED, _COUNTED = "xpom", "mcCstgbBpxEDdl"
 
 
 @dataclass(kw_only=True)
@@ -132,7 +135,7 @@ def _split(name: str) -> list[Token]:
     text = unicodedata.normalize("NFC", text)[: 2 * MAX_NAME_CHARS].translate(_SIGNS)
     for pattern, joined in _JOINED:
         text = pattern.sub(joined, text)
-    tokens = []
+    tokens: list[Token] = []
     for match in _TOKEN.finditer(text):
         word = match[0].lower()
         if word == "." and tokens and tokens[-1].letter not in "nw":
@@ -166,7 +169,15 @@ def _class_of(word: str) -> str:
         return "x"
     if not word[0].isalpha():
         return word[0] if word in "()+=/-,.:&#%'\"" else "~"
-    return WORD_CLASS.get(word, "w")
+    return WORD_CLASS.get(word) or _class_of_compound(word)
+
+
+def _class_of_compound(word: str) -> str:
+    if word not in NOT_COMPOUNDS:
+        for ending, letter in ENDINGS.items():
+            if word.endswith(ending) and len(word) >= len(ending) + SHORTEST_START:
+                return letter
+    return "w"
 
 
 def _sized_numbers(tokens: list[Token]) -> Iterable[str]:
@@ -244,6 +255,8 @@ def _counts(tokens: list[Token], at: int) -> bool:
     if after and after.text in ("%", "\u00b0", "\u2030"):
         return False
     if before and (before.text in "#$\u20ac\u00a3\u20b9\u00a5" or before.letter == "#"):
+        return False
+    if after and after.text == "st" and not token.ends_free:  # 1st, not German pieces
         return False
     return not _is_label(tokens, at)
 

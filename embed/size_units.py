@@ -84,9 +84,11 @@ _CLASSES: dict[str, str] = {
     # a pack of several things
     "p": "pack packs pk pks pck pkg pkgs package packages packung packungen case cs "
     "set sets lot bundle carton multipack multipacks multipackung tray trays qty "
-    "quantity quantite menge kit paquete paquetes pacote pacotes confezione conf "
-    "kasten karton kiste kartons verpakking krat kratten doos caja cajas caixa caixas "
-    "caisse carton cartons lote stiege tray パック セット ケース",
+    "quantity quantite menge kit paquete paquetes pacote pacotes embalagem confezione "
+    "conf kasten karton kiste kartons verpakking krat kratten doos caja cajas caixa caixas "
+    "caisse carton cartons lote stiege bandeja fardo estuche blister vassoio barquette "
+    "etui fardel flowpack sixpack mehrpack sparpack multipak pak verpakking パック "
+    "セット ケース",
     # containers: many of them, one of them
     "b": "cans jars bottles boxes bags pouches tins tubs canisters tubes cartridges "
     "dosen flaschen glaser beutel tuten paquets sachets boites bouteilles canettes "
@@ -100,26 +102,38 @@ _CLASSES: dict[str, str] = {
     "g": "pc pcs piece pieces unit units stuck stk st unidades unidade unidad uds ud "
     "unid unites unite pezzi pezzo pz stuks stuk pecas piezas pza pzas pieza pces "
     "nos 個 個入り 個入 入り 入 ヶ コ",
-    # pieces of a special kind
+    # pieces that a box is of: "box of 100 tea bags" is no pack of boxes
     "c": "teabag teabags pod pods kcup kcups stick sticks stem stems bar bars packet "
     "packets sachet single singles sheet sheets roll rolls wipe wipes diaper diapers "
-    "nappies pair pairs pads liners tampons tissues napkins plates cups straws forks "
-    "spoons envelopes cards pencils pens markers crayons candles "
-    "rollen rolle blatt beutelchen kapseln windeln tucher paar tabs waschtabs feuilles "
-    "rouleaux rouleau capsulas rollos rollo hojas toallitas panales rolos folhas "
-    "fraldas lencos rotoli fogli pannolini salviette cialde bustine "
-    "vellen luiers doekjes koffiepads zakjes dosettes "
+    "nappies pads liners tampons tissues napkins rollen rolle blatt beutelchen windeln "
+    "tucher feuilles couches lingettes mouchoirs rouleaux rouleau rollos rollo hojas "
+    "toallitas panales rolos folhas fraldas lencos rotoli fogli pannolini salviette "
+    "cialde bustine vellen luiers doekjes koffiepads zakjes theezakjes dosettes rol "
     "枚 枚入り 枚入 ロール 組 包 包入",
+    # other things
+    "s": "pair pairs paar plates cups straws forks spoons knives envelopes cards "
+    "pencils pens markers crayons candles batteries bulbs balls balloons gloves masks "
+    "razors blades filters sponges eggs bagels muffins cookies tortillas buns patties "
+    "cubes strips swabs bandages patches labels stickers magnets screws bolts nuts "
+    "washers hooks hangers needles syringes coasters toothpicks skewers cupcakes donuts "
+    "doughnuts biscuits rusks sausages burgers truffles chocolates macarons croissants "
+    "wraps tealights lollipops tabs batterien kerzen servietten stifte brotchen eier "
+    "scheiben wurstchen serviettes piles bougies ampoules oeufs eponges gobelets pilas "
+    "servilletas huevos bolsitas sobres ovos guardanapos pilhas saches uova tovaglioli "
+    "eieren servetten batterijen",
     # pieces that are swallowed: a mass beside them is a dose
     "C": "capsule capsules tablet tablets softgel softgels gummies caplet caplets "
-    "lozenges pills pill gelcaps vegcaps tabletten kapsel gelules comprimes comprime "
-    "comprimidos comprimido compresse tabletas pastillas 錠 粒 カプセル",
+    "lozenges pills pill gelcaps vegcaps tabletten kapsel kapseln gelules capsulas "
+    "comprimes comprime comprimidos comprimido compresse tabletas pastillas 錠 粒 "
+    "カプセル",
     "t": "ct cts cnt count counts",
     # adjectives of pieces
     "a": "mega double giant family super jumbo regular large small mini extra big "
     "ultra soft vegan vegetarian veggie chewable coated individual individually "
     "wrapped serve premium rapid release effervescent film quick dry wet disposable "
-    "long liquid tea paper single-serve regulares dobles",
+    "long liquid tea paper thin overnight scented unscented assorted colored natural "
+    "plastic cotton nitrile latex vinyl alkaline heavy duty new whole fresh free range "
+    "washable baby white black blue red green brown clear regulares dobles",
     "o": "of de da do del di d von van with com con mit met avec a w le la",
     "r": "per pro por je par",
     "i": "in to",
@@ -143,8 +157,8 @@ _CLASSES: dict[str, str] = {
     "collagen trans vitamin serving servings cholesterol electrolyte electrolytes "
     "omega calories eiweiss zucker proteine proteines proteina proteinas sucres",
     "K": "capacity load limit rated rating max maximum holds supports capacite "
-    "capacidad eqv equivalent equiv capacidade capacita tragkraft belastbar belastbarkeit fassungsvermogen "
-    "inhalt traglast payload",
+    "capacidad capacidade capacita tragkraft belastbar belastbarkeit traglast payload "
+    "fassungsvermogen eqv equivalent equiv",
     "j": "net total added plant natural whey less weight or user up",
     "v": "dogs cats puppies kittens babies kids people persons users men women hunde "
     "katzen chiens chats perros gatos fans",
@@ -156,6 +170,17 @@ _CONFLICTS = {"long": "d", "extra": "a", "carton": "p", "gr": "", "lleve": "y"}
 WORD_CLASS = {
     word: letter for letter, words in _CLASSES.items() for word in words.split()
 } | {word: letter for word, letter in _CONFLICTS.items() if letter}
+
+# Compounds take the class of their last part: "Spülmaschinentabs", "theezakjes".
+ENDINGS = {
+    **dict.fromkeys(("packung", "pack", "kiste", "kasten"), "p"),
+    **dict.fromkeys(("kapseln", "tabletten"), "C"),
+    **dict.fromkeys(("beutel", "tucher", "tabs", "rollen", "windeln"), "c"),
+    **dict.fromkeys(("zakjes", "tuten", "stabchen", "doekjes", "batterien"), "c"),
+    **dict.fromkeys(("dosen", "flaschen", "flessen", "blikjes"), "b"),
+}
+SHORTEST_START = 3
+NOT_COMPOUNDS = {"backpack", "daypack", "icepack", "jetpack", "knapsack", "unpack"}
 
 SIZE_UNITS = {word for word, (kind, _) in UNITS.items() if kind != "count"}
 
@@ -189,7 +214,20 @@ HOLDERS = {
     *("rucksack", "mochila", "zaino", "rugzak", "mixer", "saucepan", "casserole"),
     *("duffel", "duffle", "daypack", "toaster", "crockpot", "growler", "waterkoker"),
     *("bouilloire", "hervidor", "bollitore", "koelkast", "waschmaschine", "geyser"),
-    *("wastebasket", "cookware", "stockpot", "冷蔵庫", "リュック"),
+    *("syringe", "syringes", "kadhai", "cupset", "decanter", "carafe", "mortar"),
+    *(
+        "cocotte",
+        "wok",
+        "skillet",
+        "fryer",
+        "casseruola",
+        "sartenes",
+        "wastebasket",
+        "cookware",
+        "stockpot",
+        "冷蔵庫",
+        "リュック",
+    ),
 }
 HOLDER_PAIRS = {
     *("washing machine", "slow cooker", "pressure cooker", "rice cooker", "air fryer"),
@@ -212,12 +250,25 @@ HOLDER_PAIRS = {
     *("dust bin", "waste bin", "pedal bin", "garbage can", "mixing bowl", "deep fryer"),
     *("cool box", "vacuum flask", "bin liners", "storage jar", "food storage", "sac a"),
     *("dumbbell rack", "weight bench", "water dispenser", "compost bin", "trash bin"),
+    *("travel mug", "coffee mug", "beer mug", "sports bottle", "spray bottle"),
+    *("spray bottles", "plastic cups", "paper cups", "party cups", "mason jars"),
+    *("mason jar", "deli containers", "prep containers", "empty bottle"),
     *("water jug", "measuring jug", "measuring cup", "cooking pot", "instant pot"),
 }
 # A holder before one of these is not what is sold.
 FOR_HOLDERS = {
     *("cleaner", "descaler", "powder", "liquid", "detergent", "tablets", "filter"),
-    *("spray", "wipes", "deodorizer", "freshener", "salt", "soap", "reiniger", "safe"),
+    *(
+        "fluid",
+        "spray",
+        "wipes",
+        "deodorizer",
+        "freshener",
+        "salt",
+        "soap",
+        "reiniger",
+        "safe",
+    ),
     *("popcorn", "rice", "meal", "meals", "pancake", "mix", "bags", "dinner", "ready"),
     *("pastry", "sheets", "baked", "roasted", "pizza", "chips", "sauce", "seasoning"),
 }

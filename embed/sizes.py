@@ -122,15 +122,22 @@ def clip(quantity: float) -> float:
 
 def _without_doses(phrases: Phrases) -> list[Quantity]:
     """Drop what one tablet contains."""
-    if not any(token.letter == "C" for token in phrases.tokens):
-        return phrases.quantities
     has_count = bool(phrases.pieces)
+    is_swallowed = any(token.letter == "C" for token in phrases.tokens)
+    if not (has_count or is_swallowed):
+        return phrases.quantities
     return [
         q
         for q in phrases.quantities
         if q.unit not in ("mg", "milligram", "milligrams")
-        and not (has_count and q.unit == "g" and q.amount <= SWALLOWED_G)
+        and not (
+            has_count and is_swallowed and q.unit == "g" and q.amount <= SWALLOWED_G
+        )
     ]
+
+
+def _is_small(quantity: Quantity) -> bool:
+    return quantity.unit == "g" and quantity.amount <= SWALLOWED_G
 
 
 def _without_holders(quantities: list[Quantity], phrases: Phrases) -> list[Quantity]:
