@@ -50,7 +50,11 @@ def _one_by_one(
         started = time.perf_counter()
         path = photos[row]
         photo = load_image(path, size=size) if path else UnreadableImage("none")
-        price = predictor.price(prepare_chunk([catalog.text[row]], [photo]))
+        price = predictor.price(
+            prepare_chunk(
+                [catalog.text[row]], [photo], decimal=predictor.config.decimal
+            )
+        )
         milliseconds.append(1000 * (time.perf_counter() - started))
         assert np.isfinite(price).all()
     taken = milliseconds[N_WARM:]

@@ -21,7 +21,7 @@ from embed.commands import (
     one_line_errors,
     run_option,
 )
-from embed.config import Backend, EmbedConfig, Precision
+from embed.config import Backend, EmbedConfig, Precision, TextDecimalSign
 from embed.currencies import DecimalSign
 
 
@@ -100,6 +100,14 @@ from embed.currencies import DecimalSign
     help="Workers that decode photos; the arrays are the same for any number.",
 )
 @click.option("--seed", default=EmbedConfig.seed, show_default=True)
+@click.option(
+    "--text-decimal-sign",
+    type=click.Choice(get_args(TextDecimalSign)),
+    default=EmbedConfig.text_decimal_sign,
+    show_default=True,
+    help='Of sizes in texts: "1,500 g" is 1500 g if it is a point. auto: as the '
+    "catalog's names show; later stages have the same.",
+)
 @one_line_errors
 def embed_command(
     catalog_path: Path,

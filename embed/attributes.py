@@ -12,7 +12,7 @@ import re
 import numpy as np
 from numpy.typing import NDArray
 
-from embed.prices import Decimal
+from embed.currencies import DecimalSign
 from embed.size_tokens import MAX_NAME_CHARS
 from embed.size_units import KINDS, UNITS, Kind
 from embed.sizes import LARGEST, SMALLEST, Size, clip, parse_size, read_sizes
@@ -51,7 +51,7 @@ _NUMBER = re.compile(r"(?<![\d.])\d{1,9}(?:\.\d{1,6})?", re.ASCII)
 
 
 def extract_attributes(
-    product: ProductText, *, decimal: Decimal | None = None
+    product: ProductText, *, decimal: DecimalSign | None = None
 ) -> NDArray[np.float32]:
     """Sizes and quantities of one product as numbers.
 
@@ -66,7 +66,7 @@ def extract_attributes(
     product : ProductText
         As parsed.
     decimal : {".", ","} or None
-        Decimal sign of the catalog's sizes; None if it is unknown.
+        DecimalSign sign of the catalog's sizes; None if it is unknown.
 
     Returns
     -------

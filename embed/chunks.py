@@ -1,5 +1,6 @@
 """Chunks of catalog rows made ready to encode, photos decoded one chunk ahead."""
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,7 +16,12 @@ from embed.config import EmbedConfig
 from embed.embedder import EncoderSource
 from embed.errors import UnreadableImage
 from embed.images import load_image
+from embed.currencies import DecimalSign
+from embed.size_tokens import settle_decimal
 from embed.text import compose_text, parse_fields
+
+MAX_SETTLING = 20_000
+"""Names, evenly spread over a catalog, that settle its decimal sign."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +43,23 @@ class Chunk:
     thumbnails: list[NDArray[np.uint8] | UnreadableImage]
 
 
+def settle_config(config: EmbedConfig, texts: Sequence[str]) -> EmbedConfig:
+    """Return the configuration with the decimal sign that a catalog's names show.
+
+    Parameters
+    ----------
+    config : EmbedConfig
+        Returned as it is, unless its decimal sign is `auto`.
+    texts : sequence of str
+        As the catalog has them.
+    """
+    if config.text_decimal_sign != "auto":
+        return config
+    step = -(-len(texts) // MAX_SETTLING) or 1
+    sign = settle_decimal(parse_fields(text).name for text in texts[::step])
+    return dataclasses.replace(config, text_decimal_sign=sign or "unknown")
+
+
 def prepared_chunks(inputs: Inputs, config: EmbedConfig, first: int) -> Iterator[Chunk]:
     """Yield chunks from row `first`; photos of the next are decoded meanwhile."""
     n_products = inputs.catalog.n_products
@@ -49,9 +72,9 @@ def prepared_chunks(inputs: Inputs, config: EmbedConfig, first: int) -> Iterator
             photos = [pool.submit(_photo, inputs, config, row) for row in rows]
             ahead.append((rows, photos))
             if len(ahead) == 2:
-                yield _chunk(inputs, *ahead.pop(0))
+                yield _chunk(inputs, config, *ahead.pop(0))
         for rows, photos in ahead:
-            yield _chunk(inputs, rows, photos)
+            yield _chunk(inputs, config, rows, photos)
     finally:  # whoever stops does not wait for a thousand photos
         pool.shutdown(cancel_futures=True)
 
@@ -73,11 +96,14 @@ def _photo(
         return problem
 
 
-def _chunk(inputs: Inputs, rows: range, photos: list[Future[Any]]) -> Chunk:
+def _chunk(
+    inputs: Inputs, config: EmbedConfig, rows: range, photos: list[Future[Any]]
+) -> Chunk:
     return prepare_chunk(
         [inputs.catalog.text[row] for row in rows],
         [photo.result() for photo in photos],
         first=rows.start,
+        decimal=config.decimal,
     )
 
 
@@ -86,6 +112,7 @@ def prepare_chunk(
     thumbnails: Sequence[NDArray[np.uint8] | UnreadableImage],
     *,
     first: int = 0,
+    decimal: DecimalSign | None = None,
 ) -> Chunk:
     """Parse texts and bring them with their photos into a chunk.
 
@@ -97,11 +124,15 @@ def prepare_chunk(
         From `load_image`, one for each text.
     first : int
         Catalog row of the first.
+    decimal : {".", ","} or None
+        DecimalSign sign of sizes, `decimal` of the run's configuration; None if unknown.
     """
     products = [parse_fields(text) for text in texts]
     return Chunk(
         rows=range(first, first + len(products)),
         texts=[compose_text(product) for product in products],
-        attributes=np.stack([extract_attributes(product) for product in products]),
+        attributes=np.stack(
+            [extract_attributes(product, decimal=decimal) for product in products]
+        ),
         thumbnails=list(thumbnails),
     )

@@ -1,12 +1,14 @@
 """Settings of the embedding stage."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from embed.errors import ConfigError
+from embed.currencies import DecimalSign
 
 Precision = Literal["auto", "fp32", "bf16"]
 Backend = Literal["auto", "eager", "compile", "openvino"]
+TextDecimalSign = Literal["auto", ".", ",", "unknown"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +50,17 @@ class EmbedConfig:
 
     seed: int = 0
     """Of random weights, where they are asked for."""
+
+    text_decimal_sign: TextDecimalSign = "auto"
+    """Of sizes in texts: "1,500 g" is 1500 g where it is a point, else 1.5 g. `auto` is
+    the sign that the catalog's names show, and the manifest records it; `unknown` reads
+    each name alone."""
+
+    @property
+    def decimal(self) -> DecimalSign | None:
+        """DecimalSign sign of sizes, None where it is not known."""
+        signs: tuple[DecimalSign, ...] = get_args(DecimalSign)
+        return next((sign for sign in signs if sign == self.text_decimal_sign), None)
 
     def __post_init__(self) -> None:
         """Refuse values that no run can use."""

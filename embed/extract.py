@@ -36,7 +36,7 @@ from embed.checksums import (
     record_files,
     verify_embedding,
 )
-from embed.chunks import Chunk, Inputs, prepared_chunks
+from embed.chunks import Chunk, Inputs, prepared_chunks, settle_config
 from embed.config import EmbedConfig
 from embed.durable import named_errors, remove_partial_files, save_array
 from embed.embedder import Embedder, resolve_encoders
@@ -62,7 +62,7 @@ from embed.weights import weights_key
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 4  # raise it when the same inputs give other arrays than before
+FORMAT = 5  # raise it when the same inputs give other arrays than before
 PROBLEM_COLUMNS = ("sample_id", "field", "reason")
 _PROGRESS_NAME = "progress.json"
 # In the key by what they come to, or without a say in the arrays.
@@ -107,6 +107,7 @@ def extract(
 def _extract(
     catalog: Catalog, run_dir: Path, *, images_dir: Path | None, config: EmbedConfig
 ) -> dict[str, Any]:
+    config = settle_config(config, catalog.text)
     inputs = _resolve(catalog, images_dir, config)
     key = content_key(_key_parts(inputs, config))
     locations = _locations(inputs, images_dir)

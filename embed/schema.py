@@ -258,7 +258,9 @@ _COUNT = whole(0)
 EMBED = fields(
     stage=one_of("embed"),
     key=text,
-    config=fields(chunk_size=whole(1)),
+    config=fields(
+        chunk_size=whole(1), text_decimal_sign=one_of("auto", ".", ",", "unknown")
+    ),
     inputs=fields(
         catalog_path=text,
         catalog_sha256=text,

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from embed.prices import Decimal
+from embed.currencies import DecimalSign
 from embed.size_tokens import Token, tokenize
 from embed.size_units import (
     CARAT_WORDS,
@@ -97,7 +97,7 @@ class Phrases:
         return [quantity for quantity in found if quantity]
 
 
-def read_phrases(name: str, decimal: Decimal | None) -> Phrases:
+def read_phrases(name: str, decimal: DecimalSign | None) -> Phrases:
     """Read a name by all rules; time grows with its length alone.
 
     Parameters

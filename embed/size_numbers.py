@@ -10,15 +10,15 @@ import math
 import re
 from typing import Literal, get_args
 
-from embed.prices import Decimal
+from embed.currencies import DecimalSign
 
-DECIMALS: tuple[Decimal, ...] = get_args(Decimal)
+DECIMALS: tuple[DecimalSign, ...] = get_args(DecimalSign)
 MAX_DIGITS = 12
 
 Scale = Literal["small", "large", "imperial", "count"]
 """Of a unit: g and ml; kg and l; lb and gal; pieces."""
 
-_FORMS: dict[Decimal, re.Pattern[str]] = {
+_FORMS: dict[DecimalSign, re.Pattern[str]] = {
     ".": re.compile(
         r"(?:\d+|[1-9]\d{0,2}([,'])\d{3}(?:\1\d{3})*"
         r"|[1-9]\d?(?:,\d\d)+,\d{3})?"  # the Indian way of grouping: 1,00,000
@@ -31,7 +31,7 @@ _FORMS: dict[Decimal, re.Pattern[str]] = {
 _DENOMINATORS = (2, 3, 4, 6, 8, 16, 32)
 
 
-def settle_number(written: str) -> Decimal | None:
+def settle_number(written: str) -> DecimalSign | None:
     """Return the decimal sign that a number must be written with.
 
     None where it can be either ("1,500", "12"), or neither ("1,2,3").
@@ -41,7 +41,7 @@ def settle_number(written: str) -> Decimal | None:
     return known[0] if len(known) == 1 else None
 
 
-def read_number(written: str, decimal: Decimal | None, scale: Scale) -> float | None:
+def read_number(written: str, decimal: DecimalSign | None, scale: Scale) -> float | None:
     """Read a number of a size.
 
     Parameters
@@ -82,11 +82,11 @@ def read_fraction(top: float, bottom: float) -> float | None:
     return top / bottom if is_reduced and is_known else None
 
 
-def _readings(written: str) -> dict[Decimal, float | None]:
+def _readings(written: str) -> dict[DecimalSign, float | None]:
     return {sign: _read_as(written, sign) for sign in DECIMALS}
 
 
-def _read_as(written: str, sign: Decimal) -> float | None:
+def _read_as(written: str, sign: DecimalSign) -> float | None:
     digits = sum(map(str.isdigit, written))
     if not 0 < digits <= MAX_DIGITS or not _FORMS[sign].fullmatch(written):
         return None

@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from embed.prices import Decimal
+from embed.currencies import DecimalSign
 from embed.size_numbers import Scale, read_fraction, read_number, settle_number
 from embed.size_units import (
     ENDINGS,
@@ -81,7 +81,7 @@ class Token:
     value: float | None = None
 
 
-def tokenize(name: str, decimal: Decimal | None) -> list[Token]:
+def tokenize(name: str, decimal: DecimalSign | None) -> list[Token]:
     """Split a name into tokens, with the values of its numbers.
 
     Parameters
@@ -102,7 +102,7 @@ def tokenize(name: str, decimal: Decimal | None) -> list[Token]:
     return tokens
 
 
-def settle_decimal(names: Iterable[str]) -> Decimal | None:
+def settle_decimal(names: Iterable[str]) -> DecimalSign | None:
     """Return the decimal sign of a catalog's sizes.
 
     Parameters
@@ -116,7 +116,7 @@ def settle_decimal(names: Iterable[str]) -> Decimal | None:
     {".", ","} or None
         None where no name shows it, or where names disagree: more than a tenth.
     """
-    counts: dict[Decimal, int] = {".": 0, ",": 0}
+    counts: dict[DecimalSign, int] = {".": 0, ",": 0}
     for name in names:
         if re.search(r"\d[.,]\d", name[:MAX_NAME_CHARS]):
             for written in _sized_numbers(_split(name)):
@@ -188,7 +188,7 @@ def _sized_numbers(tokens: list[Token]) -> Iterable[str]:
             yield token.text
 
 
-def _read_numbers(tokens: list[Token], decimal: Decimal | None) -> None:
+def _read_numbers(tokens: list[Token], decimal: DecimalSign | None) -> None:
     """Give numbers their values; a number without one becomes a word."""
     for at, token in enumerate(tokens):
         if token.letter == "n":

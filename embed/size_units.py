@@ -83,82 +83,86 @@ PACKS_IN_WORDS = {
 _CLASSES: dict[str, str] = {
     # a pack of several things
     "p": "pack packs pk pks pck pkg pkgs package packages packung packungen case cs "
-    "set sets lot bundle carton multipack multipacks multipackung tray trays qty "
-    "quantity quantite menge kit paquete paquetes pacote pacotes embalagem confezione "
-    "conf kasten karton kiste kartons verpakking krat kratten doos caja cajas caixa caixas "
-    "caisse carton cartons lote stiege bandeja fardo estuche blister vassoio barquette "
-    "etui fardel flowpack sixpack mehrpack sparpack multipak pak verpakking パック "
-    "セット ケース",
+    "set sets lot bundle carton multipack multipacks multipackung tray trays "
+    "qty quantity quantite menge kit paquete paquetes pacote pacotes embalagem "
+    "confezione conf kasten karton kiste kartons verpakking krat kratten doos "
+    "caja cajas caixa caixas caisse cartons lote stiege bandeja fardo estuche "
+    "blister vassoio barquette etui fardel flowpack sixpack mehrpack sparpack "
+    "multipak pak パック セット ケース",
     # containers: many of them, one of them
     "b": "cans jars bottles boxes bags pouches tins tubs canisters tubes cartridges "
-    "dosen flaschen glaser beutel tuten paquets sachets boites bouteilles canettes "
-    "briques latas botellas bolsas botes frascos garrafas bottiglie lattine vasetti "
-    "buste scatole flessen blikken blikjes zakken potten packungen briks 缶 袋 箱 本 "
-    "本入り 本入 缶入り 袋入り 箱入り ボトル",
+    "dosen flaschen glaser beutel tuten paquets sachets boites bouteilles "
+    "canettes briques latas botellas bolsas botes frascos garrafas bottiglie "
+    "lattine vasetti buste scatole flessen blikken blikjes zakken potten "
+    "packungen briks 缶 袋 箱 本 本入り 本入 缶入り 袋入り 箱入り ボトル",
     "B": "can jar bottle box bag pouch tin tub canister carton dose flasche glas "
-    "boite bouteille canette brique lata botella bolsa bote frasco garrafa bottiglia "
-    "lattina scatola fles blik zak brik",
+    "boite bouteille canette brique lata botella bolsa bote frasco garrafa "
+    "bottiglia lattina scatola fles blik zak brik",
     # pieces of no special kind
     "g": "pc pcs piece pieces unit units stuck stk st unidades unidade unidad uds ud "
-    "unid unites unite pezzi pezzo pz stuks stuk pecas piezas pza pzas pieza pces "
-    "nos 個 個入り 個入 入り 入 ヶ コ",
+    "unid unites unite pezzi pezzo pz stuks stuk pecas piezas pza pzas pieza "
+    "pces nos 個 個入り 個入 入り 入 ヶ コ",
     # pieces that a box is of: "box of 100 tea bags" is no pack of boxes
     "c": "teabag teabags pod pods kcup kcups stick sticks stem stems bar bars packet "
-    "packets sachet single singles sheet sheets roll rolls wipe wipes diaper diapers "
-    "nappies pads liners tampons tissues napkins rollen rolle blatt beutelchen windeln "
-    "tucher feuilles couches lingettes mouchoirs rouleaux rouleau rollos rollo hojas "
-    "toallitas panales rolos folhas fraldas lencos rotoli fogli pannolini salviette "
-    "cialde bustine vellen luiers doekjes koffiepads zakjes theezakjes dosettes rol "
-    "枚 枚入り 枚入 ロール 組 包 包入",
+    "packets sachet single singles sheet sheets roll rolls wipe wipes diaper "
+    "diapers nappies pads liners tampons tissues napkins rollen rolle blatt "
+    "beutelchen windeln tucher feuilles couches lingettes mouchoirs rouleaux "
+    "rouleau rollos rollo hojas toallitas panales rolos folhas fraldas lencos "
+    "rotoli fogli pannolini salviette cialde bustine vellen luiers doekjes "
+    "koffiepads zakjes theezakjes dosettes rol 枚 枚入り 枚入 ロール 組 包 包入",
     # other things
     "s": "pair pairs paar plates cups straws forks spoons knives envelopes cards "
-    "pencils pens markers crayons candles batteries bulbs balls balloons gloves masks "
-    "razors blades filters sponges eggs bagels muffins cookies tortillas buns patties "
-    "cubes strips swabs bandages patches labels stickers magnets screws bolts nuts "
-    "washers hooks hangers needles syringes coasters toothpicks skewers cupcakes donuts "
-    "doughnuts biscuits rusks sausages burgers truffles chocolates macarons croissants "
-    "wraps tealights lollipops tabs batterien kerzen servietten stifte brotchen eier "
-    "scheiben wurstchen serviettes piles bougies ampoules oeufs eponges gobelets pilas "
-    "servilletas huevos bolsitas sobres ovos guardanapos pilhas saches uova tovaglioli "
+    "pencils pens markers crayons candles batteries bulbs balls balloons gloves "
+    "masks razors blades filters sponges eggs bagels muffins cookies tortillas "
+    "buns patties cubes strips swabs bandages patches labels stickers magnets "
+    "screws bolts nuts washers hooks hangers needles syringes coasters "
+    "toothpicks skewers cupcakes donuts doughnuts biscuits rusks sausages "
+    "burgers truffles chocolates macarons croissants wraps tealights lollipops "
+    "tabs batterien kerzen servietten stifte brotchen eier scheiben wurstchen "
+    "serviettes piles bougies ampoules oeufs eponges gobelets pilas servilletas "
+    "huevos bolsitas sobres ovos guardanapos pilhas saches uova tovaglioli "
     "eieren servetten batterijen",
     # pieces that are swallowed: a mass beside them is a dose
     "C": "capsule capsules tablet tablets softgel softgels gummies caplet caplets "
-    "lozenges pills pill gelcaps vegcaps tabletten kapsel kapseln gelules capsulas "
-    "comprimes comprime comprimidos comprimido compresse tabletas pastillas 錠 粒 "
-    "カプセル",
+    "lozenges pills pill gelcaps vegcaps tabletten kapsel kapseln gelules "
+    "capsulas comprimes comprime comprimidos comprimido compresse tabletas "
+    "pastillas 錠 粒 カプセル",
     "t": "ct cts cnt count counts",
     # adjectives of pieces
     "a": "mega double giant family super jumbo regular large small mini extra big "
     "ultra soft vegan vegetarian veggie chewable coated individual individually "
-    "wrapped serve premium rapid release effervescent film quick dry wet disposable "
-    "long liquid tea paper thin overnight scented unscented assorted colored natural "
-    "plastic cotton nitrile latex vinyl alkaline heavy duty new whole fresh free range "
-    "washable baby white black blue red green brown clear regulares dobles",
+    "wrapped serve premium rapid release effervescent film quick dry wet "
+    "disposable long liquid tea paper thin overnight scented unscented assorted "
+    "colored natural plastic cotton nitrile latex vinyl alkaline heavy duty new "
+    "whole fresh free range washable baby white black blue red green brown "
+    "clear regulares dobles",
     "o": "of de da do del di d von van with com con mit met avec a w le la",
     "r": "per pro por je par",
     "i": "in to",
     "e": "each ea apiece jeweils chacun cada ciascuno cadauno elk",
     "D": "dozen dozens doz dutzend douzaine docena dosena duzia dozzina dozijn",
-    "h": "half halbes demi media meia mezza half",
+    "h": "half halbes demi media meia mezza",
     "Q": "quarter",
     "E": "er",
     # lengths, areas, angles
     "l": "mm cm m km in inch inches ft foot feet yd yds yard yards zoll pouces "
-    "pulgadas polegadas pollici zentimeter centimeters meter meters metre metres "
-    "metros metri mtr mtrs",
+    "pulgadas polegadas pollici zentimeter centimeters meter meters metre "
+    "metres metros metri mtr mtrs",
     "d": "w h d wide deep high tall long breit hoch tief",
     # a number after these is a name
-    "L": "size sizes model modell modele modelo modello no nr n num number route type "
-    "typ tipo item ref sku zin serie series version style grade stage step phase level "
-    "age ages vol part windows playstation area studio channel grosse gr taille talla "
-    "tamanho taglia maat groesse class euro art formula code shade highway",
+    "L": "size sizes model modell modele modelo modello no nr n num number route "
+    "type typ tipo item ref sku zin serie series version style grade stage step "
+    "phase level age ages vol part windows playstation area studio channel "
+    "grosse gr taille talla tamanho taglia maat groesse class euro art formula "
+    "code shade highway",
     # what a number beside these measures is not the product
-    "k": "protein sugar sugars carb carbs fat fiber fibre caffeine sodium salt thc cbd "
-    "collagen trans vitamin serving servings cholesterol electrolyte electrolytes "
-    "omega calories eiweiss zucker proteine proteines proteina proteinas sucres",
+    "k": "protein sugar sugars carb carbs fat fiber fibre caffeine sodium salt thc "
+    "cbd collagen trans vitamin serving servings cholesterol electrolyte "
+    "electrolytes omega calories eiweiss zucker proteine proteines proteina "
+    "proteinas sucres",
     "K": "capacity load limit rated rating max maximum holds supports capacite "
-    "capacidad capacidade capacita tragkraft belastbar belastbarkeit traglast payload "
-    "fassungsvermogen eqv equivalent equiv",
+    "capacidad capacidade capacita tragkraft belastbar belastbarkeit traglast "
+    "payload fassungsvermogen eqv equivalent equiv",
     "j": "net total added plant natural whey less weight or user up",
     "v": "dogs cats puppies kittens babies kids people persons users men women hunde "
     "katzen chiens chats perros gatos fans",

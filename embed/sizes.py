@@ -11,7 +11,7 @@ import itertools
 import math
 from dataclasses import dataclass
 
-from embed.prices import Decimal
+from embed.currencies import DecimalSign
 from embed.size_grammar import (
     Form,
     Phrases,
@@ -67,7 +67,7 @@ def parse_size(
     *,
     kinds: tuple[Kind, ...] = KINDS,
     fluid: bool = False,
-    decimal: Decimal | None = None,
+    decimal: DecimalSign | None = None,
 ) -> Size:
     """Read pack count and item size from phrases like "12 Ounce (Pack of 6)".
 
@@ -80,7 +80,7 @@ def parse_size(
     fluid : bool
         Take bare ounces for fluid ounces.
     decimal : {".", ","} or None
-        Decimal sign of the catalog, from `embed.size_tokens.settle_decimal`; None if
+        DecimalSign sign of the catalog, from `embed.size_tokens.settle_decimal`; None if
         it is unknown, or the name is to be read alone.
 
     Returns
@@ -98,7 +98,7 @@ def parse_size(
 
 
 def read_sizes(
-    name: str, *, fluid: bool = False, decimal: Decimal | None = None
+    name: str, *, fluid: bool = False, decimal: DecimalSign | None = None
 ) -> NamedSizes:
     """Read the pack count and the sizes of all kinds; parameters of `parse_size`."""
     phrases = read_phrases(name, decimal)

@@ -144,6 +144,7 @@ def explain_product(
         n_phrases=MAX_PHRASES if image_grid else MAX_PHRASES_QUICK,
         max_words=predictor.config.max_tokens,
         image_grid=image_grid,
+        decimal=predictor.config.decimal,
     )
     predicted = predictor.predict(variants.chunk)
     price = predicted.price

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from embed.attributes import ATTRIBUTE_NAMES, KINDS
 from embed.chunks import Chunk, prepare_chunk
 from embed.errors import ConfigError, UnreadableImage
+from embed.currencies import DecimalSign
 from stack.explain.phrases import Phrase, split_phrases
 
 MAX_GRID = 16
@@ -77,6 +78,7 @@ def make_variants(
     n_phrases: int,
     max_words: int,
     image_grid: int,
+    decimal: DecimalSign | None = None,
 ) -> Variants:
     """Make the variants of a product.
 
@@ -89,6 +91,8 @@ def make_variants(
         As `split_phrases` takes them.
     image_grid : int
         Patches along each side of the photo; 0 for none.
+    decimal : {".", ","} or None
+        DecimalSign sign of sizes, as the run has it.
 
     Raises
     ------
@@ -97,7 +101,8 @@ def make_variants(
     """
     check_grid(image_grid)
     phrases = split_phrases(text, limit=n_phrases, max_words=max_words)
-    attributes = _known_attributes(prepare_chunk([text], [_NO_PHOTO]).attributes[0])
+    product = prepare_chunk([text], [_NO_PHOTO], decimal=decimal)
+    attributes = _known_attributes(product.attributes[0])
     pictures = list(_photos_without(photo, image_grid)) if photo is not None else []
     same_text = [text] * (len(attributes) + len(pictures))
     whole = _NO_PHOTO if photo is None else photo
@@ -105,6 +110,7 @@ def make_variants(
     chunk = prepare_chunk(
         [text, *(phrase.without for phrase in phrases), *same_text],
         [*same_photo, *pictures],
+        decimal=decimal,
     )
     for row, attribute in enumerate(attributes, start=1 + len(phrases)):
         chunk.attributes[row, attribute.columns] = np.nan

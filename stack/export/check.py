@@ -44,7 +44,9 @@ def check_export(run: Run, folder: Path) -> float:
     """
     texts, photos = _some_products(run)
     predictor = Predictor(run.run_dir, exact=True)
-    prices = predictor.price(prepare_chunk(texts, photos))
+    prices = predictor.price(
+        prepare_chunk(texts, photos, decimal=predictor.config.decimal)
+    )
     expected = to_log_price(prices, run.price_unit)
     found = exported_log_prices(Model(folder), texts, photos)
     greatest = float(np.abs(found - expected).max())

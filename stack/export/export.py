@@ -12,6 +12,7 @@ import numpy as np
 
 import embed
 from embed.checksums import verify_files
+from embed.config import EmbedConfig
 from embed.encoders import IMAGE_DIM, load_image_backbone, load_text_backbone
 from embed.errors import CacheError
 from embed.manifest import (
@@ -46,7 +47,7 @@ from stack.run import Run, open_run
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 CARD_NAME = "MODEL_CARD.md"
 # What predict.py imports of `embed`: nothing of it needs more than numpy and pillow.
 EMBED_MODULES = (
@@ -63,6 +64,11 @@ EMBED_MODULES = (
     "photo_limits",
     "pixels",
     "prices",
+    "size_grammar",
+    "size_numbers",
+    "size_tokens",
+    "size_units",
+    "sizes",
     "text",
 )
 
@@ -247,6 +253,8 @@ def _copy_code(folder: Path, *, packages: str) -> None:
 def _manifest(finished: FinishedRun, folder: Path) -> dict[str, Any]:
     run, inputs = finished.run, finished.run.embed["inputs"]
     config = finished.finetune_config
+    path = run.run_dir / "embed" / MANIFEST_NAME
+    embed_config = config_from(run.embed["config"], EmbedConfig, path)
     settings: dict[str, Any] = {
         "kind": KIND,
         "format": FORMAT,
@@ -262,6 +270,7 @@ def _manifest(finished: FinishedRun, folder: Path) -> dict[str, Any]:
         "columns": inputs["columns"],
         "max_tokens": run.embed["config"]["max_tokens"],
         "image_size": run.embed["config"]["image_size"],
+        "decimal": embed_config.decimal,
         "image_dim": IMAGE_DIM,
         "folds": [
             [

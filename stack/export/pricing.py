@@ -81,7 +81,9 @@ class Model:
         product = parse_fields(text)
         ids = np.array(self._tokenizer.encode(compose_text(product)).ids)
         blocks = {
-            "attributes": extract_attributes(product)[None],
+            "attributes": extract_attributes(product, decimal=self.settings["decimal"])[
+                None
+            ],
             "image": np.zeros((1, self.settings["image_dim"]), np.float32),
         }
         if photo is not None and "frozen/image.onnx" in self._graphs:

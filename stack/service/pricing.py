@@ -79,6 +79,7 @@ class Pricer:
         chunk = prepare_chunk(
             [product.text for product in products],
             [product.photo for product in products],
+            decimal=self.predictor.config.decimal,
         )
         predicted = self.predictor.predict(chunk)
         bounds = self.predictor.intervals.bounds
