@@ -9,95 +9,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Literal
 
-from embed.currencies import DecimalSign
-from embed.size_tokens import Token, tokenize
+from embed.prices import Decimal
+from embed.size_phrases import MAX_COUNT, Phrases, Quantity, are_equal
+from embed.size_tokens import tokenize
 from embed.size_units import (
     CARAT_WORDS,
     ELECTRONIC_WORDS,
     FACTORS_IN_WORDS,
-    FOR_HOLDERS,
-    HOLDER_PAIRS,
-    HOLDERS,
-    OUNCES,
     PACKS_IN_WORDS,
+    TEA_WORDS,
     UNITS,
-    Kind,
 )
 
-MAX_COUNT = 100_000
 MAX_BRACKETED = 1000
 NUTRIENT_G = 60.0
-RESTATED = 0.06
-"""Two sizes are one in two units if they differ by no more: "12 oz (350 g)"."""
-
-Form = Literal["product", "of", "number", "per", "inner"]
-"""How a pack count is written: "3 packs of 6", "pack of 6", "6-pack", "6 per case", and
-what is in one: "6 cans", "6 x"."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Quantity:
-    """A mass or volume in g or ml."""
-
-    kind: Kind
-    amount: float
-    at: int
-    unit: str
-
-
-@dataclass(kw_only=True)
-class Phrases:
-    """What the rules have found in a name."""
-
-    tokens: list[Token]
-    letters: str
-    packs: list[tuple[int, Form]] = field(default_factory=list)
-    pieces: list[float] = field(default_factory=list)
-    generic: list[int] = field(default_factory=list)  # "pack of 6 units"
-    quantities: list[Quantity] = field(default_factory=list)
-    plus_at: list[int] = field(default_factory=list)
-    is_count: bool = False  # the packs hold countable things: "Case of 100 Gloves"
-
-    def numbers(self, match: re.Match[str]) -> list[float]:
-        """Return the values of a phrase's numbers."""
-        return [
-            token.value
-            for token in self.tokens[match.start() : match.end()]
-            if token.letter == "n" and token.value is not None
-        ]
-
-    def words(self, match: re.Match[str]) -> list[str]:
-        """Return the words and signs of a phrase."""
-        return [t.text for t in self.tokens[match.start() : match.end()]]
-
-    def add_pack(self, count: float, form: Form = "number") -> bool:
-        """Add a pack count; return whether it can be one."""
-        if not (count == int(count) and 1 <= count <= MAX_COUNT):
-            return False
-        self.packs.append((int(count), form))
-        return True
-
-    def measure(self, at: int) -> Quantity | None:
-        """Return the quantity of the number at a place and the unit after it."""
-        number = self.tokens[at]
-        unit = next(t for t in self.tokens[at + 1 :] if t.letter != "-").text
-        kind, factor = UNITS[unit]
-        amount = (number.value or 0.0) * factor
-        if amount <= 0:
-            return None
-        return Quantity(kind=kind, amount=amount, at=at, unit=unit)
-
-    def measure_all(self, match: re.Match[str]) -> list[Quantity]:
-        """Return the quantities of a phrase, in order."""
-        places = re.finditer(r"n-?m", match[0])
-        found = (self.measure(match.start() + place.start()) for place in places)
-        return [quantity for quantity in found if quantity]
-
-
-def read_phrases(name: str, decimal: DecimalSign | None) -> Phrases:
+def read_phrases(name: str, decimal: Decimal | None) -> Phrases:
     """Read a name by all rules; time grows with its length alone.
 
     Parameters
@@ -138,10 +67,21 @@ def _ignore_nutrient(phrases: Phrases, match: re.Match[str]) -> bool:
     return first is None or (first.kind == "mass" and first.amount <= NUTRIENT_G)
 
 
+def _ignore_capacity(phrases: Phrases, match: re.Match[str]) -> bool:
+    """Ignore "300 lb weight capacity" and "120 kg max", but not "330 ml Max"."""
+    return phrases.words(match)[-1] not in _WEAK_LOADS or _ignore_heavy(phrases, match)
+
+
+def _ignore_heavy(phrases: Phrases, match: re.Match[str]) -> bool:
+    """Ignore "30 lb dogs", but not "150 g cats"."""
+    found = phrases.measure(match.start())
+    return found is None or (found.kind == "mass" and found.unit[0] in "kpl")
+
+
 def _ignore_load(phrases: Phrases, match: re.Match[str]) -> bool:
     """Ignore "holds 5 lb" and "up to 25 lb", but not "Max 330 ml"."""
     words = phrases.words(match)
-    return words[0] not in ("max", "maximum", "rated", "net", "or", "user")
+    return words[0] not in ("max", "maximum", "rated", "rating")
 
 
 def _ignore_up_to(phrases: Phrases, match: re.Match[str]) -> bool:
@@ -218,6 +158,27 @@ def _read_pack_of(phrases: Phrases, match: re.Match[str]) -> bool:
 
 def _read_inner(phrases: Phrases, match: re.Match[str]) -> bool:
     return phrases.add_pack(phrases.numbers(match)[0], "inner")
+
+
+def _read_bags(phrases: Phrases, match: re.Match[str]) -> bool:
+    """Read "tea, 20 bags" as pieces: their mass is a total."""
+    words = {token.text for token in phrases.tokens}
+    return bool(
+        phrases.words(match)[-1] in _TEA_BAGS
+        and TEA_WORDS & words
+        and _read_pieces(phrases, match)
+    )
+
+
+def _read_times(phrases: Phrases, match: re.Match[str]) -> bool:
+    """Read "diapers x50" as pieces and "T-shirt x 3" as a pack; M6 x 30 is a screw."""
+    if not phrases.tokens[match.start() - 1].starts_free:
+        return True
+    if any(token.letter in "csC" for token in phrases.tokens):
+        return _read_pieces(phrases, match)
+    return phrases.tokens[match.start() - 1].letter == "N" or _read_inner(
+        phrases, match
+    )
 
 
 def _read_in_pack(phrases: Phrases, match: re.Match[str]) -> bool:
@@ -322,33 +283,8 @@ def _read_part(phrases: Phrases, match: re.Match[str]) -> bool:
     return True
 
 
-def are_equal(one: Quantity, other: Quantity) -> bool:
-    """Whether two sizes are one in two units."""
-    return (
-        one.kind == other.kind and abs(one.amount / other.amount - 1) <= RESTATED
-    ) or are_fluid(one, other)
-
-
-def are_fluid(one: Quantity, other: Quantity) -> bool:
-    """Whether ounces are those of a volume that stands beside them."""
-    if {one.kind, other.kind} != {"mass", "volume"}:
-        return False
-    mass, volume = (one, other) if one.kind == "mass" else (other, one)
-    as_volume = mass.amount / UNITS["oz"][1] * UNITS["floz"][1]
-    return mass.unit in OUNCES and abs(as_volume / volume.amount - 1) <= RESTATED
-
-
-def holds_something(tokens: list[Token]) -> bool:
-    """Whether a name is of a kettle or another thing that has a capacity."""
-    words = [token.text for token in tokens if token.text[0].isalpha()]
-    for at, word in enumerate(words):
-        pair = " ".join(words[at : at + 2])
-        length = 2 if pair in HOLDER_PAIRS else 1 if word in HOLDERS else 0
-        if length and not FOR_HOLDERS & set(words[at + length : at + length + 1]):
-            return True
-    return False
-
-
+_TEA_BAGS = {"bags", "beutel", "sachets", "bolsas", "bustine", "zakken"}
+_WEAK_LOADS = {"max", "maximum", "rated", "rating", "holds", "supports"}
 _COMPOUNDS = {("l", "o"), ("p", "o"), ("k", "g"), ("l", "m"), ("g", "q"), ("q", "p")}
 _NOT_AFTER_NUMBERS = {"set", "lot", "kit", "bundle", "tray", "lote", "conf"}
 _NOT_NUMBERS = {"twin", "duo", "double", "doppel", "doble", "duplo", "doppio", "trio"}
@@ -373,10 +309,10 @@ _TABLE: tuple[tuple[str, _Rule], ...] = (
     (r"n-?m/n-?m", _ignore_rate),
     (r"n-?m(?:/[^pBn_]|r(?![ow]?[pBb]))", _ignore),
     (r"n-?m,?[jo]{0,4}k", _ignore_nutrient),
-    (r"n-?m-?[,(]?[joaw]?j?K", _ignore),
+    (r"n-?m-?[,(]?[joaw]?j?K", _ignore_capacity),
     (r"Kj?[o:(i]{0,2}n-?m", _ignore_load),
     (r"jin-?m", _ignore_up_to),
-    (r"n-?m-?\+?v", _ignore),
+    (r"n-?m-?\+?v", _ignore_heavy),
     # sums
     (r"(?:nx)?n-?m(?:\+n-?m)+", _sum_extra),
     (r"n-?m[,&]?-?n-?m", _sum_compound),
@@ -405,8 +341,10 @@ _TABLE: tuple[tuple[str, _Rule], ...] = (
     (r"(?<=me)[Bp]?[,(-]{0,2}n-?[tcgs]", _read_inner),
     (r"n-?g(?=on-?m)", _read_inner),
     (r"n(?=xn-?[aT]{0,3}[cCgts])", _read_inner),
+    (r"n-?[aT]{0,2}b", _read_bags),
     (r"n(?:\(T\))?-?b", _read_inner),
     (r"n-?B(?=$|[^wacCgsnNkL])", _read_inner),
+    (r"(?<=[^nmx_])xn(?=$|[),])", _read_times),
     # pieces and sizes
     (r"n-?[aT]{0,3}[cCgts]r(?!o?[pB])", _ignore),
     (r"n-?[aT]{0,3}[cCgts]", _read_pieces),

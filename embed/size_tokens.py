@@ -66,6 +66,7 @@ _SIGNS = str.maketrans(
 )
 _SPACED_THOUSANDS = re.compile(r"(?<![\d.,])(\d{1,3})(?:\u00a0(\d{3})| (0\d{2}))(?!\d)")
 # Words that a number may stand to without a space, and that may stand to a number
+_BEFORE_TIMES = "mcCsgbBpt"  # and "x" to a word: "mlx6"
 _NUMBERED, _COUNTED = "xpom", "mcCstgbBpxEDdl"
 
 
@@ -142,6 +143,8 @@ def _split(name: str) -> list[Token]:
             continue  # of an abbreviation: "oz.", "pk."
         start, end = match.span()
         letter = _class_of(word)
+        if letter == "x" and text[start - 1 : start].isalpha():
+            letter = "x" if tokens[-1].letter in _BEFORE_TIMES else "w"  # "IPX7"
         is_number = letter == "n"
         before, after = text[start - 1 : start], text[end : end + 1]
         tokens.append(

@@ -164,8 +164,7 @@ _CLASSES: dict[str, str] = {
     "capacidad capacidade capacita tragkraft belastbar belastbarkeit traglast "
     "payload fassungsvermogen eqv equivalent equiv",
     "j": "net total added plant natural whey less weight or user up",
-    "v": "dogs cats puppies kittens babies kids people persons users men women hunde "
-    "katzen chiens chats perros gatos fans",
+    "v": "dogs cats puppies kittens hunde katzen chiens chats perros gatos",
     "y": "buy leve lleva prendi compra kauf achetez koop acheter kaufe",
     "Y": "get pague paga paghi zahl payez betaal lleve gratis free kostenlos offert "
     "offerts bonus extra",
@@ -210,8 +209,11 @@ ELECTRONIC_WORDS = {
     *("pixel", "oneplus", "moto", "realme", "vivo", "oppo", "xiaomi", "network"),
 }
 
+TEA_WORDS = {"tea", "tee", "thee", "tisane", "infusion", "rooibos"}
+
 # What holds something, and is sold empty: its litres are no amount of a product.
 HOLDERS = {
+    *("mullbeutel", "mullsacke", "vuilniszakken", "gefrierbeutel", "mullsack"),
     *("backpack", "rucksack", "kettle", "refrigerator", "fridge", "freezer", "washer"),
     *("dryer", "blender", "microwave", "aquarium", "tumbler", "thermos", "suitcase"),
     *("dehumidifier", "humidifier", "airfryer", "wasserkocher", "kuhlschrank", "oven"),
@@ -234,6 +236,7 @@ HOLDERS = {
     ),
 }
 HOLDER_PAIRS = {
+    *("sacs poubelle", "sac poubelle", "bolsas basura", "sacos lixo"),
     *("washing machine", "slow cooker", "pressure cooker", "rice cooker", "air fryer"),
     *(
         "water bottle",
@@ -261,6 +264,7 @@ HOLDER_PAIRS = {
 }
 # A holder before one of these is not what is sold.
 FOR_HOLDERS = {
+    *("mullbeutel", "mullsacke", "vuilniszakken", "gefrierbeutel", "mullsack"),
     *("cleaner", "descaler", "powder", "liquid", "detergent", "tablets", "filter"),
     *(
         "fluid",

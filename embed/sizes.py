@@ -11,17 +11,21 @@ import itertools
 import math
 from dataclasses import dataclass
 
-from embed.currencies import DecimalSign
-from embed.size_grammar import (
-    Form,
-    Phrases,
-    Quantity,
-    are_equal,
-    are_fluid,
-    holds_something,
-    read_phrases,
+from embed.prices import Decimal
+from embed.size_grammar import read_phrases
+from embed.size_phrases import Form, Phrases, Quantity, are_equal, are_fluid
+from embed.size_tokens import Token
+from embed.size_units import (
+    FLUID_OUNCE_ML,
+    FOR_HOLDERS,
+    HOLDER_PAIRS,
+    HOLDERS,
+    IMPERIAL,
+    KINDS,
+    OUNCE_G,
+    OUNCES,
+    Kind,
 )
-from embed.size_units import FLUID_OUNCE_ML, IMPERIAL, KINDS, OUNCE_G, OUNCES, Kind
 
 SMALLEST, LARGEST = 1e-3, 1e7
 SAME = 0.03
@@ -67,7 +71,7 @@ def parse_size(
     *,
     kinds: tuple[Kind, ...] = KINDS,
     fluid: bool = False,
-    decimal: DecimalSign | None = None,
+    decimal: Decimal | None = None,
 ) -> Size:
     """Read pack count and item size from phrases like "12 Ounce (Pack of 6)".
 
@@ -80,7 +84,7 @@ def parse_size(
     fluid : bool
         Take bare ounces for fluid ounces.
     decimal : {".", ","} or None
-        DecimalSign sign of the catalog, from `embed.size_tokens.settle_decimal`; None if
+        Decimal sign of the catalog, from `embed.size_tokens.settle_decimal`; None if
         it is unknown, or the name is to be read alone.
 
     Returns
@@ -98,21 +102,31 @@ def parse_size(
 
 
 def read_sizes(
-    name: str, *, fluid: bool = False, decimal: DecimalSign | None = None
+    name: str, *, fluid: bool = False, decimal: Decimal | None = None
 ) -> NamedSizes:
     """Read the pack count and the sizes of all kinds; parameters of `parse_size`."""
     phrases = read_phrases(name, decimal)
     quantities = _without_holders(_without_doses(phrases), phrases)
     quantities = _settle_ounces(quantities, fluid=fluid)
     pack = _settle_pack(phrases, has_size=bool(quantities))
+    if _is_mixed(quantities, phrases):
+        return NamedSizes(pack_count=None, items={})
     items: dict[Kind, float] = {}
     for kind in ("mass", "volume"):
         same = [quantity for quantity in quantities if quantity.kind == kind]
-        if item := _settle_item(same, pack, phrases.plus_at):
+        if item := _settle_item(same, pack):
             items[kind] = clip(item)
     if pieces := _settle_pieces(phrases, pack, has_size=bool(quantities)):
         items["count"] = clip(pieces)
     return NamedSizes(pack_count=pack, items=items)
+
+
+def _is_mixed(quantities: list[Quantity], phrases: Phrases) -> bool:
+    """Whether different things are sold together: "Shampoo 400 ml + Gel 200 ml"."""
+    places = [q.at for q in quantities]
+    return len(places) > 1 and any(
+        min(places) < at < max(places) for at in phrases.plus_at
+    )
 
 
 def clip(quantity: float) -> float:
@@ -142,7 +156,18 @@ def _is_small(quantity: Quantity) -> bool:
 
 def _without_holders(quantities: list[Quantity], phrases: Phrases) -> list[Quantity]:
     """Drop the capacity of what is sold empty, and what it is rated for."""
-    return [] if quantities and holds_something(phrases.tokens) else quantities
+    return [] if quantities and _holds_something(phrases.tokens) else quantities
+
+
+def _holds_something(tokens: list[Token]) -> bool:
+    """Whether a name is of a kettle or another thing that has a capacity."""
+    words = [token.text for token in tokens if token.text[0].isalpha()]
+    for at, word in enumerate(words):
+        pair = " ".join(words[at : at + 2])
+        length = 2 if pair in HOLDER_PAIRS else 1 if word in HOLDERS else 0
+        if length and not FOR_HOLDERS & set(words[at + length : at + length + 1]):
+            return True
+    return False
 
 
 def _settle_ounces(quantities: list[Quantity], *, fluid: bool) -> list[Quantity]:
@@ -181,9 +206,7 @@ def _settle_pack(phrases: Phrases, *, has_size: bool) -> float | None:
     return float(math.prod(counts))
 
 
-def _settle_item(
-    quantities: list[Quantity], pack: float | None, plus_at: list[int]
-) -> float | None:
+def _settle_item(quantities: list[Quantity], pack: float | None) -> float | None:
     """Return one item's size: sizes may be stated in two units, and their total too."""
     distinct: list[Quantity] = []
     for quantity in sorted(quantities, key=lambda q: q.at):
@@ -197,8 +220,6 @@ def _settle_item(
     for item, total in itertools.permutations(distinct, 2):
         if pack and abs(total.amount / (pack * item.amount) - 1) < SAME:
             return item.amount
-    if any(distinct[0].at < at < distinct[-1].at for at in plus_at):
-        return None
     return distinct[-1].amount
 
 

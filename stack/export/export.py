@@ -66,6 +66,7 @@ EMBED_MODULES = (
     "prices",
     "size_grammar",
     "size_numbers",
+    "size_phrases",
     "size_tokens",
     "size_units",
     "sizes",
