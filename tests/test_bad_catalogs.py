@@ -227,7 +227,7 @@ TEXTS = {
     "a fraction in one letter": (
         "flour \u00bd lb",
         "flour \u00bd lb",
-        {"log_item_size": None},
+        {"log_item_size": 453.592 / 2},
     ),
     "a fraction over zero": ("tea 1/0 oz", "tea 1/0 oz", {"log_item_size": None}),
     "labels and nothing in them": (

@@ -186,7 +186,8 @@ def _speak(name: str, values: dict[str, float]) -> str:
     column = columns[-1] if name == "total amount" else columns[0]
     if math.isnan(values[column]):
         column = next(c for c in columns if not math.isnan(values[c]))
-    number = f"{math.exp(values[column]):.4g}"
+    rounded = float(f"{math.exp(values[column]):.4g}")
+    number = np.format_float_positional(rounded, trim="-")
     if name in ("size of one item", "total amount") and kind:
         return f"{number} {_BASE_UNITS[kind]}"
     return number
