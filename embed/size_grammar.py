@@ -297,7 +297,7 @@ _FLAT = {
 
 _Rule = Callable[[Phrases, re.Match[str]], bool]
 # what does not stand after a pack count
-_NO_SIZE = r"(?!-?[mlN]|x|/n|-?[aT]{0,3}[cCt])"
+_NO_SIZE = r"(?!-?[mlN]|x\(?n|/n|-?[aT]{0,3}[cCt])"
 _TABLE: tuple[tuple[str, _Rule], ...] = (
     # what counts nothing
     (r"(?<=[cCgtsbBp])\)?=n-?[aTw]{0,3}[cCgtsbBp]", _ignore),

@@ -211,72 +211,49 @@ ELECTRONIC_WORDS = {
 
 TEA_WORDS = {"tea", "tee", "thee", "tisane", "infusion", "rooibos"}
 
-# What holds something, and is sold empty: its litres are no amount of a product.
+# What holds something, and is sold empty: its litres are no amount of a product. An
+# amount in oz or ml may be of food that is made in it ("kettle chips 5 oz").
 HOLDERS = {
-    *("mullbeutel", "mullsacke", "vuilniszakken", "gefrierbeutel", "mullsack"),
-    *("backpack", "rucksack", "kettle", "refrigerator", "fridge", "freezer", "washer"),
-    *("dryer", "blender", "microwave", "aquarium", "tumbler", "thermos", "suitcase"),
-    *("dehumidifier", "humidifier", "airfryer", "wasserkocher", "kuhlschrank", "oven"),
-    *("rucksack", "mochila", "zaino", "rugzak", "mixer", "saucepan", "casserole"),
-    *("duffel", "duffle", "daypack", "toaster", "crockpot", "growler", "waterkoker"),
-    *("bouilloire", "hervidor", "bollitore", "koelkast", "waschmaschine", "geyser"),
-    *("syringe", "syringes", "kadhai", "cupset", "decanter", "carafe", "mortar"),
+    *("backpack", "rucksack", "daypack", "duffel", "duffle", "suitcase", "mochila"),
     *(
-        "cocotte",
-        "wok",
-        "skillet",
-        "fryer",
-        "casseruola",
-        "sartenes",
-        "wastebasket",
-        "cookware",
-        "stockpot",
-        "冷蔵庫",
+        "zaino",
+        "rugzak",
         "リュック",
+        "kettle",
+        "wasserkocher",
+        "waterkoker",
+        "hervidor",
     ),
+    *("bouilloire", "bollitore", "refrigerator", "fridge", "freezer", "kuhlschrank"),
+    *("koelkast", "冷蔵庫", "blender", "microwave", "oven", "airfryer", "fryer"),
+    *("crockpot", "toaster", "geyser", "humidifier", "dehumidifier", "aquarium"),
+    *("thermos", "growler", "saucepan", "casserole", "cocotte", "stockpot", "cookware"),
+    *("wok", "kadhai", "skillet", "wastebasket", "decanter", "carafe", "mullbeutel"),
+    *("mullsacke", "mullsack", "vuilniszakken", "gefrierbeutel", "waschmaschine"),
+    *("slow cooker", "pressure cooker", "rice cooker", "air fryer", "deep fryer"),
+    *("instant pot", "cooking pot", "stock pot", "dutch oven", "water heater"),
+    *("trash bag", "trash bags", "garbage bags", "bin bags", "bin liners"),
+    *("sacs poubelle", "sac poubelle", "bolsas basura", "sacos lixo", "trash can"),
+    *("garbage can", "trash bin", "dust bin", "waste bin", "pedal bin", "compost bin"),
+    *("storage box", "storage bin", "storage container", "food container"),
+    *("fish tank", "ice bucket", "cool box", "mixing bowl", "water dispenser"),
+    *("water jug", "measuring jug", "lunch box", "washing machine"),
 }
-HOLDER_PAIRS = {
-    *("sacs poubelle", "sac poubelle", "bolsas basura", "sacos lixo"),
-    *("washing machine", "slow cooker", "pressure cooker", "rice cooker", "air fryer"),
-    *(
-        "water bottle",
-        "trash bag",
-        "trash bags",
-        "garbage bags",
-        "trash can",
-        "bin bags",
-    ),
-    *(
-        "storage box",
-        "storage bin",
-        "storage container",
-        "food container",
-        "water heater",
-    ),
-    *("lunch box", "fish tank", "dutch oven", "ice bucket", "stock pot", "hydro flask"),
-    *("dust bin", "waste bin", "pedal bin", "garbage can", "mixing bowl", "deep fryer"),
-    *("cool box", "vacuum flask", "bin liners", "storage jar", "food storage", "sac a"),
-    *("dumbbell rack", "weight bench", "water dispenser", "compost bin", "trash bin"),
-    *("travel mug", "coffee mug", "beer mug", "sports bottle", "spray bottle"),
-    *("spray bottles", "plastic cups", "paper cups", "party cups", "mason jars"),
-    *("mason jar", "deli containers", "prep containers", "empty bottle"),
-    *("water jug", "measuring jug", "measuring cup", "cooking pot", "instant pot"),
+DRINKWARE = {
+    *("tumbler", "travel mug", "beer mug", "water bottle", "sports bottle"),
+    *("hydro flask", "vacuum flask", "plastic cups", "party cups", "measuring cup"),
+    *("syringe", "syringes"),
 }
-# A holder before one of these is not what is sold.
+"""Of these, ounces and ml are no amount either."""
+WASHERS = {"washing machine", "waschmaschine"}
+"""Of these, kg are no amount either."""
+
 FOR_HOLDERS = {
-    *("mullbeutel", "mullsacke", "vuilniszakken", "gefrierbeutel", "mullsack"),
     *("cleaner", "descaler", "powder", "liquid", "detergent", "tablets", "filter"),
-    *(
-        "fluid",
-        "spray",
-        "wipes",
-        "deodorizer",
-        "freshener",
-        "salt",
-        "soap",
-        "reiniger",
-        "safe",
-    ),
-    *("popcorn", "rice", "meal", "meals", "pancake", "mix", "bags", "dinner", "ready"),
-    *("pastry", "sheets", "baked", "roasted", "pizza", "chips", "sauce", "seasoning"),
+    *("fluid", "spray", "wipes", "deodorizer", "freshener", "salt", "soap"),
+    *("reiniger", "entkalker", "safe", "popcorn", "rice", "meal", "meals", "mix"),
+    *("pancake", "bags", "dinner", "ready", "pastry", "pastries", "sheets", "baked"),
+    *("roasted", "pizza", "chips", "sauce", "sauces", "seasoning", "corn", "bars"),
+    *("pops", "cooked", "oil", "paper", "pods", "bread", "tea", "coffee", "fries"),
 }
+"""A holder before one of these is not what is sold."""

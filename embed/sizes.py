@@ -16,14 +16,16 @@ from embed.size_grammar import read_phrases
 from embed.size_phrases import Form, Phrases, Quantity, are_equal, are_fluid
 from embed.size_tokens import Token
 from embed.size_units import (
+    DRINKWARE,
     FLUID_OUNCE_ML,
     FOR_HOLDERS,
-    HOLDER_PAIRS,
     HOLDERS,
     IMPERIAL,
     KINDS,
     OUNCE_G,
     OUNCES,
+    UNITS,
+    WASHERS,
     Kind,
 )
 
@@ -31,6 +33,8 @@ SMALLEST, LARGEST = 1e-3, 1e7
 SAME = 0.03
 """A total is stated if it differs no more from pack count times item."""
 SWALLOWED_G = 5.0
+_ALL_HOLDERS = HOLDERS | DRINKWARE
+LARGE_UNIT_ML = 400.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +110,7 @@ def read_sizes(
 ) -> NamedSizes:
     """Read the pack count and the sizes of all kinds; parameters of `parse_size`."""
     phrases = read_phrases(name, decimal)
-    quantities = _without_holders(_without_doses(phrases), phrases)
+    quantities = _without_capacity(phrases, _without_doses(phrases))
     quantities = _settle_ounces(quantities, fluid=fluid)
     pack = _settle_pack(phrases, has_size=bool(quantities))
     if _is_mixed(quantities, phrases):
@@ -154,20 +158,31 @@ def _is_small(quantity: Quantity) -> bool:
     return quantity.unit == "g" and quantity.amount <= SWALLOWED_G
 
 
-def _without_holders(quantities: list[Quantity], phrases: Phrases) -> list[Quantity]:
-    """Drop the capacity of what is sold empty, and what it is rated for."""
-    return [] if quantities and _holds_something(phrases.tokens) else quantities
+def _without_capacity(phrases: Phrases, quantities: list[Quantity]) -> list[Quantity]:
+    """Drop what a thing holds that is sold empty."""
+    holders = _holders(phrases.tokens) if quantities else set()
+    return [q for q in quantities if not any(_holds(holder, q) for holder in holders)]
 
 
-def _holds_something(tokens: list[Token]) -> bool:
-    """Whether a name is of a kettle or another thing that has a capacity."""
+def _holds(holder: str, quantity: Quantity) -> bool:
+    if holder in DRINKWARE:
+        return quantity.kind == "volume" or quantity.unit in OUNCES
+    if holder in WASHERS:
+        return quantity.unit == "kg"
+    return quantity.kind == "volume" and UNITS[quantity.unit][1] >= LARGE_UNIT_ML
+
+
+def _holders(tokens: list[Token]) -> set[str]:
+    """Return the kettles, backpacks and other things with a capacity in a name."""
     words = [token.text for token in tokens if token.text[0].isalpha()]
-    for at, word in enumerate(words):
-        pair = " ".join(words[at : at + 2])
-        length = 2 if pair in HOLDER_PAIRS else 1 if word in HOLDERS else 0
-        if length and not FOR_HOLDERS & set(words[at + length : at + length + 1]):
-            return True
-    return False
+    found = set()
+    for at in range(len(words)):
+        for length in (1, 2):
+            holder = " ".join(words[at : at + length])
+            is_sold = not FOR_HOLDERS & set(words[at + length : at + length + 1])
+            if holder in _ALL_HOLDERS and is_sold:
+                found.add(holder)
+    return found
 
 
 def _settle_ounces(quantities: list[Quantity], *, fluid: bool) -> list[Quantity]:
