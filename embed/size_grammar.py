@@ -54,7 +54,9 @@ def _ignore(phrases: Phrases, match: re.Match[str]) -> bool:
 
 def _ignore_sides(phrases: Phrases, match: re.Match[str]) -> bool:
     """Ignore "12 L x 8 W x 4 H", but not litres."""
-    return "l" in phrases.words(match)[:3]
+    units = [t for t in phrases.tokens[match.start() : match.end()] if t.letter in "dm"]
+    has_side = any(unit.letter == "d" for unit in units)
+    return has_side and all(unit.letter == "d" or unit.text == "l" for unit in units)
 
 
 def _ignore_measured(phrases: Phrases, match: re.Match[str]) -> bool:
@@ -69,7 +71,10 @@ def _ignore_nutrient(phrases: Phrases, match: re.Match[str]) -> bool:
 
 def _ignore_capacity(phrases: Phrases, match: re.Match[str]) -> bool:
     """Ignore "300 lb weight capacity" and "120 kg max", but not "330 ml Max"."""
-    return phrases.words(match)[-1] not in _WEAK_LOADS or _ignore_heavy(phrases, match)
+    word = phrases.words(match)[-1]
+    if word in _YIELDS:
+        return False
+    return word not in _WEAK_LOADS or _ignore_heavy(phrases, match)
 
 
 def _ignore_heavy(phrases: Phrases, match: re.Match[str]) -> bool:
@@ -81,17 +86,26 @@ def _ignore_heavy(phrases: Phrases, match: re.Match[str]) -> bool:
 def _ignore_load(phrases: Phrases, match: re.Match[str]) -> bool:
     """Ignore "holds 5 lb" and "up to 25 lb", but not "Max 330 ml"."""
     words = phrases.words(match)
-    return words[0] not in ("max", "maximum", "rated", "rating")
+    if words[0] in ("holds", "supports"):
+        return UNITS[words[-1]][1] >= UNITS["lb"][1]
+    return words[0] not in _WEAK_LOADS
 
 
 def _ignore_up_to(phrases: Phrases, match: re.Match[str]) -> bool:
     return phrases.words(match)[0] == "up"
 
 
+def _ignore_share(phrases: Phrases, match: re.Match[str]) -> bool:
+    """Ignore "100 mg per serving" and "180 g/m2", but not "12 oz per can"."""
+    sign, word = phrases.tokens[match.end() - 2 : match.end()]
+    is_number = word.letter in "mN" or (word.letter == "n" and sign.letter == "r")
+    return is_number or word.text in _SHARES
+
+
 def _ignore_rate(phrases: Phrases, match: re.Match[str]) -> bool:
     """Ignore "250 mg/5 ml"; of "12 oz/340 g" read one."""
     found = phrases.measure_all(match)
-    if len(found) == 2 and are_equal(*found):
+    if len(found) == 2 and are_equal(found[0], found[1], within=ROUNDED):
         phrases.quantities += found
     return True
 
@@ -228,7 +242,7 @@ def _read_joined(phrases: Phrases, match: re.Match[str]) -> bool:
     """Read "24-16.9 fl oz bottles" as 24; "10-25 lb" is a range."""
     count, size = phrases.numbers(match)
     follows = phrases.letters[match.end() :].lstrip("-")
-    if count > size or follows.startswith("b"):
+    if count == 1 or count > size or follows.startswith("b"):
         added = phrases.add_pack(count, "inner")
         found = phrases.measure(match.end() - len(match[0].rpartition("n")[2]) - 1)
         if added and found:
@@ -239,9 +253,10 @@ def _read_joined(phrases: Phrases, match: re.Match[str]) -> bool:
 def _read_pieces(phrases: Phrases, match: re.Match[str]) -> bool:
     """Read "100 sheets" and "24 ct"; "18 ct gold" is of carats."""
     (count,) = phrases.numbers(match)
+    is_decimal = re.search(r"[.,]\d{1,2}$", phrases.words(match)[0])
     if "t" in match[0] and (count != int(count) or _is_carat(phrases, match)):
         return True
-    if count == int(count) and count > 0:
+    if count == int(count) and count > 0 and not is_decimal:
         phrases.pieces.append(count)
     return True
 
@@ -284,7 +299,26 @@ def _read_part(phrases: Phrases, match: re.Match[str]) -> bool:
 
 
 _TEA_BAGS = {"bags", "beutel", "sachets", "bolsas", "bustine", "zakken"}
+_YIELDS = {"makes", "yields"}
 _WEAK_LOADS = {"max", "maximum", "rated", "rating", "holds", "supports"}
+_SHARES = {
+    *("serving", "servings", "portion", "day", "dose", "hour", "h", "min", "m", "sqm"),
+    *(
+        "sq",
+        "tablet",
+        "capsule",
+        "kg",
+        "dosis",
+        "dia",
+        "jour",
+        "tag",
+        "person",
+        "porcion",
+    ),
+    *("cm", "ft", "yd", "square", "dl", "l", "100"),
+}
+ROUNDED = 0.15
+"""Sizes that a slash joins are one size, even where they are rounded more."""
 _COMPOUNDS = {("l", "o"), ("p", "o"), ("k", "g"), ("l", "m"), ("g", "q"), ("q", "p")}
 _NOT_AFTER_NUMBERS = {"set", "lot", "kit", "bundle", "tray", "lote", "conf"}
 _NOT_NUMBERS = {"twin", "duo", "double", "doppel", "doble", "duplo", "doppio", "trio"}
@@ -297,41 +331,43 @@ _FLAT = {
 
 _Rule = Callable[[Phrases, re.Match[str]], bool]
 # what does not stand after a pack count
-_NO_SIZE = r"(?!-?[mlN]|x\(?n|/n|-?[aT]{0,3}[cCt])"
+_NO_SIZE = r"(?!-?[ml]|N|x\(?n|/n|-?[aT]{0,3}[cCt])"
 _TABLE: tuple[tuple[str, _Rule], ...] = (
     # what counts nothing
     (r"(?<=[cCgtsbBp])\)?=n-?[aTw]{0,3}[cCgtsbBp]", _ignore),
-    (r"nl?m(?:xnl?[dm])+l?", _ignore_sides),
+    (r"nl?[dm](?:xnl?[dm])+l?", _ignore_sides),
     (r"(?<!x)nl?d?(?:xnl?d?)*xn(?:l+d?|d)(?!-?m)(?:xnl?d?)*", _ignore),
     (r"nld?(?:xnl?d?)+(?!-?m)", _ignore),
     (r"(?<!x)n(?:xn)+(?=[csbB])", _ignore_measured),
     (r"(?<!x)n(?:xn)+(?!-?[mcgCtsbBpxaTE]|x)", _ignore),
+    (r"(?:nx)?n-?m(?:\+n-?m)+", _sum_extra),
+    (r"\(?(?:nx)+\(?(?=n-?m)", _multiply),
     (r"n-?m/n-?m", _ignore_rate),
-    (r"n-?m(?:/[^pBn_]|r(?![ow]?[pBb]))", _ignore),
+    (r"n-?m[/r].", _ignore_share),
     (r"n-?m,?[jo]{0,4}k", _ignore_nutrient),
     (r"n-?m-?[,(]?[joaw]?j?K", _ignore_capacity),
     (r"Kj?[o:(i]{0,2}n-?m", _ignore_load),
     (r"jin-?m", _ignore_up_to),
     (r"n-?m-?\+?v", _ignore_heavy),
     # sums
-    (r"(?:nx)?n-?m(?:\+n-?m)+", _sum_extra),
     (r"n-?m[,&]?-?n-?m", _sum_compound),
     (r"yn[^n]{0,2}Yn", _read_offer),
     (r"n\+nY", _read_offer),
     # packs, the most explicit first
     (r"n-?[pb]-?on(?!-?[aT]{0,3}[mxcCtgs])(?:-?[pbB])?", _multiply_packs),
+    (r"n-?[pb]o(?=n-?[aT]{0,3}[cCtgs])", _read_pack),
     (r"[pB](?:[o:]|d/)[:(-]?n" + _NO_SIZE + r"(?=g)g", _read_generic),
     (r"[pB](?:[o:]|d/)[:(-]?n" + _NO_SIZE, _read_pack_of),
     (r"[pBb](?:oT|T(?!-?m))|T-?p|U", _read_word_pack),
     (r"nE-?[pBb]?", _read_pack),
     (r"(?:n-?)?h?-?D", _read_dozens),
-    (r"\(?(?:nx)+\(?(?=n-?m)", _multiply),
     (r"(?<=m)\)?,?(?:xn)+" + r"(?!-?m|l)(?:-?[aT]{0,2}[bBgcCsp])?", _multiply),
     (r"(?<=m)\(n\)", _read_bracketed),
     (r"nb?[irl/]o?[pB]", _read_in_pack),
     (r"n/(?=n-?m)", _read_inner),
     (r"n/#N(?:-?[bB])?", _read_inner),
     (r"n[.]?-?p", _read_numbered_pack),
+    (r"n-[wscg]p", _read_numbered_pack),
     (r"n-?[tg]-?p(?!o)", _read_generic),
     (r"p[-#:]{0,3}n" + _NO_SIZE + r"(?=g)g", _read_generic),
     (r"p[-#:]{0,3}n(?=$|[),(/&+=.]|-n)(?!/n)", _read_pack),
@@ -348,6 +384,7 @@ _TABLE: tuple[tuple[str, _Rule], ...] = (
     # pieces and sizes
     (r"n-?[aT]{0,3}[cCgts]r(?!o?[pB])", _ignore),
     (r"n-?[aT]{0,3}[cCgts]", _read_pieces),
+    (r"n-?e", _read_pieces),
     (r"n-?m", _read_quantity),
     (r"[hQT]-?m", _read_part),
 )

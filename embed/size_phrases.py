@@ -77,10 +77,10 @@ class Phrases:
         return [quantity for quantity in found if quantity]
 
 
-def are_equal(one: Quantity, other: Quantity) -> bool:
+def are_equal(one: Quantity, other: Quantity, within: float = RESTATED) -> bool:
     """Whether two sizes are one in two units."""
     return (
-        one.kind == other.kind and abs(one.amount / other.amount - 1) <= RESTATED
+        one.kind == other.kind and abs(one.amount / other.amount - 1) <= within
     ) or are_fluid(one, other)
 
 

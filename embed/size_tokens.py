@@ -43,11 +43,14 @@ _TOKEN = re.compile(
     r"|[^\w\s]"
 )
 _JOINED = (  # several words that are one
-    (re.compile(r"\b(?:fl|fluid)[. -]{0,3}(oz|ounces?)\b", re.IGNORECASE), r"fl\1"),
-    (re.compile(r"\b(pack|case|box|set)of(?=[ \d])", re.IGNORECASE), r"\1 of "),
-    (re.compile(r"\bt(?:ea)?[ -]?(bags?)\b", re.IGNORECASE), r"tea\1"),
-    (re.compile(r"\bk[ -](cups?)\b", re.IGNORECASE), r"k\1"),
-    (re.compile(r"(\d ?)(?:fl|fluid)[. -]{1,3}(oz|ounces?)\b", re.I), r"\1fl\2"),
+    (
+        re.compile(r"\b(?:fl|fluid)[. -]{0,3}(oz|ounces?)(?![a-z])", re.I),
+        r"fl\1",
+    ),
+    (re.compile(r"\b(pack|case|box|set)of(?=[ \d])", re.I), r"\1 of "),
+    (re.compile(r"\bt(?:ea)?[ -]?(bags?)\b", re.I), r"tea\1"),
+    (re.compile(r"\bk[ -](cups?)\b", re.I), r"k\1"),
+    (re.compile(r"(\d ?)(?:fl|fluid)[. -]{1,3}(oz|ounces?)(?![a-z])", re.I), r"\1fl\2"),
 )
 _VULGAR = re.compile("[\u00bc-\u00be\u2150-\u215e]")
 _MARKS = re.compile("[\u0300-\u036f\u2122\u00ae\u00a9]")
@@ -252,7 +255,7 @@ def _counts(tokens: list[Token], at: int) -> bool:
     before = tokens[at - 1] if at else None
     after = tokens[at + 1] if at + 1 < len(tokens) else None
     if not token.starts_free and before and not _may_touch(before):
-        return False
+        return after is not None and after.text in IMPERIAL and len(before.text) > 2
     if not token.ends_free and after and after.letter not in _COUNTED:
         return False
     if after and after.text in ("%", "\u00b0", "\u2030"):

@@ -86,7 +86,7 @@ _CLASSES: dict[str, str] = {
     "set sets lot bundle carton multipack multipacks multipackung tray trays "
     "qty quantity quantite menge kit paquete paquetes pacote pacotes embalagem "
     "confezione conf kasten karton kiste kartons verpakking krat kratten doos "
-    "caja cajas caixa caixas caisse cartons lote stiege bandeja fardo estuche "
+    "caja cajas caixa caixas cx caisse cartons lote stiege bandeja fardo estuche "
     "blister vassoio barquette etui fardel flowpack sixpack mehrpack sparpack "
     "multipak pak パック セット ケース",
     # containers: many of them, one of them
@@ -100,7 +100,7 @@ _CLASSES: dict[str, str] = {
     "bottiglia lattina scatola fles blik zak brik",
     # pieces of no special kind
     "g": "pc pcs piece pieces unit units stuck stk st unidades unidade unidad uds ud "
-    "unid unites unite pezzi pezzo pz stuks stuk pecas piezas pza pzas pieza "
+    "unid un unites unite pezzi pezzo pz stuks stuk pecas piezas pza pzas pieza "
     "pces nos 個 個入り 個入 入り 入 ヶ コ",
     # pieces that a box is of: "box of 100 tea bags" is no pack of boxes
     "c": "teabag teabags pod pods kcup kcups stick sticks stem stems bar bars packet "
@@ -160,8 +160,8 @@ _CLASSES: dict[str, str] = {
     "cbd collagen trans vitamin serving servings cholesterol electrolyte "
     "electrolytes omega calories eiweiss zucker proteine proteines proteina "
     "proteinas sucres",
-    "K": "capacity load limit rated rating max maximum holds supports capacite "
-    "capacidad capacidade capacita tragkraft belastbar belastbarkeit traglast "
+    "K": "makes yields capacity load limit rated rating max maximum holds supports "
+    "capacite capacidad capacidade capacita tragkraft belastbar belastbarkeit traglast "
     "payload fassungsvermogen eqv equivalent equiv",
     "j": "net total added plant natural whey less weight or user up",
     "v": "dogs cats puppies kittens hunde katzen chiens chats perros gatos",

@@ -216,6 +216,8 @@ def _settle_pack(phrases: Phrases, *, has_size: bool) -> float | None:
     if "product" in forms.values() or math.prod(factors) == largest:
         stated = max(c for c in counts if forms[c] == "product" or c == largest)
         return float(stated)
+    if len(counts) == 2 and counts[1] / counts[0] in phrases.pieces:
+        return float(counts[1])  # "24 cans, 6 packs of 4 count"
     if len(counts) > 2 or all(forms[count] == "number" for count in counts):
         return None  # such as "20 pack and 12 pack bundle"
     return float(math.prod(counts))
@@ -251,7 +253,7 @@ def _settle_pieces(
     if pack and pack > 1 and pack in pieces:  # "36 pieces (36 pack)", but 12 x 12?
         form = next((form for count, form in phrases.packs if count == pack), "per")
         if form != "per":
-            return 1.0 if form in ("product", "number") else None
+            return 1.0 if form == "product" else None
     if pieces:
         return pieces[-1]
-    return 1.0 if phrases.is_count and not has_size else None
+    return 1.0 if phrases.is_count and pack and not has_size else None

