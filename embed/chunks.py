@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from embed.attributes import extract_attributes
 from embed.catalog import Catalog
 from embed.config import EmbedConfig
+from embed.currencies import DecimalSign
 from embed.embedder import EncoderSource
 from embed.errors import UnreadableImage
 from embed.images import load_image
-from embed.currencies import DecimalSign
 from embed.size_tokens import settle_decimal
 from embed.text import compose_text, parse_fields
 
@@ -125,7 +125,7 @@ def prepare_chunk(
     first : int
         Catalog row of the first.
     decimal : {".", ","} or None
-        DecimalSign sign of sizes, `decimal` of the run's configuration; None if unknown.
+        Decimal sign of sizes, `decimal` of the run's configuration; None if unknown.
     """
     products = [parse_fields(text) for text in texts]
     return Chunk(

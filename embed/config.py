@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from embed.errors import ConfigError
 from embed.currencies import DecimalSign
+from embed.errors import ConfigError
 
 Precision = Literal["auto", "fp32", "bf16"]
 Backend = Literal["auto", "eager", "compile", "openvino"]

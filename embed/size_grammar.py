@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from embed.prices import Decimal
+from embed.currencies import DecimalSign
 from embed.size_phrases import MAX_COUNT, Phrases, Quantity, are_equal
 from embed.size_tokens import tokenize
 from embed.size_units import (
@@ -26,7 +26,7 @@ MAX_BRACKETED = 1000
 NUTRIENT_G = 60.0
 
 
-def read_phrases(name: str, decimal: Decimal | None) -> Phrases:
+def read_phrases(name: str, decimal: DecimalSign | None) -> Phrases:
     """Read a name by all rules; time grows with its length alone.
 
     Parameters

@@ -41,7 +41,9 @@ def settle_number(written: str) -> DecimalSign | None:
     return known[0] if len(known) == 1 else None
 
 
-def read_number(written: str, decimal: DecimalSign | None, scale: Scale) -> float | None:
+def read_number(
+    written: str, decimal: DecimalSign | None, scale: Scale
+) -> float | None:
     """Read a number of a size.
 
     Parameters

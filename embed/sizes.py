@@ -11,7 +11,7 @@ import itertools
 import math
 from dataclasses import dataclass
 
-from embed.prices import Decimal
+from embed.currencies import DecimalSign
 from embed.size_grammar import read_phrases
 from embed.size_phrases import Form, Phrases, Quantity, are_equal, are_fluid
 from embed.size_tokens import Token
@@ -75,7 +75,7 @@ def parse_size(
     *,
     kinds: tuple[Kind, ...] = KINDS,
     fluid: bool = False,
-    decimal: Decimal | None = None,
+    decimal: DecimalSign | None = None,
 ) -> Size:
     """Read pack count and item size from phrases like "12 Ounce (Pack of 6)".
 
@@ -106,7 +106,7 @@ def parse_size(
 
 
 def read_sizes(
-    name: str, *, fluid: bool = False, decimal: Decimal | None = None
+    name: str, *, fluid: bool = False, decimal: DecimalSign | None = None
 ) -> NamedSizes:
     """Read the pack count and the sizes of all kinds; parameters of `parse_size`."""
     phrases = read_phrases(name, decimal)

@@ -44,7 +44,7 @@ def comma_run(finished_run, tmp_path_factory):
     run_dir = copy_run(finished_run, tmp_path_factory.mktemp("comma") / "run")
     path = run_dir / "embed" / "manifest.json"
     manifest = json.loads(path.read_text())
-    manifest["config"]["decimal_sign"] = ","
+    manifest["config"]["text_decimal_sign"] = ","
     path.write_text(json.dumps(manifest))
     return run_dir
 
@@ -67,7 +67,7 @@ def test_the_catalog_settles_the_sign_and_the_manifest_has_it(
 ):
     catalog = read_catalog(write_names(tmp_path, [name, AMBIGUOUS]))
     manifest = extract(catalog, tmp_path / "run", images_dir=None, config=tiny_config)
-    assert manifest["config"]["decimal_sign"] == sign
+    assert manifest["config"]["text_decimal_sign"] == sign
     assert read_json(tmp_path / "run/embed/manifest.json") == manifest
     attributes = np.load(tmp_path / "run" / "embed" / "attributes.npy")
     assert grams(attributes[1]) == pytest.approx(expected, rel=1e-4)
@@ -81,11 +81,11 @@ def test_a_sign_that_is_given_goes_before_the_names_and_into_the_key(
     asked += [tiny_config.text_encoder, "--random-weights", "--image-size", "32"]
     keys = set()
     for sign, expected in ((",", 1_500_000), (".", 1500)):
-        more = ["--decimal-sign", sign]
+        more = ["--text-decimal-sign", sign]
         done = CliRunner().invoke(embed_command, [*map(str, asked), *more])
         assert done.exit_code == 0, done.output
         manifest = read_json(tmp_path / "run" / "embed" / "manifest.json")
-        assert manifest["config"]["decimal_sign"] == sign
+        assert manifest["config"]["text_decimal_sign"] == sign
         keys.add(manifest["key"])
         attributes = np.load(tmp_path / "run" / "embed" / "attributes.npy")
         assert grams(attributes[1]) == pytest.approx(expected, rel=1e-4)
@@ -97,7 +97,7 @@ def test_settling_asks_names_spread_over_the_whole_catalog():
     assert settle_config(EmbedConfig(), texts).decimal == ","
     assert settle_config(EmbedConfig(), ["Tea"]).decimal is None
     assert settle_config(EmbedConfig(), []).decimal is None
-    given = EmbedConfig(decimal_sign="unknown")
+    given = EmbedConfig(text_decimal_sign="unknown")
     assert settle_config(given, ["Wein 0,75 l"]) is given
 
 
@@ -139,7 +139,9 @@ def test_a_run_from_before_the_sign_is_refused_with_a_remedy(comma_run, tmp_path
     run_dir = copy_run(comma_run, tmp_path / "run")
     path = run_dir / "embed" / "manifest.json"
     manifest = json.loads(path.read_text())
-    del manifest["config"]["decimal_sign"]
+    del manifest["config"]["text_decimal_sign"]
     path.write_text(json.dumps(manifest))
-    with pytest.raises(CacheError, match=r"decimal_sign is missing\. Delete the file"):
+    with pytest.raises(
+        CacheError, match=r"text_decimal_sign is missing\. Delete the file"
+    ):
         Predictor(run_dir, n_threads=1)

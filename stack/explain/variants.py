@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from embed.attributes import ATTRIBUTE_NAMES, KINDS
 from embed.chunks import Chunk, prepare_chunk
-from embed.errors import ConfigError, UnreadableImage
 from embed.currencies import DecimalSign
+from embed.errors import ConfigError, UnreadableImage
 from stack.explain.phrases import Phrase, split_phrases
 
 MAX_GRID = 16
