@@ -66,7 +66,7 @@ def extract_attributes(
     product : ProductText
         As parsed.
     decimal : {".", ","} or None
-        DecimalSign sign of the catalog's sizes; None if it is unknown.
+        Decimal sign of the catalog's sizes; None if it is unknown.
 
     Returns
     -------

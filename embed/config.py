@@ -58,7 +58,7 @@ class EmbedConfig:
 
     @property
     def decimal(self) -> DecimalSign | None:
-        """DecimalSign sign of sizes, None where it is not known."""
+        """Decimal sign of sizes, None where it is not known."""
         signs: tuple[DecimalSign, ...] = get_args(DecimalSign)
         return next((sign for sign in signs if sign == self.text_decimal_sign), None)
 

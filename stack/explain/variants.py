@@ -92,7 +92,7 @@ def make_variants(
     image_grid : int
         Patches along each side of the photo; 0 for none.
     decimal : {".", ","} or None
-        DecimalSign sign of sizes, as the run has it.
+        Decimal sign of sizes, as the run has it.
 
     Raises
     ------
