@@ -29,7 +29,7 @@ from embed.config import Backend, EmbedConfig, Precision
     "--images",
     "images_dir",
     type=click.Path(path_type=Path),
-    help="Folder of the photos, named by the last part of the link or by sample_id.",
+    help="Folder of the photos, named as in the links or by sample_id.",
 )
 @run_option
 @catalog_options
@@ -91,6 +91,12 @@ from embed.config import Backend, EmbedConfig, Precision
     show_default=True,
     help="Workers that decode photos; the arrays are the same for any number.",
 )
+@click.option(
+    "--keep-shared-photos",
+    is_flag=True,
+    help="Keep a picture that many products of unlike texts share; otherwise it is "
+    "taken for a stand-in and counts as no photo.",
+)
 @click.option("--seed", default=EmbedConfig.seed, show_default=True)
 @one_line_errors
 def embed_command(
@@ -121,6 +127,7 @@ def embed_command(
     catalog = read_catalog(catalog_path, columns=columns)
     _mention_unpriced(catalog)
     from embed.extract import extract  # late: it brings torch
+    from embed.stand_ins import describe_stand_ins
 
     manifest = extract(catalog, run_dir, images_dir=images_dir, config=config)
     substituted = manifest["substituted"]
@@ -128,6 +135,8 @@ def embed_command(
         f"{manifest['n_products']} products embedded in {manifest['seconds']:.0f} s "
         f"({run_dir / 'embed'})."
     )
+    if stand_ins := describe_stand_ins(manifest):
+        click.echo(stand_ins)
     if any(substituted.values()):
         click.echo(
             f"Placeholders: {substituted['text']} without usable text, "

@@ -197,6 +197,22 @@ def fields(**kinds: Kind) -> Kind:
     return check
 
 
+def with_optional(kind: Kind, **kinds: Kind) -> Kind:
+    """Return a check that also looks at fields which older records lack."""
+
+    def check(value: object) -> str | None:
+        fault = kind(value)
+        if fault is not None or not isinstance(value, dict):
+            return fault
+        return _first_fault(
+            (f".{name}", part, value[name])
+            for name, part in kinds.items()
+            if name in value
+        )
+
+    return check
+
+
 def _first_fault(
     parts: Iterable[tuple[str, Kind, object]],
 ) -> str | None:
@@ -232,25 +248,28 @@ def _kind_of(annotation: Any) -> Kind:  # a type of Python's own, of which there
 _FILES = named(fields(bytes=whole(0), crc32=many(whole(0, 2**32 - 1))), names=file_name)
 _COUNT = whole(0)
 
-EMBED = fields(
-    stage=one_of("embed"),
-    key=text,
-    config=fields(chunk_size=whole(1)),
-    inputs=fields(
-        catalog_path=text,
-        catalog_sha256=text,
-        columns=fields(sample_id=text, text=many(text), image=text, price=text),
-        images_dir=optional(text),
-        text_weights=text,
-        text_weights_sha256=text,
-        image_weights=text,
-        image_weights_sha256=text,
+EMBED = with_optional(
+    fields(
+        stage=one_of("embed"),
+        key=text,
+        config=fields(chunk_size=whole(1)),
+        inputs=fields(
+            catalog_path=text,
+            catalog_sha256=text,
+            columns=fields(sample_id=text, text=many(text), image=text, price=text),
+            images_dir=optional(text),
+            text_weights=text,
+            text_weights_sha256=text,
+            image_weights=text,
+            image_weights_sha256=text,
+        ),
+        n_products=whole(1),
+        attribute_names=many(text),
+        substituted=fields(text=_COUNT, image=_COUNT),
+        files=_FILES,
+        seconds=real,
     ),
-    n_products=whole(1),
-    attribute_names=many(text),
-    substituted=fields(text=_COUNT, image=_COUNT),
-    files=_FILES,
-    seconds=real,
+    stand_ins=many(fields(sha256=text, n_products=_COUNT, sample_id=text)),
 )
 """embed/manifest.json; its `config` is for `config_from`."""
 

@@ -22,7 +22,7 @@ from finetune.networks import network_folder
 from finetune.products import catalog_of_run, choose_anchors, product_groups
 from finetune.tracking import Tracking
 
-FORMAT = 9  # raise it when the same inputs give other arrays or records than before
+FORMAT = 10  # raise it when the same inputs give other arrays or records than before
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +73,11 @@ def prepare_job(
         frozen_photos=config.freeze_image,
         use_photos=config.sees_photos,
     )
-    groups = product_groups(catalog, embed_dir)
+    groups = product_groups(
+        catalog,
+        embed_dir,
+        keep_shared=bool(embed["config"].get("keep_shared_photos")),
+    )
     folds = assign_folds(
         price,
         groups,

@@ -20,10 +20,11 @@ from embed.download.config import DownloadConfig
 from embed.download.fetch import PhotoClient
 from embed.download.folder import PhotoFolder
 from embed.download.log import COLUMNS
-from embed.download.names import LOG_NAME
 from embed.errors import ConfigError
-from embed.images import find_photos, load_image
+from embed.images import load_image
 from embed.lock import LockedError, run_lock
+from embed.photo_files import find_photos
+from embed.photo_log import LOG_NAME
 
 pytest.importorskip("httpx2")
 

@@ -24,6 +24,7 @@ from embed.manifest import (
     write_json,
 )
 from embed.schema import config_from
+from embed.stand_ins import known_stand_ins
 from embed.weights import weights_of_run
 from finetune.config import FinetuneConfig
 from finetune.networks import load_network, network_folder
@@ -58,7 +59,11 @@ EMBED_MODULES = (
     "columns",
     "errors",
     "images",
+    "photo_files",
+    "photo_index",
     "photo_limits",
+    "photo_links",
+    "photo_log",
     "pixels",
     "prices",
     "text",
@@ -259,6 +264,7 @@ def _manifest(finished: FinishedRun, folder: Path) -> dict[str, Any]:
         "max_tokens": run.embed["config"]["max_tokens"],
         "image_size": run.embed["config"]["image_size"],
         "image_dim": IMAGE_DIM,
+        "stand_ins": sorted(known_stand_ins(run.embed)),
         "folds": [
             [
                 network_folder(folder, fold, seed_at).relative_to(folder).as_posix()

@@ -20,7 +20,7 @@ from tokenizers import Tokenizer
 
 from embed.attributes import extract_attributes
 from embed.errors import InputError
-from embed.images import decode_thumbnail, encode_thumbnail
+from embed.images import decode_thumbnail, encode_thumbnail, thumbnail_sha256
 from embed.text import compose_text, parse_fields
 
 if TYPE_CHECKING:
@@ -75,6 +75,8 @@ class Model:
         photo : ndarray of uint8, shape (image_size, image_size, 3), optional
             From `embed.images.load_image`; None if there is none.
         """
+        if photo is not None and self._is_stand_in(photo):
+            photo = None
         product = parse_fields(text)
         ids = np.array(self._tokenizer.encode(compose_text(product)).ids)
         blocks = {
@@ -104,6 +106,11 @@ class Model:
             start = self._blend(network, blocks["kernel"][:, 0])
             blocks["start"] = start[:, None]
         return float(start[0]) + self._boost("stacker", blocks, self.settings["blocks"])
+
+    def _is_stand_in(self, photo: NDArray[np.uint8]) -> bool:
+        """Tell whether a picture was taken for a stand-in when the run was embedded."""
+        known = self.settings.get("stand_ins") or []
+        return bool(known) and thumbnail_sha256(encode_thumbnail(photo)) in known
 
     def _blend(
         self, network: NDArray[np.float32], kernel: NDArray[np.float32]

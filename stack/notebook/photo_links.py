@@ -9,8 +9,8 @@ from pathlib import Path
 
 from embed.durable import PARTIAL_SUFFIX
 from embed.errors import ConfigError
-from embed.images import IMAGE_SUFFIXES
 from embed.manifest import sha256_strings
+from embed.photo_links import IMAGE_SUFFIXES
 
 _OURS = re.compile(r"[0-9a-f]{20}(\.\w+)?(" + re.escape(PARTIAL_SUFFIX) + ")?")
 
