@@ -295,13 +295,13 @@ def _notes(matcher: _Matcher, images_dir: Path) -> list[str]:
     notes = []
     if matcher.n_by_log:
         notes.append(
-            f"{images_dir / LOG_NAME}: by this record, {matcher.n_by_log['file']} "
-            f"products have the photo saved for their link, and "
-            f"{matcher.n_by_log['none']} have none (failed or taken)."
+            f"{images_dir / LOG_NAME}: products that have the photo recorded for their "
+            f"link: {matcher.n_by_log['file']}; that have none, as it failed or its "
+            f"name was taken: {matcher.n_by_log['none']}."
         )
     if matcher.n_unclear:
         notes.append(
-            f"{images_dir}: for {matcher.n_unclear} products it is unclear which file "
-            f"is their photo, so they have none; problems.csv lists them."
+            f"{images_dir}: products for which it is unclear which file is their "
+            f"photo, so that they have none: {matcher.n_unclear}."
         )
     return notes

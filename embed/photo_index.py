@@ -215,9 +215,15 @@ def _fit(files: Sequence[int], score: tuple[int, int, int, int]) -> Fit:
 
 
 def _is_vague(link: PhotoLink, fit: Fit) -> bool:
-    """Tell whether a name that many products have is all that a file has in common."""
-    is_elsewhere = fit.by_name_alone and not fit.score[2] and bool(link.folders)
-    return is_elsewhere and bool(_PLAIN.fullmatch(_stem(fold(link.names[0][0]))))
+    """Tell whether all that a link has in common with a file is in many links.
+
+    Such are `main.jpg`, and `01/main.jpg` of another year.
+    """
+    has_query, depth, is_whole, _ = fit.score
+    if has_query or is_whole or depth == len(link.folders):
+        return False
+    common = (*link.folders[len(link.folders) - depth :], fold(link.names[0][0]))
+    return all(_PLAIN.fullmatch(_stem(name)) for name in common)
 
 
 def index_images(images_dir: Path) -> PhotoIndex:

@@ -215,9 +215,7 @@ def _split_urls(cell: str) -> list[str]:
     if len(parts) == 1:
         parts = _SPACE_BEFORE_URL.split(cell)
     wide = [part for part in _WIDE_SEPARATOR.split(cell) if part.strip(_EDGES)]
-    if len(wide) > len(parts) and all(map(_is_named_like_photo, wide)):
-        return wide
-    return parts
+    return wide if len(wide) > len(parts) and _are_links(wide) else parts
 
 
 def _split(cell: str, separators: Sequence[str] = _SEPARATORS) -> list[str]:
@@ -232,6 +230,15 @@ def _split(cell: str, separators: Sequence[str] = _SEPARATORS) -> list[str]:
             rest = separators[at + 1 :]
             return [link for part in parts for link in _split(part, rest)]
     return [cell]
+
+
+def _are_links(parts: Sequence[str]) -> bool:
+    """Tell whether each part ends like a photo, or is a URL that another one follows."""
+    is_url = [bool(_URL.match(part.strip(_EDGES))) for part in parts] + [True]
+    return all(
+        has_image_suffix(part.strip(_EDGES)) or (is_url[at] and is_url[at + 1])
+        for at, part in enumerate(parts)
+    )
 
 
 def _is_named_like_photo(part: str) -> bool:
