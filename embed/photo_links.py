@@ -233,7 +233,7 @@ def _split(cell: str, separators: Sequence[str] = _SEPARATORS) -> list[str]:
 
 
 def _are_links(parts: Sequence[str]) -> bool:
-    """Tell whether each part ends like a photo, or is a URL that another one follows."""
+    """Tell whether each part ends like a photo or is a URL before another."""
     is_url = [bool(_URL.match(part.strip(_EDGES))) for part in parts] + [True]
     return all(
         has_image_suffix(part.strip(_EDGES)) or (is_url[at] and is_url[at + 1])

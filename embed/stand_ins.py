@@ -6,6 +6,7 @@ one product share a photo too; their texts are alike.
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,12 @@ from embed.images import thumbnail_sha256
 from embed.text import parse_fields
 
 LEAST_UNLIKE = 6
-"""Products of unlike texts that a picture must be shared by to count as no photo."""
+"""Products, each unlike the others, that a picture of no photo is shared by."""
+
+LEAST_UNLIKE_OF_MANY = 3
+"""The same for a picture of at least `MANY` products and a tenth of all."""
+
+MANY = 10
 
 REASON = (
     "a picture that products of unlike texts share, taken for a stand-in; "
@@ -34,10 +40,18 @@ REASON = (
 )
 KNOWN_REASON = "a picture that was taken for a stand-in when the run was embedded"
 _ALIKE = 0.5  # share of the shorter name's words
+_COMMON = 0.5  # share of the other products
 _N_WORDS = 16
 # Numbers, units and sizes of one letter tell variants apart, not products. Scripts
 # without spaces count by character.
 _WORD = re.compile(r"[\u3040-\u9fff]|(?:(?![\u3040-\u9fff])[^\W\d_]){2,}")
+# fmt: off
+_UNITS = frozenset({
+    "oz", "ounce", "ounces", "fl", "fluid", "lb", "lbs", "pound", "pounds", "gram",
+    "grams", "kg", "ml", "liter", "litre", "ct", "count", "pack", "packs", "pcs",
+    "piece", "pieces", "inch", "inches", "cm", "mm", "size", "of",
+})
+# fmt: on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,17 +83,24 @@ def shared_by_unlike(keys: Sequence[str], texts: Sequence[str]) -> dict[str, lis
     Returns
     -------
     dict of str to list of int
-        Rows of each key that at least `LEAST_UNLIKE` products have whose names have, of
-        every two, less than half of the shorter one's words in common.
+        Rows of each key that is shared by at least `LEAST_UNLIKE` products, or
+        `LEAST_UNLIKE_OF_MANY`, whose names have, of every two, less than half of the
+        shorter one's words in common. Units, and words that half of the products
+        without the key have, such as the brand of a shop, do not count.
     """
     rows_of: dict[str, list[int]] = {}
     for row, key in enumerate(keys):
         if key:
             rows_of.setdefault(key, []).append(row)
+    shared = {key: rows for key, rows in rows_of.items() if _least(rows, keys)}
+    if not shared:
+        return {}
+    names = [_words(text) for text in texts]
+    n_with = Counter(word for name in names for word in name)
     return {
         key: rows
-        for key, rows in rows_of.items()
-        if len(rows) >= LEAST_UNLIKE and _are_unlike([texts[row] for row in rows])
+        for key, rows in shared.items()
+        if _are_unlike(_telling(names, rows, n_with), least=_least(rows, keys))
     }
 
 
@@ -156,15 +177,35 @@ def _open(stage_dir: Path, name: str) -> NDArray[Any]:
     return open_rows(path, shape=found.shape, dtype=found.dtype, resume=True)
 
 
-def _are_unlike(texts: Sequence[str]) -> bool:
-    """Tell whether `LEAST_UNLIKE` of some texts are unlike each other."""
-    names = {words for text in set(texts) if (words := _words(text))}
+def _least(rows: Sequence[int], keys: Sequence[str]) -> int:
+    """Return how many of some products must be unlike each other; 0: they are few."""
+    if len(rows) >= max(MANY, len(keys) / 10):
+        return LEAST_UNLIKE_OF_MANY
+    return LEAST_UNLIKE if len(rows) >= LEAST_UNLIKE else 0
+
+
+def _telling(
+    names: Sequence[frozenset[str]], rows: Sequence[int], n_with: Mapping[str, int]
+) -> set[frozenset[str]]:
+    """Return the names of some products without the words that most others have."""
+    n_inside = Counter(word for row in rows for word in names[row])
+    n_others = len(names) - len(rows)
+    common = {
+        word
+        for word, n in n_inside.items()
+        if n_others >= MANY and n_with[word] - n >= _COMMON * n_others
+    }
+    return {name for row in rows if (name := names[row] - common)}
+
+
+def _are_unlike(names: set[frozenset[str]], *, least: int) -> bool:
+    """Tell whether so many of some names are unlike each other."""
     chosen: list[frozenset[str]] = []
     # In an order that does not depend on that of the rows.
     for words in sorted(names, key=sorted):
         if not any(_are_alike(words, other) for other in chosen):
             chosen.append(words)
-        if len(chosen) == LEAST_UNLIKE:
+        if len(chosen) == least:
             return True
     return False
 
@@ -173,7 +214,7 @@ def _words(text: str) -> frozenset[str]:
     """Return the first words of a product's name, of its text if it has none."""
     product = parse_fields(text)
     name = product.name or " ".join(product.bullets) or product.description
-    return frozenset(_WORD.findall(name.casefold())[:_N_WORDS])
+    return frozenset(_WORD.findall(name.casefold())[:_N_WORDS]) - _UNITS
 
 
 def _are_alike(one: frozenset[str], other: frozenset[str]) -> bool:

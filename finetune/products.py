@@ -119,11 +119,15 @@ def _mention_large_group(
         for kind, of in keys.items()
     }
     what = max(counts, key=counts.__getitem__)
+    remedy = {
+        "photo": "If it is a picture that stands in for photos, delete its files",
+        "text": "If they are different products, tell their texts apart",
+    }
     logger.warning(
         "%d products count as duplicates of sample_id %r and share a fold, so folds "
-        "differ in size: up to %d of them have the same %s. If they are different "
-        "products, mend the %s in the catalog and run `pricestack embed` again.",
-        *(largest, str(catalog.sample_id[first]), counts[what], what, what + "s"),
+        "differ in size: up to %d have the same %s. %s and run `pricestack embed` "
+        "again.",
+        *(largest, str(catalog.sample_id[first]), counts[what], what, remedy[what]),
     )
 
 
