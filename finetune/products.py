@@ -86,7 +86,9 @@ def product_groups(
     ]
     links = _joining_links(catalog, photos, keep_shared=keep_shared)
     groups = duplicate_groups(texts, links, photos)
-    _mention_large_group(catalog, groups, {"text": texts, "photo": photos})
+    _mention_large_group(
+        catalog, groups, {"text": texts, "photo": photos, "link": links}
+    )
     return groups
 
 
@@ -122,6 +124,7 @@ def _mention_large_group(
     remedy = {
         "photo": "If it is a picture that stands in for photos, delete its files",
         "text": "If they are different products, tell their texts apart",
+        "link": "If they have photos of their own, mend their links",
     }
     logger.warning(
         "%d products count as duplicates of sample_id %r and share a fold, so folds "
