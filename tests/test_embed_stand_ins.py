@@ -17,6 +17,7 @@ from embed.catalog import read_catalog
 from embed.checksums import verify_embedding
 from embed.extract import extract
 from embed.stand_ins import (
+    KNOWN_REASON,
     LEAST_UNLIKE,
     LEAST_UNLIKE_OF_MANY,
     describe_stand_ins,
@@ -245,6 +246,7 @@ def test_a_run_knows_its_stand_in_again(finished_run, sample_catalog, tmp_path):
     from embed.photo_files import find_photos
     from stack.predict import Predictor
     from stack.predict_catalog import predict_prices
+    from stack.service.pricing import Pricer, Product
 
     run_dir = tmp_path / "run"
     shutil.copytree(finished_run, run_dir)
@@ -266,5 +268,10 @@ def test_a_run_knows_its_stand_in_again(finished_run, sample_catalog, tmp_path):
     )
     assert after.price[5] == pytest.approx(without.price[5])
     assert after.price[5] != before.price[5]
+    pricer = Pricer(run_dir, n_threads=1)
+    (answer,) = pricer.price([Product(text=catalog.text[5], photo=picture)])
+    assert answer.price == pytest.approx(after.price[5])
+    (placeholder,) = answer.placeholders
+    assert placeholder.reason == KNOWN_REASON
     n_same = sum(path == other for other in find_photos(catalog, images))
     assert after.substituted["image"] == before.substituted["image"] + n_same
