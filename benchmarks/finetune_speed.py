@@ -112,7 +112,7 @@ def plain(given: argparse.Namespace) -> dict[str, Any]:
     from PIL import Image
     from torchvision import transforms
 
-    from embed.images import find_photos
+    from embed.photo_files import find_photos
     from finetune.losses import smooth_l1_loss
 
     parts = prepared(given)

@@ -28,7 +28,8 @@ def _one_by_one(
     from embed.catalog import read_catalog
     from embed.chunks import prepare_chunk
     from embed.errors import UnreadableImage
-    from embed.images import find_photos, load_image
+    from embed.images import load_image
+    from embed.photo_files import find_photos
     from stack.predict import Predictor
 
     started = time.perf_counter()

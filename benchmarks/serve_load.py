@@ -63,7 +63,7 @@ def ask(
 
 
 def requests_of(run_dir: Path, n: int) -> list[bytes]:
-    from embed.images import find_photos
+    from embed.photo_files import find_photos
     from finetune.products import catalog_of_run
     from stack.run import open_run
 

@@ -31,7 +31,7 @@ from embed.currencies import DecimalSign
     "--images",
     "images_dir",
     type=click.Path(path_type=Path),
-    help="Folder of the photos, named by the last part of the link or by sample_id.",
+    help="Folder of the photos, named as in the links or by sample_id.",
 )
 @run_option
 @catalog_options
@@ -99,6 +99,12 @@ from embed.currencies import DecimalSign
     show_default=True,
     help="Workers that decode photos; the arrays are the same for any number.",
 )
+@click.option(
+    "--keep-shared-photos",
+    is_flag=True,
+    help="Keep a picture that many products of unlike texts share; otherwise it is "
+    "taken for a stand-in and counts as no photo.",
+)
 @click.option("--seed", default=EmbedConfig.seed, show_default=True)
 @click.option(
     "--text-decimal-sign",
@@ -142,6 +148,7 @@ def embed_command(
     catalog = read_catalog(catalog_path, columns=columns)
     _mention_prices(catalog)
     from embed.extract import extract  # late: it brings torch
+    from embed.stand_ins import describe_stand_ins
 
     manifest = extract(catalog, run_dir, images_dir=images_dir, config=config)
     substituted = manifest["substituted"]
@@ -149,6 +156,8 @@ def embed_command(
         f"{manifest['n_products']} products embedded in {manifest['seconds']:.0f} s "
         f"({run_dir / 'embed'})."
     )
+    if stand_ins := describe_stand_ins(manifest):
+        click.echo(stand_ins)
     if any(substituted.values()):
         click.echo(
             f"Placeholders: {substituted['text']} without usable text, "

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from embed.catalog_csv import read_csv
 from embed.catalog_parquet import read_parquet
 from embed.columns import CatalogColumns, CatalogError, Cells, one_line, shorten
+from embed.photo_links import split_links
 from embed.prices import (
     is_readable,
     parse_prices,
@@ -59,9 +60,12 @@ class Catalog:
     text : tuple of str, length n_products
         "" where missing; several columns are joined by a newline.
     image_link : tuple of str, length n_products
-        "" where missing, or where the file has no such column.
+        "" where missing, or where the file has no such column. Of a cell with several
+        links, the first.
     price_text : tuple of str, or None
         Prices as written; None without a price column.
+    n_link_lists : int
+        Cells of the image column that hold several links.
     """
 
     path: Path
@@ -70,6 +74,7 @@ class Catalog:
     text: tuple[str, ...]
     image_link: tuple[str, ...]
     price_text: tuple[str, ...] | None
+    n_link_lists: int = 0
 
     @property
     def n_products(self) -> int:
@@ -308,6 +313,7 @@ def _build_catalog(path: Path, columns: CatalogColumns, cells: Cells) -> Catalog
     sample_id = _check_ids(path, columns.sample_id, cells.of[columns.sample_id])
     texts = zip(*(cells.of[name] for name in columns.text), strict=True)
     price_text = cells.of.get(columns.price)
+    links = [split_links(c) for c in cells.of.get(columns.image, [""] * len(sample_id))]
     if (
         columns.price in cells.numbers
     ):  # 1.299 of Parquet is a number, not a way to write
@@ -317,10 +323,9 @@ def _build_catalog(path: Path, columns: CatalogColumns, cells: Cells) -> Catalog
         columns=columns,
         sample_id=sample_id,
         text=tuple("\n".join(filter(str.strip, parts)) for parts in texts),
-        image_link=tuple(
-            link.strip() for link in cells.of.get(columns.image, [""] * len(sample_id))
-        ),
+        image_link=tuple(found[0] if found else "" for found in links),
         price_text=None if price_text is None else tuple(price_text),
+        n_link_lists=sum(len(found) > 1 for found in links),
     )
 
 

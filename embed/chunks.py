@@ -16,8 +16,9 @@ from embed.config import EmbedConfig
 from embed.currencies import DecimalSign
 from embed.embedder import EncoderSource
 from embed.errors import UnreadableImage
-from embed.images import load_image
+from embed.images import encode_thumbnail, load_image, thumbnail_sha256
 from embed.size_tokens import settle_decimal
+from embed.stand_ins import KNOWN_REASON
 from embed.text import compose_text, parse_fields
 
 MAX_SETTLING = 20_000
@@ -31,6 +32,10 @@ class Inputs:
     catalog: Catalog
     photos: tuple[Path | None, ...]
     encoders: EncoderSource
+    reasons: tuple[str, ...] = ()
+    """Of products without photo why there is none, where that is known."""
+    stand_ins: frozenset[str] = frozenset()
+    """sha256 of the thumbnails of pictures that count as no photo."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,16 +89,29 @@ def _photo(
 ) -> NDArray[np.uint8] | UnreadableImage:
     path = inputs.photos[row]
     if path is None:
-        link = inputs.catalog.image_link[row]
-        return UnreadableImage(
-            "no photo of that name or sample_id in the images folder"
-            if link
-            else "no image link, and no photo named by sample_id"
-        )
+        return UnreadableImage(inputs.reasons[row] if inputs.reasons else "no photo")
     try:
-        return load_image(path, size=config.image_size)
+        photo = load_image(path, size=config.image_size)
     except UnreadableImage as problem:
         return problem
+    return screen_photo(photo, inputs.stand_ins)
+
+
+def screen_photo(
+    photo: NDArray[np.uint8], stand_ins: frozenset[str]
+) -> NDArray[np.uint8] | UnreadableImage:
+    """Return a photo, or that it is a picture known to stand in for one.
+
+    Parameters
+    ----------
+    photo : ndarray of uint8, shape (size, size, 3)
+        From `load_image`.
+    stand_ins : frozenset of str
+        From `embed.stand_ins.known_stand_ins`.
+    """
+    if stand_ins and thumbnail_sha256(encode_thumbnail(photo)) in stand_ins:
+        return UnreadableImage(KNOWN_REASON)
+    return photo
 
 
 def _chunk(

@@ -122,7 +122,8 @@ def catalog_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--image-column",
             default=_DEFAULT.image,
             show_default=True,
-            help="Column of links or file names; the photo is found by the last part.",
+            help="Column of links or file names of the photos; of several in a cell, "
+            "the first counts.",
         ),
     )
     for option in reversed(options):

@@ -48,6 +48,10 @@ class EmbedConfig:
     n_workers: int = 2
     """Workers that decode photos, one chunk ahead; the arrays are the same for any."""
 
+    keep_shared_photos: bool = False
+    """Keep a picture that many products of unlike texts share, which is otherwise
+    taken for a stand-in and counts as no photo."""
+
     seed: int = 0
     """Of random weights, where they are asked for."""
 

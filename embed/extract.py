@@ -24,6 +24,7 @@ from embed.arrays import (
     crc_rows,
     flush_rows,
     open_rows,
+    read_rows,
     to_float16,
     write_rows,
 )
@@ -42,7 +43,7 @@ from embed.durable import named_errors, remove_partial_files, save_array
 from embed.embedder import Embedder, resolve_encoders
 from embed.encoders import IMAGE_DIM
 from embed.errors import CacheError, UnreadableImage
-from embed.images import encode_thumbnail, find_photos
+from embed.images import encode_thumbnail
 from embed.lock import run_lock
 from embed.machine import describe_device, prepare_machine
 from embed.manifest import (
@@ -55,8 +56,10 @@ from embed.manifest import (
     sha256_strings,
     write_json,
 )
+from embed.photo_files import match_photos
 from embed.progress import track
 from embed.schema import STAGES, check_record, progress_of
+from embed.stand_ins import REASON, StandIn, find_stand_ins, take_out
 from embed.text import MISSING_TEXT
 from embed.weights import weights_key
 
@@ -109,7 +112,8 @@ def _extract(
 ) -> dict[str, Any]:
     config = settle_config(config, catalog.text)
     inputs = _resolve(catalog, images_dir, config)
-    key = content_key(_key_parts(inputs, config))
+    parts = _key_parts(inputs, config, images_dir)
+    key = content_key(parts)
     locations = _locations(inputs, images_dir)
     stage_dir = run_dir / "embed"
     stage_dir.mkdir(exist_ok=True)
@@ -123,15 +127,24 @@ def _extract(
         return _relocated(finished, stage_dir, locations)
     done = _progress(stage_dir, key, catalog.n_products)
     started = time.monotonic()
-    counts, backends = _write_chunks(inputs, config, stage_dir, done)
+    backends = _write_chunks(inputs, config, stage_dir, done)
+    stand_ins = _take_out_stand_ins(inputs, config, stage_dir)
     manifest = {
         "stage": "embed",
         "key": key,
         "config": dataclasses.asdict(config),
-        "inputs": {**_key_parts(inputs, config), **locations},
+        "inputs": {**parts, **locations},
         "n_products": catalog.n_products,
         "attribute_names": list(ATTRIBUTE_NAMES),
-        "substituted": counts,
+        "substituted": _count_placeholders(stage_dir),
+        "stand_ins": [
+            {
+                "sha256": found.sha256,
+                "n_products": len(found.rows),
+                "sample_id": str(catalog.sample_id[found.rows[0]]),
+            }
+            for found in stand_ins
+        ],
         "files": record_files(stage_dir, _WHOLE_FILES),
         "environment": environment(),
         "device": describe_device(inputs.encoders.device),
@@ -146,17 +159,27 @@ def _extract(
 
 def _resolve(catalog: Catalog, images_dir: Path | None, config: EmbedConfig) -> Inputs:
     """Find the photo of each product, and the encoders."""
+    matches = match_photos(catalog, images_dir)
+    for note in matches.notes:
+        logger.info("%s", note)
     return Inputs(
         catalog=catalog,
-        photos=find_photos(catalog, images_dir),
+        photos=matches.paths,
         encoders=resolve_encoders(config),
+        reasons=matches.reasons,
     )
 
 
-def _key_parts(inputs: Inputs, config: EmbedConfig) -> dict[str, Any]:
+def _key_parts(
+    inputs: Inputs, config: EmbedConfig, images_dir: Path | None
+) -> dict[str, Any]:
     # A photo counts by name and size: reading every file only to find that nothing
     # changed would take as long as the work that is saved.
-    photos = (f"{p.name}:{_size(p)}" if p else "" for p in inputs.photos)
+    root = images_dir or Path()
+    photos = (
+        f"{p.relative_to(root).as_posix()}:{_size(p)}" if p else ""
+        for p in inputs.photos
+    )
     settings = dataclasses.asdict(config)
     for name in _NOT_IN_KEY:
         del settings[name]
@@ -216,7 +239,7 @@ def _progress(stage_dir: Path, key: str, n_products: int) -> dict[str, Any]:
 
 def _write_chunks(
     inputs: Inputs, config: EmbedConfig, stage_dir: Path, done: dict[str, Any]
-) -> tuple[dict[str, int], dict[str, str | None]]:
+) -> dict[str, str | None]:
     started = time.monotonic()
     with ExitStack() as stack:
         writer = ArrayWriter(inputs, config, stage_dir, done, stack)
@@ -238,7 +261,34 @@ def _write_chunks(
                     "seconds": done["seconds"] + time.monotonic() - started,
                 },
             )
-        return writer.counts(), writer.embedder.backends()
+        return writer.embedder.backends()
+
+
+def _take_out_stand_ins(
+    inputs: Inputs, config: EmbedConfig, stage_dir: Path
+) -> list[StandIn]:
+    """Leave the products without photo that a picture only stands in for."""
+    if config.keep_shared_photos:
+        return []
+    stand_ins = find_stand_ins(stage_dir, inputs.catalog.text)
+    rows = sorted(row for found in stand_ins for row in found.rows)
+    if rows:
+        take_out(stage_dir, rows, chunk_size=config.chunk_size)
+        path = stage_dir / "problems.csv"
+        with named_errors(path), path.open("a", encoding="utf-8", newline="") as file:
+            lines = csv.writer(file, lineterminator="\n")
+            lines.writerows(
+                (inputs.catalog.sample_id[row], "image", REASON) for row in rows
+            )
+    return stand_ins
+
+
+def _count_placeholders(stage_dir: Path) -> dict[str, int]:
+    """Count the substituted inputs."""
+    return {
+        field: int((~read_rows(stage_dir / f"{field}_ok.npy")).sum())
+        for field in ("text", "image")
+    }
 
 
 class ArrayWriter:
@@ -378,13 +428,6 @@ class ArrayWriter:
             self.problems.flush()
             os.fsync(self.problems.fileno())
         return self.problems.tell()
-
-    def counts(self) -> dict[str, int]:
-        """Count the substituted inputs."""
-        return {
-            "text": int((~self.arrays["text_ok"]).sum()),
-            "image": int((~self.arrays["image_ok"]).sum()),
-        }
 
 
 def _first_rows(values: tuple[Any, ...]) -> list[int]:

@@ -1,28 +1,24 @@
-"""One product's photo: found in a folder, decoded, repaired, cut to a thumbnail.
+"""One product's photo: decoded, repaired, cut to a thumbnail.
 
 A photo that cannot be read raises `UnreadableImage`; it is never replaced by another
 product's. No file, however it was made, takes more than bounded memory and time: what
 would is refused from its header.
 """
 
+import hashlib
 import io
-import logging
 import os
 import re
 import stat
 import threading
 import traceback
-import unicodedata
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import unquote
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from embed.catalog import Catalog, CatalogError
 from embed.errors import UnreadableImage
 from embed.photo_limits import (
     MAX_BYTES,
@@ -34,15 +30,6 @@ from embed.photo_limits import (
 )
 from embed.pixels import square
 
-logger = logging.getLogger(__name__)
-
-# fmt: off
-IMAGE_SUFFIXES = frozenset({
-    ".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff",
-    ".ppm", ".pgm", ".jp2", ".avif",
-})
-# fmt: on
-
 # Photo formats only: of the others, EPS would start Ghostscript on a stranger's file.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 _THUMBNAIL_QUALITY = 90
@@ -52,119 +39,6 @@ _LARGE_PHOTO = threading.Lock()  # of the large ones, memory holds one at a time
 _PILLOW_START = threading.Lock()
 # Windows has neither flag, nor pipes in folders.
 _PLAIN_ONLY = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
-
-
-def index_images(images_dir: Path) -> dict[str, Path]:
-    """List a folder of photos, sub folders included, once.
-
-    Parameters
-    ----------
-    images_dir : Path
-        Folder of downloaded photos.
-
-    Returns
-    -------
-    dict of str to Path
-        Each file's name, and each image file's name without suffix. Names are
-        case-sensitive; of two files with one name the shallower, then the
-        alphabetically first, is kept, and a full name beats a shortened one. An
-        accented letter may be written as one character or two. A link to a file
-        inside the folder gives that file, any other link itself.
-
-    Raises
-    ------
-    CatalogError
-        If the folder does not exist or cannot be listed.
-    """
-    if not images_dir.is_dir():
-        raise CatalogError(
-            f"--images {str(images_dir)!r}: must be an existing folder, found "
-            f"{'a file' if images_dir.exists() else 'nothing'}. Give the folder that "
-            f"holds the downloaded photos, or leave --images out to use text only."
-        )
-    paths = sorted(_names(images_dir), key=lambda path: (len(path.parts), path))
-    targets = {path: _target(path, images_dir) for path in paths}
-    index: dict[str, Path] = {}
-    for path, target in targets.items():
-        index.setdefault(path.name, target)
-    for path, target in targets.items():
-        if path.suffix.lower() in IMAGE_SUFFIXES:
-            index.setdefault(path.stem, target)
-    for name in list(index):
-        index.setdefault(unicodedata.normalize("NFC", name), index[name])
-    return index
-
-
-def _names(images_dir: Path) -> Iterator[Path]:
-    """Yield what lies in a folder: files, and folders that are named like photos."""
-
-    def refuse(error: OSError) -> None:
-        if error.filename == str(images_dir):
-            raise CatalogError(
-                f"--images {error.filename!r}: must be a readable folder, found "
-                f"{error.strerror!r}. Change its permissions."
-            )
-        logger.warning("%s: left out: %s", error.filename, error.strerror)
-
-    for folder, folders, files in os.walk(images_dir, onerror=refuse):
-        yield from (Path(folder, name) for name in files)
-        for path in (Path(folder, name) for name in folders):
-            if path.suffix.lower() in IMAGE_SUFFIXES:
-                yield path
-
-
-def _target(path: Path, images_dir: Path) -> Path:
-    """Follow a link that stays inside the folder; leave others for `load_image`."""
-    if not path.is_symlink():
-        return path
-    target = Path(os.path.realpath(path))
-    root = images_dir.resolve()
-    inside = target.is_relative_to(root)
-    return images_dir / target.relative_to(root) if inside else path
-
-
-def find_image(
-    index: dict[str, Path], *, image_link: str, sample_id: str
-) -> Path | None:
-    """Find a product's photo by its link, else by its id.
-
-    Parameters
-    ----------
-    index : dict of str to Path
-        From `index_images`. Only its keys are looked up, so that no link, whatever
-        it holds, leads out of the folder.
-    image_link : str
-        URL or path; its last part counts, without query string, as written or with
-        percent escapes resolved. May be empty.
-    sample_id : str
-        The file ``<sample_id>.<any image suffix>`` stands in when the link has none.
-
-    Returns
-    -------
-    Path or None
-        None if the folder has no such photo.
-    """
-    last_part = re.split(r"[?#]", image_link.strip(), maxsplit=1)[0].rpartition("/")[2]
-    for name in (last_part, unquote(last_part), sample_id):
-        for spelling in (name, unicodedata.normalize("NFC", name)):
-            if spelling and spelling in index:
-                return index[spelling]
-    return None
-
-
-def find_photos(catalog: Catalog, images_dir: Path | None) -> tuple[Path | None, ...]:
-    """Find the photo of each product; None where the folder has none.
-
-    Raises
-    ------
-    CatalogError
-        If the folder does not exist.
-    """
-    index = index_images(images_dir) if images_dir else {}
-    return tuple(
-        find_image(index, image_link=link, sample_id=str(sample_id))
-        for link, sample_id in zip(catalog.image_link, catalog.sample_id, strict=True)
-    )
 
 
 def load_image(path: Path, *, size: int) -> NDArray[np.uint8]:
@@ -190,7 +64,7 @@ def load_image(path: Path, *, size: int) -> NDArray[np.uint8]:
     Raises
     ------
     UnreadableImage
-        If the file is missing, no regular file, a symbolic link (`index_images`
+        If the file is missing, no regular file, a symbolic link (`embed.photo_index`
         follows those that stay in its folder), empty, truncated, no photo, or takes
         more than bounded memory and time: `MAX_BYTES`, `MAX_PIXELS` and below.
     ValueError
@@ -268,6 +142,17 @@ def encode_thumbnail(pixels: NDArray[np.uint8]) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=_THUMBNAIL_QUALITY)
     return buffer.getvalue()
+
+
+def thumbnail_sha256(data: bytes) -> str:
+    """Return the sha256 (hex) of a thumbnail: equal for photos of equal pixels.
+
+    Parameters
+    ----------
+    data : bytes
+        From `encode_thumbnail`.
+    """
+    return hashlib.sha256(data).hexdigest()
 
 
 def decode_thumbnail(data: bytes) -> NDArray[np.uint8]:

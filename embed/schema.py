@@ -255,27 +255,30 @@ def _kind_of(annotation: Any) -> Kind:  # a type of Python's own, of which there
 _FILES = named(fields(bytes=whole(0), crc32=many(whole(0, 2**32 - 1))), names=file_name)
 _COUNT = whole(0)
 
-EMBED = fields(
-    stage=one_of("embed"),
-    key=text,
-    config=fields(
-        chunk_size=whole(1), text_decimal_sign=one_of("auto", ".", ",", "unknown")
+EMBED = also(
+    fields(
+        stage=one_of("embed"),
+        key=text,
+        config=fields(
+            chunk_size=whole(1), text_decimal_sign=one_of("auto", ".", ",", "unknown")
+        ),
+        inputs=fields(
+            catalog_path=text,
+            catalog_sha256=text,
+            columns=fields(sample_id=text, text=many(text), image=text, price=text),
+            images_dir=optional(text),
+            text_weights=text,
+            text_weights_sha256=text,
+            image_weights=text,
+            image_weights_sha256=text,
+        ),
+        n_products=whole(1),
+        attribute_names=many(text),
+        substituted=fields(text=_COUNT, image=_COUNT),
+        files=_FILES,
+        seconds=real,
     ),
-    inputs=fields(
-        catalog_path=text,
-        catalog_sha256=text,
-        columns=fields(sample_id=text, text=many(text), image=text, price=text),
-        images_dir=optional(text),
-        text_weights=text,
-        text_weights_sha256=text,
-        image_weights=text,
-        image_weights_sha256=text,
-    ),
-    n_products=whole(1),
-    attribute_names=many(text),
-    substituted=fields(text=_COUNT, image=_COUNT),
-    files=_FILES,
-    seconds=real,
+    stand_ins=many(fields(sha256=text, n_products=_COUNT, sample_id=text)),
 )
 """embed/manifest.json; its `config` is for `config_from`."""
 

@@ -85,7 +85,8 @@ def assign_folds(
     if n_folds < 2 or len(names) < n_folds:
         raise ConfigError(
             f"--folds must be 2 to the number of distinct priced products, which is "
-            f"{len(names)}, got {n_folds}. Use fewer folds or more products."
+            f"{len(names)}, got {n_folds}. Use fewer folds or more products; those "
+            f"with the same text or photo count as one."
         )
     mean = np.bincount(member, np.log1p(price[priced])) / sizes
     ties = _tie_breakers(order_keys, priced, member, len(names))

@@ -83,7 +83,11 @@ def prepare_job(
         frozen_photos=config.freeze_image,
         use_photos=config.sees_photos,
     )
-    groups = product_groups(catalog, embed_dir)
+    groups = product_groups(
+        catalog,
+        embed_dir,
+        keep_shared=bool(embed["config"].get("keep_shared_photos")),
+    )
     price_unit = _price_unit(price, config)
     folds = assign_folds(
         price / price_unit,

@@ -1,6 +1,8 @@
 """What a run says of its products: their catalog, their duplicates, the anchors."""
 
 import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +11,11 @@ from numpy.typing import NDArray
 
 from embed.catalog import Catalog, CatalogColumns, CatalogError, read_catalog
 from embed.errors import CacheError
-from embed.manifest import MANIFEST_NAME, sha256_strings
+from embed.images import thumbnail_sha256
+from embed.manifest import MANIFEST_NAME
+from embed.photo_links import parse_link
 from embed.schema import config_from
+from embed.stand_ins import shared_by_unlike
 from finetune.batches import ProductCache
 from finetune.folds import duplicate_groups
 
@@ -51,8 +56,22 @@ def columns_of_run(embed: dict[str, Any]) -> CatalogColumns:
     )
 
 
-def product_groups(catalog: Catalog, embed_dir: Path) -> NDArray[np.int64]:
-    """Group products with the same text, the same photo link or the same photo.
+def product_groups(
+    catalog: Catalog, embed_dir: Path, *, keep_shared: bool = False
+) -> NDArray[np.int64]:
+    """Group products with the same text, the same photo or the same link.
+
+    Photos are compared by their pixels, links as a whole. A link joins no products
+    whose photos are seen to differ, and none if products of unlike texts share it, as
+    they share the link of a stand-in.
+
+    Parameters
+    ----------
+    catalog : Catalog
+    embed_dir : Path
+        Of the finished embedding stage.
+    keep_shared : bool
+        Let links join products of unlike texts too.
 
     Returns
     -------
@@ -61,27 +80,58 @@ def product_groups(catalog: Catalog, embed_dir: Path) -> NDArray[np.int64]:
     """
     cache = ProductCache(embed_dir, max_tokens=512, image_size=32)
     texts = [" ".join(text.lower().split()) for text in catalog.text]
-    links = [link.split("?")[0].rsplit("/", 1)[-1] for link in catalog.image_link]
     photos = [
-        sha256_strings([cache.thumbnails[row].tobytes().hex()])
-        if cache.image_ok[row]
-        else ""
+        thumbnail_sha256(cache.thumbnails[row].tobytes()) if cache.image_ok[row] else ""
         for row in range(len(cache))
     ]
+    links = _joining_links(catalog, photos, keep_shared=keep_shared)
     groups = duplicate_groups(texts, links, photos)
-    _mention_large_group(catalog, groups)
+    _mention_large_group(
+        catalog, groups, {"text": texts, "photo": photos, "link": links}
+    )
     return groups
 
 
-def _mention_large_group(catalog: Catalog, groups: NDArray[np.int64]) -> None:
+def _joining_links(
+    catalog: Catalog, photos: Sequence[str], *, keep_shared: bool
+) -> list[str]:
+    """Return each product's link where it is evidence of one photo, else ""."""
+    links = [parse_link(link).identity if link else "" for link in catalog.image_link]
+    photo_of: dict[str, str] = {}
+    refused = set()
+    for link, photo in zip(links, photos, strict=True):
+        if photo and photo_of.setdefault(link, photo) != photo:
+            refused.add(link)
+    if not keep_shared:
+        refused.update(shared_by_unlike(links, catalog.text))
+    return ["" if link in refused else link for link in links]
+
+
+def _mention_large_group(
+    catalog: Catalog, groups: NDArray[np.int64], keys: Mapping[str, Sequence[str]]
+) -> None:
     names, sizes = np.unique(groups, return_counts=True)
     largest = int(sizes.max())
-    if largest > max(10, _LARGE_SHARE * len(groups)):
-        logger.warning(
-            "%d products share a text, a photo or its link with sample_id %r, so they "
-            "share a fold. If that is a stand-in picture, leave its link empty.",
-            *(largest, str(catalog.sample_id[names[sizes.argmax()]])),
-        )
+    if largest <= max(10, _LARGE_SHARE * len(groups)):
+        return
+    first = names[sizes.argmax()]
+    rows = np.flatnonzero(groups == first).tolist()
+    counts = {
+        kind: max(Counter(of[row] for row in rows if of[row]).values(), default=0)
+        for kind, of in keys.items()
+    }
+    what = max(counts, key=counts.__getitem__)
+    remedy = {
+        "photo": "If it is a picture that stands in for photos, delete its files",
+        "text": "If they are different products, tell their texts apart",
+        "link": "If they have photos of their own, mend their links",
+    }
+    logger.warning(
+        "%d products count as duplicates of sample_id %r and share a fold, so folds "
+        "differ in size: up to %d have the same %s. %s and run `pricestack embed` "
+        "again.",
+        *(largest, str(catalog.sample_id[first]), counts[what], what, remedy[what]),
+    )
 
 
 def choose_anchors(cache: ProductCache, seed: int) -> NDArray[np.int64]:

@@ -139,7 +139,7 @@ def _duplicates(finished: _Finished) -> Check:
     texts = [" ".join(text.lower().split()) for text in finished.catalog.text]
     finished.run.array("embed/thumbnails")  # refuses damaged ones
     photos = RaggedRows(finished.run.run_dir / "embed" / "thumbnails.npy")
-    hashes = [_hash(photos[row]) for row in range(len(photos))]
+    hashes = _photo_hashes(finished.run, photos)
     groups = [str(group) for group in finished.run.array("finetune/groups")]
     split = {
         name: _n_split(keys, finished.folds)
@@ -151,6 +151,12 @@ def _duplicates(finished: _Finished) -> Check:
         passed=not any(split.values()),
         detail=f"in two folds or more: {found}",
     )
+
+
+def _photo_hashes(run: Run, photos: RaggedRows) -> list[str]:
+    """Return a hash for each product's photo, "" where it has none or a stand-in."""
+    image_ok = run.array("embed/image_ok")
+    return [_hash(photos[row]) if ok else "" for row, ok in enumerate(image_ok)]
 
 
 def _hash(photo: NDArray[np.uint8]) -> str:
@@ -200,7 +206,7 @@ def _features(finished: _Finished) -> Iterator[tuple[str, list[str] | None]]:
     thumbnails = RaggedRows(finished.run.run_dir / "embed" / "thumbnails.npy")
     yield "embed/text", texts
     yield "embed/attributes", texts
-    yield "embed/image", [_hash(thumbnails[row]) for row in range(len(thumbnails))]
+    yield "embed/image", _photo_hashes(finished.run, thumbnails)
     yield "stack/fused", None
     for name in ("network", "lightgbm"):
         yield PREDICTIONS[name], None

@@ -1,6 +1,7 @@
 """Price new products with a finished run, by whichever predictor it chose."""
 
 import dataclasses
+import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,19 +18,21 @@ from threadpoolctl import ThreadpoolController
 from embed.arrays import to_float16
 from embed.catalog import Catalog
 from embed.checksums import verify_files
-from embed.chunks import Chunk, Inputs
+from embed.chunks import Chunk, Inputs, screen_photo
 from embed.config import EmbedConfig
 from embed.embedder import Embedder, EncoderSource, resolve_encoders
 from embed.encoders import IMAGE_DIM
 from embed.errors import ConfigError, UnreadableImage
-from embed.images import encode_thumbnail, find_photos
+from embed.images import encode_thumbnail
 from embed.machine import prepare_machine
 from embed.manifest import (
     MANIFEST_NAME,
     require_same_key,
     require_stage,
 )
+from embed.photo_files import match_photos
 from embed.schema import config_from
+from embed.stand_ins import known_stand_ins
 from embed.weights import weights_of_run
 from finetune.arithmetic import choose_arithmetic
 from finetune.batches import read_photo
@@ -48,6 +51,8 @@ from stack.fit import RAW_BLOCKS, RAW_DIR, block_matrix, config_of
 from stack.intervals import Intervals
 from stack.residual import predict_residual
 from stack.run import Run, open_run
+
+logger = logging.getLogger(__name__)
 
 # Products. Threads of BLAS wait for more work by spinning, for 25 ms, in which the
 # encoders of the next product have half a core: 56 instead of 42 ms for one.
@@ -128,6 +133,7 @@ class Predictor:
         self._finetune_config = config_from(
             run.finetune["config"], FinetuneConfig, run_dir / "finetune" / MANIFEST_NAME
         )
+        self._stand_ins = known_stand_ins(run.embed)
         self._folds = _chosen_folds(folds, self._finetune_config.n_folds)
         stack = require_stage(run_dir, "stack")
         require_same_key(run_dir, "stack", stack["finetune_key"], run.finetune["key"])
@@ -173,11 +179,24 @@ class Predictor:
 
     def inputs(self, catalog: Catalog, images_dir: Path | None) -> Inputs:
         """Find the photos of a catalog."""
+        matches = match_photos(catalog, images_dir)
+        for note in matches.notes:
+            logger.info("%s", note)
         return Inputs(
             catalog=catalog,
-            photos=find_photos(catalog, images_dir),
+            photos=matches.paths,
             encoders=self._source,
+            reasons=matches.reasons,
+            stand_ins=self._stand_ins,
         )
+
+    def screen(
+        self, photo: NDArray[np.uint8] | UnreadableImage
+    ) -> NDArray[np.uint8] | UnreadableImage:
+        """Return a photo, or that the run took this picture for a stand-in."""
+        if isinstance(photo, UnreadableImage):
+            return photo
+        return screen_photo(photo, self._stand_ins)
 
     def price(self, chunk: Chunk) -> NDArray[np.float64]:
         """Price some products: `predict` without what it was made from."""
@@ -196,7 +215,7 @@ class Predictor:
         Predicted
         """
         token_ids = self._embedder.tokenize(chunk.texts)
-        photo_rows, thumbnails = _readable(chunk)
+        photo_rows, thumbnails = _readable([*map(self.screen, chunk.thumbnails)])
         text, frozen_image, encoded = self._encode(token_ids, thumbnails)
         with self._one_blas_thread() if len(chunk.texts) <= _FEW else nullcontext():
             return self._predict(
@@ -382,11 +401,13 @@ def _chosen_folds(folds: Sequence[int] | None, n_folds: int) -> list[int]:
     return chosen
 
 
-def _readable(chunk: Chunk) -> tuple[NDArray[np.intp], list[NDArray[np.uint8]]]:
+def _readable(
+    photos: Sequence[NDArray[np.uint8] | UnreadableImage],
+) -> tuple[NDArray[np.intp], list[NDArray[np.uint8]]]:
     """Return the products of a chunk that have a photo, and their thumbnails."""
     found = [
         (row, photo)
-        for row, photo in enumerate(chunk.thumbnails)
+        for row, photo in enumerate(photos)
         if not isinstance(photo, UnreadableImage)
     ]
     rows = np.array([row for row, _ in found], dtype=np.intp)

@@ -20,7 +20,7 @@ CUT_OUT.putalpha(Image.fromarray(np.uint8([[0] * 16 + [255] * 16] * SIZE)))
 RIGHT_HALF = np.where(np.arange(SIZE)[:, None] < 16, WHITE, PIXELS)
 GREY_RIGHT_HALF = np.where(np.arange(SIZE)[:, None] < 16, WHITE, GREY)
 
-NOT_LISTED = "no photo of that name or sample_id in the images folder"
+NOT_LISTED = r"no photo named .+ \(last part of the link\) or .+ in the images folder"
 NO_PHOTO = "not a photo in a known format"
 NO_FILE = "no such file"
 LEADS_OUT = "a link that leads out of the images folder"

@@ -10,8 +10,8 @@ from click.testing import CliRunner
 from embed.catalog import read_catalog
 from embed.download.config import DownloadConfig
 from embed.download.job import download_images
-from embed.download.names import LOG_NAME
 from embed.lock import LOCK_NAME
+from embed.photo_log import LOG_NAME
 from stack.cli import main
 
 QUICK = DownloadConfig(

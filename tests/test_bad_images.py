@@ -38,7 +38,9 @@ import numpy as np
 
 from bad_images import change_after_listing, give_up_root_rights
 from embed.errors import UnreadableImage
-from embed.images import (find_image, index_images, load_image)
+from embed.images import load_image
+from embed.photo_files import find_image
+from embed.photo_index import index_images
 
 
 def memory(field):
@@ -78,7 +80,7 @@ from bad_images import change_after_listing, give_up_root_rights
 from embed.catalog import read_catalog
 from embed.config import EmbedConfig
 
-list_photos = embed.extract.find_photos
+list_photos = embed.extract.match_photos
 
 
 def peak():  # `ru_maxrss` is at least what the process had that started this one
@@ -92,7 +94,7 @@ def list_then_change(catalog, images_dir):
     return photos
 
 
-embed.extract.find_photos = list_then_change
+embed.extract.match_photos = list_then_change
 give_up_root_rights()
 folder = Path(sys.argv[1])
 imported = peak()

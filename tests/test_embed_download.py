@@ -20,10 +20,11 @@ from embed.download.config import DownloadConfig
 from embed.download.fetch import PhotoClient
 from embed.download.folder import PhotoFolder
 from embed.download.log import COLUMNS
-from embed.download.names import LOG_NAME
 from embed.errors import ConfigError
-from embed.images import find_photos, load_image
+from embed.images import load_image
 from embed.lock import LockedError, run_lock
+from embed.photo_files import find_photos, match_photos
+from embed.photo_log import LOG_NAME
 
 pytest.importorskip("httpx2")
 
@@ -221,9 +222,6 @@ def test_unusual_last_parts_are_asked_for_and_found_again(
     server, download, tmp_path, part, file
 ):
     (row,) = download([f"{server.url}/ok/{part}"])
-    if part == "downloads.csv":  # find_image would take the record for the photo
-        assert row["status"] == "ok"
-        return
     assert (row["status"], row["file"]) == ("ok", file)
     catalog = read_catalog(tmp_path / "catalog.csv")
     assert find_photos(catalog, tmp_path / "photos") == (tmp_path / "photos" / file,)
@@ -241,6 +239,28 @@ def test_a_photo_of_another_catalog_is_neither_overwritten_nor_taken(
     assert (tmp_path / "photos" / "a.png").read_bytes() == before
     (tmp_path / "photos" / "a.png").unlink()
     assert download([f"{server.url}/ok/2/a.png"])[0]["status"] == "ok"
+
+
+def test_embedding_takes_no_photo_that_the_record_says_is_anothers(
+    server, download, tmp_path
+):
+    download([f"{server.url}/ok/1/a.png"])
+    links = [f"{server.url}/ok/2/a.png", f"{server.url}/404/b.png"]
+    assert [row["status"] for row in download(links)] == ["taken", "failed"]
+    found = match_photos(read_catalog(tmp_path / "catalog.csv"), tmp_path / "photos")
+    assert found.paths == (None, None)
+    assert found.reasons[0].startswith("downloads.csv has taken: another file has its")
+    assert found.reasons[1].startswith("downloads.csv has failed: HTTP 404 Not Found")
+
+
+def test_the_first_of_several_links_in_a_cell_is_asked_for(server, tmp_path):
+    links = [f"{server.url}/ok/a.png, {server.url}/ok/b.png"]
+    catalog = write_catalog(tmp_path / "catalog.csv", links)
+    out = tmp_path / "photos"
+    result = call("--catalog", catalog, "--out", out, "--allow-private")
+    assert "1 cell of column 'image_link' with several links" in result.output
+    assert photos_in(out) == ["a.png"]
+    assert find_photos(read_catalog(catalog), out) == (out / "a.png",)
 
 
 def test_a_catalog_that_grows_does_not_mix_up_photos(server, download, tmp_path):

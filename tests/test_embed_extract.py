@@ -241,8 +241,11 @@ def test_missing_inputs_get_a_placeholder_and_are_recorded(whole, records):
     }
     assert len(problems) == len(expected)
     assert (ids[3], "text", "no usable text") in problems
-    assert ("without photo", "image", "no photo of that name or sample_id in the "
-            "images folder") in problems  # fmt: skip
+    reason = (
+        "no photo named 'none-such.jpg' (last part of the link) or 'without photo' "
+        "(sample_id) in the images folder"
+    )
+    assert ("without photo", "image", reason) in problems
     assert manifest_of(whole)["substituted"] == {
         "text": 1,
         "image": int((~image_ok).sum()),

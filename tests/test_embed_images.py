@@ -20,10 +20,10 @@ from embed.images import (
     decode_photo,
     decode_thumbnail,
     encode_thumbnail,
-    find_image,
-    index_images,
     load_image,
 )
+from embed.photo_files import find_image
+from embed.photo_index import index_images
 from embed.photo_limits import MAX_BYTES, MAX_PIXELS
 
 WHITE, RED, BLUE = (255, 255, 255), (255, 0, 0), (0, 0, 255)
@@ -291,7 +291,8 @@ def test_links_are_found_by_their_last_part(tmp_path):
     assert find(index, "https://example.com/50%25.png") == "50%25.png"
     assert find(index, "images/caf%C3%A9.jpg ") == "caf\u00e9.jpg"
     assert find(index, "https://example.com/d.JPG") == "d.JPG"
-    assert find(index, "https://example.com/D.jpg") is None
+    assert find(index, "https://example.com/D.jpg") == "d.JPG"
+    assert find(index, "https://example.com/d2.jpg") is None
 
 
 def test_links_inside_the_folder_are_followed_and_others_are_not(tmp_path):
@@ -304,10 +305,13 @@ def test_links_inside_the_folder_are_followed_and_others_are_not(tmp_path):
     (tmp_path / "linked").symlink_to(images)
     for folder in (images, tmp_path / "linked"):
         index = index_images(folder)
-        assert index["inside.png"] == index["inside"] == folder / "target"
-        assert index["outside.png"] == folder / "outside.png"
+        for name in ("inside.png", "inside"):
+            found = find_image(index, image_link=name, sample_id="")
+            assert found == folder / "target"
+        outside = find_image(index, image_link="outside.png", sample_id="")
+        assert outside == folder / "outside.png"
         with pytest.raises(UnreadableImage, match="leads out of the images folder"):
-            load_image(index["outside.png"], size=8)
+            load_image(outside, size=8)
 
 
 def test_folder_that_cannot_be_listed_is_an_error_and_a_sub_folder_a_warning(
@@ -324,7 +328,7 @@ def test_folder_that_cannot_be_listed_is_an_error_and_a_sub_folder_a_warning(
 
     monkeypatch.setattr(os, "scandir", refuse)
     locked = "locked"
-    assert "a.png" in index_images(tmp_path)
+    assert index_images(tmp_path).names == ["a.png"]
     assert "locked: left out: Permission denied" in caplog.text
     locked = tmp_path.name
     with pytest.raises(CatalogError, match=r"must be a readable folder.*permissions"):
@@ -381,7 +385,8 @@ def test_sample_id_finds_any_image_suffix_when_the_link_does_not(tmp_path, name)
 def test_link_beats_sample_id_and_full_name_beats_shortened_one(tmp_path):
     index = touch(tmp_path, "1.jpg", "2.jpg", "1", "deep/2.jpg")
     assert find(index, "http://example.com/2.jpg", "1") == "2.jpg"
-    assert index["2.jpg"].parent == tmp_path
+    found = find_image(index, image_link="2.jpg", sample_id="")
+    assert found == tmp_path / "2.jpg"
     assert find(index, "", "1") == "1"
 
 

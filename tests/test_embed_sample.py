@@ -7,7 +7,9 @@ import pytest
 
 from embed.catalog import CatalogError, read_catalog
 from embed.errors import UnreadableImage
-from embed.images import find_image, index_images, load_image
+from embed.images import load_image
+from embed.photo_files import find_image
+from embed.photo_index import index_images
 from embed.sample import (
     BRANDS,
     CATEGORIES,

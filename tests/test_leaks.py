@@ -206,11 +206,12 @@ def duplicate_catalog(tmp_path):
     """Twelve products; 0-1, 2-3 and 4-5 are duplicates with contradicting prices."""
     rng = np.random.default_rng(0)
     photos = [rng.integers(0, 255, (32, 32, 3), dtype=np.uint8) for _ in range(12)]
-    photos[5] = photos[4]
+    photos[3], photos[5] = None, photos[4]
     texts = [f"Item Name: product number {row}" for row in range(12)]
     texts[0], texts[1] = "Item Name:  Green TEA, 8 oz", "item name: green tea,\n8 Oz "
     links = [f"https://cdn.example.com/{row}.jpg" for row in range(12)]
-    links[2], links[3] = "https://one.com/a/x.jpg?w=1", "https://two.com/x.jpg"
+    links[2], links[3] = "https://one.com/a/x.jpg?w=1", "http://one.com/a/x.jpg"
+    links[6], links[7] = "https://one.com/6/main.jpg", "https://one.com/7/main.jpg"
     path = tmp_path / "catalog.csv"
     with path.open("w", newline="") as file:
         lines = csv.writer(file)

@@ -13,7 +13,9 @@ from embed.catalog import CatalogColumns, read_catalog
 from embed.config import EmbedConfig
 from embed.embedder import Embedder, resolve_encoders
 from embed.encoders import ImageEncoder, ImageTower, load_image_backbone
-from embed.images import find_image, index_images, load_image
+from embed.images import load_image
+from embed.photo_files import find_image
+from embed.photo_index import index_images
 from embed.text import MISSING_TEXT, compose_text, parse_fields
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"

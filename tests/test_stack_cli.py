@@ -12,8 +12,8 @@ from commands import run_command
 from conftest import copy_run
 
 from embed.catalog import read_catalog
-from embed.images import find_photos
 from embed.manifest import read_json
+from embed.photo_files import find_photos
 from stack.cli import evaluate_main, main
 
 REPOSITORY = Path(__file__).resolve().parents[1]

@@ -10,8 +10,9 @@ from embed.attributes import ATTRIBUTE_NAMES
 from embed.catalog import read_catalog
 from embed.chunks import prepare_chunk
 from embed.errors import ConfigError, UnreadableImage
-from embed.images import find_photos, load_image
+from embed.images import load_image
 from embed.manifest import read_json
+from embed.photo_files import find_photos
 from stack.explain.explanation import explain_product
 from stack.explain.parts import ALL_ALIKE, NETWORK, build_up, contributions
 from stack.explain.variants import _ATTRIBUTE_GROUPS, make_variants

@@ -17,6 +17,7 @@ from embed.chunks import prepared_chunks
 from embed.config import EmbedConfig
 from embed.errors import CacheError, ConfigError, InputError
 from embed.extract import extract
+from embed.images import encode_thumbnail, thumbnail_sha256
 from embed.manifest import read_json
 from finetune.config import FinetuneConfig
 from finetune.out_of_fold import finetune
@@ -206,6 +207,16 @@ def test_the_boosters_of_the_stacker_have_a_say_in_its_export(model_of, sample_c
         for chosen in ("network", "stacker", "blocks")
     ]
     assert abs(np.diff(found)).min() > 1e-3
+
+
+def test_an_export_prices_a_stand_in_as_no_photo(model_of):
+    photo = np.full((32, 32, 3), 90, dtype=np.uint8)
+    model = Model(model_of["network"])
+    assert model.settings["stand_ins"] == []
+    with_photo, without = (model.log_price("tea", of) for of in (photo, None))
+    assert with_photo != without
+    model.settings["stand_ins"] = [thumbnail_sha256(encode_thumbnail(photo))]
+    assert model.log_price("tea", photo) == without
 
 
 def test_only_an_export_that_looks_at_prices_holds_them_and_says_so(model_of):

@@ -143,3 +143,29 @@ def test_labels_that_cannot_be_ids_give_way_to_positions(index):
         table, text_columns=["name"], image_column=None, images_dir=None
     )
     assert found.sample_id == ("0", "1", "2")
+
+
+def test_the_first_of_several_paths_in_a_cell_is_the_photo(tmp_path):
+    (tmp_path / "front.jpg").touch()
+    X = pd.DataFrame({"text": ["a", "b"], "photo": ["front.jpg, back.jpg", None]})
+    with pytest.warns(UserWarning, match=r"X\['photo'\]: 1 cell with several paths"):
+        found = read_products(
+            X, text_columns=["text"], image_column="photo", images_dir=tmp_path
+        )
+    assert found.photo == (tmp_path / "front.jpg", None)
+
+
+def test_paths_and_links_that_lead_nowhere_are_looked_for_as_the_commands_do(tmp_path):
+    for name in ("a.JPG", "b.jpg", "P1/main.jpg", "P2/main.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    cells = ["a.jpg", r"C:\photos\b.jpg", "https://x.example/P2/main.jpg"]
+    cells += ["https://x.example/P3/main.jpg", "none.jpg"]
+    X = pd.DataFrame({"text": ["tea"] * 5, "photo": cells})
+    found = read_products(
+        X, text_columns=["text"], image_column="photo", images_dir=tmp_path
+    )
+    expected = [tmp_path / name for name in ("a.JPG", "b.jpg", "P2/main.jpg")]
+    assert list(found.photo[:3]) == expected
+    assert not found.photo[3].exists()
+    assert found.photo[4] == tmp_path / "none.jpg"

@@ -20,7 +20,7 @@ import pandas as pd
 
 from benchmarks.measure import RECORDS, REPOSITORY, RESULTS, machine
 from benchmarks.peers.score import PEERS, prices_path, products_key
-from embed.images import find_photos
+from embed.photo_files import find_photos
 from embed.text import compose_text, parse_fields
 from finetune.products import catalog_of_run
 from stack.compare import open_priced

@@ -13,6 +13,7 @@ from embed.commands import (
     one_line_errors,
 )
 from embed.download.config import DownloadConfig
+from embed.photo_files import list_notes
 
 if TYPE_CHECKING:
     from embed.download.job import DownloadReport
@@ -89,6 +90,8 @@ def images_command(
     catalog = read_catalog(catalog_path, columns=columns)
     from embed.download.job import download_images
 
+    for note in list_notes(catalog):
+        click.echo(note, err=True)
     click.echo(_summary(download_images(catalog, out_dir, config=config), out_dir))
 
 

@@ -17,10 +17,11 @@ from embed.catalog import Catalog, CatalogError
 from embed.download.config import DownloadConfig
 from embed.download.folder import PhotoFolder, note_taken
 from embed.download.log import LogRow, read_log, write_log
-from embed.download.names import LOG_NAME, PhotoNames
+from embed.download.names import PhotoNames
 from embed.download.store import open_folder, remove_leftovers
 from embed.errors import ConfigError
 from embed.lock import run_lock
+from embed.photo_log import LOG_NAME
 from embed.progress import track
 
 if TYPE_CHECKING:

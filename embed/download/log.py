@@ -9,12 +9,9 @@ from typing import Literal
 
 from embed.durable import write_bytes
 from embed.errors import ConfigError
+from embed.photo_log import COLUMNS, HAVE_PHOTO
 
 Status = Literal["ok", "kept", "failed", "taken", "no link", "not asked"]
-COLUMNS = (
-    *("sample_id", "image_link", "file", "status", "reason", "bytes", "attempts"),
-)
-_HAVE_PHOTO = ("ok", "kept")
 
 
 @dataclass(kw_only=True)
@@ -49,7 +46,7 @@ class LogRow:
     @property
     def has_photo(self) -> bool:
         """Whether the row's photo is in the folder."""
-        return self.status in _HAVE_PHOTO
+        return self.status in HAVE_PHOTO
 
 
 @dataclass(frozen=True)
@@ -118,7 +115,7 @@ def _parse(lines: "csv.DictReader[str]") -> dict[str, Recorded]:
     if lines.fieldnames is None or tuple(lines.fieldnames) != COLUMNS:
         raise ValueError(f"columns {lines.fieldnames}, expected {list(COLUMNS)}")
     for line in lines:
-        if line["status"] in _HAVE_PHOTO:
+        if line["status"] in HAVE_PHOTO:
             photos[line["file"]] = Recorded(line["image_link"], int(line["bytes"]))
         elif line["status"] == "taken":
             photos.setdefault(line["file"], Recorded("", 0))

@@ -1,20 +1,20 @@
 """Under which file name the photo of each product is stored.
 
-`embed.images.find_image` later looks a photo up by the last part of the link, and by
-sample_id where the folder has no such file. So a name is given to a photo only if no
+`embed.photo_files` later looks a photo up in `downloads.csv`, and where that is lost by
+the last part of the link, else by sample_id. So a name is given to a photo only if no
 product with another link would look it up, not even one whose own photo is missing:
 a wrong photo beside a price is worse than none.
 """
 
 import re
-import unicodedata
 from collections.abc import Sequence
 from pathlib import PurePath
 from urllib.parse import unquote
 
-from embed.images import IMAGE_SUFFIXES
+from embed.photo_index import file_keys, wanted_keys
+from embed.photo_links import IMAGE_SUFFIXES, fold, parse_link
+from embed.photo_log import LOG_NAME
 
-LOG_NAME = "downloads.csv"
 _MAX_NAME_BYTES = 200  # file systems take 255, encrypted ones 143 or more
 _UNSAFE = re.compile(r'[<>:"|?*/\\]')
 _WINDOWS_DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
@@ -37,8 +37,9 @@ class PhotoNames:
         self._ids = sample_ids
         self._users: dict[str, set[str]] = {}
         for row, sample_id in enumerate(sample_ids):
-            for key in (*_parts(links[row]), sample_id):
-                self._users.setdefault(_fold(key), set()).add(self._user(row))
+            link = parse_link(links[row]) if links[row] else None
+            for key in wanted_keys(link, sample_id):
+                self._users.setdefault(key, set()).add(self._user(row))
 
     def name(self, row: int) -> str:
         """Choose the file name of a row's photo.
@@ -66,17 +67,15 @@ class PhotoNames:
         row : int
             A row of that link.
         """
-        path = PurePath(name)
-        keys = {name, path.stem} if path.suffix.lower() in IMAGE_SUFFIXES else {name}
         own = {self._user(row)}
-        return all(self._users.get(_fold(key), own) <= own for key in keys)
+        return all(self._users.get(key, own) <= own for key in file_keys(name))
 
     def _user(self, row: int) -> str:
         return self._links[row] or f"row {row}"  # a link holds no such text
 
 
 def _parts(link: str) -> tuple[str, ...]:
-    """Return the parts of a link that `find_image` looks up, in its order."""
+    """Return the last part of a link, as written and without percent escapes."""
     last_part = re.split(r"[?#]", link.strip(), maxsplit=1)[0].rpartition("/")[2]
     return (last_part, unquote(last_part)) if last_part else ()
 
@@ -97,10 +96,5 @@ def _is_safe(name: str) -> bool:
         and len(name.encode("utf-8", "replace")) <= _MAX_NAME_BYTES
         and not _UNSAFE.search(name)
         and not _WINDOWS_DEVICE.match(name)
-        and _fold(name) != LOG_NAME
+        and fold(name) != LOG_NAME
     )
-
-
-def _fold(key: str) -> str:
-    """Make names equal that some file systems take for one."""
-    return unicodedata.normalize("NFC", key).casefold()

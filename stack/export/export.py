@@ -25,6 +25,7 @@ from embed.manifest import (
     write_json,
 )
 from embed.schema import config_from
+from embed.stand_ins import known_stand_ins
 from embed.weights import weights_of_run
 from finetune.config import FinetuneConfig
 from finetune.networks import load_network, network_folder
@@ -61,7 +62,11 @@ EMBED_MODULES = (
     "currencies",
     "errors",
     "images",
+    "photo_files",
+    "photo_index",
     "photo_limits",
+    "photo_links",
+    "photo_log",
     "pixels",
     "prices",
     "size_grammar",
@@ -273,6 +278,7 @@ def _manifest(finished: FinishedRun, folder: Path) -> dict[str, Any]:
         "image_size": run.embed["config"]["image_size"],
         "decimal": embed_config.decimal,
         "image_dim": IMAGE_DIM,
+        "stand_ins": sorted(known_stand_ins(run.embed)),
         "folds": [
             [
                 network_folder(folder, fold, seed_at).relative_to(folder).as_posix()

@@ -15,7 +15,8 @@ from pathlib import Path
 from embed.amounts import csv_amount
 from embed.catalog import CatalogColumns, read_catalog
 from embed.errors import InputError, UnreadableImage
-from embed.images import find_photos, load_image
+from embed.images import load_image
+from embed.photo_files import find_photos
 from stack.export.pricing import Model
 
 

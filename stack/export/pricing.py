@@ -21,7 +21,7 @@ from tokenizers import Tokenizer
 
 from embed.attributes import extract_attributes
 from embed.errors import InputError
-from embed.images import decode_thumbnail, encode_thumbnail
+from embed.images import decode_thumbnail, encode_thumbnail, thumbnail_sha256
 from embed.text import compose_text, parse_fields
 
 if TYPE_CHECKING:
@@ -78,6 +78,8 @@ class Model:
         photo : ndarray of uint8, shape (image_size, image_size, 3), optional
             From `embed.images.load_image`; None if there is none.
         """
+        if photo is not None and self._is_stand_in(photo):
+            photo = None
         product = parse_fields(text)
         ids = np.array(self._tokenizer.encode(compose_text(product)).ids)
         blocks = {
@@ -114,6 +116,11 @@ class Model:
         """Return the price of a log1p price, in the catalog's currency."""
         unit: float = self.settings["price_unit"]
         return unit * max(math.expm1(log_price), PRICE_FLOOR)
+
+    def _is_stand_in(self, photo: NDArray[np.uint8]) -> bool:
+        """Tell whether a picture was taken for a stand-in when the run was embedded."""
+        known = self.settings.get("stand_ins") or []
+        return bool(known) and thumbnail_sha256(encode_thumbnail(photo)) in known
 
     def _blend(
         self, network: NDArray[np.float32], kernel: NDArray[np.float32]

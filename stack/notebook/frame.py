@@ -21,7 +21,13 @@ from numpy.typing import ArrayLike, NDArray
 from embed.catalog import MAX_ID_CHARS, Catalog, CatalogColumns, CatalogError
 from embed.columns import shorten
 from embed.durable import write_bytes
-from stack.notebook.photo_links import gather_photos, photo_name
+from embed.photo_links import split_links
+from stack.notebook.photo_links import (
+    find_by_name,
+    gather_photos,
+    mention_lists,
+    photo_name,
+)
 
 CATALOG_NAME = "catalog.csv"
 PHOTOS_NAME = "photos"
@@ -87,7 +93,8 @@ def read_products(
     image_column : str, optional
         Of paths; None: no photos.
     images_dir : Path, optional
-        Where paths that are not absolute begin; the working directory if None.
+        Where paths that are not absolute begin; the working directory if None. A path
+        or link that leads to no file is looked for in it as the commands do.
 
     Raises
     ------
@@ -103,17 +110,23 @@ def read_products(
         for name in text_columns
     ]
     cells = X[image_column] if image_column is not None else [None] * len(X)
-    photo = [
+    paths = [
         _path(cell, f"X[{image_column!r}]", row, sample_id)
         for row, cell in enumerate(cells)
     ]
+    links = [split_links(path) for path in paths]
+    first = [found[0] if found else "" for found in links]
+    mention_lists(image_column, sum(len(found) > 1 for found in links))
     root = expand_home(images_dir or Path())
+    photo = [_absolute(root, path) for path in first]
+    if images_dir is not None:
+        photo = find_by_name(first, photo, root)
     return Products(
         sample_id=sample_id,
         text=tuple(
             "\n".join(filter(str.strip, parts)) for parts in zip(*texts, strict=True)
         ),
-        photo=tuple(_absolute(root, path) for path in photo),
+        photo=tuple(photo),
     )
 
 

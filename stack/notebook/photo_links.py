@@ -1,16 +1,21 @@
-"""The photos of a fit, gathered in its run folder as links to the user's files."""
+"""The photos of a DataFrame: found, and gathered in a run folder as links."""
 
 import os
 import re
 import shutil
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
+
+from embed.catalog import Catalog, CatalogColumns
 from embed.durable import PARTIAL_SUFFIX
 from embed.errors import ConfigError
-from embed.images import IMAGE_SUFFIXES
 from embed.manifest import sha256_strings
+from embed.photo_files import find_photos
+from embed.photo_links import IMAGE_SUFFIXES
 
 _OURS = re.compile(r"[0-9a-f]{20}(\.\w+)?(" + re.escape(PARTIAL_SUFFIX) + ")?")
 
@@ -53,6 +58,55 @@ def gather_photos(sources: Mapping[str, Path | None], folder: Path) -> None:
         # No pipe or device: copying one may never end. What is left out has no photo.
         if path is not None and name not in present and _is_readable(path):
             _link_or_copy(path, folder / name)
+
+
+def mention_lists(image_column: str | None, n_lists: int) -> None:
+    """Warn of cells that hold several paths."""
+    if n_lists:
+        cells = "1 cell" if n_lists == 1 else f"{n_lists} cells"
+        warnings.warn(
+            f"X[{image_column!r}]: {cells} with several paths; the first path is the "
+            f"photo",
+            UserWarning,
+            stacklevel=5,
+        )
+
+
+def find_by_name(
+    links: Sequence[str], photos: Sequence[Path | None], images_dir: Path
+) -> list[Path | None]:
+    """Look up the photos whose path leads nowhere in the folder, by name.
+
+    Parameters
+    ----------
+    links : sequence of str
+        Path or link of each photo, "" for none.
+    photos : sequence of Path or None
+        Where they lead.
+    images_dir : Path
+
+    Returns
+    -------
+    list of Path or None
+        Photos that are there, or that the folder has none for, as they were.
+    """
+    is_missing = [path is not None and not os.path.exists(path) for path in photos]
+    if not any(is_missing) or not images_dir.is_dir():
+        return list(photos)
+    catalog = Catalog(
+        path=Path("X"),
+        columns=CatalogColumns(),
+        # Names that no file has: photos of a notebook go by their path alone.
+        sample_id=np.array([f"/{row}" for row in range(len(links))]),
+        text=("",) * len(links),
+        image_link=tuple(links),
+        price_text=None,
+    )
+    found = find_photos(catalog, images_dir.resolve())
+    return [
+        (match or path) if missing else path
+        for match, path, missing in zip(found, photos, is_missing, strict=True)
+    ]
 
 
 def discard_copies(sources: Mapping[str, Path | None], folder: Path) -> None:

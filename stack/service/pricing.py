@@ -3,7 +3,7 @@
 import contextlib
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -76,6 +76,7 @@ class Pricer:
 
     def price(self, products: Sequence[Product]) -> list[PriceAnswer]:
         """Price some products, in order."""
+        products = [self._screened(product) for product in products]
         chunk = prepare_chunk(
             [product.text for product in products],
             [product.photo for product in products],
@@ -104,6 +105,7 @@ class Pricer:
         ApiError
             503 if the run holds no more what it is explained with.
         """
+        product = self._screened(product)
         try:
             found = self._explanation(product)
         except InputError as error:
@@ -116,6 +118,10 @@ class Pricer:
         ends = {level: tuple(found["intervals"][str(level)]) for level in LEVELS}
         answer = self._answer(product, price=found["price"], ends=ends)
         return answer.model_copy(update={"explanation": explanation})
+
+    def _screened(self, product: Product) -> Product:
+        """Leave out a picture that the run took for a stand-in."""
+        return replace(product, photo=self.predictor.screen(product.photo))
 
     def _explanation(self, product: Product) -> dict[str, Any]:
         from stack.explain.explanation import explain_product  # late: few need it
