@@ -57,7 +57,7 @@ from embed.manifest import (
 )
 from embed.progress import track
 from embed.schema import STAGES, check_record, progress_of
-from embed.text import MISSING_TEXT
+from embed.text import MISSING_TEXT, TEXT_FORMAT
 from embed.weights import weights_key
 
 logger = logging.getLogger(__name__)
@@ -161,6 +161,7 @@ def _key_parts(inputs: Inputs, config: EmbedConfig) -> dict[str, Any]:
         del settings[name]
     return {
         "format": FORMAT,
+        "text_format": TEXT_FORMAT,
         "settings": settings,
         "dtype": str(inputs.encoders.dtype),
         "backend": inputs.encoders.backend,

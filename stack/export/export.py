@@ -58,10 +58,13 @@ EMBED_MODULES = (
     "columns",
     "errors",
     "images",
+    "markup",
     "photo_limits",
     "pixels",
     "prices",
+    "stray_code",
     "text",
+    "unicode_forms",
 )
 
 
