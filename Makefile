@@ -36,7 +36,7 @@ help: ## list targets and variables
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | \
 	  awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 	@echo "Variables (make TARGET NAME=value):"
-	@echo "  CATALOG     CSV or Parquet file; without it, the bundled sample"
+	@echo "  CATALOG     file of products; without it, the bundled sample"
 	@echo "  IMAGES      folder of the photos"
 	@echo "  RUN         run folder [runs/mine with a CATALOG, else runs/sample]"
 	@echo "  FOLDS       networks, one per fold        [$(FOLDS)]"

@@ -13,10 +13,12 @@ from embed.catalog import (
     parseable_price,
     read_catalog,
 )
+from embed.columns import ExportName
 from embed.commands import (
     catalog_option,
     catalog_options,
     columns_from,
+    mention_reading,
     one_line_errors,
     run_option,
 )
@@ -101,6 +103,9 @@ def embed_command(
     id_column: str,
     price_column: str,
     image_column: str,
+    export: ExportName,
+    encoding: str | None,
+    delimiter: str | None,
     parse_prices: bool,
     **settings: object,
 ) -> None:
@@ -108,17 +113,22 @@ def embed_command(
 
     \b
     Example:
-      pricestack embed --catalog catalog.csv --images photos --run runs/mine
+      pricestack embed catalog.csv --images photos --run runs/mine
+      pricestack embed products_export.csv --run runs/shop
     """
     columns = columns_from(
         text_columns=text_columns,
         id_column=id_column,
         price_column=price_column,
         image_column=image_column,
+        export=export,
+        encoding=encoding,
+        delimiter=delimiter,
     )
     columns = replace(columns, parse_prices=parse_prices)
     config = EmbedConfig(**settings)  # type: ignore[arg-type]
     catalog = read_catalog(catalog_path, columns=columns)
+    mention_reading(catalog)
     _mention_unpriced(catalog)
     from embed.extract import extract  # late: it brings torch
 

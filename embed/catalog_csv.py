@@ -21,12 +21,13 @@ from embed.columns import (
     shorten,
 )
 from embed.encodings import HEAD_BYTES, find_encoding, open_bytes
+from embed.export_cells import standard_cells
 from embed.exports import (
     N_HEADER_ROWS,
+    Plan,
     header_row,
     plan_columns,
     recognise,
-    standard_cells,
 )
 
 # Bounds the memory that a gzip bomb or a quote that never closes can take: the csv
@@ -51,6 +52,7 @@ _OTHER_FORMATS = (
     (b"\xfd7zXZ\x00", "compressed with xz. Decompress it"),
     (b"%PDF-", "a PDF. Save what it holds as CSV"),
 )
+Columns = dict[str, list[str]]
 _SIGNS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
@@ -68,7 +70,7 @@ def read_csv(path: Path, columns: CatalogColumns) -> Cells:
     csv_limit = csv.field_size_limit(MAX_CELL_CHARS)  # the default refuses 128 KiB
     try:
         _require_text(path)
-        encoding = find_encoding(path, columns.encoding)
+        encoding = find_encoding(path, columns.encoding, other=columns.other_encoding)
         with io.TextIOWrapper(
             open_bytes(path),
             encoding="utf-8-sig" if encoding.name == "utf-8" else encoding.name,
@@ -79,7 +81,8 @@ def read_csv(path: Path, columns: CatalogColumns) -> Cells:
             if encoding.name != "utf-8":
                 first = first.removeprefix("\ufeff")
             columns = replace(columns, encoding=encoding.name)
-            return _parse(path, columns, first, lines, encoding.note)
+            rows, columns, notes = _open_rows(path, columns, first, lines)
+            plan, cells = _parse(path, columns, rows)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise CatalogError(
             f"{path}: the gzip file is damaged ({one_line(error)}). Copy it again, "
@@ -87,6 +90,12 @@ def read_csv(path: Path, columns: CatalogColumns) -> Cells:
         ) from error
     finally:
         csv.field_size_limit(csv_limit)
+    found = Cells(
+        of=cells,
+        columns=replace(columns, export=plan.export),
+        notes=tuple(filter(None, [encoding.note, *notes])),
+    )
+    return standard_cells(path, found, plan)
 
 
 def _require_text(path: Path) -> None:
@@ -139,58 +148,49 @@ class _Rows:
                 yield begun, row
 
 
-def _parse(
-    path: Path,
-    columns: CatalogColumns,
-    first_line: str,
-    lines: Iterator[str],
-    note: str | None,
-) -> Cells:
-    """Cells of the needed columns; a row of another length than the header fails.
-
-    pandas fills short rows and, given `usecols`, cuts long ones without a word.
-    """
-    notes = [note] if note else []
+def _open_rows(
+    path: Path, columns: CatalogColumns, first_line: str, lines: Iterator[str]
+) -> tuple[_Rows, CatalogColumns, list[str]]:
+    """Return the rows, the columns with the delimiter, and what was guessed."""
     delimiter, n_skipped = columns.delimiter, 0
+    notes: list[str] = []
     if match := _EXCEL_LINE.fullmatch(first_line):
         delimiter, n_skipped = delimiter or match[1], 1
         first_line = next(lines, "")
     if delimiter is None:
         delimiter = _find_delimiter(columns, first_line)
-        if delimiter != ",":
+        is_named = ".tsv" in path.suffixes or ".tab" in path.suffixes
+        if delimiter != "," and not (delimiter == "\t" and is_named):
             notes.append(
                 f"Cells are held apart by {_SIGNS[delimiter]}, by the header. If that "
                 "is wrong, name the sign with --delimiter."
             )
     rows = _Rows(_chain(first_line, lines), delimiter, n_skipped)
+    return rows, replace(columns, delimiter=delimiter), notes
+
+
+def _parse(path: Path, columns: CatalogColumns, rows: _Rows) -> tuple[Plan, Columns]:
+    """Cells of the needed columns; a row of another length than the header fails.
+
+    pandas fills short rows and, given `usecols`, cuts long ones without a word.
+    """
     n_rows = -1
     try:
-        head = list(itertools.islice(rows, 1))
-        if not head or not head[0][1]:
-            raise CatalogError(
-                f"{path}: is empty or begins with an empty line. A catalog starts with "
-                "a header line"
-            )
-        at = 0
-        if _may_be_amazon(head[0][1]):
-            head += itertools.islice(rows, N_HEADER_ROWS - 1)
-            at = header_row(columns, [row for _, row in head])
-        header = head[at][1]
-        plan = plan_columns(path, columns, header)
-        cells: dict[str, list[str]] = {name: [] for name in plan.needed}
+        header, first_rows = _read_header(path, columns, rows)
+        plan = _plan(path, columns, header)
+        cells: Columns = {name: [] for name in plan.needed}
         places = [(header.index(name), cells[name]) for name in cells]
         n_rows = 0
-        for begun, row in itertools.chain(head[at + 1 :], rows):
+        for begun, row in itertools.chain(first_rows, rows):
             n_rows += 1
-            if plan.export == "amazon" and len(row) < len(header):
+            if plan.export == "amazon":  # which leaves out blank cells at the end
                 row = row + [""] * (len(header) - len(row))
             if len(row) != len(header):
                 place = _place(columns, header, row, n_rows, begun)
-                raise CatalogError(
-                    _describe_length(path, place, row, header, delimiter)
-                )
-            for column_at, column in places:
-                column.append(row[column_at])
+                message = _describe_length(row, header, columns.delimiter)
+                raise CatalogError(f"{path}: {place}: {message}")
+            for at, column in places:
+                column.append(row[at])
     except csv.Error as error:
         row_begun = "the header" if n_rows < 0 else f"row {n_rows + 1}"
         raise CatalogError(
@@ -198,12 +198,36 @@ def _parse(
             f"{_explain(error, rows.line)}. Put cells that hold commas, quotes "
             'or line breaks into quotes, and write a quote inside them twice ("")'
         ) from error
-    found = Cells(
-        of=cells,
-        columns=replace(columns, delimiter=delimiter, export=plan.export),
-        notes=tuple(notes),
-    )
-    return standard_cells(path, found, plan)
+    return plan, cells
+
+
+def _read_header(
+    path: Path, columns: CatalogColumns, rows: _Rows
+) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Return the header, and rows after it that were read to find it."""
+    head = list(itertools.islice(rows, 1))
+    if not head or not head[0][1]:
+        raise CatalogError(
+            f"{path}: is empty or begins with an empty line. A catalog starts with "
+            "a header line"
+        )
+    at = 0
+    if _may_be_amazon(head[0][1]):
+        head += itertools.islice(rows, N_HEADER_ROWS - 1)
+        at = header_row(columns, [row for _, row in head])
+    return head[at][1], head[at + 1 :]
+
+
+def _plan(path: Path, columns: CatalogColumns, header: list[str]) -> Plan:
+    try:
+        return plan_columns(path, columns, header)
+    except CatalogError as error:
+        if len(header) > 1:
+            raise
+        raise CatalogError(
+            f"{error}. If another sign than a comma holds cells apart, name it with "
+            "--delimiter"
+        ) from None
 
 
 def _chain(first_line: str, lines: Iterator[str]) -> Iterator[str]:
@@ -243,20 +267,15 @@ def _place(
     return f"row {n_rows}, line {line}{named}"
 
 
-def _describe_length(
-    path: Path, place: str, row: list[str], header: list[str], delimiter: str
-) -> str:
-    signs = _SIGNS.get(delimiter, f"{delimiter!r}")
+def _describe_length(row: list[str], header: list[str], delimiter: str | None) -> str:
+    signs = _SIGNS.get(delimiter or ",", f"{delimiter!r}")
     remedy = (
         f"Put cells that hold {signs} into quotes"
         if len(row) > len(header)
         else f"Write a {signs.removesuffix('s')} for every empty cell, and put cells "
         "that hold line breaks into quotes"
     )
-    return (
-        f"{path}: {place}: must have {len(header)} cells like the header, got "
-        f"{len(row)}. {remedy}"
-    )
+    return f"must have {len(header)} cells like the header, got {len(row)}. {remedy}"
 
 
 def _explain(error: csv.Error, line: int) -> str:

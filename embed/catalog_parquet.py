@@ -15,7 +15,8 @@ from embed.columns import (
     one_line,
     shorten,
 )
-from embed.exports import id_columns, plan_columns, standard_cells
+from embed.export_cells import standard_cells
+from embed.exports import id_columns, plan_columns
 
 if TYPE_CHECKING:
     import pyarrow as pa  # type: ignore[import-untyped]

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from embed.columns import CatalogColumns, CatalogError, Cells, one_line
+from embed.export_cells import standard_cells
 from embed.exports import (
     N_HEADER_ROWS,
     header_row,
     plan_columns,
     recognise,
-    standard_cells,
 )
 
 if TYPE_CHECKING:

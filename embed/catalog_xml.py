@@ -13,7 +13,8 @@ from xml.parsers import expat
 
 from embed.columns import CatalogColumns, CatalogError, Cells, one_line
 from embed.encodings import open_bytes
-from embed.exports import Plan, plan_columns, standard_cells
+from embed.export_cells import standard_cells
+from embed.exports import Plan, plan_columns
 
 MAX_CELL_CHARS = 1 << 25
 MAX_DEPTH = 100

@@ -24,6 +24,7 @@ DELIMITER_NAMES = {
     "semicolon": ";",
     "tab": "\t",
     "bar": "|",
+    "\\t": "\t",
 }
 """Names of signs that are hard to type, or to tell apart in a shell."""
 
@@ -48,6 +49,8 @@ class CatalogColumns:
     """Read prices such as "$1,299.00" or "12,50", which are not plain numbers."""
     encoding: str | None = None
     """Encoding of a text file; None to tell it by the file."""
+    other_encoding: str | None = None
+    """Encoding of a text file that is not UTF-8, where none is named."""
     delimiter: str | None = None
     """What holds the cells of a text file apart; None to tell it by the header."""
     export: ExportName = "auto"
@@ -60,8 +63,9 @@ class CatalogColumns:
                 "catalog columns: text must name at least one column, however: "
                 f"text={self.text!r}. Name it with --text-column"
             )
-        if self.encoding is not None:
-            require_encoding(self.encoding)
+        for encoding in (self.encoding, self.other_encoding):
+            if encoding is not None:
+                require_encoding(encoding)
         if self.delimiter is not None and not _is_delimiter(self.delimiter):
             raise CatalogError(
                 f"--delimiter {self.delimiter!r}: must be a single sign that is no "
@@ -71,7 +75,14 @@ class CatalogColumns:
 
     def for_another_file(self) -> CatalogColumns:
         """Return the same columns, for a file that may be written in another way."""
-        return replace(self, encoding=None, delimiter=None, export="auto")
+        is_usual = self.delimiter is None or self.delimiter in DELIMITER_NAMES.values()
+        return replace(
+            self,
+            encoding=None,
+            other_encoding=None if self.encoding == "utf-8" else self.encoding,
+            delimiter=None if is_usual else self.delimiter,
+            export="auto",
+        )
 
 
 def _is_delimiter(sign: str) -> bool:

@@ -8,11 +8,12 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, Any, ParamSpec, TypeVar
+from typing import IO, Any, ParamSpec, TypeVar, get_args
 
 import click
 
-from embed.catalog import CatalogColumns
+from embed.catalog import Catalog, CatalogColumns
+from embed.columns import DELIMITER_NAMES, ExportName
 from embed.errors import ConfigError, InputError
 
 P = ParamSpec("P")
@@ -53,15 +54,6 @@ _REMEDIES = {
     errno.EROFS: "Make the folder writable, or name another one.",
     errno.EACCES: "Make it accessible to you, or name another one.",
 }
-
-
-catalog_option = click.option(
-    "--catalog",
-    "catalog_path",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="CSV or Parquet file, a product per row.",
-)
 
 
 class CommandError(click.ClickException):
@@ -105,6 +97,37 @@ def one_line_errors(command: Callable[P, R]) -> Callable[P, R]:
     return wrapped
 
 
+def catalog_option(command: Callable[..., R]) -> Callable[..., R]:
+    """Add the catalog, as the argument CATALOG or the option --catalog."""
+
+    @click.argument(
+        "catalog_argument",
+        metavar="[CATALOG]",
+        required=False,
+        type=click.Path(path_type=Path),
+    )
+    @click.option(
+        "--catalog",
+        "catalog_path",
+        type=click.Path(path_type=Path),
+        help="The same as CATALOG: a file of products, as CSV, tab-separated text, "
+        "Parquet, Excel (.xlsx) or a feed in XML; also an export of Shopify, "
+        "WooCommerce, Google Merchant Center, Amazon or Flipkart, as it is.",
+    )
+    @functools.wraps(command)
+    def wrapped(
+        *, catalog_argument: Path | None, catalog_path: Path | None, **others: Any
+    ) -> R:
+        if (catalog_argument is None) == (catalog_path is None):
+            found = "none was given" if catalog_path is None else "both were given"
+            raise click.UsageError(
+                f"Name the catalog once, as CATALOG or with --catalog; {found}."
+            )
+        return command(catalog_path=catalog_argument or catalog_path, **others)
+
+    return wrapped
+
+
 def catalog_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that say which column of a catalog is what."""
     options = (
@@ -124,6 +147,24 @@ def catalog_options(command: Callable[..., Any]) -> Callable[..., Any]:
             show_default=True,
             help="Column of links or file names; the photo is found by the last part.",
         ),
+        click.option(
+            "--export",
+            type=click.Choice(get_args(ExportName)),
+            default=_DEFAULT.export,
+            show_default=True,
+            help="Shop software that wrote the file; auto: by its header. none: each "
+            "row is a product, in the columns named here.",
+        ),
+        click.option(
+            "--encoding",
+            help="Encoding of a text file, such as windows-1252, latin-1 or utf-16.  "
+            "[default: by the file]",
+        ),
+        click.option(
+            "--delimiter",
+            help="What holds cells apart: a sign, or "
+            f"{', '.join(DELIMITER_NAMES)}.  [default: by the header]",
+        ),
     )
     for option in reversed(options):
         command = option(command)
@@ -136,11 +177,34 @@ def columns_from(
     id_column: str,
     price_column: str,
     image_column: str,
+    export: ExportName = "auto",
+    encoding: str | None = None,
+    delimiter: str | None = None,
 ) -> CatalogColumns:
-    """Return the columns that the options name."""
+    """Return the columns that the options name.
+
+    Raises
+    ------
+    CatalogError
+        If there is no such encoding, or the delimiter is no single sign.
+    """
+    if delimiter is not None:
+        delimiter = DELIMITER_NAMES.get(delimiter.lower(), delimiter)
     return CatalogColumns(
-        sample_id=id_column, text=text_columns, image=image_column, price=price_column
+        sample_id=id_column,
+        text=text_columns,
+        image=image_column,
+        price=price_column,
+        export=export,
+        encoding=encoding,
+        delimiter=delimiter,
     )
+
+
+def mention_reading(catalog: Catalog) -> None:
+    """Tell the user what was guessed or left out when a catalog was read."""
+    for note in catalog.notes:
+        click.echo(f"{catalog.path.name}: {note}", err=True)
 
 
 def require_output(

@@ -52,7 +52,9 @@ def open_bytes(path: Path) -> BinaryIO:
     return cast(BinaryIO, opener(path, "rb"))
 
 
-def find_encoding(path: Path, named: str | None) -> Encoding:
+def find_encoding(
+    path: Path, named: str | None, *, other: str | None = None
+) -> Encoding:
     """Tell how a file's bytes are to be read.
 
     Parameters
@@ -61,6 +63,8 @@ def find_encoding(path: Path, named: str | None) -> Encoding:
         CSV, perhaps gzipped.
     named : str or None
         What the user says; None to guess.
+    other : str, optional
+        Encoding of a file that is not UTF-8, if all of it fits.
 
     Returns
     -------
@@ -87,6 +91,9 @@ def find_encoding(path: Path, named: str | None) -> Encoding:
         return Encoding(name=wide, note=f"Read as {wide.upper()}, by {sign}.")
     if first_misfit(path, "utf-8") is None:
         return Encoding(name="utf-8")
+    if other is not None and first_misfit(path, other) is None:
+        note = f"Not UTF-8: read as {other}, like the catalog of the run."
+        return Encoding(name=other, note=note)
     return _guess(path)
 
 
@@ -136,8 +143,8 @@ def _require_fit(path: Path, name: str, named: str) -> None:
         offset, line, found = misfit
         raise CatalogError(
             f"{path}: not {named} text at byte {offset}, line {line} "
-            f"(0x{found.hex()}). Name its encoding with --encoding, or check that the "
-            f"file is whole"
+            f"(0x{found[:1].hex()}). Name its encoding with --encoding, or check that "
+            f"the file is whole"
         )
 
 

@@ -111,7 +111,7 @@ def woocommerce(cells: Roles) -> Products:
         else:
             rows.append(row)
     parents = [parent_of.get(row, row) for row in rows]
-    orphans = f"{n_orphans} variations name a parent that is not in the file."
+    orphans = f"Variations whose parent is not in the file: {n_orphans}."
     return Products(
         rows=rows,
         parents=parents,

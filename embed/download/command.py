@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 import click
 
 from embed.catalog import read_catalog
+from embed.columns import ExportName
 from embed.commands import (
     catalog_option,
     catalog_options,
     columns_from,
+    mention_reading,
     one_line_errors,
 )
 from embed.download.config import DownloadConfig
@@ -68,6 +70,9 @@ def images_command(
     id_column: str,
     price_column: str,
     image_column: str,
+    export: ExportName,
+    encoding: str | None,
+    delimiter: str | None,
     **settings: object,
 ) -> None:
     """Download the photos that a catalog links to.
@@ -77,7 +82,7 @@ def images_command(
 
     \b
     Example:
-      pricestack images --catalog catalog.csv --out photos
+      pricestack images catalog.csv --out photos
     """
     config = DownloadConfig(**settings)  # type: ignore[arg-type]
     columns = columns_from(
@@ -85,8 +90,12 @@ def images_command(
         id_column=id_column,
         price_column=price_column,
         image_column=image_column,
+        export=export,
+        encoding=encoding,
+        delimiter=delimiter,
     )
     catalog = read_catalog(catalog_path, columns=columns)
+    mention_reading(catalog)
     from embed.download.job import download_images
 
     click.echo(_summary(download_images(catalog, out_dir, config=config), out_dir))
