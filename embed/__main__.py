@@ -11,15 +11,14 @@ from embed.catalog import (
     Catalog,
     describe_unpriced,
     parseable_price,
-    read_catalog,
 )
 from embed.columns import ExportName
 from embed.commands import (
     catalog_option,
     catalog_options,
     columns_from,
-    mention_reading,
     one_line_errors,
+    read_and_mention,
     run_option,
 )
 from embed.config import Backend, EmbedConfig, Precision
@@ -127,9 +126,9 @@ def embed_command(
     )
     columns = replace(columns, parse_prices=parse_prices)
     config = EmbedConfig(**settings)  # type: ignore[arg-type]
-    catalog = read_catalog(catalog_path, columns=columns)
-    mention_reading(catalog)
+    catalog = read_and_mention(catalog_path, columns)
     _mention_unpriced(catalog)
+    click.echo(f"{catalog.n_products} products. Loading the encoders …", err=True)
     from embed.extract import extract  # late: it brings torch
 
     manifest = extract(catalog, run_dir, images_dir=images_dir, config=config)

@@ -12,9 +12,10 @@ from typing import IO, Any, ParamSpec, TypeVar, get_args
 
 import click
 
-from embed.catalog import Catalog, CatalogColumns
+from embed.catalog import Catalog, CatalogColumns, read_catalog
 from embed.columns import DELIMITER_NAMES, ExportName
 from embed.errors import ConfigError, InputError
+from embed.progress import BesideBars
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -29,10 +30,25 @@ threads_option = click.option(
     help="Threads for arithmetic.",
 )
 
+
+def fold_from_one(
+    context: click.Context, parameter: click.Parameter, fold: int | None
+) -> int | None:
+    """Turn the number of a fold as users count, from 1, into that of its files."""
+    if fold is not None and fold < 1:
+        raise click.BadParameter(
+            f"folds are counted from 1, got {fold}. Name the first as 1",
+            ctx=context,
+            param=parameter,
+        )
+    return None if fold is None else fold - 1
+
+
 only_fold_option = click.option(
     "--only-fold",
     type=int,
-    help="Price by what was trained for this fold alone, counted from 0: about twice "
+    callback=fold_from_one,
+    help="Price by what was trained for this fold alone, counted from 1: about twice "
     "as fast. The table of `evaluate` has scored single folds.",
 )
 
@@ -201,10 +217,22 @@ def columns_from(
     )
 
 
-def mention_reading(catalog: Catalog) -> None:
-    """Tell the user what was guessed or left out when a catalog was read."""
+def read_and_mention(path: Path, columns: CatalogColumns) -> Catalog:
+    """Read a catalog; tell the user so, and what was guessed or left out.
+
+    The first line is printed before the work, so that a command shows at once that it
+    has begun: reading a large file and loading PyTorch after it take many seconds.
+
+    Raises
+    ------
+    CatalogError
+        If the catalog cannot be used.
+    """
+    click.echo(f"Reading {path} …", err=True)
+    catalog = read_catalog(path, columns=columns)
     for note in catalog.notes:
-        click.echo(f"{catalog.path.name}: {note}", err=True)
+        click.echo(f"{path.name}: {note}", err=True)
+    return catalog
 
 
 def require_output(
@@ -261,6 +289,8 @@ def _prepare_terminal() -> None:
     # unless told otherwise, and beside any other work that takes most of the time: 2
     # instead of 38 products a second were seen.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(
+        level=logging.INFO, format="%(message)s", handlers=[BesideBars(sys.stderr)]
+    )
     for chatty in ("httpx", "httpx2", "huggingface_hub", "urllib3"):
         logging.getLogger(chatty).setLevel(logging.ERROR)

@@ -7,14 +7,14 @@ from typing import Any, get_args
 import click
 
 from embed.__main__ import embed_command
-from embed.catalog import CatalogColumns, read_catalog
+from embed.catalog import CatalogColumns
 from embed.commands import (
     catalog_option,
     catalog_options,
     columns_from,
-    mention_reading,
     one_line_errors,
     only_fold_option,
+    read_and_mention,
     require_output,
     run_option,
     threads_option,
@@ -215,15 +215,16 @@ def predict_command(
       pricestack predict new.csv --run runs/mine --images photos \\
         --out prices.csv
     """
-    from embed.manifest import require_stage
+    from embed.manifest import MANIFEST_NAME, require_stage
+    from embed.schema import config_from
 
     require_output(out_path, option="--out", run_dir=run_dir, inputs=(catalog_path,))
     embed = require_stage(run_dir, "embed")
-    from finetune.products import columns_of_run
-
-    named = _columns_of_run(columns_of_run(embed), columns)
-    catalog = read_catalog(catalog_path, columns=named)
-    mention_reading(catalog)
+    # Not by `finetune.products`, which brings torch: the catalog is read before that.
+    recorded = embed["inputs"]["columns"]
+    of_run = config_from(recorded, CatalogColumns, Path("embed") / MANIFEST_NAME)
+    catalog = read_and_mention(catalog_path, _columns_of_run(of_run, columns))
+    click.echo(f"{catalog.n_products} products. Loading the run …", err=True)
     from stack.predict_catalog import predict_prices, write_prices
 
     prices = predict_prices(

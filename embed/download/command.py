@@ -5,14 +5,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from embed.catalog import read_catalog
 from embed.columns import ExportName
 from embed.commands import (
     catalog_option,
     catalog_options,
     columns_from,
-    mention_reading,
     one_line_errors,
+    read_and_mention,
 )
 from embed.download.config import DownloadConfig
 
@@ -94,8 +93,7 @@ def images_command(
         encoding=encoding,
         delimiter=delimiter,
     )
-    catalog = read_catalog(catalog_path, columns=columns)
-    mention_reading(catalog)
+    catalog = read_and_mention(catalog_path, columns)
     from embed.download.job import download_images
 
     click.echo(_summary(download_images(catalog, out_dir, config=config), out_dir))
