@@ -36,7 +36,7 @@ help: ## list targets and variables
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | \
 	  awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 	@echo "Variables (make TARGET NAME=value):"
-	@echo "  CATALOG     CSV or Parquet file; without it, the bundled sample"
+	@echo "  CATALOG     file of products; without it, the bundled sample"
 	@echo "  IMAGES      folder of the photos"
 	@echo "  RUN         run folder [runs/mine with a CATALOG, else runs/sample]"
 	@echo "  FOLDS       networks, one per fold        [$(FOLDS)]"
@@ -49,7 +49,7 @@ venv: $(VENV)/installed ## make .venv: the package, its extras and the tools
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-	  --constraint constraints.txt --editable '.[sample,parquet,openvino,images,report,serve,export,tensorboard,tune,dev]'
+	  --constraint constraints.txt --editable '.[sample,parquet,excel,openvino,images,report,serve,export,tensorboard,tune,dev]'
 	@touch $@
 
 demo: venv ## everything on the bundled sample: photos and texts to a judged price

@@ -73,7 +73,7 @@ WAYS = {"all_folds": all_folds, "one_fold": one_fold}
 
 def summarise(found: dict[str, list[dict[str, Any]]]) -> list[str]:
     lines = []
-    for way, label in (("all_folds", "all folds"), ("one_fold", "`--only-fold 0`")):
+    for way, label in (("all_folds", "all folds"), ("one_fold", "`--only-fold 1`")):
         ours = found[way]
         p50, p99, photo = (
             median(ours, name) for name in ("p50_ms", "p99_ms", "p50_with_photo_ms")

@@ -12,13 +12,14 @@ from embed.catalog import (
     describe_unpriced,
     doubtful_price,
     parseable_price,
-    read_catalog,
 )
+from embed.columns import ExportName
 from embed.commands import (
     catalog_option,
     catalog_options,
     columns_from,
     one_line_errors,
+    read_and_mention,
     run_option,
 )
 from embed.config import Backend, EmbedConfig, Precision, TextDecimalSign
@@ -123,6 +124,9 @@ def embed_command(
     id_column: str,
     price_column: str,
     image_column: str,
+    export: ExportName,
+    encoding: str | None,
+    delimiter: str | None,
     parse_prices: bool,
     decimal_sign: DecimalSign | None,
     **settings: object,
@@ -131,13 +135,17 @@ def embed_command(
 
     \b
     Example:
-      pricestack embed --catalog catalog.csv --images photos --run runs/mine
+      pricestack embed catalog.csv --images photos --run runs/mine
+      pricestack embed products_export.csv --run runs/shop
     """
     columns = columns_from(
         text_columns=text_columns,
         id_column=id_column,
         price_column=price_column,
         image_column=image_column,
+        export=export,
+        encoding=encoding,
+        delimiter=delimiter,
     )
     columns = replace(
         columns,
@@ -145,8 +153,9 @@ def embed_command(
         decimal_sign=decimal_sign,
     )
     config = EmbedConfig(**settings)  # type: ignore[arg-type]
-    catalog = read_catalog(catalog_path, columns=columns)
+    catalog = read_and_mention(catalog_path, columns)
     _mention_prices(catalog)
+    click.echo(f"{catalog.n_products} products. Loading the encoders …", err=True)
     from embed.extract import extract  # late: it brings torch
     from embed.stand_ins import describe_stand_ins
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import stat
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +18,8 @@ from numpy.typing import NDArray
 
 from embed.catalog_csv import read_csv
 from embed.catalog_parquet import read_parquet
+from embed.catalog_xlsx import read_xlsx
+from embed.catalog_xml import read_xml
 from embed.columns import CatalogColumns, CatalogError, Cells, one_line, shorten
 from embed.photo_links import split_links
 from embed.prices import (
@@ -38,8 +41,15 @@ __all__ = [
     "require_prices",
 ]
 
-CSV_SUFFIXES = (".csv", ".csv.gz")
-PARQUET_SUFFIXES = (".parquet", ".pq")
+Reader = Callable[[Path, CatalogColumns], Cells]
+
+_READERS: tuple[tuple[tuple[str, ...], Reader], ...] = (
+    ((".csv", ".tsv", ".tab", ".txt"), read_csv),
+    ((".csv.gz", ".tsv.gz", ".tab.gz", ".txt.gz"), read_csv),
+    ((".parquet", ".pq"), read_parquet),
+    ((".xlsx", ".xlsm", ".xls", ".ods"), read_xlsx),
+    ((".xml", ".xml.gz"), read_xml),
+)
 # ids are one fixed-width array: a single huge id would multiply by n_products
 MAX_ID_CHARS = 256
 _NOT_IN_IDS = {"\0": "NUL character", "\r": "carriage return"}
@@ -54,7 +64,9 @@ class Catalog:
     path : Path
         The file read.
     columns : CatalogColumns
-        The column names asked for; `parse_prices` is off where prices are numbers.
+        The column names asked for, and how the file was read: its encoding, what held
+        cells apart, which shop's export it is. `parse_prices` is off where prices are
+        numbers.
     sample_id : ndarray of str, shape (n_products,)
         Unique, exactly as written.
     text : tuple of str, length n_products
@@ -66,6 +78,11 @@ class Catalog:
         Prices as written; None without a price column.
     n_link_lists : int
         Cells of the image column that hold several links.
+    file_rows : tuple of int, or None
+        Row of the file of each product, from 1, where rows of the file that are no
+        products are left out.
+    notes : tuple of str
+        What was guessed or left out, a sentence each, for the user.
     """
 
     path: Path
@@ -75,6 +92,8 @@ class Catalog:
     image_link: tuple[str, ...]
     price_text: tuple[str, ...] | None
     n_link_lists: int = 0
+    file_rows: tuple[int, ...] | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def n_products(self) -> int:
@@ -107,7 +126,8 @@ class Catalog:
 
     def describe(self, row: int) -> str:
         """Name a row, given from 0, in a message."""
-        return f"row {row + 1}, sample_id {str(self.sample_id[row])!r}"
+        number = row + 1 if self.file_rows is None else self.file_rows[row]
+        return f"row {number}, sample_id {str(self.sample_id[row])!r}"
 
     @cached_property
     def content_sha256(self) -> str:
@@ -127,14 +147,15 @@ class Catalog:
 
 
 def read_catalog(path: Path, *, columns: CatalogColumns | None = None) -> Catalog:
-    """Read a catalog from CSV (also gzipped) or Parquet.
+    """Read a catalog from CSV, tab-separated text, Parquet, Excel or a feed in XML.
 
     Parameters
     ----------
     path : Path
-        A file ending in .csv, .csv.gz, .parquet or .pq.
+        A file ending in .csv, .tsv or .txt, also gzipped, .parquet, .xlsx or .xml.
     columns : CatalogColumns, optional
-        Column names; the defaults are those of the Smart Product Pricing data.
+        Column names; the defaults are those of the Smart Product Pricing data. An
+        export of shop software is told by its header and has columns of its own.
 
     Returns
     -------
@@ -148,15 +169,9 @@ def read_catalog(path: Path, *, columns: CatalogColumns | None = None) -> Catalo
         rows, or has a blank or repeated id.
     """
     columns = columns or CatalogColumns()
-    name = path.name.lower()
-    if not name.endswith(CSV_SUFFIXES + PARQUET_SUFFIXES):
-        raise CatalogError(
-            f"{path}: a catalog must end in .csv, .csv.gz, .parquet or .pq, "
-            f"got {path.name!r}. Convert or rename the file"
-        )
     try:
+        read = _reader_of(path)
         _require_regular(path)
-        read = read_csv if name.endswith(CSV_SUFFIXES) else read_parquet
         cells = read(path, columns)
     except FileNotFoundError:
         raise CatalogError(f"{path}: no such file. Check the path") from None
@@ -169,7 +184,17 @@ def read_catalog(path: Path, *, columns: CatalogColumns | None = None) -> Catalo
         raise CatalogError(
             f"{path}: does not fit in memory. Check that the file is whole, or split it"
         ) from error
-    return _build_catalog(path, columns, cells)
+    return _build_catalog(path, cells)
+
+
+def _reader_of(path: Path) -> Reader:
+    for suffixes, reader in _READERS:
+        if path.name.lower().endswith(suffixes):
+            return reader
+    raise CatalogError(
+        f"{path}: a catalog must end in .csv, .tsv or .txt (also with .gz), .parquet, "
+        f".xlsx or .xml, got {path.name!r}. Convert or rename the file"
+    )
 
 
 def require_prices(
@@ -309,8 +334,11 @@ def _require_regular(path: Path) -> None:
         )
 
 
-def _build_catalog(path: Path, columns: CatalogColumns, cells: Cells) -> Catalog:
-    sample_id = _check_ids(path, columns.sample_id, cells.of[columns.sample_id])
+def _build_catalog(path: Path, cells: Cells) -> Catalog:
+    columns = cells.columns
+    ids = cells.of[columns.sample_id]
+    file_rows = cells.file_rows or range(1, len(ids) + 1)
+    sample_id = _check_ids(path, columns.sample_id, ids, file_rows)
     texts = zip(*(cells.of[name] for name in columns.text), strict=True)
     price_text = cells.of.get(columns.price)
     links = [split_links(c) for c in cells.of.get(columns.image, [""] * len(sample_id))]
@@ -326,14 +354,18 @@ def _build_catalog(path: Path, columns: CatalogColumns, cells: Cells) -> Catalog
         image_link=tuple(found[0] if found else "" for found in links),
         price_text=None if price_text is None else tuple(price_text),
         n_link_lists=sum(len(found) > 1 for found in links),
+        file_rows=cells.file_rows,
+        notes=cells.notes,
     )
 
 
-def _check_ids(path: Path, column: str, ids: list[str]) -> NDArray[np.str_]:
+def _check_ids(
+    path: Path, column: str, ids: list[str], file_rows: Sequence[int]
+) -> NDArray[np.str_]:
     """Array of the ids, all present, of sane length and unique."""
     if not ids:
         raise CatalogError(f"{path}: has a header but no rows. Add products to it")
-    for row, sample_id in enumerate(ids, start=1):
+    for row, sample_id in zip(file_rows, ids, strict=True):
         if not sample_id.strip():
             raise CatalogError(
                 f"{path}: row {row}: column {column!r} is blank. "
@@ -353,7 +385,7 @@ def _check_ids(path: Path, column: str, ids: list[str]) -> NDArray[np.str_]:
             )
     array = np.array(ids)
     rows: dict[str, int] = {}
-    for row, sample_id in enumerate(array.tolist(), start=1):
+    for row, sample_id in zip(file_rows, array.tolist(), strict=True):
         if sample_id in rows:
             raise CatalogError(
                 f"{path}: rows {rows[sample_id]} and {row} have the same "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,10 +12,11 @@ from embed.columns import (
     CatalogColumns,
     CatalogError,
     Cells,
-    needed_columns,
     one_line,
     shorten,
 )
+from embed.export_cells import standard_cells
+from embed.exports import id_columns, plan_columns
 
 if TYPE_CHECKING:
     import pyarrow as pa  # type: ignore[import-untyped]
@@ -46,15 +48,19 @@ def read_parquet(path: Path, columns: CatalogColumns) -> Cells:
     try:
         with parquet.ParquetFile(path) as file:
             schema = file.schema_arrow
-            needed = needed_columns(path, columns, schema.names)
+            plan = plan_columns(path, columns, schema.names)
+            needed = plan.needed
             for name in needed:
                 _require_plain(path, name, schema.field(name).type)
             table = file.read(columns=needed)
-        _require_exact(path, columns.sample_id, table.column(columns.sample_id))
-        return Cells(
+        for name in {columns.sample_id, *id_columns(plan)} & set(needed):
+            _require_exact(path, name, table.column(name))
+        cells = Cells(
             of={name: _texts(path, name, table.column(name)) for name in needed},
+            columns=replace(columns, export=plan.export),
             numbers=frozenset(n for n in needed if _is_number(schema.field(n).type)),
         )
+        return standard_cells(path, cells, plan)
     except CatalogError:
         raise
     # What pyarrow raises for a damaged file; its own errors have several bases.

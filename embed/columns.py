@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import codecs
 import difflib
 import logging
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from embed.currencies import DecimalSign
 from embed.errors import InputError
 
 logger = logging.getLogger(__name__)
 N_COLUMNS_SHOWN = 20
+
+ExportName = Literal[
+    "auto", "none", "shopify", "woocommerce", "google", "amazon", "flipkart"
+]
+DELIMITER_NAMES = {
+    "comma": ",",
+    "semicolon": ";",
+    "tab": "\t",
+    "bar": "|",
+    "\\t": "\t",
+}
+"""Names of signs that are hard to type, or to tell apart in a shell."""
 
 
 class CatalogError(InputError):
@@ -36,6 +50,15 @@ class CatalogColumns:
     """Read prices such as "$1,299.00" or "12,50", which are not plain numbers."""
     decimal_sign: DecimalSign | None = None
     """Of the prices; None: found from them. Only "." goes with plain numbers."""
+    encoding: str | None = None
+    """Encoding of a text file; None to tell it by the file."""
+    other_encoding: str | None = None
+    """Encoding of a text file that is not UTF-8, where none is named."""
+    delimiter: str | None = None
+    """What holds the cells of a text file apart; None to tell it by the header."""
+    export: ExportName = "auto"
+    """Shop software that wrote the file, whose columns are known; "auto" to tell it by
+    the header, "none" for a file with a product in every row."""
 
     def __post_init__(self) -> None:
         if not self.text:
@@ -43,6 +66,48 @@ class CatalogColumns:
                 "catalog columns: text must name at least one column, however: "
                 f"text={self.text!r}. Name it with --text-column"
             )
+        for encoding in (self.encoding, self.other_encoding):
+            if encoding is not None:
+                require_encoding(encoding)
+        if self.delimiter is not None and not _is_delimiter(self.delimiter):
+            raise CatalogError(
+                f"--delimiter {self.delimiter!r}: must be a single sign that is no "
+                f"letter, digit, quote or line break, or one of "
+                f"{', '.join(DELIMITER_NAMES)}"
+            )
+
+    def for_another_file(self) -> CatalogColumns:
+        """Return the same columns, for a file that may be written in another way."""
+        is_usual = self.delimiter is None or self.delimiter in DELIMITER_NAMES.values()
+        return replace(
+            self,
+            encoding=None,
+            other_encoding=None if self.encoding == "utf-8" else self.encoding,
+            delimiter=None if is_usual else self.delimiter,
+            export="auto",
+        )
+
+
+def _is_delimiter(sign: str) -> bool:
+    return len(sign) == 1 and not sign.isalnum() and sign not in '"\r\n\0'
+
+
+def require_encoding(name: str) -> None:
+    """Refuse the name of an encoding that Python does not have.
+
+    Raises
+    ------
+    CatalogError
+        If there is no such encoding, or it is none of text.
+    """
+    try:
+        "".encode(name)  # refuses codecs that are none of text
+        codecs.getincrementaldecoder(name)().decode(b"", final=True)
+    except (LookupError, ValueError):
+        raise CatalogError(
+            f"--encoding {name!r}: there is no text encoding of that name. Name one "
+            f"such as utf-8, windows-1252, latin-1, utf-16 or shift_jis"
+        ) from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +116,14 @@ class Cells:
 
     of: dict[str, list[str]]
     """Cells of each column, as text; all columns are of one length."""
+    columns: CatalogColumns
+    """The columns asked for, and how the file was read in the end."""
     numbers: frozenset[str] = frozenset()
     """Columns that hold numbers rather than text that may look like one."""
+    file_rows: tuple[int, ...] | None = None
+    """Row of the file, from 1, of each row here; None if they are the same."""
+    notes: tuple[str, ...] = ()
+    """What was guessed or left out, a sentence each, for the user."""
 
 
 def needed_columns(
@@ -98,13 +169,24 @@ def needed_columns(
                 *(path, name, near, option, shlex.quote(near)),
             )
     wanted = {*options, columns.image, columns.price}
+    require_once(path, wanted, present)
+    return [name for name in present if name in wanted]
+
+
+def require_once(path: Path, wanted: Iterable[str], present: Sequence[str]) -> None:
+    """Refuse a column to read that is in a file twice.
+
+    Raises
+    ------
+    CatalogError
+        Naming the column.
+    """
     for name in wanted:
         if (n_found := present.count(name)) > 1:
             raise CatalogError(
                 f"{path}: column names must be unique, however {name!r} is there "
                 f"{n_found} times. Rename or remove all but one"
             )
-    return [name for name in present if name in wanted]
 
 
 def near_column(name: str, present: Sequence[str]) -> str | None:

@@ -8,12 +8,14 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, Any, ParamSpec, TypeVar
+from typing import IO, Any, ParamSpec, TypeVar, get_args
 
 import click
 
-from embed.catalog import CatalogColumns
+from embed.catalog import Catalog, CatalogColumns, read_catalog
+from embed.columns import DELIMITER_NAMES, ExportName
 from embed.errors import ConfigError, InputError
+from embed.progress import BesideBars
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -28,10 +30,25 @@ threads_option = click.option(
     help="Threads for arithmetic.",
 )
 
+
+def fold_from_one(
+    context: click.Context, parameter: click.Parameter, fold: int | None
+) -> int | None:
+    """Turn the number of a fold as users count, from 1, into that of its files."""
+    if fold is not None and fold < 1:
+        raise click.BadParameter(
+            f"folds are counted from 1, got {fold}. Name the first as 1",
+            ctx=context,
+            param=parameter,
+        )
+    return None if fold is None else fold - 1
+
+
 only_fold_option = click.option(
     "--only-fold",
     type=int,
-    help="Price by what was trained for this fold alone, counted from 0: about twice "
+    callback=fold_from_one,
+    help="Price by what was trained for this fold alone, counted from 1: about twice "
     "as fast. The table of `evaluate` has scored single folds.",
 )
 
@@ -53,15 +70,6 @@ _REMEDIES = {
     errno.EROFS: "Make the folder writable, or name another one.",
     errno.EACCES: "Make it accessible to you, or name another one.",
 }
-
-
-catalog_option = click.option(
-    "--catalog",
-    "catalog_path",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="CSV or Parquet file, a product per row.",
-)
 
 
 class CommandError(click.ClickException):
@@ -105,6 +113,37 @@ def one_line_errors(command: Callable[P, R]) -> Callable[P, R]:
     return wrapped
 
 
+def catalog_option(command: Callable[..., R]) -> Callable[..., R]:
+    """Add the catalog, as the argument CATALOG or the option --catalog."""
+
+    @click.argument(
+        "catalog_argument",
+        metavar="[CATALOG]",
+        required=False,
+        type=click.Path(path_type=Path),
+    )
+    @click.option(
+        "--catalog",
+        "catalog_path",
+        type=click.Path(path_type=Path),
+        help="The same as CATALOG: a file of products, as CSV, tab-separated text, "
+        "Parquet, Excel (.xlsx) or a feed in XML; also an export of Shopify, "
+        "WooCommerce, Google Merchant Center, Amazon or Flipkart, as it is.",
+    )
+    @functools.wraps(command)
+    def wrapped(
+        *, catalog_argument: Path | None, catalog_path: Path | None, **others: Any
+    ) -> R:
+        if (catalog_argument is None) == (catalog_path is None):
+            found = "none was given" if catalog_path is None else "both were given"
+            raise click.UsageError(
+                f"Name the catalog once, as CATALOG or with --catalog; {found}."
+            )
+        return command(catalog_path=catalog_argument or catalog_path, **others)
+
+    return wrapped
+
+
 def catalog_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that say which column of a catalog is what."""
     options = (
@@ -125,6 +164,24 @@ def catalog_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Column of links or file names of the photos; of several in a cell, "
             "the first counts.",
         ),
+        click.option(
+            "--export",
+            type=click.Choice(get_args(ExportName)),
+            default=_DEFAULT.export,
+            show_default=True,
+            help="Shop software that wrote the file; auto: by its header. none: each "
+            "row is a product, in the columns named here.",
+        ),
+        click.option(
+            "--encoding",
+            help="Encoding of a text file, such as windows-1252, latin-1 or utf-16.  "
+            "[default: by the file]",
+        ),
+        click.option(
+            "--delimiter",
+            help="What holds cells apart: a sign, or "
+            f"{', '.join(DELIMITER_NAMES)}.  [default: by the header]",
+        ),
     )
     for option in reversed(options):
         command = option(command)
@@ -137,11 +194,46 @@ def columns_from(
     id_column: str,
     price_column: str,
     image_column: str,
+    export: ExportName = "auto",
+    encoding: str | None = None,
+    delimiter: str | None = None,
 ) -> CatalogColumns:
-    """Return the columns that the options name."""
+    """Return the columns that the options name.
+
+    Raises
+    ------
+    CatalogError
+        If there is no such encoding, or the delimiter is no single sign.
+    """
+    if delimiter is not None:
+        delimiter = DELIMITER_NAMES.get(delimiter.lower(), delimiter)
     return CatalogColumns(
-        sample_id=id_column, text=text_columns, image=image_column, price=price_column
+        sample_id=id_column,
+        text=text_columns,
+        image=image_column,
+        price=price_column,
+        export=export,
+        encoding=encoding,
+        delimiter=delimiter,
     )
+
+
+def read_and_mention(path: Path, columns: CatalogColumns) -> Catalog:
+    """Read a catalog; tell the user so, and what was guessed or left out.
+
+    The first line is printed before the work, so that a command shows at once that it
+    has begun: reading a large file and loading PyTorch after it take many seconds.
+
+    Raises
+    ------
+    CatalogError
+        If the catalog cannot be used.
+    """
+    click.echo(f"Reading {path} …", err=True)
+    catalog = read_catalog(path, columns=columns)
+    for note in catalog.notes:
+        click.echo(f"{path.name}: {note}", err=True)
+    return catalog
 
 
 def require_output(
@@ -198,6 +290,8 @@ def _prepare_terminal() -> None:
     # unless told otherwise, and beside any other work that takes most of the time: 2
     # instead of 38 products a second were seen.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(
+        level=logging.INFO, format="%(message)s", handlers=[BesideBars(sys.stderr)]
+    )
     for chatty in ("httpx", "httpx2", "huggingface_hub", "urllib3"):
         logging.getLogger(chatty).setLevel(logging.ERROR)

@@ -60,7 +60,7 @@ from embed.photo_files import match_photos
 from embed.progress import track
 from embed.schema import STAGES, check_record, progress_of
 from embed.stand_ins import REASON, StandIn, find_stand_ins, take_out
-from embed.text import MISSING_TEXT
+from embed.text import MISSING_TEXT, TEXT_FORMAT
 from embed.weights import weights_key
 
 logger = logging.getLogger(__name__)
@@ -185,6 +185,7 @@ def _key_parts(
         del settings[name]
     return {
         "format": FORMAT,
+        "text_format": TEXT_FORMAT,
         "settings": settings,
         "dtype": str(inputs.encoders.dtype),
         "backend": inputs.encoders.backend,

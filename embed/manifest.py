@@ -11,6 +11,7 @@ from typing import Any
 from embed.durable import write_bytes
 from embed.errors import CacheError
 from embed.schema import STAGES, check_record
+from embed.text import TEXT_FORMAT
 
 MANIFEST_NAME = "manifest.json"
 _PACKAGES = ("torch", "torchvision", "transformers", "lightgbm", "numpy", "pillow")
@@ -68,7 +69,8 @@ def require_stage(run_dir: Path, stage: str) -> dict[str, Any]:
     Raises
     ------
     CacheError
-        If the stage has not finished in this run folder, or its path is no UTF-8.
+        If the stage has not finished in this run folder, its path is no UTF-8, or
+        an earlier version read texts in another way.
     """
     require_utf8(run_dir)
     manifest = read_json(run_dir / stage / MANIFEST_NAME)
@@ -79,7 +81,21 @@ def require_stage(run_dir: Path, stage: str) -> dict[str, Any]:
             f"Run `make {_COMMAND[stage]} RUN={run_dir}` first, or name another run."
         )
     check_record(manifest, run_dir / stage / MANIFEST_NAME, STAGES[stage])
+    if stage == "embed":
+        _require_text_format(run_dir, manifest)
     return manifest
+
+
+def _require_text_format(run_dir: Path, embed: Mapping[str, Any]) -> None:
+    """Refuse a run whose networks learned from texts that were cleaned otherwise."""
+    found = embed["inputs"].get("text_format", 1)
+    if found != TEXT_FORMAT:
+        raise CacheError(
+            f"{run_dir / 'embed'}: another version of pricestack read this run's "
+            f"texts, in another way (text format {found!r}, now {TEXT_FORMAT}). Run "
+            f"all stages again, beginning with `make embeddings RUN={run_dir}` and the "
+            f"same catalog."
+        )
 
 
 def require_same_key(run_dir: Path, stage: str, found: str, expected: str) -> None:

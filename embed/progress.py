@@ -4,13 +4,37 @@ import logging
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TextIO, TypeVar
 
 from tqdm import tqdm
 
 logger = logging.getLogger(__name__)
 Item = TypeVar("Item")
 _SECONDS_BETWEEN_LINES = 15.0
+_is_shown = ContextVar("is_shown", default=True)
+
+
+class BesideBars(logging.StreamHandler[TextIO]):
+    """Write log lines to standard error; a progress bar on it makes room for them."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line above the bars."""
+        try:
+            tqdm.write(self.format(record), file=self.stream)
+        except Exception:
+            self.handleError(record)
+
+
+@contextmanager
+def hidden_progress() -> Iterator[None]:
+    """Show no progress within the block: neither a bar nor a line."""
+    token = _is_shown.set(False)
+    try:
+        yield
+    finally:
+        _is_shown.reset(token)
 
 
 def track(
@@ -28,6 +52,9 @@ def track(
     label, unit : str
         What is done, and to what: "embed", "products".
     """
+    if not _is_shown.get():
+        yield from (item for _, item in items)
+        return
     if sys.stderr.isatty():
         with tqdm(total=total, desc=label, unit=f" {unit}") as bar:
             for amount, item in items:

@@ -6,17 +6,21 @@ The fields are those of the Smart Product Pricing data: lines that start with
 
 from __future__ import annotations
 
-import html
 import math
 import re
-import unicodedata
 from collections import defaultdict
 from dataclasses import dataclass
+
+from embed.markup import strip_markup
+from embed.unicode_forms import normalise_forms
 
 MISSING_TEXT = "product without description"
 """Stands in for a product without usable text."""
 
-# No encoder reads further, and it bounds the work: NFC is quadratic in a run of
+# Raise it when the same text gives other fields: runs made before it are refused.
+TEXT_FORMAT = 2
+
+# No encoder reads further, and it bounds the work: NFKC is quadratic in a run of
 # combining marks.
 MAX_FIELD_CHARS = 20_000
 # A tokeniser reads all of a text before it cuts it: 11 s and 0.7 GB for 6 MB of bullets
@@ -26,10 +30,6 @@ FIELD = re.compile(
     r"^[ \t]*(Item Name|Bullet Point|Product Description|Value|Unit)(?: ?\d{1,4})?:",
     re.MULTILINE,
 )
-TAG = re.compile(r"</?[A-Za-z!][^<>]{0,500}>")
-BREAK = re.compile(r"\r\n?")
-# html.unescape hands the digits to int(), which refuses more than 4300
-_HUGE_ENTITY = re.compile(r"&#(?:[0-9]{8,}|[xX][0-9a-fA-F]{8,});?")
 # control characters that are not white space, marks of direction and of zero width,
 # tags, lone surrogates
 _CONTROL = re.compile(
@@ -79,7 +79,7 @@ def parse_fields(text: str) -> ProductText:
         Of a repeated name the first counts, of a repeated value or unit the last;
         the other names, and text before the first label, join the description.
     """
-    text = BREAK.sub("\n", text).strip()
+    text = plain_text(text)
     labels = list(FIELD.finditer(text))
     if not any(label[1] == "Item Name" or label.start() == 0 for label in labels):
         name, _, description = text.partition("\n")
@@ -100,6 +100,22 @@ def parse_fields(text: str) -> ProductText:
         value=_to_value((fields["Value"] or [""])[-1]),
         unit="" if unit.casefold() in _NOTHING else unit,
     )
+
+
+def plain_text(text: str) -> str:
+    """Return a catalog's text as `parse_fields` reads it: without markup, in lines.
+
+    Parameters
+    ----------
+    text : str
+        As the catalog has it.
+
+    Returns
+    -------
+    str
+        Labels of fields are still in it. Plain text of plain text is the same.
+    """
+    return strip_markup(text).strip()
 
 
 def compose_text(product: ProductText) -> str:
@@ -130,12 +146,12 @@ def compose_text(product: ProductText) -> str:
 
 
 def _clean(raw: str) -> str:
-    """Plain text on one line, NFC; "" without a single letter or digit."""
+    """Return plain text on one line, NFKC; "" without a single letter or digit."""
     if not raw or raw.isspace():
         return ""
-    text = html.unescape(_HUGE_ENTITY.sub(" ", raw[:MAX_FIELD_CHARS]))
-    text = _CONTROL.sub("", TAG.sub(" ", text))
-    text = unicodedata.normalize("NFC", " ".join(text.split()))
+    text = normalise_forms(_CONTROL.sub("", raw[:MAX_FIELD_CHARS]))
+    # A single sign may become 18 letters.
+    text = " ".join(text[:MAX_FIELD_CHARS].split())
     return text if any(map(str.isalnum, text)) else ""
 
 

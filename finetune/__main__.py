@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 import click
 
-from embed.commands import one_line_errors, run_option
+from embed.commands import fold_from_one, one_line_errors, run_option
 from finetune.config import RECIPES, FinetuneConfig, NetworkInputs, Precision, Recipe
 from finetune.tensorboard import require_tensorboard, write_stage_events
 from finetune.tracking import Tracking
@@ -49,7 +49,12 @@ def _setting_options(command: Any) -> Any:
 @click.option(
     "--folds", "n_folds", default=FinetuneConfig.n_folds, show_default=True, type=int
 )
-@click.option("--only-fold", type=int, help="Train this fold only, counted from 0.")
+@click.option(
+    "--only-fold",
+    type=int,
+    callback=fold_from_one,
+    help="Train this fold only, counted from 1.",
+)
 @click.option(
     "--drop-unpriced",
     is_flag=True,
@@ -140,7 +145,11 @@ def finetune_command(
     if tensorboard:
         write_stage_events(run_dir / "finetune")
     if manifest is None:
-        click.echo(f"Fold {only_fold} is done; the stage needs the others too.")
+        assert only_fold is not None  # else no fold is missing
+        click.echo(
+            f"Fold {only_fold + 1} of {config.n_folds} is done; the stage needs the "
+            "others too."
+        )
         return
     n_networks = config.n_folds * config.n_seeds
     click.echo(

@@ -61,8 +61,8 @@ def finish_fold(job: Job, fold: int) -> None:
     scores = _average_seeds(job, fold)
     held_out_smape = scores[-1]
     logger.info(
-        "fold %d: SMAPE %.2f on the %d products it held out",
-        *(fold, held_out_smape, int((job.folds == fold).sum())),
+        "fold %d of %d: SMAPE %.2f on the %d products it held out",
+        *(fold + 1, job.config.n_folds, held_out_smape, int((job.folds == fold).sum())),
     )
     folders = network_folders(job, fold)
     write_json(
@@ -222,8 +222,8 @@ def verify_fold(job: Job, fold: int, manifest: dict[str, Any]) -> None:
             damaged.append(str((folder / MODEL_NAME).relative_to(job.stage_dir)))
     if damaged:
         raise CacheError(
-            f"{job.stage_dir / damaged[0]}: what the network of fold {fold} wrote is "
-            f"not there any more. {remedy(job.stage_dir)}"
+            f"{job.stage_dir / damaged[0]}: what the network of fold {fold + 1} wrote "
+            f"is not there any more. {remedy(job.stage_dir)}"
         )
 
 

@@ -144,8 +144,8 @@ def require_finite_weights(
     ]
     if bad:
         raise TrainingError(
-            f"fold {fold}, epoch {epoch + 1}: {len(bad)} tensors of the network are "
-            f"not finite after it, the first: {bad[0]}. {_kept(epoch)} Lower the "
+            f"fold {fold + 1}, epoch {epoch + 1}: {len(bad)} tensors of the network "
+            f"are not finite after it, the first: {bad[0]}. {_kept(epoch)} Lower the "
             f"learning rates, or try --precision fp32."
         )
 
@@ -173,8 +173,8 @@ def require_tame_embedding(head: nn.Module, *, fold: int, epoch: int) -> None:
     variance = float(norm.running_var.max())
     if not variance <= EXPLODED_VARIANCE:
         raise TrainingError(
-            f"fold {fold}, epoch {epoch + 1}: the fused embedding has run away, its "
-            f"variance in the head is {variance:.3g}, above {EXPLODED_VARIANCE:g}. "
+            f"fold {fold + 1}, epoch {epoch + 1}: the fused embedding has run away, "
+            f"its variance in the head is {variance:.3g}, above {EXPLODED_VARIANCE:g}. "
             f"{_kept(epoch)} Lower --image-learning-rate, or give --freeze-image."
         )
 
@@ -190,7 +190,7 @@ def require_updates(optimizer: torch.optim.Optimizer, *, fold: int) -> None:
     steps = [float(state["step"]) for state in optimizer.state.values()]
     if not max(steps, default=0.0) > 0:
         raise TrainingError(
-            f"fold {fold}: no batch could be learned from, the gradients of all "
+            f"fold {fold + 1}: no batch could be learned from, the gradients of all "
             f"overflowed in fp16. Use --precision fp32 or bf16, or train on more "
             f"batches."
         )
@@ -231,7 +231,7 @@ def require_finite_prices(
 
 def _stopped(place: BatchPlace, found: str, advice: str) -> TrainingError:
     where = (
-        f"fold {place.fold}, epoch {place.epoch + 1}, batch {place.at + 1} of "
+        f"fold {place.fold + 1}, epoch {place.epoch + 1}, batch {place.at + 1} of "
         f"{place.n_batches}"
     )
     logger.error("%s holds %s", where, ", ".join(place.products))

@@ -155,9 +155,9 @@ def _require_enough(folds: NDArray[np.integer], n_folds: int) -> None:
         n_train = n_priced - int((folds == fold).sum())
         if n_train < 3:
             raise ConfigError(
-                f"finetune: fold {fold} of {n_folds} leaves {n_train} of {n_priced} "
-                f"priced products to train on, at least 3 are needed. Use more "
-                f"products; those with the same text or photo share a fold."
+                f"finetune: fold {fold + 1} of {n_folds} leaves {n_train} of "
+                f"{n_priced} priced products to train on, at least 3 are needed. Use "
+                f"more products; those with the same text or photo share a fold."
             )
 
 

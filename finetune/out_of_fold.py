@@ -72,7 +72,7 @@ def finetune(
     """
     if only_fold is not None and not 0 <= only_fold < config.n_folds:
         raise ConfigError(
-            f"--only-fold must be 0 to {config.n_folds - 1}, got {only_fold}"
+            f"--only-fold must be 1 to {config.n_folds}, got {only_fold + 1}"
         )
     prepare_machine(config.n_threads)
     require_stage(run_dir, "embed")  # before the lock makes a folder

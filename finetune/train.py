@@ -324,7 +324,8 @@ def _held_out_smape(
 
 
 def _name(fold: int, config: FinetuneConfig) -> str:
-    return f"fold {fold}" + (f", seed {config.seed}" if config.n_seeds > 1 else "")
+    name = f"fold {fold + 1} of {config.n_folds}"
+    return name + (f", seed {config.seed}" if config.n_seeds > 1 else "")
 
 
 def _log_epoch(fold: int, state: TrainingState, config: FinetuneConfig) -> None:

@@ -129,9 +129,9 @@ def fit_alignment(
                 continue
             if not used.any():
                 logger.warning(
-                    "alignment: no anchor outside folds 0 and %d for the %s tower; "
+                    "alignment: no anchor outside folds 1 and %d for the %s tower; "
                     "it stays unaligned. Use 3 folds or more.",
-                    *(fold, name),
+                    *(fold + 1, name),
                 )
             unturned = _apply(_standardise(source), source)
             residuals.append(

@@ -7,12 +7,14 @@ from typing import Any, get_args
 import click
 
 from embed.__main__ import embed_command
-from embed.catalog import CatalogColumns, read_catalog
+from embed.catalog import CatalogColumns
 from embed.commands import (
+    catalog_option,
     catalog_options,
     columns_from,
     one_line_errors,
     only_fold_option,
+    read_and_mention,
     require_output,
     run_option,
     threads_option,
@@ -34,12 +36,12 @@ def main() -> None:
 
     \b
     The stages, in order, on your own data:
-      pricestack images --catalog catalog.csv --out photos
-      pricestack embed --catalog catalog.csv --images photos --run runs/mine
+      pricestack images catalog.csv --out photos
+      pricestack embed catalog.csv --images photos --run runs/mine
       pricestack finetune --run runs/mine
       pricestack stack --run runs/mine
       pricestack evaluate --run runs/mine --folds 5
-      pricestack predict --run runs/mine --catalog new.csv --out prices.csv
+      pricestack predict new.csv --run runs/mine --out prices.csv
 
     \b
     With a finished run:
@@ -172,13 +174,7 @@ def audit_command(run_dir: Path, n_products: int, seed: int, n_threads: int) -> 
 
 @click.command("predict")
 @run_option
-@click.option(
-    "--catalog",
-    "catalog_path",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="CSV or Parquet file of the products to price.",
-)
+@catalog_option
 @click.option(
     "--images", "images_dir", type=click.Path(path_type=Path), help="Their photos."
 )
@@ -216,17 +212,19 @@ def predict_command(
 
     \b
     Example:
-      pricestack predict --run runs/mine --catalog new.csv --images photos \\
+      pricestack predict new.csv --run runs/mine --images photos \\
         --out prices.csv
     """
-    from embed.manifest import require_stage
+    from embed.manifest import MANIFEST_NAME, require_stage
+    from embed.schema import config_from
 
     require_output(out_path, option="--out", run_dir=run_dir, inputs=(catalog_path,))
     embed = require_stage(run_dir, "embed")
-    from finetune.products import columns_of_run
-
-    named = _columns_of_run(columns_of_run(embed), columns)
-    catalog = read_catalog(catalog_path, columns=named)
+    # Not by `finetune.products`, which brings torch: the catalog is read before that.
+    recorded = embed["inputs"]["columns"]
+    of_run = config_from(recorded, CatalogColumns, Path("embed") / MANIFEST_NAME)
+    catalog = read_and_mention(catalog_path, _columns_of_run(of_run, columns))
+    click.echo(f"{catalog.n_products} products. Loading the run …", err=True)
     from stack.predict_catalog import predict_prices, write_prices
 
     prices = predict_prices(
@@ -274,7 +272,11 @@ def sample_command(n_products: int, out_dir: Path, seed: int) -> None:
 def _columns_of_run(
     of_run: CatalogColumns, options: dict[str, object]
 ) -> CatalogColumns:
-    """Take each column from the options if it was named there, else from the run."""
+    """Take each column from the options if it was named there, else from the run.
+
+    The file may be written in another way than the run's own, so its encoding,
+    delimiter and export are those of the options or are told by the file.
+    """
     asked = columns_from(**options)  # type: ignore[arg-type]
     context = click.get_current_context()
     given = {
@@ -284,11 +286,14 @@ def _columns_of_run(
             ("id_column", "sample_id"),
             ("price_column", "price"),
             ("image_column", "image"),
+            ("export", "export"),
+            ("encoding", "encoding"),
+            ("delimiter", "delimiter"),
         )
         if context.get_parameter_source(option)
         is click.core.ParameterSource.COMMANDLINE
     }
-    return dataclasses.replace(of_run, **given)
+    return dataclasses.replace(of_run.for_another_file(), **given)
 
 
 for command in (

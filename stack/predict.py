@@ -393,10 +393,10 @@ def _chosen_folds(folds: Sequence[int] | None, n_folds: int) -> list[int]:
     """Return the folds asked for; none asked for are all, an empty choice is none."""
     chosen = list(range(n_folds)) if folds is None else [int(fold) for fold in folds]
     if not chosen or not set(chosen) <= set(range(n_folds)):
-        found = ", ".join(map(str, chosen)) or "none"
+        found = ", ".join(str(fold + 1) for fold in chosen) or "none"
         raise ConfigError(
-            f"--only-fold (folds of a Predictor) must be 0 to {n_folds - 1}, got "
-            f"{found}. Leave it out to use all."
+            f"--only-fold must be 1 to {n_folds}, got {found}. Leave it out to use "
+            f"all. (From Python, the folds of a Predictor are 0 to {n_folds - 1}.)"
         )
     return chosen
 

@@ -338,9 +338,9 @@ def _validation_part(
     is_set_aside = np.asarray(chosen[group_of_row])
     if int((~is_set_aside).sum()) < 2:  # LightGBM bags a single row away
         raise InputError(
-            f"fit_out_of_fold: fold {fold} leaves {len(groups)} rows in {len(sizes)} "
-            f"groups to train on, too few to set some aside for early stopping. Use "
-            f"more products or fewer folds."
+            f"fit_out_of_fold: fold {fold + 1} leaves {len(groups)} rows in "
+            f"{len(sizes)} groups to train on, too few to set some aside for early "
+            f"stopping. Use more products or fewer folds."
         )
     return is_set_aside
 

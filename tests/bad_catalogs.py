@@ -44,33 +44,58 @@ CSV_FILES: dict[str, tuple[str | bytes, Expected]] = {
     ),
     "UTF-16 with mark": (
         PLAIN.encode("utf-16"),
-        ("looks like UTF-16", SAVE_AS_UTF8, "iconv -f UTF-16LE"),
+        READ,
     ),
     "UTF-16 big-endian with mark": (
         codecs.BOM_UTF16_BE + PLAIN.encode("utf-16-be"),
-        ("looks like UTF-16", "iconv -f UTF-16BE"),
+        READ,
     ),
     "UTF-16 without mark": (
         PLAIN.encode("utf-16-le"),
-        ("looks like UTF-16", "iconv -f UTF-16LE"),
+        READ,
     ),
     "UTF-16 big-endian without mark": (
         PLAIN.encode("utf-16-be"),
-        ("looks like UTF-16", "iconv -f UTF-16BE"),
+        READ,
     ),
-    "UTF-32 with mark": (PLAIN.encode("utf-32"), ("looks like UTF-32", SAVE_AS_UTF8)),
-    "UTF-32 without mark": (PLAIN.encode("utf-32-be"), ("looks like UTF-32",)),
+    "UTF-16 cut off": (
+        PLAIN.encode("utf-16")[:-1],
+        ("not utf-16-le text at byte 154, line 4", "--encoding"),
+    ),
+    "UTF-32 with mark": (PLAIN.encode("utf-32"), READ),
+    "UTF-32 without mark": (PLAIN.encode("utf-32-be"), READ),
     "Latin-1": (
         HEADER.encode() + "1,caf\u00e9,,1\n".encode("latin-1"),
-        ("byte 48, line 2", "0xe9, which is '\u00e9'", SAVE_AS_UTF8),
+        [("1", "caf\u00e9", "", "1")],
     ),
     "Windows-1252 quotes": (
-        (HEADER + "1,a,,1\n").encode() + b"2,\x93best\x94,,1\n",
-        ("line 3", "0x93, which is '\u201c'", "iconv -f WINDOWS-1252"),
+        HEADER.encode() + b"1,\x93best\x94 \x96 men\x92s,,1\n",
+        [("1", "\u201cbest\u201d \u2013 men\u2019s", "", "1")],
+    ),
+    "a letter that is another one in another encoding": (
+        HEADER.encode() + b"1,jalape\xf1o,,1\n",
+        (
+            "byte 51, line 2 (0xf1)",
+            "'jalape\u00f1o' in windows-1252, 'jalape\u0144o' in windows-1250",
+            SAVE_AS_UTF8,
+            "--encoding windows-1252",
+        ),
+    ),
+    "Cyrillic in Windows-1251": (
+        HEADER.encode() + "1,\u0447\u0430\u0439,,1\n".encode("windows-1251"),
+        ("line 2 (0xf7)", "'\u0447\u0430\u0439' in windows-1251", "--encoding"),
+    ),
+    "Japanese in Shift JIS": (
+        HEADER.encode() + "1,\u304a\u8336,,1\n".encode("shift_jis"),
+        ("line 2 (0x82)", "Several encodings fit it", "--encoding"),
+    ),
+    "a letter of a Mac": (
+        HEADER.encode() + "1,jalape\u00f1o,,1\n".encode("mac-roman"),
+        ("line 2 (0x96)", "'jalape\u00f1o' in mac-roman"),
     ),
     "a byte of no encoding": (
         HEADER.encode() + b"1,\x81,,1\n",
-        ("byte 45, line 2 (0x81)", SAVE_AS_UTF8),
+        ("byte 45, line 2 (0x81)", SAVE_AS_UTF8, "--encoding windows-1251"),
     ),
     "a surrogate in UTF-8": (
         HEADER.encode() + b"1,\xed\xa0\xbd,,1\n",
@@ -154,16 +179,25 @@ CSV_FILES: dict[str, tuple[str | bytes, Expected]] = {
     # separators and headers
     "semicolons": (
         PLAIN.replace(",", ";"),
-        ("line 1", "has semicolons", "with commas"),
+        READ,
     ),
     "semicolons and quotes": (
-        '"sample_id";"catalog_content"\n"1";"a, b"\n',
-        ("has semicolons",),
+        '"id";"catalog_content"\n"1";"a, b"\n',
+        (
+            "no column 'sample_id'; columns present: 'id', 'catalog_content'",
+            "--id-column",
+        ),
     ),
-    "tabs": (PLAIN.replace(",", "\t"), ("has tabs", "with commas")),
-    "bars": (PLAIN.replace(",", "|"), ("has bars", "with commas")),
-    "semicolons under other names": ("id;text\n1;a\n", ("has semicolons",)),
-    "Excel's line of the separator": ("sep=,\n" + PLAIN, ("'sep=,'", "Remove it")),
+    "tabs": (PLAIN.replace(",", "\t"), READ),
+    "bars": (PLAIN.replace(",", "|"), READ),
+    "semicolons under other names": (
+        "id;text\n1;a\n",
+        ("columns present: 'id', 'text'",),
+    ),
+    "Excel's line of the separator": (
+        "sep=;\n" + PLAIN.replace(",", ";"),
+        READ,
+    ),
     "an empty file": ("", ("is empty", "header line")),
     "a header alone": (HEADER, ("no rows", "Add products")),
     "a header without line end": (HEADER[:-1], ("no rows",)),
@@ -348,7 +382,7 @@ FILES: dict[str, tuple[Callable[[Path], Path], Expected]] = {
     ),
     "UTF-16 in gzip": (
         _gzip(gzip.compress(PLAIN.encode("utf-16"))),
-        ("looks like UTF-16",),
+        READ,
     ),
     "a gzip bomb": (_bomb, ("line 2", "at most 33554432 characters")),
     "a quote open over 40 MB": (
@@ -356,8 +390,8 @@ FILES: dict[str, tuple[Callable[[Path], Path], Expected]] = {
         ("row 1, which begins in line 2", "a quote never closes"),
     ),
     "another ending": (
-        lambda folder: write_csv(folder, PLAIN, "catalog.xlsx"),
-        ("must end in .csv", "'catalog.xlsx'", "Convert or rename"),
+        lambda folder: write_csv(folder, PLAIN, "catalog.json"),
+        ("must end in .csv", "'catalog.json'", "Convert or rename"),
     ),
     "an ending in capitals": (
         lambda folder: write_csv(folder, PLAIN, "CATALOG.CSV"),

@@ -23,6 +23,7 @@ from finetune.products import catalog_of_run
 
 KINDS = "kinds of bad catalogs and texts"
 PARSED = CatalogColumns(parse_prices=True)
+READ_AS = CatalogColumns(encoding="utf-8", delimiter=",", export="none")
 
 
 def rows_of(catalog):
@@ -167,11 +168,11 @@ TEXTS = {
     "HTML that never ends": ("<p " * 9 + "tea", "<p " * 9 + "tea", {}),
     "entities": (
         "Tea &amp; honey &#52; &frac12; &nbsp;oz",
-        "Tea & honey 4 \u00bd oz",
+        "Tea & honey 4 1/2 oz",
         {},
     ),
     "entities of nothing": ("tea&#0;&#xffffffffff;&bogus;", "tea\ufffd &bogus;", {}),
-    "escaped twice": ("tea &amp;lt;b&amp;gt;", "tea &lt;b&gt;", {}),
+    "escaped twice": ("tea &amp;lt;b&amp;gt;", "tea", {}),
     "emoji": ("\U0001f468\u200d\U0001f467 mug", "\U0001f468\U0001f467 mug", {}),
     "emoji alone": ("\U0001f375\U0001f375", MISSING_TEXT, {}),
     "right to left": (
@@ -195,8 +196,8 @@ TEXTS = {
     "a value of zero": ("Item Name: tea\nValue: 0.0", "tea", {"log_value": None}),
     "a value of wide digits": (
         "Item Name: tea\nValue: \uff13",
-        "tea",
-        {"log_value": None},
+        "3. tea",
+        {"log_value": 3},
     ),
     "a unit alone": ("Item Name: tea\nUnit: Ounce", "tea", {"log_field_total": None}),
     "a unit and nothing else": ("Unit: Ounce", MISSING_TEXT, {}),
@@ -215,7 +216,7 @@ TEXTS = {
     "a size below zero": ("tea -12 oz", "tea -12 oz", {"log_item_size": 12 * 28.3495}),
     "wide digits": (
         "tea \uff11\uff12 oz",
-        "tea \uff11\uff12 oz",
+        "tea 12 oz",
         {"log_item_size": 12 * 28.3495},
     ),
     "a fraction": ("tea 1/2 lb", "tea 1/2 lb", {"log_item_size": 453.592 / 2}),
@@ -226,7 +227,7 @@ TEXTS = {
     ),
     "a fraction in one letter": (
         "flour \u00bd lb",
-        "flour \u00bd lb",
+        "flour 1/2 lb",
         {"log_item_size": 453.592 / 2},
     ),
     "a fraction over zero": ("tea 1/0 oz", "tea 1/0 oz", {"log_item_size": None}),
@@ -370,7 +371,7 @@ def test_embed_names_unpriced_rows_and_offers_parse_prices(embed_columns):
     assert "1 of 2 products have no usable price" in result.output
     assert "row 2, sample_id '2': '12,50'" in result.output
     assert "'12,50' are read with --parse-prices" in result.output
-    assert seen == [CatalogColumns()]
+    assert seen == [READ_AS]
     result, seen = embed_columns(["5", "free"])
     assert "'free'" in result.output
     assert "--parse-prices" not in result.output
@@ -380,7 +381,7 @@ def test_embed_with_parse_prices_reads_them_or_fails_at_once(embed_columns):
     result, seen = embed_columns(["5", "12,50"], "--parse-prices")
     assert result.exit_code == 0
     assert "no usable price" not in result.output
-    assert seen == [dataclasses.replace(CatalogColumns(), parse_prices=True)]
+    assert seen == [dataclasses.replace(READ_AS, parse_prices=True)]
     result, seen = embed_columns(["5", "1,299"], "--parse-prices")
     assert result.exit_code == 2
     assert_one_line(result.output.strip(), "Error: ", "row 2, sample_id '2': '1,299'")

@@ -2,6 +2,7 @@ import hashlib
 import os
 
 import pytest
+from conftest import copy_run
 
 from embed.config import EmbedConfig
 from embed.errors import CacheError
@@ -138,3 +139,17 @@ def test_the_environment_names_versions(monkeypatch):
     found = environment()
     assert found["numpy"][0].isdigit()
     assert found["no-such-package"] == "not installed"
+
+
+def test_a_run_whose_texts_were_read_in_another_way_is_refused(embedded_run, tmp_path):
+    run_dir = copy_run(embedded_run, tmp_path / "run")
+    manifest = require_stage(run_dir, "embed")
+    path = run_dir / "embed" / "manifest.json"
+    inputs = manifest["inputs"]
+    for record in ({**inputs, "text_format": 1}, dict(inputs)):
+        if record == inputs:  # as earlier versions wrote it
+            del record["text_format"]
+        write_json(path, {**manifest, "inputs": record})
+        message = r"in another way \(text format 1, now \d+\)\. Run all stages again"
+        with pytest.raises(CacheError, match=message):
+            require_stage(run_dir, "embed")

@@ -188,7 +188,7 @@ def test_a_loss_that_is_not_finite_stops_and_names_its_products(
     goes_wrong_and_recovers, tally, times, caplog
 ):
     message = goes_wrong_and_recovers(at_batch(3, lambda _, loss: loss * times))
-    assert "fold 0, epoch 2, batch 3 of 4 ('id-" in message
+    assert "fold 1, epoch 2, batch 3 of 4 ('id-" in message
     assert f"and 7 more): the loss is {times}." in message
     assert "Epoch 1 is kept" in message
     assert "lower the learning rates, or try --precision fp32." in message
@@ -207,7 +207,7 @@ def test_a_price_that_is_not_finite_stops_the_batch_that_holds_it(
     log_price = products[1].copy()
     log_price[20] = value
     message = goes_wrong_and_recovers(lambda _: None, log_price=log_price)
-    assert "fold 0, epoch 2" in message
+    assert "fold 1, epoch 2" in message
     assert "the loss is" in message
     assert "'id-20'" in next(text for text in caplog.messages if "holds" in text)
     tally("ways for training to go wrong")
@@ -243,7 +243,7 @@ def test_a_gradient_that_is_not_finite_is_not_followed(
     goes_wrong_and_recovers, tally, slope
 ):
     message = goes_wrong_and_recovers(at_batch(2, slope))
-    assert "fold 0, epoch 2, batch 2 of 4 ('id-" in message
+    assert "fold 1, epoch 2, batch 2 of 4 ('id-" in message
     assert "the norm of the gradient is nan, above 1e+06" in message
     tally("ways for training to go wrong")
 
@@ -277,7 +277,7 @@ def test_ordinary_gradients_are_far_from_the_limit(train, tmp_path, monkeypatch)
 
 def test_a_scaler_that_collapses_stops(goes_wrong_and_recovers, tally):
     message = goes_wrong_and_recovers(at_batch(0, endless_slope), arithmetic=FP16)
-    assert "fold 0, epoch 2, batch 3 of 4 ('id-" in message
+    assert "fold 1, epoch 2, batch 3 of 4 ('id-" in message
     assert "the scale of fp16 gradients has fallen to 0.5" in message
     assert "--precision fp32" in message
     tally("ways for training to go wrong")
@@ -286,7 +286,7 @@ def test_a_scaler_that_collapses_stops(goes_wrong_and_recovers, tally):
 def test_a_scaler_without_any_update_stops(train, tmp_path, monkeypatch, tally):
     at_batch(0, endless_slope)(monkeypatch)
     high = Fp16FromHigh(device=torch.device("cpu"), autocast_dtype=torch.float16)
-    with pytest.raises(TrainingError, match=r"fold 0: no batch could be learned from"):
+    with pytest.raises(TrainingError, match=r"fold 1: no batch could be learned from"):
         train(tmp_path, arithmetic=high)
     tally("ways for training to go wrong")
 
@@ -304,7 +304,7 @@ def test_an_epoch_that_leaves_infinity_in_the_weights_is_not_kept(
         network.head[1].running_var.fill_(math.inf)
 
     message = goes_wrong_and_recovers(damaged(change))
-    assert "fold 0, epoch 2: 2 tensors of the network are not finite" in message
+    assert "fold 1, epoch 2: 2 tensors of the network are not finite" in message
     assert "the first: head.1.running_var. Epoch 1 is kept" in message
     tally("ways for training to go wrong")
 
@@ -315,7 +315,7 @@ def test_an_embedding_that_runs_away_is_not_kept(goes_wrong_and_recovers, tally)
             network.image_projection.weight *= 1e6
 
     message = goes_wrong_and_recovers(damaged(change))
-    assert "fold 0, epoch 2: the fused embedding has run away, its variance" in message
+    assert "fold 1, epoch 2: the fused embedding has run away, its variance" in message
     assert "Epoch 1 is kept" in message
     assert "--image-learning-rate, or give --freeze-image" in message
     tally("ways for training to go wrong")

@@ -189,7 +189,7 @@ def test_folds_trained_one_at_a_time_give_the_same_stage(trained, embedded_run):
 def test_a_fold_that_is_not_there_cannot_be_chosen(run_dir):
     for fold in (-1, 3):
         with pytest.raises(
-            ConfigError, match=f"--only-fold must be 0 to 2, got {fold}"
+            ConfigError, match=f"--only-fold must be 1 to 3, got {fold + 1}"
         ):
             run_finetune(run_dir, config=CONFIG, only_fold=fold)
 

@@ -206,7 +206,8 @@ def test_a_bad_price_in_training_names_the_row_and_the_remedy(embedded_run, tmp_
     [
         (("--folds", 1), "--folds must be at least 2"),
         (("--batch-size", 1), "--batch-size must be at least 2"),
-        (("--only-fold", 9), "--only-fold must be 0 to 4, got 9"),
+        (("--only-fold", 0), "folds are counted from 1, got 0. Name the first as 1"),
+        (("--only-fold", 9), "--only-fold must be 1 to 5, got 9"),
         (("--folds", 100), "--folds must be 2 to the number of distinct"),
         (("--folds", 200), "--folds must be"),
         (("--threads", 0), "n_threads must be at least 1, got 0"),

@@ -99,6 +99,12 @@ def test_a_text_without_a_word_has_no_phrases(text):
     assert split_phrases(text, limit=24, max_words=128) == []
 
 
+def test_styles_scripts_and_shortcodes_are_part_of_no_phrase():
+    text = "<style>.red{a:b}</style>\nTea [vc_row]\n<!-- old -->Fine &amp;amp; black"
+    phrases = split_phrases(text, limit=24, max_words=128)
+    assert [phrase.text for phrase in phrases] == ["Tea", "Fine", "black"]
+
+
 LINES = st.lists(
     st.sampled_from(
         [

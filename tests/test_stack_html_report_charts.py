@@ -144,8 +144,8 @@ def test_held_out_scores_are_drawn_only_where_recorded():
 
 
 def test_many_folds_are_drawn_without_a_legend():
-    assert "Fold 0" in texts(loss_chart(histories(10)))
-    assert "Fold 0" not in texts(loss_chart(histories(40)))
+    assert "Fold 1" in texts(loss_chart(histories(10)))
+    assert "Fold 1" not in texts(loss_chart(histories(40)))
 
 
 @pytest.mark.parametrize(

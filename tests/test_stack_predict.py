@@ -224,7 +224,7 @@ def test_only_one_fold_prices_its_products_out_of_fold(
     run_dir, out = run_of["stacker"], tmp_path / "prices.csv"
     given = ["--run", run_dir, "--catalog", sample_catalog, "--images", photos]
     command = [*map(str, given), "--out", str(out), "--threads", "1", "--only-fold"]
-    told = CliRunner().invoke(predict_command, [*command, "1"])
+    told = CliRunner().invoke(predict_command, [*command, "2"])
     assert told.exit_code == 0, told.output
     with out.open(newline="") as file:
         found = np.log1p([float(row["price"]) for row in csv.DictReader(file)])
@@ -233,7 +233,7 @@ def test_only_one_fold_prices_its_products_out_of_fold(
     np.testing.assert_allclose(found[inside], expected[inside], atol=0.02)
     refused = CliRunner().invoke(predict_command, [*command, "9"])
     assert refused.exit_code == 2
-    assert "--only-fold (folds of a Predictor) must be 0 to 2, got 9." in refused.output
+    assert "--only-fold must be 1 to 3, got 9. Leave it out" in refused.output
     assert "Traceback" not in refused.output
 
 

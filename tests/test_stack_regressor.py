@@ -1,4 +1,6 @@
+import contextlib
 import copy
+import io
 import json
 import logging
 import pickle
@@ -28,7 +30,7 @@ from stack.config import StackConfig
 from stack.explain.product import read_product
 from stack.notebook.frame import PlaceholderWarning
 from stack.notebook.regressor import PriceRegressor as FromModule
-from stack.notebook.regressor import _shown
+from stack.notebook.verbosity import shown as showing
 from stack.predict import Predictor
 from stack.predict_catalog import predict_prices
 from stack.report import format_report
@@ -578,6 +580,39 @@ def test_it_works_in_a_pipeline_and_a_grid_search(make, products):
 def test_progress_is_shown_only_if_asked_for(capsys):
     logger = logging.getLogger("finetune.train")
     for verbose, shown in ((False, ""), (True, "epoch 1\n"), (False, "")):
-        with _shown(verbose):
+        with showing(verbose):
             logger.info("epoch 1")
         assert capsys.readouterr().err == shown
+
+
+class Terminal(io.StringIO):
+    """Standard output or error on a terminal, where bars would be drawn."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_a_fit_and_a_prediction_write_nothing_unless_asked_to(
+    make, products, verbose, monkeypatch
+):
+    monkeypatch.setattr(logging.root, "handlers", [])  # as in a script
+    regressor = make(image_column=None, verbose=verbose)
+    with (
+        contextlib.redirect_stderr(Terminal()) as errors,
+        contextlib.redirect_stdout(Terminal()) as output,
+    ):
+        regressor.fit(products, products["price"])
+        regressor.predict(products[:3])
+    assert output.getvalue() == ""
+    if verbose:
+        assert "epoch 1 of 1" in errors.getvalue()
+        assert "predict: 100%" in errors.getvalue()
+    else:
+        assert errors.getvalue() == ""
+
+
+def test_records_reach_the_handlers_of_the_user_without_verbose(caplog):
+    with showing(False):
+        logging.getLogger("embed.text").warning("odd")
+    assert caplog.messages == ["odd"]

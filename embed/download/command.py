@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from embed.catalog import read_catalog
+from embed.columns import ExportName
 from embed.commands import (
     catalog_option,
     catalog_options,
     columns_from,
     one_line_errors,
+    read_and_mention,
 )
 from embed.download.config import DownloadConfig
 from embed.photo_files import list_notes
@@ -69,6 +70,9 @@ def images_command(
     id_column: str,
     price_column: str,
     image_column: str,
+    export: ExportName,
+    encoding: str | None,
+    delimiter: str | None,
     **settings: object,
 ) -> None:
     """Download the photos that a catalog links to.
@@ -78,7 +82,7 @@ def images_command(
 
     \b
     Example:
-      pricestack images --catalog catalog.csv --out photos
+      pricestack images catalog.csv --out photos
     """
     config = DownloadConfig(**settings)  # type: ignore[arg-type]
     columns = columns_from(
@@ -86,8 +90,11 @@ def images_command(
         id_column=id_column,
         price_column=price_column,
         image_column=image_column,
+        export=export,
+        encoding=encoding,
+        delimiter=delimiter,
     )
-    catalog = read_catalog(catalog_path, columns=columns)
+    catalog = read_and_mention(catalog_path, columns)
     from embed.download.job import download_images
 
     for note in list_notes(catalog):

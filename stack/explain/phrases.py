@@ -1,6 +1,5 @@
 """Words and phrases of a catalog text, to be left out one at a time."""
 
-import html
 import itertools
 import re
 from collections.abc import Sequence
@@ -9,7 +8,7 @@ from dataclasses import dataclass
 from embed.columns import shorten
 
 # What marks a field must be what `parse_fields` takes for a mark.
-from embed.text import BREAK, FIELD, TAG
+from embed.text import FIELD, plain_text
 
 _WORD = re.compile(r"\S+")
 _NAME_SHARE = 2 / 3  # of the phrases, at most, when there is other text too
@@ -58,7 +57,7 @@ def split_phrases(text: str, *, limit: int, max_words: int) -> list[Phrase]:
     list of Phrase
         In reading order; marks of fields, markup and signs alone are part of none.
     """
-    text = BREAK.sub("\n", text).strip()
+    text = plain_text(text)
     fields = _fields(text)
     words = _words(text)
     amounts = [_inside(words, f) for f in fields if f.label in ("Value", "Unit")]
@@ -101,11 +100,8 @@ def _rank(field: _Field) -> tuple[int, int]:
 
 
 def _words(text: str) -> list[Span]:
-    plain = TAG.sub(lambda tag: " " * len(tag[0]), text)
     return [
-        word.span()
-        for word in _WORD.finditer(plain)
-        if any(map(str.isalnum, html.unescape(word[0])))
+        word.span() for word in _WORD.finditer(text) if any(map(str.isalnum, word[0]))
     ]
 
 
@@ -163,7 +159,7 @@ def _phrase(text: str, spans: Sequence[Span]) -> Phrase:
     for start, stop in sorted(spans):
         kept.append(text[at:start])
         at = stop
-    words = html.unescape(" ".join(text[start:stop] for start, stop in spans))
+    words = " ".join(text[start:stop] for start, stop in spans)
     return Phrase(
         text=shorten(words, _SHOWN_CHARS), without="".join([*kept, text[at:]])
     )

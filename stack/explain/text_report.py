@@ -95,8 +95,8 @@ def _who(product: RunProduct) -> str:
     if product.fold < 0:
         return "It has no price of its own in the run, so all folds price it together."
     return (
-        f"It is priced out of fold: by what was trained without fold {product.fold}, "
-        f"where it and its duplicates are."
+        f"It is priced out of fold: by what was trained without fold "
+        f"{product.fold + 1}, where it and its duplicates are."
     )
 
 

@@ -58,10 +58,17 @@ EMBED_MODULES = (
     "catalog",
     "catalog_csv",
     "catalog_parquet",
+    "catalog_xlsx",
+    "catalog_xml",
     "columns",
     "currencies",
+    "encodings",
     "errors",
+    "export_cells",
+    "export_rows",
+    "exports",
     "images",
+    "markup",
     "photo_files",
     "photo_index",
     "photo_limits",
@@ -75,7 +82,9 @@ EMBED_MODULES = (
     "size_tokens",
     "size_units",
     "sizes",
+    "stray_code",
     "text",
+    "unicode_forms",
 )
 
 

@@ -9,6 +9,7 @@ that the model learned from.
 
 import argparse
 import csv
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,7 +27,9 @@ def price_catalog(
     """Return sample_id and price of each product, and the ends of its interval."""
     named = model.settings["columns"]
     columns = CatalogColumns(**{**named, "text": tuple(named["text"])})
-    catalog = read_catalog(catalog_path, columns=columns)
+    catalog = read_catalog(catalog_path, columns=columns.for_another_file())
+    for note in catalog.notes:
+        print(f"{catalog_path.name}: {note}", file=sys.stderr)  # noqa: T201
     offsets = [0.0, *(model.settings["intervals"][level] if level else ())]
     photos = find_photos(catalog, images)
     size, rows = model.settings["image_size"], []
@@ -44,7 +47,7 @@ def price_catalog(
 def main() -> None:
     """Read the arguments, write the prices."""
     parser = argparse.ArgumentParser(description="Price products from text and photo.")
-    parser.add_argument("--catalog", type=Path, required=True, help="CSV file")
+    parser.add_argument("--catalog", type=Path, required=True, help="file of products")
     parser.add_argument("--images", type=Path, help="folder of the photos")
     parser.add_argument("--out", type=Path, required=True, help="CSV file to write")
     parser.add_argument("--intervals", choices=["80", "90"], help="percent")

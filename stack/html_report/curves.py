@@ -84,7 +84,7 @@ def _chart(
                         linestyle="-" if column == columns[0] else (0, (3, 2)),
                         marker="o",
                         markersize=3,
-                        label=f"Fold {history.fold}" if named else None,
+                        label=f"Fold {history.fold + 1}" if named else None,
                     )
         for epoch in phase_starts(histories[0]):
             axes.axvline(epoch - 0.5, color=GREY, linewidth=1.0, linestyle=(0, (1, 2)))
@@ -101,7 +101,7 @@ def _chart(
             title=f"{label} by epoch",
             description="Last epoch: "
             + "; ".join(
-                f"fold {history.fold}: {history.columns[columns[0]][-1]:.3g}"
+                f"fold {history.fold + 1}: {history.columns[columns[0]][-1]:.3g}"
                 for history in histories
             ),
         )

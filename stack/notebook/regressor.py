@@ -1,11 +1,8 @@
 """The three stages as one scikit-learn regressor, for notebooks."""
 
 import dataclasses
-import logging
 import os
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -40,9 +37,9 @@ from stack.notebook.frame import (
 from stack.notebook.photo_links import discard_copies
 from stack.notebook.run_folder import RunFolder
 from stack.notebook.settings import Settings, with_given
+from stack.notebook.verbosity import shown
 from stack.run import open_run
 
-_PACKAGES = ("embed", "finetune", "stack")
 _LEAST_TRAIN = 3  # below it, the boosters have nothing to grow a tree on
 _OF_BOTH = ("max_tokens", "image_size", "precision")
 _OF_EMBED = (*_OF_BOTH, "text_encoder", "image_encoder", "random_weights")
@@ -201,7 +198,7 @@ class PriceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         _require_enough(len(price), settings.finetune.n_folds)
         folder = RunFolder(None if self.run_dir is None else Path(self.run_dir))
         try:
-            with _shown(self.verbose), run_lock(folder.inputs):
+            with shown(self.verbose), run_lock(folder.inputs):
                 folder.claim()
                 problems, report = _run_stages(folder, products, price, settings)
                 folder.finish()
@@ -298,14 +295,14 @@ class PriceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def _log_price(self, X: pd.DataFrame) -> NDArray[np.float64]:
         check_is_fitted(self)
         products = self._products(X)
-        predictor = self._folder.predictor(n_threads=self.n_threads)
         catalog = products.catalog()
-        inputs = dataclasses.replace(
-            predictor.inputs(catalog, None), photos=products.photo
-        )
         log_price = np.zeros(catalog.n_products)
         reasons: dict[int, str] = {}
-        with _shown(self.verbose):
+        with shown(self.verbose):
+            predictor = self._folder.predictor(n_threads=self.n_threads)
+            inputs = dataclasses.replace(
+                predictor.inputs(catalog, None), photos=products.photo
+            )
             for chunk in track(
                 (
                     (len(c.rows), c)
@@ -406,23 +403,3 @@ def _run_stages(
         discard_copies(products.photo_of_name, images_dir)
     finetune(folder.path, config=settings.finetune)
     return problems, fit_stack(folder.path, config=settings.stack)
-
-
-@contextmanager
-def _shown(verbose: bool) -> Iterator[None]:
-    """Show what the stages log, which a notebook does not by itself."""
-    if not verbose:
-        yield
-        return
-    handler = logging.StreamHandler(sys.stderr)
-    loggers = [logging.getLogger(name) for name in _PACKAGES]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.addHandler(handler)
-        logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.removeHandler(handler)
-            logger.setLevel(level)

@@ -67,7 +67,7 @@ def serve(
         failures.append(error)
         server.should_exit = True
 
-    fold = "" if only_fold is None else f", fold {only_fold} alone"
+    fold = "" if only_fold is None else f", fold {only_fold + 1} alone"
 
     def ready(backend: Backend) -> None:
         say(f"ready at {url} (run {backend.run_key[:12]}, {backend.chosen}{fold})")

@@ -1,0 +1,61 @@
+"""What a fit or a prediction shows of its progress: all or nothing."""
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from embed.progress import BesideBars, hidden_progress
+
+_PACKAGES = ("embed", "finetune", "stack")
+
+
+@contextmanager
+def shown(verbose: bool) -> Iterator[None]:
+    """Show what the stages log, which a notebook does not by itself; or nothing.
+
+    Handlers that the user has set up get all records that they did before.
+    """
+    if verbose:
+        with _handled(BesideBars(sys.stderr), logging.INFO):
+            yield
+    else:  # without a handler, Python itself prints warnings
+        with (
+            _handled(logging.NullHandler(), logging.NOTSET),
+            hidden_progress(),
+            _quiet_transformers(),
+        ):
+            yield
+
+
+@contextmanager
+def _handled(handler: logging.Handler, level: int) -> Iterator[None]:
+    """Give the packages' loggers a handler, and a level unless it is NOTSET."""
+    loggers = [logging.getLogger(name) for name in _PACKAGES]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(level or logger.level)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.removeHandler(handler)
+            logger.setLevel(level)
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Let transformers show nothing but errors, no bar of loading weights either."""
+    from transformers.utils import logging as transformers_logging
+
+    was_shown = transformers_logging.is_progress_bar_enabled()
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers_logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if was_shown:
+            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
