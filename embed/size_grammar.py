@@ -190,9 +190,8 @@ def _read_times(phrases: Phrases, match: re.Match[str]) -> bool:
         return True
     if any(token.letter in "csC" for token in phrases.tokens):
         return _read_pieces(phrases, match)
-    return phrases.tokens[match.start() - 1].letter == "N" or _read_inner(
-        phrases, match
-    )
+    is_label = phrases.tokens[match.start() - 1].letter == "N"
+    return is_label or _read_inner(phrases, match)
 
 
 def _read_in_pack(phrases: Phrases, match: re.Match[str]) -> bool:
@@ -303,18 +302,7 @@ _YIELDS = {"makes", "yields"}
 _WEAK_LOADS = {"max", "maximum", "rated", "rating", "holds", "supports"}
 _SHARES = {
     *("serving", "servings", "portion", "day", "dose", "hour", "h", "min", "m", "sqm"),
-    *(
-        "sq",
-        "tablet",
-        "capsule",
-        "kg",
-        "dosis",
-        "dia",
-        "jour",
-        "tag",
-        "person",
-        "porcion",
-    ),
+    *("sq", "tablet", "capsule", "kg", "dosis", "dia", "jour", "person", "porcion"),
     *("cm", "ft", "yd", "square", "dl", "l", "100"),
 }
 ROUNDED = 0.15

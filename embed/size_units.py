@@ -79,7 +79,9 @@ PACKS_IN_WORDS = {
     **{"viererpack": 4, "sechserpack": 6, "sixpack": 6, "zehnerpack": 10},
 }
 
-# One letter for each class of word; the grammar in `embed.sizes` is written in these.
+# One letter for each class of word; `embed.size_grammar` is written in these. Beside
+# them are n for numbers, N for numbers that count nothing, m for units of mass and
+# volume, T and U for the two tables above, x, ~ for other signs, and signs themselves.
 _CLASSES: dict[str, str] = {
     # a pack of several things
     "p": "pack packs pk pks pck pkg pkgs package packages packung packungen case cs "

@@ -156,6 +156,9 @@ def test_any_sign_of_multiplication_counts(sign) -> None:
 )
 def test_a_name_of_a_thousand_characters_takes_milliseconds(piece) -> None:
     for name in (piece * 1000, "1 " + piece * 1000, piece * 300 + " oz"):
-        started = time.thread_time()
-        parse_size(name)
-        assert time.thread_time() - started < 0.5
+        seconds = []
+        for _ in range(3):  # the least: Python may collect garbage in between
+            started = time.thread_time()
+            parse_size(name)
+            seconds.append(time.thread_time() - started)
+        assert min(seconds) < 0.3
