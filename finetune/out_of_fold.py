@@ -22,6 +22,7 @@ from embed.manifest import (
     write_json,
 )
 from embed.schema import FOLD, PLAN, STAGES, check_record
+from finetune.averaging import average_log_prices
 from finetune.checkpoint import remove_checkpoint
 from finetune.config import FinetuneConfig
 from finetune.fold import finish_fold, verify_fold
@@ -133,7 +134,7 @@ def _finish_stage(job: Job, *, n_unpriced: int) -> dict[str, Any] | None:
     log_price = read_rows(job.stage_dir / "oof_log_price.npy", mode="r+")
     if n_unpriced:
         from_each = read_rows(job.stage_dir / "unpriced_log_price.npy")
-        log_price[job.folds < 0] = from_each.mean((0, 1))
+        log_price[job.folds < 0] = average_log_prices(from_each.mean(axis=1))
         log_price.flush()  # type: ignore[attr-defined]
     priced = job.folds >= 0
     manifest = {

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from embed.arrays import read_rows
 from embed.durable import save_array
 from finetune.smape import smape_rows, to_price
-from stack.evaluate import standard_error
+from stack.verdict import standard_error
 
 logger = logging.getLogger(__name__)
 

@@ -32,11 +32,13 @@ from finetune.products import catalog_of_run
 from finetune.smape import smape, smape_rows
 from stack.blocks.fitted import features_of, fit_blocks
 from stack.blocks.products import Prices, Products
-from stack.evaluate import standard_error
+from stack.doubts import find_doubts
+from stack.evaluate import median_of_other_folds
 from stack.fit import block_matrix, config_of
 from stack.predict import Predicted, Predictor
 from stack.residual import fit_out_of_fold
 from stack.run import PREDICTIONS, Run, open_run
+from stack.verdict import standard_error
 
 _SHUFFLED_ROUNDS = 30
 _NOISE = 3.0  # standard errors
@@ -129,6 +131,7 @@ def audit_run(
     yield _duplicates(finished)
     yield _ids(finished)
     yield _recorded_scores(finished)
+    yield _sound(finished)
     yield _canary(finished)
     yield from _shuffled_prices(finished)
     yield _priced_again(finished, n_products)
@@ -268,6 +271,25 @@ def _recorded_scores(finished: _Finished) -> Check:
         name="recorded scores",
         passed=apart < 0.01,
         detail=f"network by fold {_numbers(found)}, when trained {_numbers(recorded)}",
+    )
+
+
+def _sound(finished: _Finished) -> Check:
+    """Look for folds and prices that do not fit the rest."""
+    rows = finished.priced
+    price, folds = finished.price[rows], finished.folds[rows]
+    predicted = {
+        "network": finished.predicted("network")[rows],
+        "chosen": finished.predicted(finished.stack["chosen"])[rows],
+        "median": median_of_other_folds(price, folds),
+    }
+    groups = np.asarray(finished.run.array("finetune/groups"))[rows]
+    doubts = find_doubts(price, folds, predicted, groups)
+    by_fold = _numbers([fold["smape"]["network"] for fold in doubts["folds"]])
+    return Check(
+        name="soundness",
+        passed=not doubts["sentences"],
+        detail=" ".join([f"SMAPE of the networks {by_fold}.", *doubts["sentences"]]),
     )
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from finetune.smape import smape, to_price
+from stack.doubts import MARGIN
 
 NO_LIMITS = (-np.inf, np.inf)
 # Both pure models are corners, so the fit is never worse than either on its own rows.
@@ -40,7 +41,7 @@ def blend_out_of_fold(
     Returns
     -------
     blended : ndarray of shape (n_products,), float32
-        log1p price.
+        log1p price; at most `MARGIN` times outside the prices of the other folds.
     weights : ndarray of shape (n_folds, 2), float64
         Of the network and of the other, for each fold.
 
@@ -52,16 +53,16 @@ def blend_out_of_fold(
     _check(folds, log_price=log_price, network=network, other=other)
     logs = _logs(network, other)
     price = to_price(log_price)
-    weights = np.array(
-        [
-            fit_weights(price[rows], logs[rows], limits=limits)
-            for fold in range(int(folds.max()) + 1)
-            for rows in [(folds >= 0) & (folds != fold)]
-        ]
+    others = [(folds >= 0) & (folds != fold) for fold in range(int(folds.max()) + 1)]
+    weights = np.array([fit_weights(price[r], logs[r], limits=limits) for r in others])
+    ranges = np.array(
+        [(price[r].min() / MARGIN, price[r].max() * MARGIN) for r in others]
     )
     # The last row serves fold -1, which indexes it.
     of_row = np.vstack([weights, weights.mean(axis=0)])[folds]
-    return _log1p_blend(logs, of_row), weights
+    low, high = np.log1p(np.vstack([ranges, ranges.mean(axis=0)])[folds]).T
+    blended = np.clip(_log1p_blend(logs, of_row), low, high).astype(np.float32)
+    return blended, weights
 
 
 def blend_with(

@@ -192,6 +192,12 @@ def audit_command(run_dir: Path, n_products: int, seed: int, n_threads: int) -> 
     help="Add the columns price_low and price_high, which hold the true price of so "
     "many percent of new products.",
 )
+@click.option(
+    "--flags",
+    is_flag=True,
+    help="Add the column flags: reasons to doubt a price, such as networks that "
+    "disagree, a price outside those trained on, no usable text.",
+)
 @only_fold_option
 @catalog_options
 @threads_option
@@ -202,6 +208,7 @@ def predict_command(
     images_dir: Path | None,
     out_path: Path,
     level: str | None,
+    flags: bool,
     only_fold: int | None,
     n_threads: int,
     **columns: object,
@@ -225,7 +232,7 @@ def predict_command(
     of_run = config_from(recorded, CatalogColumns, Path("embed") / MANIFEST_NAME)
     catalog = read_and_mention(catalog_path, _columns_of_run(of_run, columns))
     click.echo(f"{catalog.n_products} products. Loading the run …", err=True)
-    from stack.predict_catalog import predict_prices, write_prices
+    from stack.predict_catalog import NO_PHOTO, NO_TEXT, predict_prices, write_prices
 
     prices = predict_prices(
         run_dir,
@@ -235,13 +242,18 @@ def predict_command(
         n_threads=n_threads,
         only_fold=only_fold,
     )
-    write_prices(out_path, catalog, prices, intervals=level is not None)
+    write_prices(out_path, catalog, prices, intervals=level is not None, flags=flags)
     click.echo(f"{catalog.n_products} prices written to {out_path}.")
-    substituted = prices.substituted
-    if any(substituted.values()):
+    n_texts, n_photos = prices.n_lacking(NO_TEXT), prices.n_lacking(NO_PHOTO)
+    if n_texts or n_photos:
         click.echo(
-            f"Placeholders: {substituted['text']} products without usable text, "
-            f"{substituted['image']} without a usable photo."
+            f"Placeholders: {n_texts} products without usable text, {n_photos} without "
+            f"a usable photo."
+        )
+    if prices.n_doubtful:
+        where = "see the column flags" if flags else "give --flags to see which and why"
+        click.echo(
+            f"Doubtful: {prices.n_doubtful} of {catalog.n_products} prices; {where}."
         )
 
 

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from finetune.price_unit import to_log_price, to_price
 from finetune.smape import smape, smape_half, smape_log1p
 from stack.config import StackConfig
-from stack.verdict import checked_smape_rows, decide, group_sums
+from stack.doubts import find_doubts
+from stack.verdict import checked_smape_rows, decide, standard_error
 
 PREDICTOR_LABELS = {
     "median": "Constant median",
@@ -204,7 +205,7 @@ def evaluate_predictions(
     dict
         Ready for JSON, not-a-number as None: `n_products`, `n_unpriced`, `n_folds`,
         `predictors` (in the order of `PREDICTOR_LABELS`), `bands` and `image` (SMAPE of
-        each), `calibration_slope`, `verdict`, `best`.
+        each), `calibration_slope`, `verdict`, `doubts` (of `find_doubts`), `best`.
 
     Raises
     ------
@@ -226,7 +227,7 @@ def evaluate_predictions(
         seed=config.seed,
         groups=kept_groups,
     )
-    prices["median"] = _median_of_other_folds(true, folds[kept])
+    prices["median"] = median_of_other_folds(true, folds[kept])
     prices["chosen"] = prices[verdict.chosen]
     prices = {name: prices[name] for name in PREDICTOR_LABELS}
     report: dict[str, Any] = {
@@ -251,6 +252,7 @@ def evaluate_predictions(
             for name in ("network", "chosen")
         },
         "verdict": asdict(verdict),
+        "doubts": find_doubts(true, folds[kept], prices, kept_groups),
         "best": None,
     }
     if best_price is not None and (known := np.isfinite(best_price[kept])).any():
@@ -262,25 +264,10 @@ def evaluate_predictions(
     return as_json
 
 
-def standard_error(
-    rows: NDArray[np.float64], groups: NDArray[np.integer] | None
-) -> float:
-    """Return that of a mean whose rows are independent between groups only.
-
-    Parameters
-    ----------
-    rows : ndarray of shape (n,)
-    groups : ndarray of shape (n,), int, or None
-        None: every row is on its own.
-    """
-    total, _ = group_sums(rows - rows.mean(), groups)
-    n = len(total)
-    return float(np.sqrt(np.square(total).sum() * n / max(n - 1, 1)) / len(rows))
-
-
-def _median_of_other_folds(
+def median_of_other_folds(
     price: NDArray[np.float64], folds: NDArray[np.integer]
 ) -> NDArray[np.float64]:
+    """Predict each product by the median price of the other folds, the constant."""
     predicted = np.empty(len(price))
     for fold in np.unique(folds):
         predicted[folds == fold] = np.median(price[folds != fold])

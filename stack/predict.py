@@ -35,6 +35,7 @@ from embed.schema import config_from
 from embed.stand_ins import known_stand_ins
 from embed.weights import weights_of_run
 from finetune.arithmetic import choose_arithmetic
+from finetune.averaging import average_log_prices
 from finetune.batches import read_photo
 from finetune.config import FinetuneConfig
 from finetune.model import FUSED_DIM
@@ -77,6 +78,10 @@ class Predicted:
     price_unit: float
     """Unit of the log prices, catalog currency."""
 
+    network_factor: NDArray[np.float64]
+    """Highest price by the networks of the folds over the lowest, shape (n_products,);
+    1 where one fold predicts."""
+
     @property
     def price(self) -> NDArray[np.float64]:
         """Catalog currency, finite and above 0."""
@@ -111,6 +116,8 @@ class Predictor:
     boosters : list of lightgbm.Booster
         That correct the networks; none if the networks serve alone.
     intervals : Intervals
+    trained : tuple of float
+        Cheapest and dearest price of the run, catalog currency.
 
     Raises
     ------
@@ -160,6 +167,8 @@ class Predictor:
         self._stack_config = dataclasses.replace(
             config_of(stack, run_dir / "stack" / MANIFEST_NAME), n_threads=1
         )
+        priced = run.array("finetune/price")
+        self.trained = (float(np.nanmin(priced)), float(np.nanmax(priced)))
         self.intervals = Intervals.of_manifest(stack, price_unit=run.price_unit)
         self.is_stacked = stack["chosen"] == "stacker"
         self.boosters: list[lgb.Booster] = []
@@ -251,14 +260,14 @@ class Predictor:
             chunk.attributes,
             frozen_image=frozen_image,
         )
-        network = np.mean([log_price for log_price, _ in from_folds], axis=0)
+        log_prices = np.stack([log_price for log_price, _ in from_folds])
+        network = average_log_prices(log_prices).astype(np.float64)
         fused = self._align([embedded for _, embedded in from_folds], photo_rows)
         blocks = {
             "fused": to_float16(fused, name="fused").astype(np.float32),
             "attributes": chunk.attributes,
             "network": network.astype(np.float32),
         }
-        network = network.astype(np.float64)
         log_price = network
         if self.is_stacked:
             blocks["text"] = text
@@ -266,17 +275,19 @@ class Predictor:
             blocks["image"][photo_rows] = frozen_image
             blocks |= self._by_prices(chunk.texts, blocks, photo_rows)
             if self._start_weights is not None:
-                log_price = blocks["start"] = blend_with(
+                blocks["start"] = blend_with(
                     self._start_weights,
                     network=network,
                     other=blocks["kernel"][:, 0],
                 )
+                log_price = blocks["start"].astype(np.float64)
             log_price = log_price + self._residual(blocks)
         return Predicted(
             network_log_price=network,
             log_price=log_price,
             blocks=blocks,
             price_unit=self.run.price_unit,
+            network_factor=_factor(log_prices),
         )
 
     def _encode(
@@ -387,6 +398,13 @@ class Predictor:
         names = self._matrix(blank, chosen).feature_names
         boosters = load_boosters(folder, feature_names=names)
         return [boosters[fold] for fold in self._folds]
+
+
+def _factor(log_prices: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return highest over lowest price of each product; input (folds, products)."""
+    prices = to_price(log_prices)
+    factor: NDArray[np.float64] = prices.max(axis=0) / prices.min(axis=0)
+    return factor
 
 
 def _chosen_folds(folds: Sequence[int] | None, n_folds: int) -> list[int]:

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import io
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,15 @@ from numpy.typing import NDArray
 
 from embed.amounts import csv_amount
 from embed.catalog import Catalog
-from embed.chunks import prepared_chunks
+from embed.chunks import Chunk, prepared_chunks
 from embed.durable import write_bytes
 from embed.errors import UnreadableImage
 from embed.progress import track
 from embed.text import MISSING_TEXT
-from finetune.price_unit import to_price
-from stack.predict import Predictor
+from stack.doubts import flag_price
+from stack.predict import Predicted, Predictor
+
+NO_TEXT, NO_PHOTO = "no usable text", "no usable photo"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,8 +35,18 @@ class CatalogPrices:
     price_high: NDArray[np.float64]
     """High end of each prediction interval."""
 
-    substituted: dict[str, int]
-    """Products without usable text or photo, by field."""
+    flags: tuple[tuple[str, ...], ...]
+    """Reasons to doubt each price, see `stack.doubts.flag_price`, and what the product
+    lacked."""
+
+    @property
+    def n_doubtful(self) -> int:
+        """Prices with a reason that is not a lack of text or photo."""
+        return sum(bool({*flags} - {NO_TEXT, NO_PHOTO}) for flags in self.flags)
+
+    def n_lacking(self, lack: str) -> int:
+        """Count the products that lack a usable text (`NO_TEXT`) or a photo."""
+        return sum(lack in flags for flags in self.flags)
 
 
 def predict_prices(
@@ -73,7 +86,8 @@ def predict_prices(
     predictor = Predictor(run_dir, n_threads=n_threads, folds=folds)
     inputs = predictor.inputs(catalog, images_dir)
     log_price = np.zeros(catalog.n_products)
-    substituted = {"text": 0, "image": 0}
+    price = np.zeros(catalog.n_products)
+    flags: list[tuple[str, ...]] = []
     for chunk in track(
         ((len(c.rows), c) for c in prepared_chunks(inputs, predictor.config, 0)),
         total=catalog.n_products,
@@ -81,22 +95,42 @@ def predict_prices(
         unit="products",
     ):
         rows = slice(chunk.rows.start, chunk.rows.stop)
-        log_price[rows] = predictor.predict(chunk).log_price
-        substituted["text"] += sum(text == MISSING_TEXT for text in chunk.texts)
-        substituted["image"] += sum(
-            isinstance(photo, UnreadableImage) for photo in chunk.thumbnails
-        )
+        predicted = predictor.predict(chunk)
+        log_price[rows], price[rows] = predicted.log_price, predicted.price
+        flags += _flag_chunk(chunk, predicted, predictor.trained)
     low, high = predictor.intervals.bounds(log_price, level=level)
     return CatalogPrices(
-        price=to_price(log_price, predictor.run.price_unit),
+        price=price,
         price_low=low,
         price_high=high,
-        substituted=substituted,
+        flags=tuple(flags),
     )
 
 
+def _flag_chunk(
+    chunk: Chunk, predicted: Predicted, trained: tuple[float, float]
+) -> Iterator[tuple[str, ...]]:
+    """Yield the reasons to doubt the price of each product of a chunk."""
+    rows = zip(
+        chunk.texts,
+        chunk.thumbnails,
+        predicted.price.tolist(),
+        predicted.network_factor.tolist(),
+        strict=True,
+    )
+    for text, photo, price, factor in rows:
+        lacks = [NO_TEXT] if text == MISSING_TEXT else []
+        lacks += [NO_PHOTO] if isinstance(photo, UnreadableImage) else []
+        yield (*flag_price(price, factor, trained), *lacks)
+
+
 def write_prices(
-    path: Path, catalog: Catalog, prices: CatalogPrices, *, intervals: bool = False
+    path: Path,
+    catalog: Catalog,
+    prices: CatalogPrices,
+    *,
+    intervals: bool = False,
+    flags: bool = False,
 ) -> None:
     """Write a CSV file of sample_id and price, whole or not at all.
 
@@ -107,12 +141,16 @@ def write_prices(
     prices : CatalogPrices
     intervals : bool
         Add the columns price_low and price_high.
+    flags : bool
+        Add the column flags: reasons to doubt the price, with "; " between them.
     """
     columns = ["price", *(["price_low", "price_high"] if intervals else [])]
     text = io.StringIO()
     lines = csv.writer(text, lineterminator="\n")
-    lines.writerow(("sample_id", *columns))
+    lines.writerow(("sample_id", *columns, *(["flags"] if flags else [])))
     values = np.column_stack([getattr(prices, name) for name in columns])
-    for sample_id, row in zip(catalog.sample_id, values, strict=True):
-        lines.writerow((sample_id, *(csv_amount(value) for value in row)))
+    rows = zip(catalog.sample_id, values, prices.flags, strict=True)
+    for sample_id, row, reasons in rows:
+        last = ["; ".join(reasons)] if flags else []
+        lines.writerow((sample_id, *(csv_amount(value) for value in row), *last))
     write_bytes(path, text.getvalue().encode())

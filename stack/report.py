@@ -9,6 +9,7 @@ from embed.amounts import short_amount
 WIDTH = 100
 _LABEL = 26
 _BAND = 14
+_MAX_FOLDS = 10  # that are shown one by one
 
 
 def format_report(report: Mapping[str, Any]) -> str:
@@ -38,6 +39,7 @@ def format_report(report: Mapping[str, Any]) -> str:
         _image_table(report["image"], labels),
         _calibration(report["calibration_slope"], labels["chosen"]),
         _intervals(report["intervals"]),
+        *_doubts(report.get("doubts")),  # runs of older versions have none
         _verdict(report["verdict"]),
     ]
     if ablation := report.get("ablation"):  # runs of older versions have none
@@ -140,6 +142,31 @@ def _intervals(intervals: list[Mapping[str, Any]]) -> str:
         for part in intervals
     ]
     return f"{summary}\n\n{_table(rows)}"
+
+
+def _doubts(doubts: Mapping[str, Any] | None) -> list[str]:
+    """List scores by fold, prices outside the true ones, and what is doubtful."""
+    if not doubts:
+        return []
+    lines = [
+        _wrap(f"SMAPE by fold: {name} {_by_fold(doubts['folds'], name)}.")
+        for name in ("network", "chosen")
+    ]
+    outside = doubts["outside"]["chosen"]
+    lines.append(
+        _wrap(
+            f"Of the chosen prices {outside['above']:,} are above the dearest true "
+            f"one, {outside['below']:,} below the cheapest."
+        )
+    )
+    return ["\n".join(lines), *(_wrap(f"DOUBT: {s}") for s in doubts["sentences"])]
+
+
+def _by_fold(folds: list[Mapping[str, Any]], name: str) -> str:
+    scores = [fold["smape"][name] for fold in folds]
+    if len(scores) > _MAX_FOLDS:
+        return f"{min(scores):.1f} to {max(scores):.1f} on {len(scores)} folds"
+    return ", ".join(f"{score:.1f}" for score in scores)
 
 
 def _verdict(verdict: Mapping[str, Any]) -> str:

@@ -142,6 +142,22 @@ def group_sums(
     return total, np.bincount(group_of_row).astype(np.int64)
 
 
+def standard_error(
+    rows: NDArray[np.float64], groups: NDArray[np.integer] | None
+) -> float:
+    """Return that of a mean whose rows are independent between groups only.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n,)
+    groups : ndarray of shape (n,), int, or None
+        None: every row is on its own.
+    """
+    total, _ = group_sums(rows - rows.mean(), groups)
+    n = len(total)
+    return float(np.sqrt(np.square(total).sum() * n / max(n - 1, 1)) / len(rows))
+
+
 def checked_smape_rows(
     price: NDArray[np.floating], predicted: NDArray[np.floating], *, where: str
 ) -> NDArray[np.float64]:

@@ -14,6 +14,8 @@ from conftest import TINY_STACK, TINY_TRAINING, choose, copy_run
 from safetensors.torch import load_file
 from threadpoolctl import ThreadpoolController
 
+import stack.doubts
+import stack.predict
 from embed.catalog import read_catalog
 from embed.chunks import prepare_chunk, prepared_chunks
 from embed.errors import CacheError, UnreadableImage
@@ -23,6 +25,7 @@ from embed.manifest import (
 )
 from embed.weights import WeightsError
 from finetune.arithmetic import choose_arithmetic
+from finetune.averaging import average_log_prices
 from finetune.batches import ProductCache
 from finetune.networks import load_network
 from finetune.out_of_fold import finetune
@@ -31,7 +34,13 @@ from finetune.train import apply_network
 from stack.cli import predict_command
 from stack.fit import fit_stack
 from stack.predict import Predictor
-from stack.predict_catalog import CatalogPrices, predict_prices, write_prices
+from stack.predict_catalog import (
+    NO_PHOTO,
+    NO_TEXT,
+    CatalogPrices,
+    predict_prices,
+    write_prices,
+)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +71,10 @@ def predicted(run_of, sample_catalog, photos):
 
 def as_prices(price):
     return CatalogPrices(
-        price=price, price_low=price / 2, price_high=2 * price, substituted={}
+        price=price,
+        price_low=price / 2,
+        price_high=2 * price,
+        flags=(("networks disagree", NO_PHOTO), *[()] * (len(price) - 1)),
     )
 
 
@@ -130,7 +142,7 @@ def test_the_network_s_price_is_the_average_of_all_folds_in_log_space(
         )[0]
         for fold in range(3)
     ]
-    expected = to_price(np.mean(log_price, axis=0))
+    expected = to_price(average_log_prices(np.stack(log_price)))
     np.testing.assert_allclose(predicted["network"], expected, rtol=1e-3)
 
 
@@ -149,7 +161,8 @@ def test_a_product_with_neither_text_nor_photo_is_priced(run_of, tmp_path, chose
     assert prices.price.shape == (1,)
     assert np.isfinite(prices.price).all()
     assert prices.price[0] > 0
-    assert prices.substituted == {"text": 1, "image": 1}
+    assert [prices.n_lacking(lack) for lack in (NO_TEXT, NO_PHOTO)] == [1, 1]
+    assert prices.flags[0][-2:] == (NO_TEXT, NO_PHOTO)
 
 
 def test_a_price_does_not_depend_on_the_other_rows_or_their_order(
@@ -195,6 +208,46 @@ def test_leading_zeros_of_an_id_are_written_as_they_were(tmp_path):
     lines = (tmp_path / "out.csv").read_text().split()
     assert lines[0] == "sample_id,price,price_low,price_high"
     assert lines[1] == "007,1.0000,0.5000,2.0000"
+
+
+def test_flags_are_a_column_on_request_with_reasons_apart(tmp_path):
+    catalog = write_catalog(tmp_path / "new.csv", ("007", "tea", ""), ("7", "tea", ""))
+    prices = as_prices(np.array([1.0, 2.5]))
+    write_prices(tmp_path / "out.csv", catalog, prices, flags=True)
+    with (tmp_path / "out.csv").open(newline="") as file:
+        flags = [row["flags"] for row in csv.DictReader(file)]
+    assert flags == ["networks disagree; no usable photo", ""]
+    assert prices.n_doubtful == 1
+
+
+@pytest.mark.parametrize("flags", [True, False])
+def test_a_price_that_ran_away_is_not_written_unmarked(
+    run_of, sample_catalog, photos, tmp_path, monkeypatch, flags
+):
+    averaged = stack.predict.average_log_prices
+
+    def run_away(log_prices):
+        log_prices[0, 3] += 20
+        return averaged(log_prices) + 9 * (np.arange(log_prices.shape[1]) == 3)
+
+    monkeypatch.setattr(stack.predict, "average_log_prices", run_away)
+    # Networks of a few steps differ by more than those that have learned.
+    monkeypatch.setattr(stack.doubts, "DISAGREEMENT", 1000.0)
+    path = tmp_path / "prices.csv"
+    arguments = [str(sample_catalog), "--run", str(run_of["network"])]
+    arguments += ["--images", str(photos), "--out", str(path)]
+    result = CliRunner().invoke(predict_command, arguments + ["--flags"] * flags)
+    assert result.exit_code == 0, result.output
+    assert "Doubtful: 1 of 40 prices; " in result.output
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    if flags:
+        assert "above all trained prices (the dearest is " in rows[3]["flags"]
+        assert "networks disagree by a factor of " in rows[3]["flags"]
+        assert not any("trained prices" in rows[row]["flags"] for row in (0, 1, 2))
+    else:
+        assert "give --flags to see which and why" in result.output
+        assert "flags" not in rows[3]
 
 
 def test_the_fold_of_a_product_alone_gives_its_out_of_fold_price(

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stack.doubts import flag_price
 from stack.explain.parts import Feature, Part, build_up
 from stack.explain.variants import Variants, make_variants
 from stack.intervals import LEVELS
@@ -73,6 +74,9 @@ class Explanation:
 
     price_unit: float
     """Unit of the log prices, catalog currency."""
+
+    flags: list[str]
+    """Reasons to doubt the price, from `stack.doubts.flag_price`."""
 
     intervals: dict[str, list[float]]
     """Low and high end, catalog currency, by level in percent."""
@@ -156,6 +160,9 @@ def explain_product(
         price=float(price[0]),
         log_price=float(predicted.log_price[0]),
         price_unit=predicted.price_unit,
+        flags=flag_price(
+            float(price[0]), float(predicted.network_factor[0]), predictor.trained
+        ),
         intervals=_intervals(predictor, predicted.log_price[:1]),
         parts=parts,
         features=features,

@@ -17,6 +17,7 @@ from stack.explain.product import RunProduct
 WIDTH = 100
 _N_SHOWN_FEATURES = 10
 _NOTICEABLE = 0.005  # of the price: float16 and batches of another size change less
+_ROUNDING = 0.05  # of the price; more of it is no rounding
 _PHOTO_SAYS = {
     "file": "The photo is read from its file, as when the run was made.",
     "thumbnail": "The run's photo file is not there or has changed, so its thumbnail "
@@ -52,8 +53,10 @@ def _head(product: RunProduct, explanation: Explanation) -> Iterator[str]:
     yield from _wrapped(_price(explanation))
     if product.true_price is not None:
         yield f"The true price is {_true_price(product.true_price, explanation)}."
+    for flag in explanation.flags:
+        yield from _wrapped(f"DOUBT: {flag}.")
     yield from _wrapped(_who(product))
-    yield from _wrapped(_held(product, explanation.price))
+    yield from _wrapped(_held(product, explanation))
     yield from _wrapped(_PHOTO_SAYS[product.photo_source])
 
 
@@ -67,15 +70,22 @@ def _price(explanation: Explanation) -> str:
     )
 
 
-def _held(product: RunProduct, price: float) -> str:
+def _held(product: RunProduct, explanation: Explanation) -> str:
     """Say what the run holds, if that is another price; else nothing."""
     # Of a product without a price, that is not by what explains it: all folds.
-    if product.fold < 0 or abs(price / product.priced_at - 1) <= _NOTICEABLE:
+    change = abs(explanation.price / product.priced_at - 1)
+    if product.fold < 0 or change <= _NOTICEABLE:
         return ""
     held = f"The run holds {amount(product.priced_at)} for it"
     if product.photo_source == "thumbnail":
         return f"{held}, by the photo's file."
-    return f"{held}: rounding, or other versions of libraries, changed the price since."
+    if change <= _ROUNDING:
+        return f"{held}: rounding, or other versions of libraries, changed the price."
+    return (
+        f"{held}. Rounding does not change a price that much: the network is not sound "
+        f"there, or other versions of libraries compute otherwise. `pricestack audit` "
+        f"checks it."
+    )
 
 
 def _true_price(price: float, explanation: Explanation) -> str:

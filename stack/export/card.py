@@ -73,6 +73,7 @@ def model_card(
         ("Training data", _training_data(embed, report, n_photos)),
         ("Settings", _settings(embed, finetune, stack)),
         ("Results", _results(report)),
+        *([("Doubts", doubts)] if (doubts := _doubts(report)) else []),
         ("SMAPE by true price", _parts(report["bands"], map(_range, report["bands"]))),
         ("SMAPE by photo", _parts(report["image"].values(), report["image"])),
         ("Prediction intervals", _intervals(report)),
@@ -189,6 +190,12 @@ def _inputs(finetune: Mapping[str, Any]) -> str:
     return inputs
 
 
+def _doubts(report: Mapping[str, Any]) -> str:
+    """List what is doubtful about the run; "" where nothing is."""
+    sentences = report.get("doubts", {}).get("sentences", [])
+    return "\n".join(f"- {sentence}" for sentence in sentences)
+
+
 def _results(report: Mapping[str, Any]) -> str:
     rows = [
         (
@@ -199,11 +206,21 @@ def _results(report: Mapping[str, Any]) -> str:
             f"{row['smape'] + 1.96 * row['smape_se']:.2f}",
             f"{row['smape_half']:.2f}",
             f"{row['smape_log1p']:.2f}",
+            amount(row["mae"]),
             f"{row['median_ape']:.1f} %",
         )
         for row in report["predictors"]
     ]
-    heads = ("", "SMAPE", "s.e.", "95 % interval", "0-100", "log1p", "median APE")
+    heads = (
+        "",
+        "SMAPE",
+        "s.e.",
+        "95 % interval",
+        "0-100",
+        "log1p",
+        "MAE",
+        "median APE",
+    )
     verdict = report["verdict"]
     differences = [
         (

@@ -10,6 +10,7 @@ import hashlib
 import importlib
 import json
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,7 @@ MANIFEST_NAME = "manifest.json"
 PRICE_FLOOR = 0.01
 """The least price, in units of the model."""
 
+_MAX_PULL = math.log(3)  # that of finetune.averaging
 _RAW_BLOCKS = ("text", "image", "attributes")
 
 
@@ -95,7 +97,7 @@ class Model:
             [self._price(name, ids, seen, blocks) for name in of_fold]
             for of_fold in self.settings["folds"]
         ]
-        network = np.mean([[log_price for log_price, _ in f] for f in found], (0, 1))
+        network = _average([[log_price for log_price, _ in f] for f in found])
         fused = np.mean([of_fold[0][1] for of_fold in found], axis=0)
         if not self._boosters:
             return float(network[0])
@@ -278,6 +280,15 @@ def _require_whole(folder: Path, files: dict[str, str]) -> None:
                 f"{path}: has sha256 {found[:12]}, {expected[:12]} was exported. Copy "
                 f"or export the model again."
             )
+
+
+def _average(log_prices: Sequence[Sequence[NDArray[np.float32]]]) -> NDArray[Any]:
+    """Average over the seeds of each fold, then over folds; a bad one cannot drag."""
+    of_folds = np.array([np.mean(of_seeds, axis=0) for of_seeds in log_prices])
+    middle = np.median(of_folds, axis=0)
+    bounded = np.clip(of_folds, middle - _MAX_PULL, middle + _MAX_PULL)
+    mean: NDArray[Any] = bounded.mean(axis=0, dtype=of_folds.dtype)
+    return mean
 
 
 def _half(features: NDArray[np.float32]) -> NDArray[np.float32]:

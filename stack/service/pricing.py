@@ -14,6 +14,7 @@ from embed.chunks import prepare_chunk
 from embed.errors import InputError, UnreadableImage
 from embed.manifest import require_stage
 from embed.text import MISSING_TEXT, compose_text, parse_fields
+from stack.doubts import flag_price
 from stack.intervals import LEVELS
 from stack.predict import Predictor
 from stack.service.errors import ApiError, no_explanations
@@ -89,6 +90,11 @@ class Pricer:
             self._answer(
                 product,
                 price=float(predicted.price[row]),
+                flags=flag_price(
+                    float(predicted.price[row]),
+                    float(predicted.network_factor[row]),
+                    self.predictor.trained,
+                ),
                 ends={
                     level: (float(low[row]), float(high[row]))
                     for level, (low, high) in ends.items()
@@ -116,7 +122,9 @@ class Pricer:
             {**found, "without_photo_percent": image.get("without_photo_percent")}
         )
         ends = {level: tuple(found["intervals"][str(level)]) for level in LEVELS}
-        answer = self._answer(product, price=found["price"], ends=ends)
+        answer = self._answer(
+            product, price=found["price"], flags=found["flags"], ends=ends
+        )
         return answer.model_copy(update={"explanation": explanation})
 
     def _screened(self, product: Product) -> Product:
@@ -136,7 +144,12 @@ class Pricer:
         ).as_dict()
 
     def _answer(
-        self, product: Product, *, price: float, ends: dict[int, tuple[float, float]]
+        self,
+        product: Product,
+        *,
+        price: float,
+        flags: list[str],
+        ends: dict[int, tuple[float, float]],
     ) -> PriceAnswer:
         return PriceAnswer(
             sample_id=product.sample_id,
@@ -147,6 +160,7 @@ class Pricer:
             ],
             predictor=self.chosen,
             placeholders=_placeholders(product),
+            flags=flags,
         )
 
 

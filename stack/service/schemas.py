@@ -139,6 +139,7 @@ class PriceAnswer(BaseModel):
     intervals: list[Interval]
     predictor: Literal["network", "stacker"]
     placeholders: list[Placeholder]
+    flags: Annotated[list[str], Field(description="Reasons to doubt the price.")]
     explanation: Explanation | None = None
 
 

@@ -109,6 +109,9 @@ function showPrice(answer) {
   for (const { field, reason } of answer.placeholders) {
     notes.append(element("li", {}, `Priced without a ${names[field]}: ${reason}.`));
   }
+  for (const flag of answer.flags) {
+    notes.append(element("li", {}, `Doubtful: ${flag}.`));
+  }
   $("price-box").replaceChildren(
     element("p", { class: "price" }, money(answer.price)),
     rangeOf(answer),
