@@ -185,10 +185,9 @@ def _mention_prices(catalog: Catalog) -> None:
 def _mention_unpriced(catalog: Catalog) -> None:
     if catalog.price is None or not np.isnan(catalog.price).any():
         return
-    example = parseable_price(catalog)
-    offer = (
-        f" Prices such as {example!r} are read with --parse-prices." if example else ""
-    )
+    offer = ""
+    if found := parseable_price(catalog):
+        offer = f" Prices such as {found[0]!r} are read with {found[1]}."
     click.echo(
         f"Note: {int(np.isnan(catalog.price).sum())} of {catalog.n_products} products "
         f"have no usable price ({describe_unpriced(catalog)}); fine-tuning will ask "

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import stat
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -263,8 +264,8 @@ def describe_unpriced(catalog: Catalog) -> str:
     )
 
 
-def parseable_price(catalog: Catalog) -> str | None:
-    """Return an unusable price that would be read with --parse-prices, if any."""
+def parseable_price(catalog: Catalog) -> tuple[str, str] | None:
+    """Return an unusable price and the options that read it, if any do."""
     if catalog.price is None or catalog.price_text is None:
         return None
     if catalog.columns.parse_prices:
@@ -272,8 +273,21 @@ def parseable_price(catalog: Catalog) -> str | None:
     unusable = np.isnan(catalog.price).tolist()
     for written, is_unusable in zip(catalog.price_text, unusable, strict=True):
         if is_unusable and is_readable(written):
-            return shorten(written)
+            return shorten(written), _parse_options(catalog)
     return None
+
+
+def _parse_options(catalog: Catalog) -> str:
+    """Name the options that read all prices of a column that can be read."""
+    columns = replace(catalog.columns, parse_prices=True, decimal_sign=None)
+    try:
+        _ = replace(catalog, columns=columns).price
+    except CatalogError:
+        with suppress(CatalogError):
+            columns = replace(columns, decimal_sign=".")
+            _ = replace(catalog, columns=columns).price
+            return "--parse-prices and either --decimal-sign . or --decimal-sign ,"
+    return "--parse-prices"
 
 
 def doubtful_price(catalog: Catalog) -> str | None:
@@ -308,12 +322,13 @@ def doubtful_price(catalog: Catalog) -> str | None:
 
 
 def _parse_remedy(catalog: Catalog) -> str:
-    example = parseable_price(catalog)
-    if example is None:
+    found = parseable_price(catalog)
+    if found is None:
         return ""
+    example, options = found
     return (
-        f", or run `pricestack embed` again with --parse-prices, which reads prices "
-        f"such as {example!r}"
+        f", or run `pricestack embed` again with {options}, which reads prices such as "
+        f"{example!r}"
     )
 
 

@@ -162,6 +162,19 @@ def find_currency(before: str, after: str) -> str | None:
     return _one_code(codes, shared)
 
 
+def drop_shared(first: dict[str, int]) -> dict[str, int]:
+    """Drop "kr" from the currencies of a column if it stands for the other one.
+
+    Parameters
+    ----------
+    first : dict of str to int
+        Codes of currencies; two of them.
+    """
+    others = [code for code in first if code != "kr"]
+    is_one = "kr" in first and set(others) <= _SHARED["kr"][1]
+    return {code: first[code] for code in others} if is_one else first
+
+
 def _name(token: str) -> str | None:
     """Return a currency's name as the tables have it, None for any other word."""
     letters = token.replace(".", "")

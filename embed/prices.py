@@ -24,6 +24,7 @@ from embed.currencies import (
     THREE_DECIMALS,
     USUAL_SIGN,
     DecimalSign,
+    drop_shared,
     find_currency,
 )
 
@@ -194,6 +195,8 @@ def _require_one_currency(
     for row, reading in enumerate(readings):
         if reading and reading.currency:
             first.setdefault(reading.currency, row)
+        if len(first) > 1:
+            first = drop_shared(first)
         if len(first) > 1:
             one, other = first.values()
             raise CatalogError(

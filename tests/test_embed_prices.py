@@ -193,6 +193,14 @@ def test_a_column_is_settled_by_its_currency_wherever_that_stands():
     assert parse("₹1,099", "₹1,099.50") == [1099, 1099.5]
 
 
+def test_a_krone_is_of_the_country_that_another_row_names():
+    assert parse("kr 5", "7 SEK", "1.299 kr") == [5, 7, 1299]
+    with pytest.raises(CatalogError, match="one currency"):
+        parse("kr 5", "7 SEK", "9 NOK")
+    with pytest.raises(CatalogError, match="one currency"):
+        parse("kr 5", "7 EUR")
+
+
 def test_what_a_row_settles_goes_before_the_usual_way_of_a_currency():
     assert parse("₹1.099", "₹1.099,50") == [1099, 1099.5]
     assert parse("1.299 kr", "9.99 kr") == [1.299, 9.99]
@@ -278,6 +286,8 @@ def test_an_ambiguous_column_is_read_by_the_option_that_its_error_names(
     tmp_path, monkeypatch
 ):
     path, run_dir = write_catalog(tmp_path, ["$5", "$1,299"]), tmp_path / "run"
+    result, _ = embed(path, run_dir, monkeypatch)
+    assert "--parse-prices and either --decimal-sign . or --decimal" in result.output
     result, _ = embed(path, run_dir, monkeypatch, "--parse-prices")
     assert result.exit_code == 2
     named = result.output.split("again with ")[1].split(" if it is 1299")[0].split()
