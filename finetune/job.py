@@ -135,10 +135,9 @@ def prepare_job(
 
 def _price_unit(price: NDArray[np.float64], config: FinetuneConfig) -> float:
     """Return the unit that prices are counted in; recipe `paper` has none but 1."""
-    unit = choose_price_unit(price)
     if config.recipe != "paper":
-        return unit
-    if unit < 1:
+        return choose_price_unit(price)
+    if np.nanmedian(price) < 1:
         logger.warning(
             "Recipe paper takes log(1 + price) of prices as they are, which tells "
             "small prices apart badly: the median is %.3g. Expect poor scores; recipe "
