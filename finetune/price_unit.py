@@ -36,7 +36,7 @@ def choose_price_unit(price: NDArray[np.floating]) -> float:
     float
         The power of ten by which the median price is 10 to 100. Where prices spread so
         far that more than 5 % are well below one, the power nearest to the price that
-        5 % are below. It is 1 for most catalogs in dollars or euros.
+        5 % are below. It is 1 where the median is some tens of dollars or euros.
     """
     known = price[~np.isnan(price)]
     # Prices themselves: a mean of two would not scale with them exactly.
