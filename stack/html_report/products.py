@@ -101,8 +101,13 @@ def _photos(run: Run, rows: NDArray[np.integer]) -> list[str | None]:
     if not offsets[-1]:  # an empty array cannot be mapped
         return [None] * len(rows)
     flat = run.array("embed/thumbnails")
-    jpegs = (flat[offsets[row] : offsets[row + 1]].tobytes() for row in rows)
-    return [_data_uri(jpeg) if jpeg else None for jpeg in jpegs]
+    image_ok = run.array("embed/image_ok")  # a stand-in has a thumbnail, too
+    return [
+        _data_uri(flat[offsets[row] : offsets[row + 1]].tobytes())
+        if image_ok[row]
+        else None
+        for row in rows
+    ]
 
 
 def _data_uri(jpeg: bytes) -> str:
