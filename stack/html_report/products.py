@@ -78,7 +78,8 @@ def show_products(
         ShownProduct(
             sample_id=str(catalog.sample_id[judged.rows[at]]),
             text=shorten(compose_text(parse_fields(catalog.text[judged.rows[at]]))),
-            photo=photo,
+            # A stand-in has a thumbnail, too.
+            photo=photo if judged.has_photo[at] else None,
             price=float(judged.price[at]),
             predicted=float(judged.predicted[at]),
             low=float(judged.low[at]),
@@ -101,13 +102,8 @@ def _photos(run: Run, rows: NDArray[np.integer]) -> list[str | None]:
     if not offsets[-1]:  # an empty array cannot be mapped
         return [None] * len(rows)
     flat = run.array("embed/thumbnails")
-    image_ok = run.array("embed/image_ok")  # a stand-in has a thumbnail, too
-    return [
-        _data_uri(flat[offsets[row] : offsets[row + 1]].tobytes())
-        if image_ok[row]
-        else None
-        for row in rows
-    ]
+    jpegs = (flat[offsets[row] : offsets[row + 1]].tobytes() for row in rows)
+    return [_data_uri(jpeg) if jpeg else None for jpeg in jpegs]
 
 
 def _data_uri(jpeg: bytes) -> str:
