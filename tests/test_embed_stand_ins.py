@@ -183,6 +183,7 @@ def test_stand_ins_leave_the_folds_of_equal_size(embed, catalog_path, caplog):
     assert np.ptp(sizes[False]) <= 2  # some have the same text
     assert max(sizes[True]) >= len(SHARED)
     assert "have the same photo" in caplog.text
+    assert "leave --keep-shared-photos out and run `pricestack embed`" in caplog.text
 
 
 def test_kept_pictures_are_photos(embed):
