@@ -59,7 +59,7 @@ from embed.manifest import (
 from embed.photo_files import match_photos
 from embed.progress import track
 from embed.schema import STAGES, check_record, progress_of
-from embed.stand_ins import REASON, StandIn, find_stand_ins, take_out
+from embed.stand_ins import leave_out_stand_ins
 from embed.text import MISSING_TEXT, TEXT_FORMAT
 from embed.weights import weights_key
 
@@ -128,7 +128,11 @@ def _extract(
     done = _progress(stage_dir, key, catalog.n_products)
     started = time.monotonic()
     backends = _write_chunks(inputs, config, stage_dir, done)
-    stand_ins = _take_out_stand_ins(inputs, config, stage_dir)
+    stand_ins = (
+        []
+        if config.keep_shared_photos
+        else leave_out_stand_ins(catalog, stage_dir, chunk_size=config.chunk_size)
+    )
     manifest = {
         "stage": "embed",
         "key": key,
@@ -137,14 +141,7 @@ def _extract(
         "n_products": catalog.n_products,
         "attribute_names": list(ATTRIBUTE_NAMES),
         "substituted": _count_placeholders(stage_dir),
-        "stand_ins": [
-            {
-                "sha256": found.sha256,
-                "n_products": len(found.rows),
-                "sample_id": str(catalog.sample_id[found.rows[0]]),
-            }
-            for found in stand_ins
-        ],
+        "stand_ins": stand_ins,
         "files": record_files(stage_dir, _WHOLE_FILES),
         "environment": environment(),
         "device": describe_device(inputs.encoders.device),
@@ -263,25 +260,6 @@ def _write_chunks(
                 },
             )
         return writer.embedder.backends()
-
-
-def _take_out_stand_ins(
-    inputs: Inputs, config: EmbedConfig, stage_dir: Path
-) -> list[StandIn]:
-    """Leave the products without photo that a picture only stands in for."""
-    if config.keep_shared_photos:
-        return []
-    stand_ins = find_stand_ins(stage_dir, inputs.catalog.text)
-    rows = sorted(row for found in stand_ins for row in found.rows)
-    if rows:
-        take_out(stage_dir, rows, chunk_size=config.chunk_size)
-        path = stage_dir / "problems.csv"
-        with named_errors(path), path.open("a", encoding="utf-8", newline="") as file:
-            lines = csv.writer(file, lineterminator="\n")
-            lines.writerows(
-                (inputs.catalog.sample_id[row], "image", REASON) for row in rows
-            )
-    return stand_ins
 
 
 def _count_placeholders(stage_dir: Path) -> dict[str, int]:

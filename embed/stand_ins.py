@@ -5,10 +5,10 @@ nothing of the product, and ties all products that have it into one fold. Varian
 one product share a photo too; their texts are alike.
 """
 
+import csv
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,9 @@ from embed.arrays import (
     read_rows,
     release_rows,
 )
+from embed.catalog import Catalog
 from embed.checksums import CHECKED_ARRAYS, CHECKSUMS_NAME
+from embed.durable import named_errors
 from embed.images import thumbnail_sha256
 from embed.text import parse_fields
 
@@ -52,22 +54,6 @@ _UNITS = frozenset({
     "piece", "pieces", "inch", "inches", "cm", "mm", "size", "of",
 })
 # fmt: on
-
-
-@dataclass(frozen=True, kw_only=True)
-class StandIn:
-    """A picture that was taken for a stand-in.
-
-    Attributes
-    ----------
-    sha256 : str
-        Of its thumbnail.
-    rows : tuple of int
-        Catalog rows that have it.
-    """
-
-    sha256: str
-    rows: tuple[int, ...]
 
 
 def shared_by_unlike(keys: Sequence[str], texts: Sequence[str]) -> dict[str, list[int]]:
@@ -104,16 +90,48 @@ def shared_by_unlike(keys: Sequence[str], texts: Sequence[str]) -> dict[str, lis
     }
 
 
-def find_stand_ins(stage_dir: Path, texts: Sequence[str]) -> list[StandIn]:
-    """Find the stand-ins among the thumbnails that the stage has written.
+def leave_out_stand_ins(
+    catalog: Catalog, stage_dir: Path, *, chunk_size: int
+) -> list[dict[str, Any]]:
+    """Leave the products without photo that a picture only stands in for.
+
+    Features, checksums and problems.csv follow; the thumbnails stay. A run that is
+    killed in the midst of it may do it once more, to the same bytes, after problems.csv
+    is cut to what was written before.
 
     Parameters
     ----------
+    catalog : Catalog
     stage_dir : Path
-        With a row in thumbnails.npy for each product.
-    texts : sequence of str, length n_products
-        As in the catalog.
+        Of the embedding stage, with all rows of all arrays written.
+    chunk_size : int
+        Products between two checksums.
+
+    Returns
+    -------
+    list of dict
+        Of each picture `sha256` of its thumbnail, `n_products`, and the `sample_id` of
+        the first product that has it.
     """
+    found = shared_by_unlike(_photo_hashes(stage_dir), catalog.text)
+    if rows := sorted(row for with_picture in found.values() for row in with_picture):
+        _take_out(stage_dir, rows, chunk_size=chunk_size)
+        path = stage_dir / "problems.csv"
+        with named_errors(path), path.open("a", encoding="utf-8", newline="") as file:
+            lines = csv.writer(file, lineterminator="\n")
+            lines.writerows((catalog.sample_id[row], "image", REASON) for row in rows)
+    return [
+        {
+            "sha256": sha256,
+            "n_products": len(with_picture),
+            "sample_id": str(catalog.sample_id[with_picture[0]]),
+        }
+        for sha256, with_picture in found.items()
+    ]
+
+
+def _photo_hashes(stage_dir: Path) -> list[str]:
+    """Return the sha256 of each thumbnail, "" where there is none."""
     thumbnails = RaggedRows(stage_dir / "thumbnails.npy")
     hashes = []
     for row in range(len(thumbnails)):
@@ -121,16 +139,10 @@ def find_stand_ins(stage_dir: Path, texts: Sequence[str]) -> list[StandIn]:
         hashes.append(thumbnail_sha256(jpeg) if jpeg else "")
         if not row % 4096:
             release_rows(thumbnails.flat)
-    found = shared_by_unlike(hashes, texts)
-    return [StandIn(sha256=key, rows=tuple(rows)) for key, rows in found.items()]
+    return hashes
 
 
-def take_out(stage_dir: Path, rows: Sequence[int], *, chunk_size: int) -> None:
-    """Leave products without photo, features and checksums included.
-
-    Done once more it changes nothing, so a run may be killed in the midst of it. The
-    thumbnails stay.
-    """
+def _take_out(stage_dir: Path, rows: Sequence[int], *, chunk_size: int) -> None:
     image = _open(stage_dir, "image")
     image_ok = _open(stage_dir, "image_ok")
     checksums = _open(stage_dir, Path(CHECKSUMS_NAME).stem)

@@ -86,9 +86,8 @@ def product_groups(
     ]
     links = _joining_links(catalog, photos, keep_shared=keep_shared)
     groups = duplicate_groups(texts, links, photos)
-    _mention_large_group(
-        catalog, groups, {"text": texts, "photo": photos, "link": links}
-    )
+    keys = {"text": texts, "photo": photos, "link": links}
+    _mention_large_group(catalog, groups, keys, keep_shared=keep_shared)
     return groups
 
 
@@ -108,7 +107,11 @@ def _joining_links(
 
 
 def _mention_large_group(
-    catalog: Catalog, groups: NDArray[np.int64], keys: Mapping[str, Sequence[str]]
+    catalog: Catalog,
+    groups: NDArray[np.int64],
+    keys: Mapping[str, Sequence[str]],
+    *,
+    keep_shared: bool,
 ) -> None:
     names, sizes = np.unique(groups, return_counts=True)
     largest = int(sizes.max())
@@ -121,8 +124,9 @@ def _mention_large_group(
         for kind, of in keys.items()
     }
     what = max(counts, key=counts.__getitem__)
+    way = "leave --keep-shared-photos out" if keep_shared else "delete its files"
     remedy = {
-        "photo": "If it is a picture that stands in for photos, delete its files",
+        "photo": f"If it is a picture that stands in for photos, {way}",
         "text": "If they are different products, tell their texts apart",
         "link": "If they have photos of their own, mend their links",
     }

@@ -1,13 +1,17 @@
 """Whose photo a file is: the folders, names and ids that decide it."""
 
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from embed.catalog import Catalog, CatalogColumns, CatalogError
 from embed.photo_files import _Matcher, match_photos
 from embed.photo_index import PhotoIndex
+from embed.photo_links import parse_link
 from embed.photo_log import COLUMNS, PhotoLog
 
 N = 8
@@ -299,3 +303,52 @@ def test_time_grows_with_the_number_of_products_and_not_faster(name, own, tmp_pa
     seconds(50)
     # Ten times the work takes ten times as long; were it squared, a hundred times.
     assert seconds(4000) < 40 * seconds(400)
+
+
+# fmt: off
+FILES = [
+    "a.jpg", "A.jpg", "a.png", "x/a.jpg", "y/a.jpg", "x/y/a.jpg", "1.jpg", "01.jpg",
+    "main.jpg", "x/main.jpg", "i.php?id=1", "i.php?id=2", "b%20c.jpg", "b c.jpg", "1",
+]
+LINKS = [
+    "", "http://h/a.jpg", "http://h/x/a.jpg", "http://h/A.jpg", "a.png",
+    "http://h/1.jpg", "http://h/main.jpg", "http://h/x/main.jpg", "http://h/z/main.jpg",
+    "http://h/i.php?id=1", "http://h/i.php?id=2", "http://h/b%20c.jpg",
+]
+# fmt: on
+products = st.lists(
+    st.tuples(
+        st.sampled_from(["1", "01", "1.0", "a", "A", "main", "p q"]),
+        st.sampled_from(LINKS),
+    ),
+    unique_by=lambda product: product[0],
+    min_size=1,
+    max_size=6,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(products, st.sets(st.sampled_from(FILES), min_size=1), st.randoms())
+def test_no_file_is_the_photo_of_two_links_and_no_order_matters(table, names, random):
+    root = Path("photos")
+    nothing = PhotoLog(files={}, reasons={}, links={})
+
+    def matched(rows, files):
+        index = PhotoIndex(root, [(root / name, root / name) for name in files])
+        ids, links = zip(*rows, strict=True)
+        matcher = _Matcher(index, nothing, links, ids)
+        numbers = [matcher.photo(row)[0] for row in range(len(rows))]
+        return {
+            row: None if at is None else index.names[at]
+            for row, at in zip(rows, numbers, strict=True)
+        }
+
+    found = matched(table, sorted(names))
+    owners = {}
+    for (sample_id, link), name in found.items():
+        owner = parse_link(link).identity if link else sample_id
+        assert name is None or owners.setdefault(name, owner) == owner
+    shuffled, files = list(table), list(names)
+    random.shuffle(shuffled)
+    random.shuffle(files)
+    assert matched(shuffled, files) == found

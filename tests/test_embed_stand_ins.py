@@ -183,6 +183,7 @@ def test_stand_ins_leave_the_folds_of_equal_size(embed, catalog_path, caplog):
     assert np.ptp(sizes[False]) <= 2  # some have the same text
     assert max(sizes[True]) >= len(SHARED)
     assert "have the same photo" in caplog.text
+    assert "leave --keep-shared-photos out and run `pricestack embed`" in caplog.text
 
 
 def test_kept_pictures_are_photos(embed):
@@ -195,17 +196,19 @@ def test_kept_pictures_are_photos(embed):
 def test_a_run_killed_while_stand_ins_are_taken_out_ends_with_the_same_bytes(
     embed, monkeypatch
 ):
+    take_out = stand_ins._take_out
+
     def stop(*_, **__):
         raise KeyboardInterrupt
 
     def stop_afterwards(*given, **named):
-        stand_ins.take_out(*given, **named)
+        take_out(*given, **named)
         raise KeyboardInterrupt
 
     kills = [
-        (job, "take_out", stop),
+        (stand_ins, "_take_out", stop),
         (stand_ins, "crc_rows", stop),
-        (job, "take_out", stop_afterwards),
+        (stand_ins, "_take_out", stop_afterwards),
         (job, "_count_placeholders", stop),
     ]
     for place, name, kill in kills:

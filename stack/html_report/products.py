@@ -78,7 +78,8 @@ def show_products(
         ShownProduct(
             sample_id=str(catalog.sample_id[judged.rows[at]]),
             text=shorten(compose_text(parse_fields(catalog.text[judged.rows[at]]))),
-            photo=photo,
+            # A stand-in has a thumbnail, too.
+            photo=photo if judged.has_photo[at] else None,
             price=float(judged.price[at]),
             predicted=float(judged.predicted[at]),
             low=float(judged.low[at]),
