@@ -20,6 +20,7 @@ from embed.progress import BesideBars
 P = ParamSpec("P")
 R = TypeVar("R")
 _DEFAULT = CatalogColumns()
+_LARGE_BYTES = 5_000_000  # a second or two of reading
 
 threads_option = click.option(
     "--threads",
@@ -218,17 +219,18 @@ def columns_from(
 
 
 def read_and_mention(path: Path, columns: CatalogColumns) -> Catalog:
-    """Read a catalog; tell the user so, and what was guessed or left out.
+    """Read a catalog; tell the user what was guessed or left out.
 
-    The first line is printed before the work, so that a command shows at once that it
-    has begun: reading a large file and loading PyTorch after it take many seconds.
+    A file that takes seconds to read is announced, so that a command shows soon that it
+    has begun.
 
     Raises
     ------
     CatalogError
         If the catalog cannot be used.
     """
-    click.echo(f"Reading {path} …", err=True)
+    if path.is_file() and path.stat().st_size > _LARGE_BYTES:
+        click.echo(f"Reading {path} …", err=True)
     catalog = read_catalog(path, columns=columns)
     for note in catalog.notes:
         click.echo(f"{path.name}: {note}", err=True)
