@@ -37,6 +37,7 @@ __all__ = [
     "CatalogError",
     "describe_unpriced",
     "doubtful_price",
+    "is_text_file",
     "parseable_price",
     "read_catalog",
     "require_prices",
@@ -186,6 +187,15 @@ def read_catalog(path: Path, *, columns: CatalogColumns | None = None) -> Catalo
             f"{path}: does not fit in memory. Check that the file is whole, or split it"
         ) from error
     return _build_catalog(path, cells)
+
+
+def is_text_file(path: Path) -> bool:
+    """Whether a file, by its ending, may have any encoding and delimiter."""
+    return not any(
+        path.name.lower().endswith(suffixes)
+        for suffixes, reader in _READERS
+        if reader is not read_csv
+    )
 
 
 def _reader_of(path: Path) -> Reader:

@@ -134,6 +134,7 @@ class _Rows:
         self._reader = csv.reader(lines, delimiter=delimiter, strict=True)
         self._before = n_lines_before
         self.begun = n_lines_before + 1
+        self.n_read = 0
 
     @property
     def line(self) -> int:
@@ -145,6 +146,7 @@ class _Rows:
         for row in self._reader:
             begun, self.begun = self.begun, self.line + 1
             if row or begun == self._before + 1:
+                self.n_read += 1
                 yield begun, row
 
 
@@ -174,15 +176,13 @@ def _parse(path: Path, columns: CatalogColumns, rows: _Rows) -> tuple[Plan, Colu
 
     pandas fills short rows and, given `usecols`, cuts long ones without a word.
     """
-    n_rows = -1
     try:
         header, first_rows = _read_header(path, columns, rows)
         plan = _plan(path, columns, header)
         cells: Columns = {name: [] for name in plan.needed}
         places = [(header.index(name), cells[name]) for name in cells]
-        n_rows = 0
-        for begun, row in itertools.chain(first_rows, rows):
-            n_rows += 1
+        products = itertools.chain(first_rows, rows)
+        for n_rows, (begun, row) in enumerate(products, start=1):
             if plan.export == "amazon":  # which leaves out blank cells at the end
                 row = row + [""] * (len(header) - len(row))
             if len(row) != len(header):
@@ -192,7 +192,7 @@ def _parse(path: Path, columns: CatalogColumns, rows: _Rows) -> tuple[Plan, Colu
             for at, column in places:
                 column.append(row[at])
     except csv.Error as error:
-        row_begun = "the header" if n_rows < 0 else f"row {n_rows + 1}"
+        row_begun = f"row {rows.n_read}" if rows.n_read else "the header"
         raise CatalogError(
             f"{path}: malformed CSV in {row_begun}, which begins in line {rows.begun}: "
             f"{_explain(error, rows.line)}. Put cells that hold commas, quotes "

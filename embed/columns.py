@@ -78,12 +78,11 @@ class CatalogColumns:
 
     def for_another_file(self) -> CatalogColumns:
         """Return the same columns, for a file that may be written in another way."""
-        is_usual = self.delimiter is None or self.delimiter in DELIMITER_NAMES.values()
         return replace(
             self,
             encoding=None,
             other_encoding=None if self.encoding == "utf-8" else self.encoding,
-            delimiter=None if is_usual else self.delimiter,
+            delimiter=None,
             export="auto",
         )
 

@@ -12,7 +12,13 @@ from typing import IO, Any, ParamSpec, TypeVar, get_args
 
 import click
 
-from embed.catalog import Catalog, CatalogColumns, read_catalog
+from embed.catalog import (
+    Catalog,
+    CatalogColumns,
+    CatalogError,
+    is_text_file,
+    read_catalog,
+)
 from embed.columns import DELIMITER_NAMES, ExportName
 from embed.errors import ConfigError, InputError
 from embed.progress import BesideBars
@@ -20,6 +26,7 @@ from embed.progress import BesideBars
 P = ParamSpec("P")
 R = TypeVar("R")
 _DEFAULT = CatalogColumns()
+_LARGE_BYTES = 5_000_000  # a second or two of reading
 
 threads_option = click.option(
     "--threads",
@@ -219,21 +226,35 @@ def columns_from(
 
 
 def read_and_mention(path: Path, columns: CatalogColumns) -> Catalog:
-    """Read a catalog; tell the user so, and what was guessed or left out.
+    """Read a catalog; tell the user what was guessed or left out.
 
-    The first line is printed before the work, so that a command shows at once that it
-    has begun: reading a large file and loading PyTorch after it take many seconds.
+    A file that takes seconds to read is announced, so that a command shows soon that it
+    has begun.
 
     Raises
     ------
     CatalogError
         If the catalog cannot be used.
     """
-    click.echo(f"Reading {path} …", err=True)
+    _require_no_text_options(path, columns)
+    if path.is_file() and path.stat().st_size > _LARGE_BYTES:
+        click.echo(f"Reading {path} …", err=True)
     catalog = read_catalog(path, columns=columns)
     for note in catalog.notes:
         click.echo(f"{path.name}: {note}", err=True)
     return catalog
+
+
+def _require_no_text_options(path: Path, columns: CatalogColumns) -> None:
+    """Refuse how a text is written for a file that says so itself."""
+    given = {"--encoding": columns.encoding, "--delimiter": columns.delimiter}
+    if is_text_file(path):
+        return
+    if named := [f"{option} {value!r}" for option, value in given.items() if value]:
+        raise CatalogError(
+            f"{path}: {' and '.join(named)}: is for CSV and other text; a file that "
+            f"ends in {path.suffix} says itself how it is written. Leave it out"
+        )
 
 
 def require_output(

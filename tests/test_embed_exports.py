@@ -498,3 +498,25 @@ def test_a_header_under_another_sign_names_the_option(tmp_path):
     path = write(tmp_path, "sample_id,catalog_content", ["1", "a"], delimiter="~")
     with pytest.raises(CatalogError, match=r"another sign than a comma.*--delimiter"):
         read_catalog(path)
+
+
+@pytest.mark.parametrize("option", ["--encoding=latin-1", "--delimiter=;"])
+@pytest.mark.parametrize("name", ["c.parquet", "c.xlsx", "c.xml"])
+def test_options_of_text_are_refused_for_other_files(
+    embed_export, tmp_path, name, option
+):
+    (tmp_path / name).write_bytes(b"")
+    result, seen = embed_export(tmp_path / name, option)
+    assert result.exit_code == 2
+    assert f"{option.partition('=')[0]} '" in result.output
+    assert "is for CSV and other text" in result.output
+    assert not seen
+
+
+def test_a_damaged_row_is_counted_from_the_header_although_rows_are_read_ahead(
+    tmp_path,
+):
+    path = tmp_path / "export.csv"
+    path.write_text(f'{SHOPIFY}\n{"x," * 10}x\nmug,"a" b{"," * 9}\n')
+    with pytest.raises(CatalogError, match="malformed CSV in row 2, which begins in l"):
+        read_catalog(path)

@@ -96,7 +96,7 @@ def test_no_heavy_package_is_loaded_before_a_command_begins(module):
     assert done.stdout == "[]\n", done.stderr
 
 
-def first_lines(folder, options):
+def first_lines(folder, options, *, large_bytes):
     """Return the command's first line, and what was loaded when it was printed."""
     code = (
         "import sys\n"
@@ -106,6 +106,8 @@ def first_lines(folder, options):
         "    echo(f'{message} {\"torch\" in sys.modules}', err=True)\n"
         "    raise SystemExit\n"
         "click.echo = told\n"
+        "import embed.commands\n"
+        f"embed.commands._LARGE_BYTES = {large_bytes}\n"
         "from stack.cli import main\n"
         f"main({options!r})\n"
     )
@@ -115,11 +117,26 @@ def first_lines(folder, options):
     return done.stderr.splitlines()
 
 
-def test_embed_prints_a_line_before_it_reads_or_loads(tmp_path):
-    lines = first_lines(tmp_path, ["embed", "c.csv", "--run", "run"])
-    assert lines == ["Reading c.csv … False"]
+CATALOG = "sample_id,catalog_content\n1,tea\n"
+SOON = [
+    (0, "Reading c.csv … False"),
+    (1_000_000, "1 products. Loading the {} … False"),
+]
 
 
-def test_predict_prints_a_line_before_it_reads_or_loads(tmp_path, embedded_run):
+@pytest.mark.parametrize(("large_bytes", "line"), SOON)
+def test_embed_prints_a_line_before_it_loads_the_encoders(tmp_path, large_bytes, line):
+    (tmp_path / "c.csv").write_text(CATALOG)
+    options = ["embed", "c.csv", "--run", "run"]
+    found = first_lines(tmp_path, options, large_bytes=large_bytes)
+    assert found == [line.format("encoders")]
+
+
+@pytest.mark.parametrize(("large_bytes", "line"), SOON)
+def test_predict_prints_a_line_before_it_loads_the_run(
+    tmp_path, embedded_run, large_bytes, line
+):
+    (tmp_path / "c.csv").write_text(CATALOG)
     options = ["predict", "c.csv", "--run", str(embedded_run), "--out", "p.csv"]
-    assert first_lines(tmp_path, options) == ["Reading c.csv … False"]
+    found = first_lines(tmp_path, options, large_bytes=large_bytes)
+    assert found == [line.format("run")]

@@ -206,7 +206,6 @@ def test_a_bad_price_in_training_names_the_row_and_the_remedy(embedded_run, tmp_
     [
         (("--folds", 1), "--folds must be at least 2"),
         (("--batch-size", 1), "--batch-size must be at least 2"),
-        (("--only-fold", 0), "folds are counted from 1, got 0. Name the first as 1"),
         (("--only-fold", 9), "--only-fold must be 1 to 5, got 9"),
         (("--folds", 100), "--folds must be 2 to the number of distinct"),
         (("--folds", 200), "--folds must be"),
@@ -280,6 +279,14 @@ def test_predict_finds_out_before_the_work_that_its_folder_is_missing(
         *("--out", tmp_path / "no" / "prices.csv"),
     )
     assert_one_line(result, "prices.csv", "is not there. Make it")
+
+
+def test_folds_are_counted_from_one(run_dir, tmp_path):
+    out = ("--out", tmp_path / "prices.csv")
+    for command in (("finetune",), ("predict", "new.csv", *out), ("serve",)):
+        result = call(*command, "--run", run_dir, "--only-fold", 0)
+        assert result.exit_code == 2
+        assert "folds are counted from 1, got 0. Name the first as 1" in result.output
 
 
 def imports_of(path):
