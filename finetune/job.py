@@ -22,7 +22,7 @@ from finetune.networks import network_folder
 from finetune.products import catalog_of_run, choose_anchors, product_groups
 from finetune.tracking import Tracking
 
-FORMAT = 10  # raise it when the same inputs give other arrays or records than before
+FORMAT = 11  # raise it when the same inputs give other arrays or records than before
 
 
 @dataclass(frozen=True, kw_only=True)
