@@ -27,10 +27,10 @@ def prepared(given: argparse.Namespace) -> dict[str, Any]:
 
     from embed.machine import prepare_machine
     from embed.manifest import require_stage
+    from embed.run_catalog import read_run_catalog
     from finetune.batches import ProductCache
     from finetune.config import FinetuneConfig
     from finetune.networks import network_of_run
-    from finetune.products import catalog_of_run
 
     unfrozen = {"freeze_layers": 0} if given.way.endswith("_unfrozen") else {}
     config = FinetuneConfig(n_threads=given.threads, **unfrozen)
@@ -38,7 +38,7 @@ def prepared(given: argparse.Namespace) -> dict[str, Any]:
     if given.way.startswith("ours"):
         prepare_machine(given.threads)
     torch.set_num_threads(given.threads)
-    catalog = catalog_of_run(embed)
+    catalog = read_run_catalog(given.run, embed)
     assert catalog.price is not None
     return {
         "config": config,

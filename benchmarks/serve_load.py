@@ -64,11 +64,11 @@ def ask(
 
 def requests_of(run_dir: Path, n: int) -> list[bytes]:
     from embed.photo_files import find_photos
-    from finetune.products import catalog_of_run
+    from embed.run_catalog import read_run_catalog
     from stack.run import open_run
 
     embed = open_run(run_dir).embed
-    catalog = catalog_of_run(embed)
+    catalog = read_run_catalog(run_dir, embed)
     images = embed["inputs"]["images_dir"]
     photos = find_photos(catalog, Path(images) if images else None)
     rows = np.random.default_rng(0).choice(catalog.n_products, n)

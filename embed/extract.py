@@ -58,6 +58,7 @@ from embed.manifest import (
 )
 from embed.photo_files import match_photos
 from embed.progress import track
+from embed.run_catalog import CATALOG_NAME, write_run_catalog
 from embed.schema import STAGES, check_record, progress_of
 from embed.stand_ins import leave_out_stand_ins
 from embed.text import MISSING_TEXT, TEXT_FORMAT
@@ -65,7 +66,7 @@ from embed.weights import weights_key
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 6  # raise it when the same inputs give other arrays than before
+FORMAT = 7  # raise it when the same inputs give other arrays than before
 PROBLEM_COLUMNS = ("sample_id", "field", "reason")
 _PROGRESS_NAME = "progress.json"
 # In the key by what they come to, or without a say in the arrays.
@@ -73,7 +74,7 @@ _NOT_IN_KEY = (
     *("text_encoder", "image_encoder", "precision", "backend"),
     *("n_threads", "n_workers"),
 )
-_WHOLE_FILES = ("sample_id.npy", "problems.csv", CHECKSUMS_NAME)
+_WHOLE_FILES = ("sample_id.npy", "problems.csv", CATALOG_NAME, CHECKSUMS_NAME)
 
 
 def extract(
@@ -121,10 +122,11 @@ def _extract(
     finished = read_json(stage_dir / MANIFEST_NAME)
     if finished is not None and finished.get("key") == key:
         check_record(finished, stage_dir / MANIFEST_NAME, STAGES["embed"])
+        finished = _with_catalog(finished, catalog, stage_dir, locations)
         verify_embedding(stage_dir, finished)
         (stage_dir / _PROGRESS_NAME).unlink(missing_ok=True)
         logger.info("%s: up to date", stage_dir)
-        return _relocated(finished, stage_dir, locations)
+        return finished
     done = _progress(stage_dir, key, catalog.n_products)
     started = time.monotonic()
     backends = _write_chunks(inputs, config, stage_dir, done)
@@ -133,6 +135,7 @@ def _extract(
         if config.keep_shared_photos
         else leave_out_stand_ins(catalog, stage_dir, chunk_size=config.chunk_size)
     )
+    write_run_catalog(catalog, stage_dir)
     manifest = {
         "stage": "embed",
         "key": key,
@@ -213,11 +216,17 @@ def _locations(inputs: Inputs, images_dir: Path | None) -> dict[str, Any]:
     }
 
 
-def _relocated(
-    manifest: dict[str, Any], stage_dir: Path, locations: dict[str, Any]
+def _with_catalog(
+    manifest: dict[str, Any],
+    catalog: Catalog,
+    stage_dir: Path,
+    locations: dict[str, Any],
 ) -> dict[str, Any]:
-    """Prices are not in the key: their file and column must be the ones named now."""
-    found = {**manifest, "inputs": {**manifest["inputs"], **locations}}
+    """Take over the prices that the catalog holds now: they are not in the key."""
+    write_run_catalog(catalog, stage_dir)
+    files = {**manifest["files"], **record_files(stage_dir, [CATALOG_NAME])}
+    inputs = {**manifest["inputs"], **locations}
+    found = {**manifest, "inputs": inputs, "files": files}
     if found != manifest:
         write_json(stage_dir / MANIFEST_NAME, found)
     return found

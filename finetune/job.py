@@ -14,6 +14,7 @@ from embed.checksums import verify_embedding
 from embed.errors import ConfigError
 from embed.machine import pick_device
 from embed.manifest import content_key, require_stage, sha256_strings
+from embed.run_catalog import read_run_catalog
 from finetune.arithmetic import Arithmetic, choose_arithmetic
 from finetune.batches import ProductCache
 from finetune.config import FinetuneConfig
@@ -21,7 +22,7 @@ from finetune.folds import assign_folds
 from finetune.model import FUSED_DIM
 from finetune.networks import network_folder
 from finetune.price_unit import choose_price_unit, to_log_price
-from finetune.products import catalog_of_run, choose_anchors, product_groups
+from finetune.products import choose_anchors, product_groups
 from finetune.tracking import Tracking
 
 logger = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ def prepare_job(
     needed = ("tokens", "thumbnails", "attributes", "image_ok")
     frozen = ("image",) if config.freeze_image else ()
     verify_embedding(embed_dir, embed, needed + frozen)
-    catalog = catalog_of_run(embed)
+    catalog = read_run_catalog(run_dir, embed)
     price = require_prices(catalog, drop_unpriced=drop_unpriced)
     if n_unpriced := int(np.isnan(price).sum()):
         logger.warning(

@@ -1,20 +1,16 @@
-"""What a run says of its products: their catalog, their duplicates, the anchors."""
+"""A run's products: which are duplicates, and which are anchors."""
 
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embed.catalog import Catalog, CatalogColumns, CatalogError, read_catalog
-from embed.errors import CacheError
+from embed.catalog import Catalog
 from embed.images import thumbnail_sha256
-from embed.manifest import MANIFEST_NAME
 from embed.photo_links import parse_link
-from embed.schema import config_from
 from embed.stand_ins import shared_by_unlike
 from finetune.batches import ProductCache
 from finetune.folds import duplicate_groups
@@ -22,38 +18,6 @@ from finetune.folds import duplicate_groups
 MAX_ANCHORS = 1500
 _LARGE_SHARE = 0.05  # of all products, in one group of duplicates
 logger = logging.getLogger(__name__)
-
-
-def catalog_of_run(embed: dict[str, Any]) -> Catalog:
-    """Read the catalog that a run was made from, and refuse a changed one.
-
-    Raises
-    ------
-    CatalogError
-        If the file cannot be read any more.
-    CacheError
-        If its ids, texts or image links are others than when it was embedded.
-    """
-    path = Path(embed["inputs"]["catalog_path"])
-    if not path.exists():
-        raise CatalogError(
-            f"{path}: the run's catalog is not there any more. Put it back; "
-            f"`pricestack report` takes another place with --catalog."
-        )
-    catalog = read_catalog(path, columns=columns_of_run(embed))
-    if catalog.content_sha256 != embed["inputs"]["catalog_sha256"]:
-        raise CacheError(
-            f"{path}: its ids, texts or image links have changed since the run was "
-            f"embedded. Run `make embeddings` again, with the same RUN."
-        )
-    return catalog
-
-
-def columns_of_run(embed: dict[str, Any]) -> CatalogColumns:
-    """Return the columns that a run's catalog was read by."""
-    return config_from(
-        embed["inputs"]["columns"], CatalogColumns, Path("embed") / MANIFEST_NAME
-    )
 
 
 def product_groups(

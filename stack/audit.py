@@ -19,7 +19,9 @@ from scipy.stats import rankdata
 from embed.arrays import RaggedRows, release_rows
 from embed.catalog import Catalog
 from embed.checksums import verify_files
-from embed.chunks import prepared_chunks
+from embed.chunks import Chunk, prepare_chunk, prepared_chunks
+from embed.errors import UnreadableImage
+from embed.images import decode_thumbnail
 from embed.manifest import (
     MANIFEST_NAME,
     require_same_key,
@@ -28,7 +30,6 @@ from embed.manifest import (
 )
 from embed.text import compose_text, parse_fields
 from finetune.price_unit import to_log_price, to_price
-from finetune.products import catalog_of_run
 from finetune.smape import smape, smape_rows
 from stack.blocks.fitted import features_of, fit_blocks
 from stack.blocks.products import Prices, Products
@@ -122,7 +123,7 @@ def audit_run(
     finished = _Finished(
         run=run,
         stack=stack,
-        catalog=catalog_of_run(run.embed),
+        catalog=run.catalog(),
         price=np.asarray(run.array("finetune/price")),
         folds=np.asarray(run.array("finetune/folds")),
         n_threads=n_threads,
@@ -424,6 +425,13 @@ def _predicted(finished: _Finished, rows: NDArray[np.intp], fold: int) -> Predic
     predictor = Predictor(
         finished.run.run_dir, n_threads=finished.n_threads, folds=[fold]
     )
+    return predictor.predict(_chunk_of(finished, predictor, rows))
+
+
+def _chunk_of(
+    finished: _Finished, predictor: Predictor, rows: NDArray[np.intp]
+) -> Chunk:
+    """Prepare products with their photos, else from the run's thumbnails."""
     catalog = finished.catalog
     some = dataclasses.replace(
         catalog,
@@ -431,14 +439,25 @@ def _predicted(finished: _Finished, rows: NDArray[np.intp], fold: int) -> Predic
         text=tuple(catalog.text[row] for row in rows),
         image_link=tuple(catalog.image_link[row] for row in rows),
         price_text=None,
+        file_rows=None,
     )
-    images_dir = finished.run.embed["inputs"]["images_dir"]
-    inputs = predictor.inputs(some, Path(images_dir) if images_dir else None)
+    folder = finished.run.embed["inputs"]["images_dir"]
+    if folder is None or not Path(folder).is_dir():
+        thumbnails = RaggedRows(finished.run.run_dir / "embed" / "thumbnails.npy")
+        image_ok = finished.run.array("embed/image_ok")
+        photos = [
+            decode_thumbnail(thumbnails[int(row)].tobytes())
+            if image_ok[row]
+            else UnreadableImage("none in the run")
+            for row in rows
+        ]
+        return prepare_chunk(some.text, photos, decimal=predictor.config.decimal)
+    inputs = predictor.inputs(some, Path(folder))
     renamed = dataclasses.replace(some, sample_id=some.sample_id[::-1])
     inputs = dataclasses.replace(inputs, catalog=renamed)
     config = dataclasses.replace(predictor.config, chunk_size=len(rows))
     (chunk,) = prepared_chunks(inputs, config, 0)
-    return predictor.predict(chunk)
+    return chunk
 
 
 def _numbers(values: Sequence[float]) -> str:

@@ -222,14 +222,11 @@ def predict_command(
       pricestack predict new.csv --run runs/mine --images photos \\
         --out prices.csv
     """
-    from embed.manifest import MANIFEST_NAME, require_stage
-    from embed.schema import config_from
+    from embed.manifest import require_stage
+    from embed.run_catalog import columns_of_run
 
     require_output(out_path, option="--out", run_dir=run_dir, inputs=(catalog_path,))
-    embed = require_stage(run_dir, "embed")
-    # Not by `finetune.products`, which brings torch: the catalog is read before that.
-    recorded = embed["inputs"]["columns"]
-    of_run = config_from(recorded, CatalogColumns, Path("embed") / MANIFEST_NAME)
+    of_run = columns_of_run(require_stage(run_dir, "embed"))
     catalog = read_and_mention(catalog_path, _columns_of_run(of_run, columns))
     click.echo(f"{catalog.n_products} products. Loading the run …", err=True)
     from stack.predict_catalog import NO_PHOTO, NO_TEXT, predict_prices, write_prices

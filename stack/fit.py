@@ -26,10 +26,9 @@ from embed.manifest import (
     require_stage,
     write_json,
 )
-from embed.sample import best_reachable_prices
+from embed.run_catalog import read_best_prices
 from embed.schema import PLAN, check_record, config_from
 from embed.text import compose_text, parse_fields
-from finetune.products import catalog_of_run
 from stack.ablation import fit_without_each, read_without_each, score_without_each
 from stack.alignment import align, fit_alignment
 from stack.blend import blend_out_of_fold
@@ -334,7 +333,7 @@ def _blocks(run: Run, stage_dir: Path, config: StackConfig) -> dict[str, NDArray
     chosen = [name for name in config.blocks if name in PRICE_BLOCKS]
     if not chosen:
         return blocks  # only those fitted on prices need the catalog
-    texts = catalog_of_run(run.embed).text
+    texts = run.catalog().text
     products = Products(
         texts=[compose_text(parse_fields(text)) for text in texts],
         features=features_of(run),
@@ -353,7 +352,7 @@ def _evaluate(run: Run, config: StackConfig) -> dict[str, Any]:
         image_ok=np.asarray(run.array("embed/image_ok")),
         config=config,
         groups=np.asarray(run.array("finetune/groups")),
-        best_price=_best_prices(run),
+        best_price=read_best_prices(run.run_dir),
         price_unit=run.price_unit,
     )
     kept, chosen = folds >= 0, predictions[report["verdict"]["chosen"]]
@@ -379,12 +378,3 @@ def _intervals(run: Run, chosen: str) -> dict[str, tuple[float, float]]:
     residual = run.log_price()[priced] - run.out_of_fold(chosen)[priced]
     fitted = Intervals.fit(residual, price_unit=run.price_unit)
     return {str(level): ends for level, ends in fitted.offsets.items()}
-
-
-def _best_prices(run: Run) -> NDArray[np.float64] | None:
-    """Return the best predictable prices if the catalog is a sample of ours."""
-    best = best_reachable_prices(Path(run.embed["inputs"]["catalog_path"]))
-    if best is None:
-        return None
-    sample_ids = run.array("embed/sample_id")
-    return np.array([best.get(str(sample_id), np.nan) for sample_id in sample_ids])

@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embed.arrays import read_rows
+from embed.catalog import Catalog
 from embed.checksums import CHECKED_ARRAYS, verify_embedding, verify_files
 from embed.manifest import require_same_key, require_stage
+from embed.run_catalog import read_run_catalog
 from finetune.price_unit import to_log_price
 
 PREDICTIONS = {
@@ -54,6 +56,16 @@ class Run:
     def price_unit(self) -> float:
         """Catalog currency that the run counts as 1; older runs have no other unit."""
         return float(self.finetune.get("price_unit", 1.0))
+
+    def catalog(self) -> Catalog:
+        """Read the catalog as it was embedded.
+
+        Raises
+        ------
+        CacheError
+            If it is missing or damaged.
+        """
+        return read_run_catalog(self.run_dir, self.embed)
 
     def log_price(self) -> NDArray[np.float64]:
         """Return true log1p prices in units of the run, NaN where unpriced.

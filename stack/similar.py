@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from embed.arrays import release_rows
 from embed.errors import InputError
 from embed.text import parse_fields
-from finetune.products import catalog_of_run
 from stack.run import Run
 
 logger = logging.getLogger(__name__)
@@ -31,7 +30,7 @@ class SimilarProduct:
     sample_id: str
 
     text: str
-    """Its name, else the first of its text; "" if the catalog is not there any more."""
+    """Its name, else the first of its text; "" if the run's catalog is damaged."""
 
     price: float
     """Catalog currency, as the catalog has it."""
@@ -115,7 +114,7 @@ class PricedProducts:
     def _texts(self) -> tuple[str, ...]:
         # A service may have the run without its catalog; ids and prices say enough.
         try:
-            catalog = catalog_of_run(self._run.embed)
+            catalog = self._run.catalog()
         except InputError as error:
             logger.warning("similar products are shown without their text: %s", error)
             return ()

@@ -36,6 +36,7 @@ from embed.catalog import read_catalog
 from embed.checksums import record_files
 from embed.config import EmbedConfig
 from embed.images import encode_thumbnail
+from embed.run_catalog import CATALOG_NAME, columns_of_run, write_run_catalog
 from embed.sample import write_sample
 from finetune.config import FinetuneConfig
 from stack.config import StackConfig
@@ -296,7 +297,7 @@ def write_product_cache(
 
 
 def copy_run(run_dir: Path, to: Path, *, prices: list[str] | None = None) -> Path:
-    """Copy a run; with `prices`, let its catalog be one that differs in them alone."""
+    """Copy a run; with `prices`, as if embedded from a catalog with other ones."""
     shutil.copytree(run_dir, to)
     if prices is None:
         return to
@@ -313,6 +314,10 @@ def copy_run(run_dir: Path, to: Path, *, prices: list[str] | None = None) -> Pat
         lines.writerows(rows)
     manifest["inputs"]["catalog_path"] = str(catalog_path)
     manifest_path.write_text(json.dumps(manifest))
+    write_run_catalog(
+        read_catalog(catalog_path, columns=columns_of_run(manifest)), to / "embed"
+    )
+    record_anew(to / "embed", [CATALOG_NAME])
     return to
 
 

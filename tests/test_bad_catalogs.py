@@ -17,9 +17,9 @@ from embed.catalog import CatalogColumns, CatalogError, read_catalog, require_pr
 from embed.errors import ConfigError
 from embed.extract import extract
 from embed.manifest import read_json
+from embed.run_catalog import read_run_catalog
 from embed.text import MISSING_TEXT, compose_text, parse_fields
 from finetune.out_of_fold import finetune
-from finetune.products import catalog_of_run
 
 KINDS = "kinds of bad catalogs and texts"
 PARSED = CatalogColumns(parse_prices=True)
@@ -315,20 +315,20 @@ def test_parse_prices_is_remembered_by_the_run(
     )
     embed = read_json(run_dir / "embed" / "manifest.json")
     with pytest.raises(CatalogError, match=r"39 of 40 .* embed` again with --parse-pr"):
-        require_prices(catalog_of_run(embed))
+        require_prices(read_run_catalog(run_dir, embed))
     catalog = read_catalog(run_dir / "catalog.csv", columns=PARSED)
     images_dir = sample_catalog.parent / "images"
     extract(catalog, run_dir, images_dir=images_dir, config=tiny_config)
     again = read_json(run_dir / "embed" / "manifest.json")
     assert again["key"] == embed["key"]
-    price = require_prices(catalog_of_run(again))
+    price = require_prices(read_run_catalog(run_dir, again))
     assert price.tolist() == [1299.0] * 39 + [7.0]
 
 
 def test_a_manifest_from_before_parse_prices_is_read(embedded_run):
     embed = read_json(embedded_run / "embed" / "manifest.json")
     del embed["inputs"]["columns"]["parse_prices"]
-    catalog = catalog_of_run(json.loads(json.dumps(embed)))
+    catalog = read_run_catalog(embedded_run, json.loads(json.dumps(embed)))
     assert not catalog.columns.parse_prices
     assert np.isfinite(require_prices(catalog)).all()
 

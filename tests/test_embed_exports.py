@@ -9,8 +9,8 @@ from click.testing import CliRunner
 from embed.__main__ import embed_command
 from embed.catalog import CatalogColumns, CatalogError, read_catalog
 from embed.manifest import read_json
+from embed.run_catalog import columns_of_run, read_run_catalog
 from embed.text import parse_fields
-from finetune.products import catalog_of_run, columns_of_run
 
 SHOPIFY = (
     "Handle,Title,Body (HTML),Vendor,Option1 Name,Option1 Value,Variant SKU,"
@@ -438,7 +438,7 @@ def test_a_run_of_an_export_is_embedded_read_again_and_priced_by_its_columns(
     assert result.exit_code == 0, result.output
     manifest = read_json(run_dir / "embed" / "manifest.json")
     assert manifest["inputs"]["columns"]["export"] == "shopify"
-    assert catalog_of_run(manifest).n_products == manifest["n_products"] == 5
+    assert read_run_catalog(run_dir, manifest).n_products == manifest["n_products"] == 5
     columns = columns_of_run(manifest).for_another_file()
     other = write(tmp_path, GOOGLE, *FEED, name="new.tsv", delimiter="\t")
     assert_is_feed(read_catalog(other, columns=columns))

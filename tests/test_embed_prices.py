@@ -19,7 +19,7 @@ from embed.catalog import (
 )
 from embed.manifest import read_json
 from embed.prices import is_readable, parse_prices, plain_price, why_unusable
-from finetune.products import catalog_of_run
+from embed.run_catalog import read_run_catalog
 from stack.cli import main
 
 NBSP, NNBSP, RLM = "\u00a0", "\u202f", "\u200f"
@@ -321,10 +321,10 @@ def test_later_stages_read_a_run_by_its_decimal_sign(embedded_run, tmp_path):
     for sign, expected in ((".", 1299.0), (",", 1.299)):
         settled = {"parse_prices": True, "decimal_sign": sign}
         manifest["inputs"]["columns"] |= settled
-        price = require_prices(catalog_of_run(manifest))
+        price = require_prices(read_run_catalog(run_dir, manifest))
         assert price.tolist() == [expected] * 39 + [7.0]
     del manifest["inputs"]["columns"]["decimal_sign"]  # of an older version
-    assert catalog_of_run(manifest).columns.decimal_sign is None
+    assert read_run_catalog(run_dir, manifest).columns.decimal_sign is None
 
 
 def test_prices_that_are_numbers_in_the_file_have_no_sign_to_doubt(tmp_path):

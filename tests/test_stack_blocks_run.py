@@ -15,7 +15,6 @@ from embed.chunks import prepared_chunks
 from embed.errors import CacheError, InputError
 from embed.manifest import read_json
 from embed.text import compose_text, parse_fields
-from finetune.products import catalog_of_run
 from stack.audit import audit_run
 from stack.blend import blend_out_of_fold
 from stack.blocks import fitted as fitted_module
@@ -97,7 +96,7 @@ def test_help_names_the_blocks():
 @pytest.mark.parametrize("name", NAMES)
 def test_stored_features_are_those_of_the_rows_own_fold(block_run, name):
     run = open_run(block_run)
-    texts = catalog_of_run(run.embed).text
+    texts = run.catalog().text
     products = Products(
         texts=[compose_text(parse_fields(text)) for text in texts],
         features=features_of(run),

@@ -19,9 +19,9 @@ from embed.errors import CacheError, ConfigError, InputError
 from embed.extract import extract
 from embed.images import encode_thumbnail, thumbnail_sha256
 from embed.manifest import read_json
+from embed.run_catalog import read_run_catalog
 from finetune.config import FinetuneConfig
 from finetune.out_of_fold import finetune
-from finetune.products import catalog_of_run
 from stack.blocks.fitted import PRICE_BLOCKS, features_of, load_blocks
 from stack.blocks.products import Products
 from stack.config import StackConfig
@@ -517,7 +517,7 @@ def test_200_real_products_are_priced_as_by_their_run(tmp_path):
     export_run(run_dir, tmp_path / "model", check=False)
     predicted = predicted_by_run(
         run_dir,
-        catalog_of_run(read_json(run_dir / "embed" / "manifest.json")),
+        read_run_catalog(run_dir, read_json(run_dir / "embed" / "manifest.json")),
         source / "images",
     )
     rows = prices_by_script(tmp_path / "model", catalog_path, source / "images")

@@ -5,7 +5,6 @@ import pytest
 from conftest import copy_run
 
 from embed.manifest import read_json
-from finetune.products import catalog_of_run
 from stack.run import open_run
 from stack.similar import PricedProducts
 
@@ -31,7 +30,7 @@ def test_the_nearest_are_those_of_greatest_cosine(run):
 def test_they_are_told_with_their_name_and_true_price(run):
     fused = np.load(run.run_dir / "stack" / "fused.npy")
     (found,) = PricedProducts(run).nearest(fused[4], n=1)
-    catalog = catalog_of_run(run.embed)
+    catalog = run.catalog()
     assert found.sample_id == str(catalog.sample_id[4])
     assert found.price == catalog.price[4]
     assert found.text

@@ -22,7 +22,6 @@ from benchmarks.measure import RECORDS, REPOSITORY, RESULTS, machine
 from benchmarks.peers.score import PEERS, prices_path, products_key
 from embed.photo_files import find_photos
 from embed.text import compose_text, parse_fields
-from finetune.products import catalog_of_run
 from stack.compare import open_priced
 from stack.run import open_run
 
@@ -67,7 +66,7 @@ def main() -> None:
 def write_products(run_dir: Path, path: Path) -> None:
     """Write what every peer is given."""
     run = open_run(run_dir)
-    catalog = catalog_of_run(run.embed)
+    catalog = run.catalog()
     images_dir = run.embed["inputs"]["images_dir"]
     photos = find_photos(catalog, Path(images_dir) if images_dir else None)
     image_ok = np.asarray(run.array("embed/image_ok"))

@@ -14,7 +14,6 @@ from embed.errors import InputError, UnreadableImage
 from embed.images import decode_thumbnail, encode_thumbnail, load_image
 from embed.manifest import require_stage
 from finetune.price_unit import to_price
-from finetune.products import catalog_of_run
 from stack.predict import Predictor
 from stack.run import Run, open_run
 
@@ -122,7 +121,7 @@ def read_product(predictor: Predictor, row: int) -> RunProduct:
         If the catalog is not the one that was embedded, or an array is damaged.
     """
     run = predictor.run
-    catalog = catalog_of_run(run.embed)
+    catalog = run.catalog()
     photo, source = _photo(predictor, catalog, row)
     true_price = float(run.array("finetune/price")[row])
     chosen = "stacker" if predictor.is_stacked else "network"

@@ -7,10 +7,9 @@ from numpy.typing import NDArray
 
 from embed.arrays import RaggedRows
 from embed.chunks import prepare_chunk
-from embed.errors import CacheError, InputError, UnreadableImage
+from embed.errors import InputError, UnreadableImage
 from embed.images import decode_thumbnail
 from finetune.price_unit import to_log_price
-from finetune.products import catalog_of_run
 from stack.export.pricing import PRICE_FLOOR, Model
 from stack.predict import Predictor
 from stack.run import Run
@@ -73,13 +72,7 @@ def exported_log_prices(
 
 def _some_products(run: Run) -> tuple[list[str], list[Photo]]:
     """Take products with a photo and without, and one that has nothing at all."""
-    try:
-        catalog = catalog_of_run(run.embed)
-    except InputError as error:
-        raise CacheError(
-            f"{error} The check prices some of its products: put it back, or give "
-            f"--no-check."
-        ) from error
+    catalog = run.catalog()
     image_ok = np.asarray(run.array("embed/image_ok"))
     run.array("embed/thumbnails")  # refused here if damaged
     thumbnails = RaggedRows(run.run_dir / "embed" / "thumbnails.npy")

@@ -21,17 +21,9 @@ _PACKAGES = ("jinja2", "matplotlib")
     type=click.Path(path_type=Path, dir_okay=False),
     help="HTML file to write.  [default: RUN/report.html]",
 )
-@click.option(
-    "--catalog",
-    "catalog_path",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="The run's catalog, if it lies elsewhere than when it was embedded.",
-)
 @click.option("--open", "open_it", is_flag=True, help="Show it in the browser.")
 @one_line_errors
-def report_command(
-    run_dir: Path, out_path: Path | None, catalog_path: Path | None, open_it: bool
-) -> None:
+def report_command(run_dir: Path, out_path: Path | None, open_it: bool) -> None:
     """Write what a finished run found as one HTML file.
 
     The file needs no network: charts, photos and style are in it. It shows text and
@@ -48,11 +40,11 @@ def report_command(
         path,
         option="--out",
         run_dir=run_dir,
-        inputs=(catalog_path, Path(embed["inputs"]["catalog_path"])),
+        inputs=(Path(embed["inputs"]["catalog_path"]),),
     )
     from stack.html_report.page import write_report  # late: it brings matplotlib
 
-    n_bytes = write_report(run_dir, path, catalog_path=catalog_path)
+    n_bytes = write_report(run_dir, path)
     click.echo(f"{path}: {n_bytes / 1e6:.2f} MB.")
     if open_it:
         webbrowser.open(path.resolve().as_uri())

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from embed.catalog import Catalog
 from embed.durable import write_bytes
 from embed.text import parse_fields
-from finetune.products import catalog_of_run
 from stack.fit import RAW_DIR
 from stack.html_report import charts, curves
 from stack.html_report.finished import (
@@ -35,9 +34,7 @@ _FACTORS = (1.1, 1.25, 1.5, 2, 3, 5)
 _TEMPLATES = Path(__file__).with_name("templates")
 
 
-def write_report(
-    run_dir: Path, out_path: Path, *, catalog_path: Path | None = None
-) -> int:
+def write_report(run_dir: Path, out_path: Path) -> int:
     """Write a finished run's page, whole or not at all.
 
     Parameters
@@ -46,8 +43,6 @@ def write_report(
         With all three stages finished; nothing in it is changed.
     out_path : Path
         HTML file; replaced if it exists.
-    catalog_path : Path, optional
-        Where the run's catalog lies now, if not where it was embedded from.
 
     Returns
     -------
@@ -56,22 +51,22 @@ def write_report(
 
     Raises
     ------
-    CacheError, CatalogError
-        If a stage has not finished or is damaged, or the catalog is not the run's;
-        with one line that says where, what and what to do.
+    CacheError
+        If a stage has not finished or is damaged; with one line that says where, what
+        and what to do.
     """
-    page = render_report(run_dir, catalog_path=catalog_path)
+    page = render_report(run_dir)
     # A file name may hold what UTF-8 cannot write.
     content = page.encode("utf-8", "replace")
     write_bytes(out_path, content)
     return len(content)
 
 
-def render_report(run_dir: Path, *, catalog_path: Path | None = None) -> str:
+def render_report(run_dir: Path) -> str:
     """Return a finished run's page as HTML; arguments and errors as `write_report`."""
     finished = open_finished(run_dir)
     judged = judge(finished)
-    catalog = _catalog(finished, catalog_path)
+    catalog = finished.run.catalog()
     return _template().render(
         **_facts(finished, catalog),
         **_accuracy(finished, judged),
@@ -97,14 +92,6 @@ def _template() -> Template:
     )
     environment.filters.update(FILTERS)
     return environment.get_template("report.html.j2")
-
-
-def _catalog(finished: FinishedRun, path: Path | None) -> Catalog:
-    embed = finished.run.embed
-    if path is not None:
-        inputs = {**embed["inputs"], "catalog_path": str(path)}
-        embed = {**embed, "inputs": inputs}
-    return catalog_of_run(embed)
 
 
 def _facts(finished: FinishedRun, catalog: Catalog) -> dict[str, Any]:
