@@ -216,19 +216,23 @@ def test_other_prices_train_anew(trained):
     assert run_finetune(changed, config=CONFIG)["key"] != key
 
 
-def test_a_catalog_with_other_texts_is_refused(embedded_run, tmp_path):
-    run_dir = copy_run(embedded_run, tmp_path / "run", prices=prices_of(embedded_run))
-    path = run_dir / "catalog.csv"
-    path.write_text(path.read_text().replace("Item Name", "Item", 1))
-    with pytest.raises(CacheError, match=r"catalog\.csv.*changed since.*embeddings"):
+@pytest.mark.parametrize("what", ["missing", "cut short", "changed"])
+def test_a_catalog_of_the_run_that_is_not_whole_is_named(embedded_run, tmp_path, what):
+    run_dir = copy_run(embedded_run, tmp_path / "run")
+    path = run_dir / "embed" / "catalog.parquet"
+    content = path.read_bytes()
+    path.unlink()
+    if what != "missing":
+        path.write_bytes(content[:-40] + b"?" * (40 if what == "changed" else 0))
+    with pytest.raises(CacheError, match=r"catalog\.parquet: .*run `make embeddings"):
         run_finetune(run_dir, config=CONFIG)
 
 
-def test_a_catalog_that_is_gone_is_named(embedded_run, tmp_path):
+def test_the_user_s_catalog_is_not_needed_any_more(embedded_run, tmp_path):
     run_dir = copy_run(embedded_run, tmp_path / "run", prices=prices_of(embedded_run))
     (run_dir / "catalog.csv").unlink()
-    with pytest.raises((CatalogError, OSError), match=r"catalog\.csv"):
-        run_finetune(run_dir, config=CONFIG)
+    moved = run_dir.rename(tmp_path / "moved")
+    assert run_finetune(moved, config=CONFIG)["stage"] == "finetune"
 
 
 def test_a_run_without_embeddings_says_what_to_run(tmp_path):

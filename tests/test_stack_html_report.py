@@ -252,22 +252,6 @@ def test_a_package_that_is_not_installed_is_named(run_dir, monkeypatch):
     assert_one_line(result, "jinja2 and matplotlib", "pip install", "extra `report`")
 
 
-def test_a_catalog_that_was_moved_can_be_named(run_dir, sample_catalog, tmp_path):
-    path = run_dir / "embed" / "manifest.json"
-    manifest = json.loads(path.read_text())
-    manifest["inputs"]["catalog_path"] = str(tmp_path / "gone.csv")
-    path.write_text(json.dumps(manifest))
-    assert_one_line(
-        call("--run", run_dir), "gone.csv", "not there any more", "--catalog"
-    )
-    assert call("--run", run_dir, "--catalog", sample_catalog).exit_code == 0
-
-
-def test_another_catalog_is_refused(run_dir, small_catalog):
-    result = call("--run", run_dir, "--catalog", small_catalog)
-    assert_one_line(result, "have changed since the run was embedded")
-
-
 def change(path, **values):
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 

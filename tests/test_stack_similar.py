@@ -1,10 +1,7 @@
-import json
-
 import numpy as np
 import pytest
 from conftest import copy_run
 
-from embed.manifest import read_json
 from stack.run import open_run
 from stack.similar import PricedProducts
 
@@ -68,14 +65,11 @@ def test_without_its_catalog_a_run_still_names_ids_and_prices(
     finished_run, tmp_path, caplog
 ):
     run_dir = copy_run(finished_run, tmp_path / "run")
-    path = run_dir / "embed" / "manifest.json"
-    manifest = read_json(path)
-    manifest["inputs"]["catalog_path"] = str(tmp_path / "gone.csv")
-    path.write_text(json.dumps(manifest))
+    (run_dir / "embed" / "catalog.parquet").unlink()
     products = PricedProducts(open_run(run_dir))
     found = products.nearest(np.ones(512), n=2)
     products.nearest(np.ones(512), n=2)
     assert [other.text for other in found] == ["", ""]
     assert all(other.price > 0 for other in found)
     assert caplog.text.count("without their text") == 1
-    assert "gone.csv" in caplog.text
+    assert "catalog.parquet" in caplog.text
