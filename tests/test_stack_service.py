@@ -162,7 +162,7 @@ def test_one_fold_alone_answers_with_its_own_price(pricers):
     assert len(set(found)) == 3
     # Networks are averaged in log space.
     assert np.log1p(found).mean() == pytest.approx(np.log1p(together), abs=1e-4)
-    with pytest.raises(ConfigError, match="must be 0 to 2, got 3"):
+    with pytest.raises(ConfigError, match="must be 1 to 3, got 4"):
         Pricer(run_dir, n_threads=1, only_fold=3)
 
 
