@@ -1,8 +1,7 @@
 """Cells of an Excel workbook, as a CSV file would hold them.
 
-`python-calamine` reads it: it also reads `.xls` and `.ods`, needs no other package, and
-expands no entities of XML; openpyxl reads `.xlsx` alone and takes some ten times as
-long.
+`python-calamine` reads it: one package without further ones, which also reads `.xls`
+and `.ods` and expands no entities of XML. openpyxl reads `.xlsx` alone.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ def test_text_says_all_sections_in_100_columns(finished_run, asked, tmp_path):
     assert max(len(line) for line in lines if str(tmp_path) not in line) <= 100
     for words in (
         *(f"Product {asked[1]}: ", "the 90 % interval", "The true price is "),
-        *("without fold 2", "What the price is made of", "left out", "photo"),
+        *("without fold 3", "What the price is made of", "left out", "photo"),
         *("Most similar products", "Computed in "),
     ):
         assert words in result.stdout

@@ -217,7 +217,7 @@ def test_a_fold_that_fails_stops_the_others(catalog, tmp_path, monkeypatch):
     config = dataclasses.replace(
         CONFIG, n_threads=3, max_rounds=100_000, early_stopping_rounds=100_000
     )
-    with pytest.raises(InputError, match="fold 2 leaves 800 rows in 1 groups"):
+    with pytest.raises(InputError, match="fold 3 leaves 800 rows in 1 groups"):
         fit(catalog, None, config=config, groups=groups, folder=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
