@@ -41,7 +41,7 @@ def assert_exists(words: list[str]) -> None:
         done = subprocess.run(dry_run, cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return
-    command = ALL[{"evaluate": "evaluate", "pricestack": rest[0]}[name]]
+    command = ALL[rest[0] if name == "pricestack" else name]
     known = {
         option
         for parameter in command.params
