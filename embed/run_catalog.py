@@ -96,16 +96,20 @@ def read_run_catalog(run_dir: Path, embed: Mapping[str, Any]) -> Catalog:
     return catalog
 
 
-def read_best_prices(run_dir: Path) -> NDArray[np.float64] | None:
+def read_best_prices(
+    run_dir: Path, embed: Mapping[str, Any]
+) -> NDArray[np.float64] | None:
     """Read the best predictable prices, shape (n_products,), if the law is known.
 
-    Only the bundled sample's is; NaN marks a product without one.
+    Only the bundled sample's is; NaN marks a product without one. The parameters are
+    those of `read_run_catalog`.
 
     Raises
     ------
     CacheError
         If the run's catalog is missing or damaged.
     """
+    verify_files(run_dir / "embed", embed["files"], [CATALOG_NAME])
     found = _read(run_dir / "embed").get("law_price")
     return None if found is None else np.array(found, dtype=np.float64)
 

@@ -352,7 +352,7 @@ def _evaluate(run: Run, config: StackConfig) -> dict[str, Any]:
         image_ok=np.asarray(run.array("embed/image_ok")),
         config=config,
         groups=np.asarray(run.array("finetune/groups")),
-        best_price=read_best_prices(run.run_dir),
+        best_price=read_best_prices(run.run_dir, run.embed),
         price_unit=run.price_unit,
     )
     kept, chosen = folds >= 0, predictions[report["verdict"]["chosen"]]

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embed.arrays import release_rows
-from embed.errors import InputError
 from embed.text import parse_fields
 from stack.run import Run
 
@@ -30,7 +29,7 @@ class SimilarProduct:
     sample_id: str
 
     text: str
-    """Its name, else the first of its text; "" if the run's catalog is damaged."""
+    """Its name, else the first of its text."""
 
     price: float
     """Catalog currency, as the catalog has it."""
@@ -92,7 +91,7 @@ class PricedProducts:
         return [
             SimilarProduct(
                 sample_id=str(self._sample_id[row]),
-                text=_name(self._texts[row]) if self._texts else "",
+                text=_name(self._texts[row]),
                 price=float(self._price[row]),
                 similarity=float(similarity[row]),
             )
@@ -112,13 +111,7 @@ class PricedProducts:
 
     @cached_property
     def _texts(self) -> tuple[str, ...]:
-        # A service may have the run without its catalog; ids and prices say enough.
-        try:
-            catalog = self._run.catalog()
-        except InputError as error:
-            logger.warning("similar products are shown without their text: %s", error)
-            return ()
-        return tuple(text[:_READ_CHARS] for text in catalog.text)
+        return tuple(text[:_READ_CHARS] for text in self._run.catalog().text)
 
 
 def _name(text: str) -> str:

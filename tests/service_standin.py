@@ -61,6 +61,7 @@ class Standin:
             intervals=[Interval(level=80, price_low=price / 2, price_high=price * 2)],
             predictor="network",
             placeholders=missing if lacks else [],
+            flags=[],
         )
 
 

@@ -22,6 +22,7 @@ from embed.images import decode_thumbnail, load_image
 from embed.manifest import (
     read_json,
 )
+from embed.run_catalog import read_run_catalog
 from embed.weights import WeightsError
 
 N = 20
@@ -114,6 +115,9 @@ def no_encoding(monkeypatch):
 
     monkeypatch.setattr(TextEncoder, "encode", encode)
     monkeypatch.setattr(ImageEncoder, "encode", encode)
+
+
+HOLDS_PRICES = ("manifest.json", "catalog.parquet")
 
 
 def contents(stage_dir, *, leave_out=("manifest.json",)):
@@ -291,12 +295,18 @@ def test_changed_prices_alone_leave_the_stage_up_to_date(
 ):
     shutil.copytree(whole, tmp_path / "run" / "embed")
     changed = [{**record, "price": "7.77"} for record in records]
-    assert contents(embed(changed)) == contents(whole)
+    assert contents(embed(changed), leave_out=HOLDS_PRICES) == contents(
+        whole, leave_out=HOLDS_PRICES
+    )
+    catalog = read_run_catalog(tmp_path / "run", manifest_of(tmp_path / "run/embed"))
+    assert set(catalog.price_text) == {"7.77"}
 
 
 def test_no_feature_knows_a_price(embed, records, whole):
     changed = [{**record, "price": str(3 * i + 1)} for i, record in enumerate(records)]
-    assert contents(embed(changed)) == contents(whole)
+    assert contents(embed(changed), leave_out=HOLDS_PRICES) == contents(
+        whole, leave_out=HOLDS_PRICES
+    )
 
 
 def test_an_up_to_date_run_learns_where_its_prices_lie_now(

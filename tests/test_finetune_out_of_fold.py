@@ -21,9 +21,10 @@ from embed.weights import WeightsError
 from finetune.arithmetic import choose_arithmetic
 from finetune.batches import ProductCache
 from finetune.config import RECIPES, FinetuneConfig
+from finetune.frozen_layers import skip_frozen_layers
 from finetune.networks import load_network
 from finetune.out_of_fold import finetune as run_finetune
-from finetune.train import apply_network
+from finetune.train import apply_network, prepare_torch
 from stack.run import open_run
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -71,19 +72,23 @@ def by_networks(run_dir, rows):
         run_dir / "embed", max_tokens=CONFIG.max_tokens, image_size=CONFIG.image_size
     )
     arithmetic = choose_arithmetic("fp32", pytest.importorskip("torch").device("cpu"))
-    return np.stack(
-        [
-            apply_network(
-                load_network(
-                    run_dir / "finetune", fold, 0, embed=manifest, config=CONFIG
-                ),
-                cache,
-                rows,
-                arithmetic=arithmetic,
-            )[0]
-            for fold in range(CONFIG.n_folds)
-        ]
-    )
+    log_prices = []
+    for fold in range(CONFIG.n_folds):
+        network = load_network(
+            run_dir / "finetune", fold, 0, embed=manifest, config=CONFIG
+        )
+        # As the stage does: frozen layers in float16, the same attention.
+        skip_frozen_layers(
+            network,
+            cache,
+            config=CONFIG,
+            arithmetic=arithmetic,
+            stage_dir=run_dir / "finetune",
+            key="test",
+        )
+        prepare_torch(network, CONFIG, arithmetic)
+        log_prices.append(apply_network(network, cache, rows, arithmetic=arithmetic)[0])
+    return np.stack(log_prices)
 
 
 def test_finetune_and_embed_are_the_packages_of_this_repository():

@@ -472,7 +472,8 @@ EMBED_ARRAYS = (
 )
 PLACES = [
     *((f"embed/{name}.npy", "embed") for name in EMBED_ARRAYS),
-    ("embed/sample_id.npy", "evaluate"),
+    ("embed/catalog.parquet", "evaluate"),
+    ("embed/catalog.parquet", "train"),
     ("embed/manifest.json", "embed"),
     ("embed/manifest.json", "train"),
     ("embed/manifest.json", "predict"),

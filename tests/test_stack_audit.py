@@ -18,7 +18,7 @@ from stack.residual import fit_out_of_fold
 from stack.run import Run
 
 CHECKS = [
-    *("duplicates", "ids", "recorded scores"),
+    *("duplicates", "ids", "recorded scores", "soundness"),
     *("canary", "shuffled prices", "priced again"),
 ]
 

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 from conftest import TINY_STACK, copy_run
 
-from embed.catalog import CatalogError, read_catalog
+from embed.catalog import read_catalog
 from embed.chunks import prepared_chunks
 from embed.errors import CacheError, InputError
 from embed.manifest import read_json
@@ -139,18 +139,6 @@ def test_the_boosters_columns_have_the_blocks_names(predicted):
     for name in NAMES:
         assert set(COLUMN_NAMES[name]) <= set(names)
         assert all(column.startswith(f"{name}-") for column in COLUMN_NAMES[name])
-
-
-def test_prediction_does_not_need_the_catalog(run_dir):
-    path = run_dir / "embed" / "manifest.json"
-    manifest = read_json(path)
-    manifest["inputs"]["catalog_path"] = str(run_dir / "gone.csv")
-    path.write_text(json.dumps(manifest))
-    predictor = Predictor(run_dir, n_threads=1)
-    assert predictor.is_stacked
-    shutil.rmtree(run_dir / "stack")
-    with pytest.raises(CatalogError, match=r"gone\.csv: the run's catalog is not"):
-        fit_stack(run_dir, config=CONFIG)
 
 
 @pytest.mark.parametrize("name", NAMES)

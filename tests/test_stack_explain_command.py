@@ -156,6 +156,7 @@ def explanation(**changed):
         "price": 12_345_678.9,
         "log_price": 16.3,
         "price_unit": 1.0,
+        "flags": ["networks disagree by a factor of 9.9"],
         "intervals": {"80": [9e6, 2e7], "90": [8e6, 3e7]},
         "parts": [part("network", 16.0), part("all products alike", 0.3)],
         "features": [],
@@ -204,19 +205,28 @@ def test_the_intervals_are_said_to_hold_for_all_new_products_together():
 
 
 @pytest.mark.parametrize(
-    ("source", "said", "unsaid"),
+    ("source", "price", "said", "unsaid"),
     [
-        ("thumbnail", "file is not there or has changed, so its thumbnail", "rounding"),
-        ("file", "for it: rounding, or other versions", "thumbnail"),
-        ("none", "for it: rounding, or other versions", "thumbnail"),
+        ("thumbnail", 12e6, "file is not there or has changed, so its th", "rounding"),
+        ("file", 1.02e6, "for it: rounding, or other versions", "thumbnail"),
+        ("none", 1.02e6, "for it: rounding, or other versions", "thumbnail"),
+        ("file", 12e6, "Rounding does not change a price that much", "thumbnail"),
     ],
 )
-def test_another_price_than_the_run_s_is_laid_to_what_changed_it(source, said, unsaid):
-    found = format_explanation(product(photo_source=source), explanation())
+def test_another_price_than_the_run_s_is_laid_to_what_changed_it(
+    source, price, said, unsaid
+):
+    found = format_explanation(product(photo_source=source), explanation(price=price))
     found = " ".join(found.split())
     assert "The run holds 1,000,000.00 for it" in found
     assert said in found
     assert unsaid not in found
+
+
+def test_reasons_to_doubt_a_price_are_named():
+    found = format_explanation(product(), explanation())
+    assert "DOUBT: networks disagree by a factor of 9.9." in found
+    assert "DOUBT" not in format_explanation(product(), explanation(flags=[]))
 
 
 def test_the_true_price_is_placed_in_the_narrowest_interval():

@@ -10,6 +10,7 @@ from conftest import copy_run, record_anew
 
 from embed.catalog import read_catalog
 from embed.errors import CacheError
+from embed.run_catalog import CATALOG_NAME, write_run_catalog
 from stack.html_report.command import report_command
 from stack.html_report.page import render_report
 
@@ -89,7 +90,8 @@ def hostile_page(finished_run, tmp_path_factory):
         f'sample_id,field,reason\n"{IMAGE_TAG.replace(chr(34), chr(34) * 2)}",image,'
         f"damaged file: <script>alert(4)</script>\n"
     )
-    record_anew(run_dir / "embed", ["problems.csv"])
+    write_run_catalog(read_catalog(catalog_path), run_dir / "embed")
+    record_anew(run_dir / "embed", ["problems.csv", CATALOG_NAME])
     return render_report(run_dir)
 
 

@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-from conftest import copy_run
 
 from stack.run import open_run
 from stack.similar import PricedProducts
@@ -59,17 +58,3 @@ def test_products_without_a_price_are_never_named(run):
 def test_an_embedding_of_zeros_is_like_nothing(run):
     found = PricedProducts(run).nearest(np.zeros(512), n=3)
     assert [other.similarity for other in found] == [0, 0, 0]
-
-
-def test_without_its_catalog_a_run_still_names_ids_and_prices(
-    finished_run, tmp_path, caplog
-):
-    run_dir = copy_run(finished_run, tmp_path / "run")
-    (run_dir / "embed" / "catalog.parquet").unlink()
-    products = PricedProducts(open_run(run_dir))
-    found = products.nearest(np.ones(512), n=2)
-    products.nearest(np.ones(512), n=2)
-    assert [other.text for other in found] == ["", ""]
-    assert all(other.price > 0 for other in found)
-    assert caplog.text.count("without their text") == 1
-    assert "catalog.parquet" in caplog.text
