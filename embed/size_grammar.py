@@ -174,6 +174,17 @@ def _read_inner(phrases: Phrases, match: re.Match[str]) -> bool:
     return phrases.add_pack(phrases.numbers(match)[0], "inner")
 
 
+def _read_pieces_of_size(phrases: Phrases, match: re.Match[str]) -> bool:
+    """Read "20 bags x 2 g" and "6 bars of 40 g"; 500 mg are a dose, 80 g a paper."""
+    number_at = match.end() + phrases.letters[match.end() :].index("n")
+    found = phrases.measure(number_at)
+    if found is None or (found.kind == "mass" and found.amount < 1):
+        return False
+    if _SHEETS & set(phrases.words(match)):
+        return False
+    return _read_inner(phrases, match)
+
+
 def _read_bags(phrases: Phrases, match: re.Match[str]) -> bool:
     """Read "tea, 20 bags" as pieces: their mass is a total."""
     words = {token.text for token in phrases.tokens}
@@ -298,6 +309,8 @@ def _read_part(phrases: Phrases, match: re.Match[str]) -> bool:
 
 
 _TEA_BAGS = {"bags", "beutel", "sachets", "bolsas", "bustine", "zakken"}
+_SHEETS = {"sheet", "sheets", "blatt", "feuilles", "fogli", "folhas", "hojas"}
+_SHEETS |= {"vellen", "pages", "leaves"}
 _YIELDS = {"makes", "yields"}
 _WEAK_LOADS = {"max", "maximum", "rated", "rating", "holds", "supports"}
 _SHARES = {
@@ -342,6 +355,7 @@ _TABLE: tuple[tuple[str, _Rule], ...] = (
     (r"yn[^n]{0,2}Yn", _read_offer),
     (r"n\+nY", _read_offer),
     # packs, the most explicit first
+    (r"n-?[aT]{0,3}[bBcCgts][xo](?=\(?n-?m)", _read_pieces_of_size),
     (r"n-?[pb]-?on(?!-?[aT]{0,3}[mxcCtgs])(?:-?[pbB])?", _multiply_packs),
     (r"n-?[pb]o(?=n-?[aT]{0,3}[cCtgs])", _read_pack),
     (r"[pB](?:[o:]|d/)[:(-]?n" + _NO_SIZE + r"(?=g)g", _read_generic),
