@@ -1,12 +1,11 @@
 """Average the prices of several networks so that a bad one cannot drag them."""
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
-MAX_PULL = math.log(3)
-"""Log price by which one network counts at most away from the median of all."""
+MAX_PULL = 0.5
+"""Log price, a factor of 1.65, by which one network counts at most away from the median
+of all."""
 
 
 def average_log_prices(log_prices: NDArray[np.floating]) -> NDArray[np.floating]:

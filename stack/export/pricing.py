@@ -32,7 +32,7 @@ MANIFEST_NAME = "manifest.json"
 PRICE_FLOOR = 0.01
 """The least price, in units of the model."""
 
-_MAX_PULL = math.log(3)  # that of finetune.averaging
+_MAX_PULL = 0.5  # that of finetune.averaging
 _RAW_BLOCKS = ("text", "image", "attributes")
 
 
