@@ -29,11 +29,6 @@ PRICE_MARGIN = 2.0
 """Factor by which a predicted price may be outside those that were trained on."""
 
 
-NORM_EPSILON = 1e-3
-"""Added to the variance of a photo's features, about 0.1 by EfficientNet-B0, so that
-rounding is not amplified where a tower tells photos hardly apart."""
-
-
 class PriceNetwork(nn.Module):
     """Text and photo to a log1p price, by way of a fused embedding of 256 + 256.
 
@@ -216,7 +211,7 @@ class PriceNetwork(nn.Module):
         float32 Tensor of shape (n_images, 256)
         """
         if self.normalise_image:
-            image = nn.functional.layer_norm(image, (IMAGE_DIM,), eps=NORM_EPSILON)
+            image = nn.functional.layer_norm(image, (IMAGE_DIM,))
         projected: torch.Tensor = self.image_projection(image)
         return projected
 
