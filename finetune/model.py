@@ -189,8 +189,8 @@ class PriceNetwork(nn.Module):
         float32 Tensor of shape (batch, 512): text half, then image half
         """
         with _full_precision(text):
-            text_half = self.text_projection(text)
-            image_half = self.missing_image.expand(len(text), -1)
+            text_half = self.text_projection(text.to(self.text_projection.weight.dtype))
+            image_half = self.missing_image.to(text_half.dtype).expand(len(text), -1)
             if image is not None:
                 projected = self.project_image(image)
                 image_half = image_half.index_copy(0, image_rows, projected)
@@ -212,6 +212,7 @@ class PriceNetwork(nn.Module):
         """
         if self.normalise_image:
             image = nn.functional.layer_norm(image, (IMAGE_DIM,))
+        image = image.to(self.image_projection.weight.dtype)
         projected: torch.Tensor = self.image_projection(image)
         return projected
 

@@ -73,7 +73,7 @@ class ServedNetworks:
     config : FinetuneConfig
         What they were trained with.
     backend, dtype, device
-        Of the towers; projections and head run in float32.
+        Of the towers; projections and head run in float64.
     """
 
     def __init__(
@@ -121,7 +121,10 @@ class ServedNetworks:
         ]
         for network in networks:  # the compiled towers hold the weights anew
             network.text_backbone, network.image_backbone = nn.Identity(), None
-            network.head.double()  # else a price depends on how many are asked for
+            # Else a price depends on how many are asked for.
+            network.text_projection.double()
+            network.image_projection.double()
+            network.head.double()
         self._networks = [network.eval() for network in networks]
 
     def encoders(
@@ -205,9 +208,10 @@ class ServedNetworks:
             )
             wide = network.price_wide(tokens, mask, known)
             log_price = network.price(fused, known, wide).numpy()
+            embedded = fused.float().numpy()
             rows = np.arange(len(log_price))
-            require_finite_prices(log_price, fused.numpy(), rows=rows, sample_ids=None)
-            found.append((log_price, fused.numpy()))
+            require_finite_prices(log_price, embedded, rows=rows, sample_ids=None)
+            found.append((log_price, embedded))
         folds = range(0, len(found), self._n_seeds)
         return [_average(found[at : at + self._n_seeds]) for at in folds]
 
