@@ -33,7 +33,7 @@ class Inputs:
     photos: tuple[Path | None, ...]
     encoders: EncoderSource
     reasons: tuple[str, ...] = ()
-    """Of products without photo why there is none, where that is known."""
+    """Why a product has no photo, where that is known; "" where it has one."""
     stand_ins: frozenset[str] = frozenset()
     """sha256 of the thumbnails of pictures that count as no photo."""
 
