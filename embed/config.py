@@ -56,9 +56,9 @@ class EmbedConfig:
     """Of random weights, where they are asked for."""
 
     text_decimal_sign: TextDecimalSign = "auto"
-    """Decimal sign of sizes in texts: if it is a point, "1,500 g" is 1500 g, else 1.5 g.
-    `auto` is the sign that the catalog's names show, and the manifest records it;
-    `unknown` reads each name alone."""
+    """Decimal sign of sizes in texts: where it is a point, "1,500 g" is 1500 g, else
+    1.5 g. `auto` is the sign that the catalog's names show, and the manifest records
+    it; `unknown` reads each name alone."""
 
     @property
     def decimal(self) -> DecimalSign | None:
