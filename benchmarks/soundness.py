@@ -1,6 +1,6 @@
 """Whether networks stay sound: the bundled sample with several seeds, as Markdown.
 
-`python -m benchmarks.soundness --seeds 0 1 2 3 4 --work /tmp/soundness` draws the
+`python -m benchmarks.soundness --seeds 0 1 2 3 4 --work runs/soundness` draws the
 sample of `make demo`, runs all stages once for each seed and prints a table. Then it
 prices new products of the same law by the network of each fold, and compares ways to
 average them. Finished stages in `--work` are not run again.

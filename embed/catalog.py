@@ -84,7 +84,7 @@ class Catalog:
         Row of the file of each product, from 1, where rows of the file that are no
         products are left out.
     notes : tuple of str
-        What was guessed or left out, a sentence each, for the user.
+        Sentences for the user: what was guessed or left out.
     """
 
     path: Path

@@ -34,7 +34,7 @@ _EXACT_BELOW = 2**53
 def read_xlsx(path: Path, columns: CatalogColumns) -> Cells:
     """Read the needed columns of the sheet that holds the products.
 
-    That is the first sheet with a header that can be used.
+    Take the first sheet with a usable header.
 
     Raises
     ------

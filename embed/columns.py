@@ -55,7 +55,7 @@ class CatalogColumns:
     other_encoding: str | None = None
     """Encoding of a text file that is not UTF-8, where none is named."""
     delimiter: str | None = None
-    """What holds the cells of a text file apart; None to tell it by the header."""
+    """Delimiter of a text file; None to detect it from the header."""
     export: ExportName = "auto"
     """Shop software that wrote the file, whose columns are known; "auto" to tell it by
     the header, "none" for a file with a product in every row."""
@@ -122,7 +122,7 @@ class Cells:
     file_rows: tuple[int, ...] | None = None
     """Row of the file, from 1, of each row here; None if they are the same."""
     notes: tuple[str, ...] = ()
-    """What was guessed or left out, a sentence each, for the user."""
+    """Sentences for the user: what was guessed or left out."""
 
 
 def needed_columns(

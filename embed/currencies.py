@@ -141,7 +141,7 @@ def find_currency(before: str, after: str) -> str | None:
     Parameters
     ----------
     before, after : str
-        What stands on either side of the number; currencies may be on both ("$12 USD").
+        The text on either side of the number; a currency may be on both ("$12 USD").
 
     Returns
     -------

@@ -40,7 +40,7 @@ class Encoding:
     """How a file is read."""
 
     name: str
-    """Of a codec that Python has; it takes no byte order mark away."""
+    """Name of a codec of Python; decoding with it keeps a byte order mark."""
 
     note: str | None = None
     """What was guessed, as a sentence for the user; None if nothing was."""
