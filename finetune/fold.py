@@ -163,7 +163,9 @@ def _apply(job: Job, fold: int, seed_at: int, network: PriceNetwork) -> None:
     files["seed_log_price.npy"][held_out, seed_at] = log_price
     if not seed_at:
         files["fused.npy"][held_out] = fused
-        files["anchors.npy"][fold] = apply(job.anchor_rows)[1]
+        files["anchor_log_price.npy"][fold], files["anchors.npy"][fold] = apply(
+            job.anchor_rows
+        )
     if len(unpriced):
         log_price, fused = apply(unpriced)
         files["unpriced_log_price.npy"][fold, seed_at] = log_price
@@ -198,6 +200,7 @@ def _fold_checksums(job: Job, fold: int) -> dict[str, int]:
         "seed_log_price.npy": held_out,
         "fused.npy": embedded,
         "anchors.npy": np.array([fold]),
+        "anchor_log_price.npy": np.array([fold]),
         "unpriced_log_price.npy": np.array([fold]),
     }
     return {

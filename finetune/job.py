@@ -27,7 +27,7 @@ from finetune.tracking import Tracking
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 11  # raise it when the same inputs give other arrays or records than before
+FORMAT = 12  # raise it when the same inputs give other arrays or records than before
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,6 +170,7 @@ def stage_arrays(job: Job) -> list[tuple[str, tuple[int, ...], str]]:
         ("seed_log_price.npy", (n, job.config.n_seeds), "float32"),
         ("fused.npy", (n, FUSED_DIM), "float16"),
         ("anchors.npy", (k, m, FUSED_DIM), "float16"),
+        ("anchor_log_price.npy", (k, m), "float32"),
         ("unpriced_log_price.npy", (k, job.config.n_seeds, n_unpriced), "float32"),
     ]
 

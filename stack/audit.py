@@ -285,7 +285,9 @@ def _sound(finished: _Finished) -> Check:
         "median": median_of_other_folds(price, folds),
     }
     groups = np.asarray(finished.run.array("finetune/groups"))[rows]
-    doubts = find_doubts(price, folds, predicted, groups)
+    doubts = find_doubts(
+        price, folds, predicted, groups, by_network=finished.run.anchor_prices()
+    )
     by_fold = _numbers([fold["smape"]["network"] for fold in doubts["folds"]])
     return Check(
         name="soundness",

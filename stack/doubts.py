@@ -22,6 +22,8 @@ MARGIN = 2.0
 """Factor outside the trained prices from which an out-of-fold price counts as wild."""
 
 _FAR_ERRORS, _FAR_POINTS = 4.0, 3.0
+_FAR_SHARE, _FAR_TIMES = 0.05, 3.0
+_APART_SHARE = 0.2
 _JUDGED = ("network", "chosen")
 
 
@@ -30,6 +32,7 @@ def find_doubts(
     folds: NDArray[np.integer],
     predicted: Mapping[str, NDArray[np.floating]],
     groups: NDArray[np.integer] | None = None,
+    by_network: NDArray[np.floating] | None = None,
 ) -> dict[str, Any]:
     """Look for folds, prices and averages that do not fit the rest of a run.
 
@@ -43,12 +46,15 @@ def find_doubts(
         Out-of-fold prices of `network`, `chosen` and `median`, the constant.
     groups : ndarray of shape (n_products,), int, optional
         Duplicates share a number; they count once in standard errors.
+    by_network : ndarray of shape (n_folds, m), optional
+        Prices of some products by the network of each fold, catalog currency.
 
     Returns
     -------
     dict
         `folds`: of each fold `fold` (from 0), `n`, and `smape` and `smape_se` of the
         network and the chosen predictor. `trained`: cheapest and dearest true price.
+        `networks`: of `compare_networks`, or None.
         `outside`: of both predictors, how many prices are `below` and `above` those.
         `sentences`: what is doubtful, for users; empty where nothing is.
     """
@@ -56,8 +62,10 @@ def find_doubts(
         _score_fold(fold, price, folds, predicted, groups) for fold in np.unique(folds)
     ]
     low, high = float(price.min()), float(price.max())
+    networks = None if by_network is None else compare_networks(by_network)
     return {
         "folds": scores,
+        "networks": networks,
         "trained": {"low": low, "high": high},
         "outside": {
             name: {
@@ -68,10 +76,47 @@ def find_doubts(
         },
         "sentences": [
             *_far_folds(scores),
+            *_far_networks(networks),
             *_wild_prices(predicted, low, high),
             *_far_errors(price, predicted),
         ],
     }
+
+
+def compare_networks(prices: NDArray[np.floating]) -> dict[str, Any]:
+    """Tell how far the networks of the folds agree on the same products.
+
+    Parameters
+    ----------
+    prices : ndarray of shape (n_folds, m)
+        Catalog currency.
+
+    Returns
+    -------
+    dict
+        `n`: m. `median_factor`: between the highest and the lowest price of a product,
+        the median. `n_apart`: products where it is above `DISAGREEMENT`. `far`: of each
+        network the share of products on which it is that factor away from the median
+        of the others.
+    """
+    factor = price_factor(prices)
+    far = []
+    for at, own in enumerate(prices):
+        others = np.median(np.delete(prices, at, axis=0), axis=0)
+        apart = price_factor(np.array([own, others])) > DISAGREEMENT
+        far.append(float(apart.mean()))
+    return {
+        "n": prices.shape[1],
+        "median_factor": float(np.median(factor)),
+        "n_apart": int((factor > DISAGREEMENT).sum()),
+        "far": far,
+    }
+
+
+def price_factor(prices: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return highest over lowest price of each product; input (networks, products)."""
+    factor: NDArray[np.float64] = prices.max(axis=0) / prices.min(axis=0)
+    return factor
 
 
 def flag_price(
@@ -132,6 +177,28 @@ def _far_folds(scores: list[dict[str, Any]]) -> list[str]:
         if (found := score["smape"]["network"]) - middle
         > max(_FAR_POINTS, _FAR_ERRORS * score["smape_se"]["network"])
     ]
+
+
+def _far_networks(networks: Mapping[str, Any] | None) -> list[str]:
+    """Describe each network far from the others, or that all are far apart."""
+    if networks is None:
+        return []
+    far, n, n_apart = networks["far"], networks["n"], networks["n_apart"]
+    limit = max(_FAR_SHARE, _FAR_TIMES * float(np.median(far)))
+    found = [
+        f"The network of fold {fold + 1} is a factor of {DISAGREEMENT:g} or more away "
+        f"from the others on {share:.0%} of {n:,} products: it went wrong, "
+        f"or learned too little. Train with another --seed."
+        for fold, share in enumerate(far)
+        if share > limit
+    ]
+    if not found and n_apart > _APART_SHARE * n:
+        return [
+            f"The networks of the folds differ by more than a factor of "
+            f"{DISAGREEMENT:g} on {n_apart:,} of {n:,} products: they learned little, "
+            f"or the inputs hold little of the price."
+        ]
+    return found
 
 
 def _wild_prices(

@@ -176,6 +176,7 @@ def evaluate_predictions(
     groups: NDArray[np.integer] | None = None,
     best_price: NDArray[np.floating] | None = None,
     price_unit: float = 1.0,
+    by_network: NDArray[np.floating] | None = None,
 ) -> dict[str, Any]:
     """Compare all predictors and decide which one serves.
 
@@ -199,6 +200,8 @@ def evaluate_predictions(
         The best predictable price where the catalog's law is known, NaN elsewhere.
     price_unit : float
         Unit that the log prices count in, catalog currency.
+    by_network : ndarray of shape (n_folds, m), optional
+        Prices of some products by the network of each fold, catalog currency.
 
     Returns
     -------
@@ -252,7 +255,9 @@ def evaluate_predictions(
             for name in ("network", "chosen")
         },
         "verdict": asdict(verdict),
-        "doubts": find_doubts(true, folds[kept], prices, kept_groups),
+        "doubts": find_doubts(
+            true, folds[kept], prices, kept_groups, by_network=by_network
+        ),
         "best": None,
     }
     if best_price is not None and (known := np.isfinite(best_price[kept])).any():

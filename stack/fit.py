@@ -354,6 +354,7 @@ def _evaluate(run: Run, config: StackConfig) -> dict[str, Any]:
         groups=np.asarray(run.array("finetune/groups")),
         best_price=read_best_prices(run.run_dir, run.embed),
         price_unit=run.price_unit,
+        by_network=run.anchor_prices(),
     )
     kept, chosen = folds >= 0, predictions[report["verdict"]["chosen"]]
     report["intervals"] = interval_coverage(

@@ -47,6 +47,7 @@ from stack.blend import blend_with
 from stack.blocks.fitted import COLUMN_NAMES, FittedBlock, load_blocks
 from stack.blocks.products import Features, Products
 from stack.boosters import load_boosters
+from stack.doubts import price_factor
 from stack.features import BlockMatrix
 from stack.fit import RAW_BLOCKS, RAW_DIR, block_matrix, config_of
 from stack.intervals import Intervals
@@ -287,7 +288,7 @@ class Predictor:
             log_price=log_price,
             blocks=blocks,
             price_unit=self.run.price_unit,
-            network_factor=_factor(log_prices),
+            network_factor=price_factor(to_price(log_prices)),
         )
 
     def _encode(
@@ -398,13 +399,6 @@ class Predictor:
         names = self._matrix(blank, chosen).feature_names
         boosters = load_boosters(folder, feature_names=names)
         return [boosters[fold] for fold in self._folds]
-
-
-def _factor(log_prices: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return highest over lowest price of each product; input (folds, products)."""
-    prices = to_price(log_prices)
-    factor: NDArray[np.float64] = prices.max(axis=0) / prices.min(axis=0)
-    return factor
 
 
 def _chosen_folds(folds: Sequence[int] | None, n_folds: int) -> list[int]:

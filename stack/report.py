@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from embed.amounts import short_amount
+from stack.doubts import DISAGREEMENT
 
 WIDTH = 100
 _LABEL = 26
@@ -159,6 +160,14 @@ def _doubts(doubts: Mapping[str, Any] | None) -> list[str]:
             f"one, {outside['below']:,} below the cheapest."
         )
     )
+    if networks := doubts.get("networks"):
+        lines.append(
+            _wrap(
+                f"On {networks['n']:,} products the networks of the folds agree to a "
+                f"factor of {networks['median_factor']:.2f} (median), and differ by "
+                f"more than {DISAGREEMENT:g} on {networks['n_apart']:,}."
+            )
+        )
     return ["\n".join(lines), *(_wrap(f"DOUBT: {s}") for s in doubts["sentences"])]
 
 

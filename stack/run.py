@@ -15,7 +15,7 @@ from embed.catalog import Catalog
 from embed.checksums import CHECKED_ARRAYS, verify_embedding, verify_files
 from embed.manifest import require_same_key, require_stage
 from embed.run_catalog import read_run_catalog
-from finetune.price_unit import to_log_price
+from finetune.price_unit import to_log_price, to_price
 
 PREDICTIONS = {
     "lightgbm": "stack/lightgbm_log_price",
@@ -76,6 +76,16 @@ class Run:
             If the prices are not what their stage wrote.
         """
         return to_log_price(self.array("finetune/price"), self.price_unit)
+
+    def anchor_prices(self) -> NDArray[np.float64] | None:
+        """Return prices of some products by the network of each fold.
+
+        Of shape (n_folds, m), in catalog currency; None in runs of older versions.
+        """
+        name = "anchor_log_price"
+        if f"{name}.npy" not in self.finetune["files"]:
+            return None
+        return to_price(self.array(f"finetune/{name}"), self.price_unit)
 
     def out_of_fold(self, predictor: str) -> NDArray[np.float32]:
         """Return a predictor's log1p prices in units of the run, shape (n_products,).

@@ -14,13 +14,13 @@ def predict(error=0.2, seed=1):
     return PRICE * np.exp(np.random.default_rng(seed).normal(0, error, N))
 
 
-def doubts(network, chosen=None):
+def doubts(network, chosen=None, by_network=None):
     predicted = {
         "network": network,
         "chosen": network if chosen is None else chosen,
         "median": median_of_other_folds(PRICE, FOLDS),
     }
-    return find_doubts(PRICE, FOLDS, predicted)
+    return find_doubts(PRICE, FOLDS, predicted, by_network=by_network)
 
 
 @pytest.mark.parametrize("seed", range(1, 21))
@@ -84,3 +84,34 @@ def test_the_control_blend_stays_near_the_prices_it_was_fitted_on():
     assert np.abs(weights).max() > 3  # without bounds it would run away
     assert np.expm1(blended).max() <= 2 * price.max() * (1 + 1e-6)
     assert np.expm1(blended).min() >= price.min() / 2 * (1 - 1e-6)
+
+
+def of_networks(*errors):
+    rng = np.random.default_rng(2)
+    return np.array([PRICE * np.exp(rng.normal(0, error, N)) for error in errors])
+
+
+def test_networks_that_agree_are_measured_and_raise_no_doubt():
+    prices = of_networks(0.2, 0.2, 0.2, 0.2, 0.2)
+    found = doubts(predict(), by_network=prices)
+    factor = prices.max(0) / prices.min(0)
+    assert found["networks"]["n"] == N
+    assert found["networks"]["median_factor"] == pytest.approx(np.median(factor))
+    assert found["networks"]["n_apart"] == (factor > 3).sum()
+    assert found["sentences"] == []
+
+
+def test_a_network_that_disagrees_with_all_others_is_named():
+    prices = of_networks(0.2, 0.2, 1.0, 0.2, 0.2)
+    found = doubts(predict(), by_network=prices)
+    (sentence,) = found["sentences"]
+    assert sentence.startswith("The network of fold 3 is a factor of 3 or more away")
+    assert int(np.argmax(found["networks"]["far"])) == 2
+
+
+def test_of_networks_that_all_disagree_none_is_singled_out():
+    found = doubts(predict(), by_network=of_networks(*[0.9] * 5))
+    n_apart = found["networks"]["n_apart"]
+    assert n_apart > N / 2
+    (sentence,) = found["sentences"]
+    assert f"on {n_apart} of 500 products" in sentence
