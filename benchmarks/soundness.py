@@ -26,7 +26,7 @@ N_NEW, NEW_SEED = 300, 7
 
 
 def run(*arguments: object) -> None:
-    command = [sys.executable, "-m", "stack", *map(str, arguments)]
+    command = [Path(sys.executable).with_name("pricestack"), *map(str, arguments)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
