@@ -20,9 +20,10 @@ EMBED_ARGS = --catalog "$(CATALOG)" $(if $(IMAGES),--images "$(IMAGES)")
 else ifeq ($(RUN),runs/sample)
 EMBED_ARGS  = --catalog sample/catalog.csv --images sample/images --random-weights \
               --image-size 64
-# Small photos and short texts, and a photo tower that learns from random weights.
-FINETUNE_ARGS = --image-size 64 --max-tokens 24 --batch-size 16 \
-                --smooth-l1-epochs 3 --smape-epochs 2 --image-learning-rate 1e-3
+# Small photos and short texts. The photo tower, which begins with random weights, has to
+# learn; the text tower, which does not, stays as it is.
+FINETUNE_ARGS = --image-size 48 --max-tokens 24 --batch-size 16 --freeze-layers 6 \
+                --smooth-l1-epochs 4 --smape-epochs 4 --image-learning-rate 1e-3
 SAMPLE = sample/catalog.csv
 endif
 

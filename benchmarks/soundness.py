@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-# As the Makefile has them.
-EMBED = ("--random-weights", "--image-size", "64")
-FINETUNE = (
-    *("--image-size", "64", "--max-tokens", "24", "--batch-size", "16"),
-    *("--smooth-l1-epochs", "3", "--smape-epochs", "2"),
-    *("--image-learning-rate", "1e-3"),
-)
+EMBED = ("--random-weights", "--image-size", "64")  # as the Makefile has it
 N_NEW, NEW_SEED = 300, 7
+
+
+def finetune_arguments() -> list[str]:
+    """Return what the Makefile gives `pricestack finetune` for the sample."""
+    show = ["make", "--silent", "--eval", "show: ; @echo $(FINETUNE_ARGS)", "show"]
+    return subprocess.check_output(show, text=True).split()
 
 
 def run(*arguments: object) -> None:
@@ -40,8 +40,8 @@ def run_seed(work: Path, seed: int, given: argparse.Namespace) -> float:
         *("--run", run_dir, *EMBED, *more),
     )
     run(
-        *("finetune", "--run", run_dir, "--folds", 5, "--seed", seed, *FINETUNE),
-        *("--precision", given.precision, *more),
+        *("finetune", "--run", run_dir, *finetune_arguments()),
+        *("--seed", seed, "--precision", given.precision, *more),
     )
     run("stack", "--run", run_dir, "--seed", seed, *more)
     return time.perf_counter() - started
