@@ -17,16 +17,16 @@ N_FOLDS = 5
 
 
 def boosted(given: argparse.Namespace) -> dict[str, Any]:
-    from embed.arrays import read_rows
-    from embed.catalog import read_catalog
+    from embed.catalog.reader import read_catalog
     from embed.config import EmbedConfig
     from embed.extract import extract
+    from embed.store.arrays import read_rows
     from finetune.folds import assign_folds
     from finetune.products import product_groups
-    from finetune.smape import smape, to_price
+    from finetune.score import smape, to_price
     from stack.config import StackConfig
     from stack.fit import RAW_BLOCKS, block_matrix
-    from stack.residual import fit_out_of_fold
+    from stack.trees.residual import fit_out_of_fold
 
     is_exact = given.way == "exact"
     catalog = read_catalog(given.data / "catalog.csv")

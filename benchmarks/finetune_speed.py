@@ -25,12 +25,12 @@ N_OURS, N_PLAIN = 2048, 192
 def prepared(given: argparse.Namespace) -> dict[str, Any]:
     import torch
 
+    from embed.catalog.own_copy import read_run_catalog
     from embed.machine import prepare_machine
-    from embed.manifest import require_stage
-    from embed.run_catalog import read_run_catalog
+    from embed.store.manifest import require_stage
     from finetune.batches import ProductCache
     from finetune.config import FinetuneConfig
-    from finetune.networks import network_of_run
+    from finetune.network.saved import network_of_run
 
     unfrozen = {"freeze_layers": 0} if given.way.endswith("_unfrozen") else {}
     config = FinetuneConfig(n_threads=given.threads, **unfrozen)
@@ -59,9 +59,9 @@ def ours(given: argparse.Namespace) -> dict[str, Any]:
 
     import torch
 
-    from finetune.arithmetic import choose_arithmetic
-    from finetune.frozen_layers import skip_frozen_layers
-    from finetune.train import train_network
+    from finetune.network.arithmetic import choose_arithmetic
+    from finetune.training.frozen_layers import skip_frozen_layers
+    from finetune.training.loop import train_network
 
     parts = prepared(given)
     config = dataclasses.replace(parts["config"], smooth_l1_epochs=1, smape_epochs=0)
@@ -112,8 +112,8 @@ def plain(given: argparse.Namespace) -> dict[str, Any]:
     from PIL import Image
     from torchvision import transforms
 
-    from embed.photo_files import find_photos
-    from finetune.losses import smooth_l1_loss
+    from embed.photos.files import find_photos
+    from finetune.network.losses import smooth_l1_loss
 
     parts = prepared(given)
     config, network, cache = parts["config"], parts["network"], parts["cache"]

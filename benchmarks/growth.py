@@ -19,14 +19,14 @@ CHUNK, DIM = 512, 384
 
 
 def grow(given: argparse.Namespace) -> dict[str, Any]:
-    from embed.arrays import (
+    from embed.store.arrays import (
         RaggedWriter,
         flush_rows,
         open_rows,
         read_rows,
         write_rows,
     )
-    from stack.features import BlockMatrix
+    from stack.trees.matrix import BlockMatrix
 
     n_rows = int(given.way)
     folder = Path(given.work)

@@ -37,7 +37,7 @@ def photos_of(given: argparse.Namespace) -> list[Path]:
 
 
 def embed(given: argparse.Namespace, *, backend: str, precision: str) -> dict[str, Any]:
-    from embed.catalog import read_catalog
+    from embed.catalog.reader import read_catalog
     from embed.config import EmbedConfig
     from embed.extract import extract
 
@@ -84,7 +84,7 @@ def plain(given: argparse.Namespace) -> dict[str, Any]:
     from torchvision import transforms
     from torchvision.models import efficientnet_b0
 
-    from embed.weights import read_image_weights
+    from embed.encoders.weights import read_image_weights
 
     torch.set_num_threads(given.threads)
     started = time.perf_counter()

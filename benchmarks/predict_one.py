@@ -25,12 +25,12 @@ def one_fold(given: argparse.Namespace) -> dict[str, Any]:
 def _one_by_one(
     given: argparse.Namespace, *, folds: list[int] | None
 ) -> dict[str, Any]:
-    from embed.catalog import read_catalog
+    from embed.catalog.reader import read_catalog
     from embed.chunks import prepare_chunk
     from embed.errors import UnreadableImage
-    from embed.images import load_image
-    from embed.photo_files import find_photos
-    from stack.predict import Predictor
+    from embed.photos.decode import load_image
+    from embed.photos.files import find_photos
+    from stack.price.predictor import Predictor
 
     started = time.perf_counter()
     predictor = Predictor(given.run, n_threads=given.threads, folds=folds)

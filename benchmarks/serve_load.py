@@ -63,8 +63,8 @@ def ask(
 
 
 def requests_of(run_dir: Path, n: int) -> list[bytes]:
-    from embed.photo_files import find_photos
-    from embed.run_catalog import read_run_catalog
+    from embed.catalog.own_copy import read_run_catalog
+    from embed.photos.files import find_photos
     from stack.run import open_run
 
     embed = open_run(run_dir).embed

@@ -49,7 +49,7 @@ def run_seed(work: Path, seed: int, given: argparse.Namespace) -> float:
 
 def row_of(run_dir: Path, seconds: float) -> str:
     """Return the table's row of a finished run."""
-    from embed.manifest import read_json
+    from embed.store.manifest import read_json
 
     report = read_json(run_dir / "stack" / "report.json")
     assert report is not None
@@ -77,9 +77,9 @@ def row_of(run_dir: Path, seconds: float) -> str:
 
 def network_log_prices(run_dir: Path, sample: Path) -> NDArray[np.float64]:
     """Price new products by the networks of each fold, shape (n_folds, n_products)."""
-    from embed.catalog import read_catalog
+    from embed.catalog.reader import read_catalog
     from embed.chunks import prepared_chunks
-    from stack.predict import Predictor
+    from stack.price.predictor import Predictor
 
     catalog = read_catalog(sample / "catalog.csv")
     by_fold = []
@@ -94,8 +94,8 @@ def network_log_prices(run_dir: Path, sample: Path) -> NDArray[np.float64]:
 
 def averages(log_prices: NDArray[np.float64], price: NDArray[np.float64]) -> str:
     """Score ways to average networks."""
-    from finetune.averaging import average_log_prices
-    from finetune.smape import smape
+    from finetune.network.averaging import average_log_prices
+    from finetune.score import smape
 
     ways = (
         log_prices.mean(axis=0),
@@ -124,7 +124,7 @@ def main() -> None:
         print(
             f"| {seed} | {row_of(given.work / f'seed-{seed}', seconds)} |", flush=True
         )
-    from embed.catalog import read_catalog
+    from embed.catalog.reader import read_catalog
 
     price = read_catalog(given.work / "new" / "catalog.csv").price
     assert price is not None

@@ -43,7 +43,7 @@ def ours(given: argparse.Namespace) -> dict[str, Any]:
     import lightgbm as lgb
 
     from stack.config import StackConfig
-    from stack.features import BlockMatrix, booster_params, make_dataset
+    from stack.trees.matrix import BlockMatrix, booster_params, make_dataset
 
     blocks, target = arrays(given)
     config = StackConfig(n_threads=given.threads)

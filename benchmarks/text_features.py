@@ -17,7 +17,7 @@ MAX_TOKENS = 256
 
 
 def read_texts(given: argparse.Namespace) -> list[str]:
-    from embed.catalog import read_catalog
+    from embed.catalog.reader import read_catalog
     from embed.text import compose_text, parse_fields
 
     catalog = read_catalog(given.data / "catalog.csv")
@@ -25,7 +25,7 @@ def read_texts(given: argparse.Namespace) -> list[str]:
 
 
 def ours(given: argparse.Namespace) -> dict[str, Any]:
-    from embed.catalog import read_catalog
+    from embed.catalog.reader import read_catalog
     from embed.config import EmbedConfig
     from embed.extract import extract
 
@@ -47,7 +47,7 @@ def sentence_transformers(given: argparse.Namespace) -> dict[str, Any]:
     import torch
     from sentence_transformers import SentenceTransformer
 
-    from embed.weights import find_text_weights
+    from embed.encoders.weights import find_text_weights
 
     torch.set_num_threads(given.threads)
     texts = read_texts(given)
@@ -62,8 +62,8 @@ def padded(given: argparse.Namespace) -> dict[str, Any]:
     import torch
     from transformers import AutoModel, AutoTokenizer
 
-    from embed.encoders import mean_pool
-    from embed.weights import find_text_weights
+    from embed.encoders.towers import mean_pool
+    from embed.encoders.weights import find_text_weights
 
     torch.set_num_threads(given.threads)
     texts = read_texts(given)

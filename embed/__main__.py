@@ -7,14 +7,16 @@ from typing import get_args
 import click
 import numpy as np
 
-from embed.catalog import (
+from embed.catalog.columns import ExportName
+from embed.catalog.currencies import DecimalSign
+from embed.catalog.reader import (
     Catalog,
     describe_unpriced,
     doubtful_price,
     parseable_price,
 )
-from embed.columns import ExportName
-from embed.commands import (
+from embed.config import Backend, EmbedConfig, Precision, TextDecimalSign
+from embed.terminal.options import (
     catalog_option,
     catalog_options,
     columns_from,
@@ -22,8 +24,6 @@ from embed.commands import (
     read_and_mention,
     run_option,
 )
-from embed.config import Backend, EmbedConfig, Precision, TextDecimalSign
-from embed.currencies import DecimalSign
 
 
 @click.command("embed")
@@ -157,7 +157,7 @@ def embed_command(
     _mention_prices(catalog)
     click.echo(f"{catalog.n_products} products. Loading the encoders …", err=True)
     from embed.extract import extract  # late: it brings torch
-    from embed.stand_ins import describe_stand_ins
+    from embed.photos.stand_ins import describe_stand_ins
 
     manifest = extract(catalog, run_dir, images_dir=images_dir, config=config)
     substituted = manifest["substituted"]

@@ -1,6 +1,6 @@
 """A product's size as numbers: value, unit, pack count and total quantity.
 
-Masses are in g, volumes in ml, counts in pieces. The name is read by `embed.sizes`; the
+Masses are in g, volumes in ml, counts in pieces. The name is read by `embed.sizes.reader`; the
 catalog's own fields of value and unit are read here.
 """
 
@@ -12,10 +12,10 @@ import re
 import numpy as np
 from numpy.typing import NDArray
 
-from embed.currencies import DecimalSign
-from embed.size_tokens import MAX_NAME_CHARS
-from embed.size_units import KINDS, UNITS, Kind
-from embed.sizes import LARGEST, SMALLEST, Size, clip, parse_size, read_sizes
+from embed.catalog.currencies import DecimalSign
+from embed.sizes.reader import LARGEST, SMALLEST, Size, clip, parse_size, read_sizes
+from embed.sizes.tokens import MAX_NAME_CHARS
+from embed.sizes.units import KINDS, UNITS, Kind
 from embed.text import ProductText
 
 __all__ = [

@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embed.attributes import extract_attributes
-from embed.catalog import Catalog
+from embed.catalog.currencies import DecimalSign
+from embed.catalog.reader import Catalog
 from embed.config import EmbedConfig
-from embed.currencies import DecimalSign
-from embed.embedder import EncoderSource
+from embed.encoders.embedder import EncoderSource
 from embed.errors import UnreadableImage
-from embed.images import encode_thumbnail, load_image, thumbnail_sha256
-from embed.size_tokens import settle_decimal
-from embed.stand_ins import KNOWN_REASON
+from embed.photos.decode import encode_thumbnail, load_image, thumbnail_sha256
+from embed.photos.stand_ins import KNOWN_REASON
+from embed.sizes.tokens import settle_decimal
 from embed.text import compose_text, parse_fields
 
 MAX_SETTLING = 20_000
@@ -107,7 +107,7 @@ def screen_photo(
     photo : ndarray of uint8, shape (size, size, 3)
         From `load_image`.
     stand_ins : frozenset of str
-        From `embed.stand_ins.known_stand_ins`.
+        From `embed.photos.stand_ins.known_stand_ins`.
     """
     if stand_ins and thumbnail_sha256(encode_thumbnail(photo)) in stand_ins:
         return UnreadableImage(KNOWN_REASON)

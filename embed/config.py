@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from embed.currencies import DecimalSign
+from embed.catalog.currencies import DecimalSign
 from embed.errors import ConfigError
 
 Precision = Literal["auto", "fp32", "bf16"]

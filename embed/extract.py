@@ -19,7 +19,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embed.arrays import (
+from embed.attributes import ATTRIBUTE_NAMES
+from embed.catalog.own_copy import CATALOG_NAME, write_run_catalog
+from embed.catalog.reader import Catalog
+from embed.chunks import Chunk, Inputs, prepared_chunks, settle_config
+from embed.config import EmbedConfig
+from embed.encoders.embedder import Embedder, resolve_encoders
+from embed.encoders.towers import IMAGE_DIM
+from embed.encoders.weights import weights_key
+from embed.errors import CacheError, UnreadableImage
+from embed.machine import describe_device, prepare_machine
+from embed.photos.decode import encode_thumbnail
+from embed.photos.files import match_photos
+from embed.photos.stand_ins import leave_out_stand_ins
+from embed.store.arrays import (
     RaggedWriter,
     crc_rows,
     flush_rows,
@@ -28,25 +41,16 @@ from embed.arrays import (
     to_float16,
     write_rows,
 )
-from embed.attributes import ATTRIBUTE_NAMES
-from embed.catalog import Catalog
-from embed.checksums import (
+from embed.store.checksums import (
     CHECKED_ARRAYS,
     CHECKSUMS_NAME,
     ROW_ARRAYS,
     record_files,
     verify_embedding,
 )
-from embed.chunks import Chunk, Inputs, prepared_chunks, settle_config
-from embed.config import EmbedConfig
-from embed.durable import named_errors, remove_partial_files, save_array
-from embed.embedder import Embedder, resolve_encoders
-from embed.encoders import IMAGE_DIM
-from embed.errors import CacheError, UnreadableImage
-from embed.images import encode_thumbnail
-from embed.lock import run_lock
-from embed.machine import describe_device, prepare_machine
-from embed.manifest import (
+from embed.store.durable import named_errors, remove_partial_files, save_array
+from embed.store.lock import run_lock
+from embed.store.manifest import (
     MANIFEST_NAME,
     content_key,
     environment,
@@ -56,13 +60,9 @@ from embed.manifest import (
     sha256_strings,
     write_json,
 )
-from embed.photo_files import match_photos
-from embed.progress import track
-from embed.run_catalog import CATALOG_NAME, write_run_catalog
-from embed.schema import STAGES, check_record, progress_of
-from embed.stand_ins import leave_out_stand_ins
+from embed.store.schema import STAGES, check_record, progress_of
+from embed.terminal.progress import track
 from embed.text import MISSING_TEXT, TEXT_FORMAT
-from embed.weights import weights_key
 
 logger = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ import re
 from collections import defaultdict
 from dataclasses import dataclass
 
-from embed.markup import strip_markup
-from embed.unicode_forms import normalise_forms
+from embed.cleaning.markup import strip_markup
+from embed.cleaning.unicode_forms import normalise_forms
 
 MISSING_TEXT = "product without description"
 """Stands in for a product without usable text."""

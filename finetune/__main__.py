@@ -6,10 +6,10 @@ from typing import Any, get_args
 
 import click
 
-from embed.commands import fold_from_one, one_line_errors, run_option
+from embed.terminal.options import fold_from_one, one_line_errors, run_option
 from finetune.config import RECIPES, FinetuneConfig, NetworkInputs, Precision, Recipe
-from finetune.tensorboard import require_tensorboard, write_stage_events
-from finetune.tracking import Tracking
+from finetune.training.tensorboard import require_tensorboard, write_stage_events
+from finetune.training.tracking import Tracking
 
 _SETTINGS: tuple[tuple[str, type, str], ...] = (
     ("smooth_l1_epochs", int, "Epochs of phase 1, SmoothL1 on log price."),

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from embed.arrays import RaggedRows, read_rows, release_rows
-from embed.encoders import pad_tokens
+from embed.encoders.towers import pad_tokens
+from embed.store.arrays import RaggedRows, read_rows, release_rows
 
 _POOL_BATCHES = 32  # batches that are sorted by length together
 _SMALLEST_CROP = 0.85  # of the side, when a training photo is cropped

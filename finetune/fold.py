@@ -7,32 +7,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embed.arrays import read_rows, to_float16
-from embed.checksums import crc_of_rows
 from embed.errors import CacheError
-from embed.manifest import (
+from embed.store.arrays import read_rows, to_float16
+from embed.store.checksums import crc_of_rows
+from embed.store.manifest import (
     MANIFEST_NAME,
     read_json,
     remedy,
     sha256_file,
     write_json,
 )
-from embed.schema import NETWORK, check_record
-from finetune.checkpoint import remove_checkpoint
-from finetune.frozen_layers import skip_frozen_layers
-from finetune.guards import TrainingError
+from embed.store.schema import NETWORK, check_record
 from finetune.job import Job, network_folders, stage_arrays
-from finetune.model import PriceNetwork
-from finetune.networks import (
+from finetune.network.model import PriceNetwork
+from finetune.network.saved import (
     MODEL_NAME,
     load_weights,
     network_folder,
     network_of_run,
     save_network,
 )
-from finetune.smape import smape, to_price
-from finetune.tracking import RECORD_NAME
-from finetune.train import apply_network, prepare_torch, train_network
+from finetune.score import smape, to_price
+from finetune.training.checkpoint import remove_checkpoint
+from finetune.training.frozen_layers import skip_frozen_layers
+from finetune.training.guards import TrainingError
+from finetune.training.loop import apply_network, prepare_torch, train_network
+from finetune.training.tracking import RECORD_NAME
 
 logger = logging.getLogger(__name__)
 

@@ -9,21 +9,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embed.catalog import describe_unpriced, require_prices
-from embed.checksums import verify_embedding
+from embed.catalog.own_copy import read_run_catalog
+from embed.catalog.reader import describe_unpriced, require_prices
 from embed.errors import ConfigError
 from embed.machine import pick_device
-from embed.manifest import content_key, require_stage, sha256_strings
-from embed.run_catalog import read_run_catalog
-from finetune.arithmetic import Arithmetic, choose_arithmetic
+from embed.store.checksums import verify_embedding
+from embed.store.manifest import content_key, require_stage, sha256_strings
 from finetune.batches import ProductCache
 from finetune.config import FinetuneConfig
 from finetune.folds import assign_folds
-from finetune.model import FUSED_DIM
-from finetune.networks import network_folder
+from finetune.network.arithmetic import Arithmetic, choose_arithmetic
+from finetune.network.model import FUSED_DIM
+from finetune.network.saved import network_folder
 from finetune.price_unit import choose_price_unit, to_log_price
 from finetune.products import choose_anchors, product_groups
-from finetune.tracking import Tracking
+from finetune.training.tracking import Tracking
 
 logger = logging.getLogger(__name__)
 

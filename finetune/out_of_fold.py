@@ -8,30 +8,30 @@ from typing import Any
 import numpy as np
 import torch
 
-from embed.arrays import open_rows, read_rows
-from embed.checksums import record_files, verify_files
-from embed.durable import remove_partial_files, save_array
 from embed.errors import ConfigError
-from embed.lock import run_lock
 from embed.machine import describe_device, prepare_machine
-from embed.manifest import (
+from embed.store.arrays import open_rows, read_rows
+from embed.store.checksums import record_files, verify_files
+from embed.store.durable import remove_partial_files, save_array
+from embed.store.lock import run_lock
+from embed.store.manifest import (
     MANIFEST_NAME,
     environment,
     read_json,
     require_stage,
     write_json,
 )
-from embed.schema import FOLD, PLAN, STAGES, check_record
-from finetune.averaging import average_log_prices
-from finetune.checkpoint import remove_checkpoint
+from embed.store.schema import FOLD, PLAN, STAGES, check_record
 from finetune.config import FinetuneConfig
 from finetune.fold import finish_fold, verify_fold
-from finetune.frozen_layers import remove_hidden_states
 from finetune.job import Job, network_folders, prepare_job, stage_arrays
-from finetune.networks import MODEL_NAME
+from finetune.network.averaging import average_log_prices
+from finetune.network.saved import MODEL_NAME
 from finetune.price_unit import to_price
-from finetune.smape import smape
-from finetune.tracking import UNTRACKED, Tracking
+from finetune.score import smape
+from finetune.training.checkpoint import remove_checkpoint
+from finetune.training.frozen_layers import remove_hidden_states
+from finetune.training.tracking import UNTRACKED, Tracking
 
 logger = logging.getLogger(__name__)
 

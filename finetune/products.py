@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from embed.catalog import Catalog
-from embed.images import thumbnail_sha256
-from embed.photo_links import parse_link
-from embed.stand_ins import shared_by_unlike
+from embed.catalog.reader import Catalog
+from embed.photos.decode import thumbnail_sha256
+from embed.photos.links import parse_link
+from embed.photos.stand_ins import shared_by_unlike
 from finetune.batches import ProductCache
 from finetune.folds import duplicate_groups
 

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from embed.backends import FrozenTower, Tower, batch_sizes
 from embed.config import Backend
-from embed.encoders import (
+from embed.encoders.backends import FrozenTower, Tower, batch_sizes
+from embed.encoders.towers import (
     ImageEncoder,
     ImageTower,
     TextEncoder,
@@ -23,9 +23,9 @@ from embed.encoders import (
 )
 from finetune.batches import cut_tokens
 from finetune.config import FinetuneConfig
-from finetune.guards import require_finite_prices
-from finetune.layers import can_be_split, lower_layers, upper_layers
-from finetune.model import PriceNetwork, n_frozen_layers
+from finetune.network.layers import can_be_split, lower_layers, upper_layers
+from finetune.network.model import PriceNetwork, n_frozen_layers
+from finetune.training.guards import require_finite_prices
 
 
 class TextTowers(Tower):

@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from embed.arrays import RaggedRows, release_rows
-from embed.catalog import Catalog
-from embed.checksums import verify_files
+from embed.catalog.reader import Catalog
 from embed.chunks import Chunk, prepare_chunk, prepared_chunks
 from embed.errors import UnreadableImage
-from embed.images import decode_thumbnail
-from embed.manifest import (
+from embed.photos.decode import decode_thumbnail
+from embed.store.arrays import RaggedRows, release_rows
+from embed.store.checksums import verify_files
+from embed.store.manifest import (
     MANIFEST_NAME,
     require_same_key,
     require_stage,
@@ -30,16 +30,16 @@ from embed.manifest import (
 )
 from embed.text import compose_text, parse_fields
 from finetune.price_unit import to_log_price, to_price
-from finetune.smape import smape, smape_rows
+from finetune.score import smape, smape_rows
 from stack.blocks.fitted import features_of, fit_blocks
 from stack.blocks.products import Prices, Products
-from stack.doubts import find_doubts
-from stack.evaluate import median_of_other_folds
 from stack.fit import block_matrix, config_of
-from stack.predict import Predicted, Predictor
-from stack.residual import fit_out_of_fold
+from stack.judge.doubts import find_doubts
+from stack.judge.evaluate import median_of_other_folds
+from stack.judge.verdict import standard_error
+from stack.price.predictor import Predicted, Predictor
 from stack.run import PREDICTIONS, Run, open_run
-from stack.verdict import standard_error
+from stack.trees.residual import fit_out_of_fold
 
 _SHUFFLED_ROUNDS = 30
 _NOISE = 3.0  # standard errors

@@ -7,8 +7,9 @@ from typing import Any, get_args
 import click
 
 from embed.__main__ import embed_command
-from embed.catalog import CatalogColumns
-from embed.commands import (
+from embed.catalog.reader import CatalogColumns
+from embed.download.command import images_command
+from embed.terminal.options import (
     catalog_option,
     catalog_options,
     columns_from,
@@ -19,13 +20,12 @@ from embed.commands import (
     run_option,
     threads_option,
 )
-from embed.download.command import images_command
 from finetune.__main__ import finetune_command
 from stack.config import BlockName, Objective, StackConfig
 from stack.explain.command import explain_command
 from stack.export.command import export_command
 from stack.html_report.command import report_command
-from stack.runs_command import compare_command, runs_command
+from stack.judge.commands import compare_command, runs_command
 from stack.service.command import serve_command
 
 
@@ -107,7 +107,7 @@ def stack_command(run_dir: Path, blocks: str, **settings: Any) -> None:
     names = tuple(name.strip() for name in blocks.split(","))
     config = StackConfig(blocks=names, **settings)  # type: ignore[arg-type]
     from stack.fit import fit_stack  # late: it brings LightGBM and torch
-    from stack.tune import require_optuna
+    from stack.trees.tune import require_optuna
 
     if config.n_trials:
         require_optuna()
@@ -133,7 +133,7 @@ def evaluate_main(run_dir: Path, n_folds: int | None) -> None:
       evaluate --run runs/mine --folds 5
     """
     from stack.fit import evaluate_run
-    from stack.report import format_report
+    from stack.tell.report import format_report
 
     click.echo(format_report(evaluate_run(run_dir, n_folds=n_folds)))
 
@@ -222,14 +222,14 @@ def predict_command(
       pricestack predict new.csv --run runs/mine --images photos \\
         --out prices.csv
     """
-    from embed.manifest import require_stage
-    from embed.run_catalog import columns_of_run
+    from embed.catalog.own_copy import columns_of_run
+    from embed.store.manifest import require_stage
 
     require_output(out_path, option="--out", run_dir=run_dir, inputs=(catalog_path,))
     of_run = columns_of_run(require_stage(run_dir, "embed"))
     catalog = read_and_mention(catalog_path, _columns_of_run(of_run, columns))
     click.echo(f"{catalog.n_products} products. Loading the run …", err=True)
-    from stack.predict_catalog import NO_PHOTO, NO_TEXT, predict_prices, write_prices
+    from stack.price.catalog import NO_PHOTO, NO_TEXT, predict_prices, write_prices
 
     prices = predict_prices(
         run_dir,
@@ -272,7 +272,7 @@ def sample_command(n_products: int, out_dir: Path, seed: int) -> None:
     Example:
       pricestack sample --products 600 --out sample
     """
-    from embed.sample import write_sample
+    from embed.sample.law import write_sample
 
     path = write_sample(out_dir, n_products=n_products, seed=seed)
     click.echo(f"{n_products} products drawn: {path}")

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embed.arrays import open_rows, read_rows, to_float16
-from embed.checksums import record_files, verify_files
-from embed.durable import remove_partial_files, save_array
+from embed.catalog.own_copy import read_best_prices
 from embed.errors import ConfigError
-from embed.lock import run_lock
 from embed.machine import prepare_machine
-from embed.manifest import (
+from embed.store.arrays import open_rows, read_rows, to_float16
+from embed.store.checksums import record_files, verify_files
+from embed.store.durable import remove_partial_files, save_array
+from embed.store.lock import run_lock
+from embed.store.manifest import (
     MANIFEST_NAME,
     content_key,
     environment,
@@ -26,12 +27,8 @@ from embed.manifest import (
     require_stage,
     write_json,
 )
-from embed.run_catalog import read_best_prices
-from embed.schema import PLAN, check_record, config_from
+from embed.store.schema import PLAN, check_record, config_from
 from embed.text import compose_text, parse_fields
-from stack.ablation import fit_without_each, read_without_each, score_without_each
-from stack.alignment import align, fit_alignment
-from stack.blend import blend_out_of_fold
 from stack.blocks.fitted import (
     BLOCKS_DIR,
     COLUMN_NAMES,
@@ -42,14 +39,17 @@ from stack.blocks.fitted import (
     prices_of,
 )
 from stack.blocks.products import Products
-from stack.boosters import remove_boosters
 from stack.config import BlockName, StackConfig
-from stack.evaluate import evaluate_predictions
-from stack.features import BlockMatrix
-from stack.intervals import Intervals, interval_coverage
-from stack.residual import ResidualFit, fit_out_of_fold
+from stack.judge.ablation import fit_without_each, read_without_each, score_without_each
+from stack.judge.evaluate import evaluate_predictions
+from stack.judge.intervals import Intervals, interval_coverage
 from stack.run import PREDICTIONS, Run, open_run
-from stack.tune import settings_of_boosters
+from stack.trees.alignment import align, fit_alignment
+from stack.trees.blend import blend_out_of_fold
+from stack.trees.boosters import remove_boosters
+from stack.trees.matrix import BlockMatrix
+from stack.trees.residual import ResidualFit, fit_out_of_fold
+from stack.trees.tune import settings_of_boosters
 
 logger = logging.getLogger(__name__)
 

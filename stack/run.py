@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embed.arrays import read_rows
-from embed.catalog import Catalog
-from embed.checksums import CHECKED_ARRAYS, verify_embedding, verify_files
-from embed.manifest import require_same_key, require_stage
-from embed.run_catalog import read_run_catalog
+from embed.catalog.own_copy import read_run_catalog
+from embed.catalog.reader import Catalog
+from embed.store.arrays import read_rows
+from embed.store.checksums import CHECKED_ARRAYS, verify_embedding, verify_files
+from embed.store.manifest import require_same_key, require_stage
 from finetune.price_unit import to_log_price, to_price
 
 PREDICTIONS = {

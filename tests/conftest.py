@@ -30,21 +30,21 @@ from made_once import made_once
 from progress import Progress
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from embed.arrays import RaggedWriter
 from embed.attributes import ATTRIBUTE_NAMES
-from embed.catalog import read_catalog
-from embed.checksums import record_files
+from embed.catalog.own_copy import CATALOG_NAME, columns_of_run, write_run_catalog
+from embed.catalog.reader import read_catalog
 from embed.config import EmbedConfig
-from embed.images import encode_thumbnail
-from embed.run_catalog import CATALOG_NAME, columns_of_run, write_run_catalog
-from embed.sample import write_sample
+from embed.photos.decode import encode_thumbnail
+from embed.sample.law import write_sample
+from embed.store.arrays import RaggedWriter
+from embed.store.checksums import record_files
 from finetune.config import FinetuneConfig
 from stack.config import StackConfig
 
 if TYPE_CHECKING:  # PyTorch takes seconds, which many files of tests need not wait for
     from torch import nn
 
-    from finetune.wide import WidePart
+    from finetune.network.wide import WidePart
 
 RELIABILITY_PAGE = Path(__file__).with_name("RELIABILITY.md")
 COUNTS_BEGIN, COUNTS_END = "<!-- counts -->\n", "<!-- end of counts -->\n"
@@ -216,7 +216,11 @@ def use_photo_tower(
     patch: pytest.MonkeyPatch, load: Callable[..., "nn.Module"]
 ) -> None:
     """Have the stages, and an export, make their photo tower by `load`."""
-    for user in ("embed.embedder", "finetune.model", "stack.export.export"):
+    for user in (
+        "embed.encoders.embedder",
+        "finetune.network.model",
+        "stack.export.export",
+    ):
         patch.setattr(f"{user}.load_image_backbone", load)
 
 
@@ -227,7 +231,7 @@ def small_photo_tower(request: pytest.FixtureRequest) -> Iterator[None]:
     if "torch" not in sys.modules and "tiny_encoder" not in fixtures:
         yield  # these tests do without PyTorch
         return
-    from embed.encoders import load_image_backbone
+    from embed.encoders.towers import load_image_backbone
 
     def load(weights: Path | None, *, seed: int = 0) -> "nn.Module":
         make = load_image_backbone if weights else small_image_backbone
@@ -243,7 +247,7 @@ def set_wide(wide: "WidePart") -> None:
     import torch
     from torch import nn
 
-    from finetune.shallow import WIDTH
+    from finetune.network.shallow import WIDTH
 
     wide.idf.uniform_(1, 3)
     wide.edges.normal_().copy_(wide.edges.sort(1).values)

@@ -7,11 +7,11 @@ import pytest
 from bad_server import BadServer
 from click.testing import CliRunner
 
-from embed.catalog import read_catalog
+from embed.catalog.reader import read_catalog
 from embed.download.config import DownloadConfig
 from embed.download.job import download_images
-from embed.lock import LOCK_NAME
-from embed.photo_log import LOG_NAME
+from embed.photos.log import LOG_NAME
+from embed.store.lock import LOCK_NAME
 from stack.cli import main
 
 QUICK = DownloadConfig(

@@ -11,7 +11,7 @@ from pathlib import Path
 from conftest import write_tiny_encoder
 from stages import run_stage
 
-from embed.sample import write_sample
+from embed.sample.law import write_sample
 
 N_SAMPLE = 300
 PHOTO_EVERY = 10  # rows; decoding one for each would take most of the time

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from embed.lock import HOLDER_NAME, LOCK_NAME
+from embed.store.lock import HOLDER_NAME, LOCK_NAME
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from conftest import (
     use_photo_tower,
 )
 
-from embed.catalog import read_catalog
+from embed.catalog.reader import read_catalog
 from embed.extract import extract
 from finetune.out_of_fold import finetune
 from stack.fit import fit_stack

@@ -13,11 +13,16 @@ from conftest import TINY_TRAINING, copy_run
 
 from embed.__main__ import embed_command
 from embed.attributes import ATTRIBUTE_NAMES, extract_attributes
-from embed.catalog import CatalogColumns, CatalogError, read_catalog, require_prices
+from embed.catalog.own_copy import read_run_catalog
+from embed.catalog.reader import (
+    CatalogColumns,
+    CatalogError,
+    read_catalog,
+    require_prices,
+)
 from embed.errors import ConfigError
 from embed.extract import extract
-from embed.manifest import read_json
-from embed.run_catalog import read_run_catalog
+from embed.store.manifest import read_json
 from embed.text import MISSING_TEXT, compose_text, parse_fields
 from finetune.out_of_fold import finetune
 

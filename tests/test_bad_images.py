@@ -15,9 +15,9 @@ import pytest
 from bad_images import KINDS, undo_changes, write_corpus
 from photo_bytes import PIXELS, SIZE
 
-from embed.arrays import RaggedRows
 from embed.config import EmbedConfig
-from embed.images import decode_thumbnail
+from embed.photos.decode import decode_thumbnail
+from embed.store.arrays import RaggedRows
 
 TESTS = Path(__file__).parent
 ONE_IN = 12  # kinds, in the quick suite
@@ -38,9 +38,9 @@ import numpy as np
 
 from bad_images import change_after_listing, give_up_root_rights
 from embed.errors import UnreadableImage
-from embed.images import load_image
-from embed.photo_files import find_image
-from embed.photo_index import index_images
+from embed.photos.decode import load_image
+from embed.photos.files import find_image
+from embed.photos.index import index_images
 
 
 def memory(field):
@@ -77,7 +77,7 @@ from pathlib import Path
 
 import embed.extract
 from bad_images import change_after_listing, give_up_root_rights
-from embed.catalog import read_catalog
+from embed.catalog.reader import read_catalog
 from embed.config import EmbedConfig
 
 list_photos = embed.extract.match_photos

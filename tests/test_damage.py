@@ -7,12 +7,12 @@ import pytest
 from conftest import TINY_STACK, TINY_TRAINING
 
 from embed.errors import CacheError
-from embed.manifest import (
+from embed.store.manifest import (
     read_json,
 )
 from finetune.out_of_fold import finetune
 from stack.fit import evaluate_run, fit_stack
-from stack.predict import Predictor
+from stack.price.predictor import Predictor
 
 FINETUNE_FILES = (
     "price.npy",

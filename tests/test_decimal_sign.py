@@ -10,15 +10,15 @@ from conftest import copy_run
 
 from embed.__main__ import embed_command
 from embed.attributes import ATTRIBUTE_NAMES
-from embed.catalog import read_catalog
+from embed.catalog.reader import read_catalog
 from embed.chunks import prepare_chunk, prepared_chunks, settle_config
 from embed.config import EmbedConfig
 from embed.errors import CacheError, UnreadableImage
 from embed.extract import extract
-from embed.manifest import read_json
+from embed.store.manifest import read_json
 from stack.explain.explanation import explain_product
 from stack.export.export import export_run
-from stack.predict import Predictor
+from stack.price.predictor import Predictor
 from stack.service.pricing import Pricer, Product
 
 AMBIGUOUS = "Reis 1.500 kg"

@@ -15,12 +15,12 @@ from conftest import (
 )
 from stages import STAGES, contents, run_stage
 
-from embed.catalog import read_catalog
+from embed.catalog.reader import read_catalog
 from embed.extract import extract
 from embed.machine import prepare_machine
-from embed.sample import write_sample
+from embed.sample.law import write_sample
 from finetune.out_of_fold import finetune
-from finetune.smape import smape, to_price
+from finetune.score import smape, to_price
 from stack.fit import fit_stack
 
 SMAPE_BETWEEN_THREAD_COUNTS = 0.05

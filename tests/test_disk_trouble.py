@@ -10,7 +10,7 @@ import pytest
 from commands import run_command
 from stages import STAGES, contents, run_stage
 
-from embed.sample import write_sample
+from embed.sample.law import write_sample
 
 
 def n_calls(name, job):

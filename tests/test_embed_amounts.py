@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from embed.amounts import amount, csv_amount, rounded_amount, short_amount
+from embed.catalog.amounts import amount, csv_amount, rounded_amount, short_amount
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embed.arrays import (
+from embed.errors import CacheError, InputError
+from embed.store.arrays import (
     RaggedRows,
     RaggedWriter,
     flush_rows,
@@ -15,7 +16,6 @@ from embed.arrays import (
     to_float16,
     write_rows,
 )
-from embed.errors import CacheError, InputError
 
 ROWS = [np.arange(length, dtype=np.int32) + 10 * length for length in (3, 0, 5, 1, 4)]
 

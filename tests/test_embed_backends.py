@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from embed import backends
-from embed.backends import FrozenTower, Tower, batch_sizes, resolve_backend
+from embed.encoders import backends
+from embed.encoders.backends import FrozenTower, Tower, batch_sizes, resolve_backend
 from embed.errors import ConfigError
 from embed.machine import has_bf16
 

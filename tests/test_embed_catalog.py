@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from embed.catalog import (
+from embed.catalog.columns import near_column
+from embed.catalog.reader import (
     Catalog,
     CatalogColumns,
     CatalogError,
     read_catalog,
     require_prices,
 )
-from embed.columns import near_column
 
 HEADER = "sample_id,catalog_content,image_link,price\n"
 

@@ -6,8 +6,8 @@ from xml.sax.saxutils import escape
 
 import pytest
 
-from embed import catalog_xlsx
-from embed.catalog import CatalogColumns, CatalogError, read_catalog
+from embed.catalog import excel_format as catalog_xlsx
+from embed.catalog.reader import CatalogColumns, CatalogError, read_catalog
 
 SPACE = "http://schemas.openxmlformats.org"
 HEADER = ["sample_id", "catalog_content", "image_link", "price"]

@@ -3,15 +3,15 @@ import shutil
 import numpy as np
 import pytest
 
-from embed.checksums import (
+from embed.errors import CacheError
+from embed.store.checksums import (
     CHECKED_ARRAYS,
     crc_of_rows,
     record_files,
     verify_embedding,
     verify_files,
 )
-from embed.errors import CacheError
-from embed.manifest import (
+from embed.store.manifest import (
     read_json,
 )
 
@@ -101,7 +101,7 @@ def test_a_file_that_is_read_whole_is_named_with_its_bytes(embed_dir, name, tall
 
 
 def test_the_block_of_a_large_file_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr("embed.checksums._BLOCK_BYTES", 100)
+    monkeypatch.setattr("embed.store.checksums._BLOCK_BYTES", 100)
     stage_dir = tmp_path / "stack"
     stage_dir.mkdir()
     path = stage_dir / "fused.npy"

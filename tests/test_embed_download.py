@@ -14,17 +14,17 @@ from downloads import call, log_of, photos_in, write_catalog
 from downloads import download as download
 from downloads import server as server
 
-from embed.catalog import CatalogError, read_catalog
+from embed.catalog.reader import CatalogError, read_catalog
 from embed.download import job
 from embed.download.config import DownloadConfig
 from embed.download.fetch import PhotoClient
 from embed.download.folder import PhotoFolder
 from embed.download.log import COLUMNS
 from embed.errors import ConfigError
-from embed.images import load_image
-from embed.lock import LockedError, run_lock
-from embed.photo_files import find_photos, match_photos
-from embed.photo_log import LOG_NAME
+from embed.photos.decode import load_image
+from embed.photos.files import find_photos, match_photos
+from embed.photos.log import LOG_NAME
+from embed.store.lock import LockedError, run_lock
 
 pytest.importorskip("httpx2")
 

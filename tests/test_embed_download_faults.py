@@ -11,7 +11,7 @@ from downloads import QUICK, photos_in
 from downloads import download as download
 from downloads import server as server
 
-from embed.images import load_image
+from embed.photos.decode import load_image
 
 pytest.importorskip("httpx2")
 from embed.download.fetch import seconds_asked

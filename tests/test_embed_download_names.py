@@ -11,8 +11,8 @@ from embed.download.failure import shown
 from embed.download.log import LogRow, Recorded, read_log, write_log
 from embed.download.names import PhotoNames
 from embed.errors import ConfigError
-from embed.photo_files import find_image
-from embed.photo_index import index_images
+from embed.photos.files import find_image
+from embed.photos.index import index_images
 
 HOST = "https://shop.example"
 # Few names, so that they meet; with and without suffix, escaped, numbered like ids.

@@ -5,7 +5,7 @@ import signal
 import numpy as np
 import pytest
 
-from embed.durable import (
+from embed.store.durable import (
     remove_partial_files,
     replace_durably,
     save_array,

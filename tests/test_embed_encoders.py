@@ -8,8 +8,8 @@ from tokenizers import Tokenizer
 from torchvision.transforms import v2
 from transformers import AutoModel, BertConfig, BertModel
 
-from embed.backends import FrozenTower
-from embed.encoders import (
+from embed.encoders.backends import FrozenTower
+from embed.encoders.towers import (
     IMAGE_DIM,
     ImageEncoder,
     ImageTower,
@@ -23,7 +23,7 @@ from embed.encoders import (
     token_batches,
 )
 from embed.machine import has_bf16
-from embed.sample_photos import draw_photo
+from embed.sample.photos import draw_photo
 
 CPU = torch.device("cpu")
 TEXTS = (

@@ -7,9 +7,9 @@ import pytest
 from click.testing import CliRunner
 
 from embed.__main__ import embed_command
-from embed.catalog import CatalogColumns, CatalogError, read_catalog
-from embed.manifest import read_json
-from embed.run_catalog import columns_of_run, read_run_catalog
+from embed.catalog.own_copy import columns_of_run, read_run_catalog
+from embed.catalog.reader import CatalogColumns, CatalogError, read_catalog
+from embed.store.manifest import read_json
 from embed.text import parse_fields
 
 SHOPIFY = (

@@ -13,17 +13,17 @@ from torchvision.models import efficientnet_b0
 
 from embed import chunks
 from embed import extract as job
-from embed.arrays import RaggedRows
-from embed.catalog import CatalogColumns, read_catalog
-from embed.encoders import ImageEncoder, TextEncoder, normalise_images
+from embed.catalog.own_copy import read_run_catalog
+from embed.catalog.reader import CatalogColumns, read_catalog
+from embed.encoders.towers import ImageEncoder, TextEncoder, normalise_images
+from embed.encoders.weights import WeightsError
 from embed.errors import CacheError, UnreadableImage
 from embed.extract import ArrayWriter, extract
-from embed.images import decode_thumbnail, load_image
-from embed.manifest import (
+from embed.photos.decode import decode_thumbnail, load_image
+from embed.store.arrays import RaggedRows
+from embed.store.manifest import (
     read_json,
 )
-from embed.run_catalog import read_run_catalog
-from embed.weights import WeightsError
 
 N = 20
 CHUNK = 6

@@ -13,18 +13,18 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageFile
 
-import embed.images
-from embed.catalog import CatalogError
+import embed.photos.decode
+from embed.catalog.reader import CatalogError
 from embed.errors import UnreadableImage
-from embed.images import (
+from embed.photos.decode import (
     decode_photo,
     decode_thumbnail,
     encode_thumbnail,
     load_image,
 )
-from embed.photo_files import find_image
-from embed.photo_index import index_images
-from embed.photo_limits import MAX_BYTES, MAX_PIXELS
+from embed.photos.files import find_image
+from embed.photos.index import index_images
+from embed.photos.limits import MAX_BYTES, MAX_PIXELS
 
 WHITE, RED, BLUE = (255, 255, 255), (255, 0, 0), (0, 0, 255)
 
@@ -340,7 +340,7 @@ def test_large_photos_are_decoded_one_at_a_time(tmp_path, monkeypatch):
     for path in paths:
         Image.new("L", (3000, 2000)).save(path, compress_level=1)
     inside, most = [], []
-    shrink = embed.images.square
+    shrink = embed.photos.decode.square
 
     def count(photo, size):
         inside.append(photo)
@@ -349,7 +349,7 @@ def test_large_photos_are_decoded_one_at_a_time(tmp_path, monkeypatch):
         inside.pop()
         return pixels
 
-    monkeypatch.setattr(embed.images, "square", count)
+    monkeypatch.setattr(embed.photos.decode, "square", count)
     with ThreadPoolExecutor(3) as pool:
         assert len(list(pool.map(lambda path: load_image(path, size=16), paths))) == 3
     assert most == [1, 1, 1]
@@ -369,7 +369,7 @@ def test_photo_read_in_strips_has_the_pixels_of_one_read_whole(
     assert photo.mode == mode
     path = save(photo, tmp_path / ("a.png" if mode in ("LA", "P") else "a.tif"))
     whole = load_image(path, size=40)
-    monkeypatch.setattr("embed.pixels._STRIP_PIXELS", 5000)
+    monkeypatch.setattr("embed.photos.pixels._STRIP_PIXELS", 5000)
     np.testing.assert_array_equal(load_image(path, size=40), whole)
 
 
@@ -434,7 +434,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from embed.images import load_image
+from embed.photos.decode import load_image
 
 sys.setswitchinterval(1e-6)
 together = threading.Barrier(8)

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from embed.lock import LOCK_NAME, LockedError, run_lock
+from embed.store.lock import LOCK_NAME, LockedError, run_lock
 
 
 def hold(run_dir, taken, seconds):

@@ -7,7 +7,7 @@ from conftest import copy_run
 from embed.config import EmbedConfig
 from embed.errors import CacheError
 from embed.extract import extract
-from embed.manifest import (
+from embed.store.manifest import (
     content_key,
     environment,
     read_json,
@@ -135,7 +135,7 @@ def test_a_file_has_the_digest_of_its_bytes(tmp_path):
 
 
 def test_the_environment_names_versions(monkeypatch):
-    monkeypatch.setattr("embed.manifest._PACKAGES", ("numpy", "no-such-package"))
+    monkeypatch.setattr("embed.store.manifest._PACKAGES", ("numpy", "no-such-package"))
     found = environment()
     assert found["numpy"][0].isdigit()
     assert found["no-such-package"] == "not installed"

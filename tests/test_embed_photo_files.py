@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embed.catalog import Catalog, CatalogColumns, CatalogError
-from embed.photo_files import _Matcher, match_photos
-from embed.photo_index import PhotoIndex
-from embed.photo_links import parse_link
-from embed.photo_log import COLUMNS, PhotoLog
+from embed.catalog.reader import Catalog, CatalogColumns, CatalogError
+from embed.photos.files import _Matcher, match_photos
+from embed.photos.index import PhotoIndex
+from embed.photos.links import parse_link
+from embed.photos.log import COLUMNS, PhotoLog
 
 N = 8
 SHOP = "https://shop.example"

@@ -2,8 +2,8 @@
 
 import pytest
 
-from embed.catalog import read_catalog
-from embed.photo_links import first_link, parse_link, split_links
+from embed.catalog.reader import read_catalog
+from embed.photos.links import first_link, parse_link, split_links
 
 SHOP = "https://shop.example"
 

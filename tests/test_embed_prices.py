@@ -9,7 +9,9 @@ import pytest
 from click.testing import CliRunner
 from conftest import copy_run
 
-from embed.catalog import (
+from embed.catalog.own_copy import read_run_catalog
+from embed.catalog.prices import is_readable, parse_prices, plain_price, why_unusable
+from embed.catalog.reader import (
     CatalogColumns,
     CatalogError,
     describe_unpriced,
@@ -17,9 +19,7 @@ from embed.catalog import (
     read_catalog,
     require_prices,
 )
-from embed.manifest import read_json
-from embed.prices import is_readable, parse_prices, plain_price, why_unusable
-from embed.run_catalog import read_run_catalog
+from embed.store.manifest import read_json
 from stack.cli import main
 
 NBSP, NNBSP, RLM = "\u00a0", "\u202f", "\u200f"

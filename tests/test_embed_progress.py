@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from embed.progress import BesideBars, hidden_progress, track
+from embed.terminal.progress import BesideBars, hidden_progress, track
 
 ITEMS = [(1, name) for name in "abc"]
 
@@ -80,7 +80,7 @@ def test_hidden_progress_shows_nothing_and_yields_all():
 def test_commands_log_beside_bars():
     code = (
         "import logging\n"
-        "from embed.commands import _prepare_terminal\n"
+        "from embed.terminal.options import _prepare_terminal\n"
         "_prepare_terminal()\n"
         "print([type(h).__name__ for h in logging.getLogger().handlers])\n"
     )
@@ -106,8 +106,8 @@ def first_lines(folder, options, *, large_bytes):
         "    echo(f'{message} {\"torch\" in sys.modules}', err=True)\n"
         "    raise SystemExit\n"
         "click.echo = told\n"
-        "import embed.commands\n"
-        f"embed.commands._LARGE_BYTES = {large_bytes}\n"
+        "import embed.terminal.options\n"
+        f"embed.terminal.options._LARGE_BYTES = {large_bytes}\n"
         "from stack.cli import main\n"
         f"main({options!r})\n"
     )

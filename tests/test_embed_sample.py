@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from embed.catalog import CatalogError, read_catalog
+from embed.catalog.reader import CatalogError, read_catalog
 from embed.errors import UnreadableImage
-from embed.images import load_image
-from embed.photo_files import find_image
-from embed.photo_index import index_images
-from embed.sample import (
+from embed.photos.decode import load_image
+from embed.photos.files import find_image
+from embed.photos.index import index_images
+from embed.sample.law import (
     BRANDS,
     CATEGORIES,
     FINISHES,

@@ -4,10 +4,10 @@ import math
 
 import pytest
 
-from embed.columns import CatalogColumns
+from embed.catalog.columns import CatalogColumns
 from embed.config import EmbedConfig
 from embed.errors import CacheError
-from embed.schema import (
+from embed.store.schema import (
     FOLD,
     PLAN,
     PROGRESS,

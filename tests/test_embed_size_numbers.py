@@ -1,6 +1,6 @@
 import pytest
 
-from embed.size_numbers import read_fraction, read_number, settle_number
+from embed.sizes.numbers import read_fraction, read_number, settle_number
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 import pytest
 
-from embed.size_tokens import settle_decimal, tokenize
+from embed.sizes.tokens import settle_decimal, tokenize
 
 
 def letters(name: str) -> str:

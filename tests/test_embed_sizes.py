@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from embed.sizes import Size, parse_size, read_sizes
+from embed.sizes.reader import Size, parse_size, read_sizes
 
 CASES = Path(__file__).with_name("size_names.csv")
 SHARED_CASES = Path(__file__).resolve().parents[2] / "shared" / "cases" / "sizes.csv"

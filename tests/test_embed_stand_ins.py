@@ -12,17 +12,17 @@ from click.testing import CliRunner
 from PIL import Image
 
 from embed import extract as job
-from embed import stand_ins
-from embed.catalog import read_catalog
-from embed.checksums import verify_embedding
+from embed.catalog.reader import read_catalog
 from embed.extract import extract
-from embed.stand_ins import (
+from embed.photos import stand_ins
+from embed.photos.stand_ins import (
     KNOWN_REASON,
     LEAST_UNLIKE,
     LEAST_UNLIKE_OF_MANY,
     describe_stand_ins,
     shared_by_unlike,
 )
+from embed.store.checksums import verify_embedding
 from finetune.folds import assign_folds
 from finetune.products import product_groups
 from stack.cli import main
@@ -245,10 +245,10 @@ def test_the_command_says_it_in_a_line_and_keeps_them_when_asked(
 
 def test_a_run_knows_its_stand_in_again(finished_run, sample_catalog, tmp_path):
     from embed.errors import UnreadableImage
-    from embed.images import encode_thumbnail, load_image, thumbnail_sha256
-    from embed.photo_files import find_photos
-    from stack.predict import Predictor
-    from stack.predict_catalog import NO_PHOTO, predict_prices
+    from embed.photos.decode import encode_thumbnail, load_image, thumbnail_sha256
+    from embed.photos.files import find_photos
+    from stack.price.catalog import NO_PHOTO, predict_prices
+    from stack.price.predictor import Predictor
     from stack.service.pricing import Pricer, Product
 
     run_dir = tmp_path / "run"

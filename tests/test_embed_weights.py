@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import save_file
 from torchvision.models import EfficientNet_B0_Weights, efficientnet_b0
 
-from embed import weights
-from embed.encoders import load_image_backbone, load_text_backbone
-from embed.weights import (
+from embed.encoders import weights
+from embed.encoders.towers import load_image_backbone, load_text_backbone
+from embed.encoders.weights import (
     WeightsError,
     find_image_weights,
     find_text_weights,

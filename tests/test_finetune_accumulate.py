@@ -5,12 +5,12 @@ import torch
 from conftest import small_image_backbone
 
 from embed.attributes import ATTRIBUTE_NAMES
-from embed.encoders import load_text_backbone
-from finetune.accumulate import accumulate_gradients, fuse_batch, price_batch
-from finetune.arithmetic import Arithmetic
+from embed.encoders.towers import load_text_backbone
 from finetune.batches import Batch
-from finetune.losses import smape_loss, smooth_l1_loss
-from finetune.model import PriceNetwork
+from finetune.network.arithmetic import Arithmetic
+from finetune.network.losses import smape_loss, smooth_l1_loss
+from finetune.network.model import PriceNetwork
+from finetune.training.accumulate import accumulate_gradients, fuse_batch, price_batch
 
 N = 11
 FP32 = Arithmetic(device=torch.device("cpu"), autocast_dtype=None)

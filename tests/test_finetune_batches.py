@@ -3,7 +3,7 @@ import pytest
 import torch
 from conftest import write_product_cache
 
-from embed.images import decode_thumbnail
+from embed.photos.decode import decode_thumbnail
 from finetune.batches import ProductCache, shuffled_batches, sorted_batches
 
 CLOSING = 3  # [SEP] of the tiny encoder

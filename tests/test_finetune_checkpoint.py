@@ -7,8 +7,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from embed.errors import CacheError
-from finetune.checkpoint import TrainingState, remove_checkpoint
-from finetune.tracking import HISTORY_COLUMNS
+from finetune.training.checkpoint import TrainingState, remove_checkpoint
+from finetune.training.tracking import HISTORY_COLUMNS
 
 NAME = "checkpoint.safetensors"
 

@@ -5,15 +5,15 @@ import pytest
 import torch
 from conftest import TINY_TRAINING, copy_run
 
-from embed.encoders import load_text_backbone
-from embed.manifest import require_stage
-from finetune import frozen_layers
-from finetune.arithmetic import choose_arithmetic
+from embed.encoders.towers import load_text_backbone
+from embed.store.manifest import require_stage
 from finetune.batches import ProductCache
-from finetune.frozen_layers import HIDDEN_NAME, skip_frozen_layers
-from finetune.layers import lower_layers, upper_layers
-from finetune.networks import network_of_run
+from finetune.network.arithmetic import choose_arithmetic
+from finetune.network.layers import lower_layers, upper_layers
+from finetune.network.saved import network_of_run
 from finetune.out_of_fold import finetune
+from finetune.training import frozen_layers
+from finetune.training.frozen_layers import HIDDEN_NAME, skip_frozen_layers
 
 CPU = torch.device("cpu")
 EXACT = choose_arithmetic("fp32", CPU)

@@ -9,14 +9,14 @@ import torch
 from conftest import TINY_TRAINING, small_image_backbone, write_product_cache
 from safetensors.torch import save
 
-import finetune.train
-from embed.encoders import load_text_backbone
-from finetune.arithmetic import Arithmetic
+import finetune.training.loop
+from embed.encoders.towers import load_text_backbone
 from finetune.batches import ProductCache
-from finetune.guards import EXPLODED_NORM, TrainingError
-from finetune.losses import smooth_l1_loss
-from finetune.model import PriceNetwork
-from finetune.train import apply_network
+from finetune.network.arithmetic import Arithmetic
+from finetune.network.losses import smooth_l1_loss
+from finetune.network.model import PriceNetwork
+from finetune.training.guards import EXPLODED_NORM, TrainingError
+from finetune.training.loop import apply_network
 
 N, CHECKPOINT = 48, "checkpoint.safetensors"
 FP32 = Arithmetic(device=torch.device("cpu"), autocast_dtype=None)
@@ -73,7 +73,7 @@ def build(tiny_encoder):
 def train(build, products):
     def train(fold_dir, *, arithmetic=FP32, config=CONFIG, cache=None, log_price=None):
         network = build()
-        finetune.train.train_network(
+        finetune.training.loop.train_network(
             network,
             cache or products[0],
             products[1] if log_price is None else log_price,
@@ -91,13 +91,13 @@ def train(build, products):
 
 def stop_after_one_epoch(monkeypatch):
     """Let training end as a killed process does, after its first checkpoint."""
-    original = finetune.train.TrainingState.save
+    original = finetune.training.loop.TrainingState.save
 
     def stopping(state, fold_dir):
         original(state, fold_dir)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(finetune.train.TrainingState, "save", stopping)
+    monkeypatch.setattr(finetune.training.loop.TrainingState, "save", stopping)
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +153,7 @@ def at_batch(number, change):
             is_now = number in (0, len(calls))
             return change(predicted, loss) if is_now else loss
 
-        monkeypatch.setattr(finetune.train, "smooth_l1_loss", changed)
+        monkeypatch.setattr(finetune.training.loop, "smooth_l1_loss", changed)
 
     return plant
 
@@ -162,7 +162,7 @@ def damaged(change, *, number=3):
     """Plant a change of the network before a batch."""
 
     def plant(monkeypatch):
-        original, calls = finetune.train.accumulate_gradients, []
+        original, calls = finetune.training.loop.accumulate_gradients, []
 
         def changing(network, *args, **kwargs):
             calls.append(1)
@@ -170,7 +170,7 @@ def damaged(change, *, number=3):
                 change(network)
             return original(network, *args, **kwargs)
 
-        monkeypatch.setattr(finetune.train, "accumulate_gradients", changing)
+        monkeypatch.setattr(finetune.training.loop, "accumulate_gradients", changing)
 
     return plant
 
@@ -260,13 +260,13 @@ def test_a_gradient_that_explodes_is_not_followed(
 
 
 def test_ordinary_gradients_are_far_from_the_limit(train, tmp_path, monkeypatch):
-    original, norms = finetune.train.require_sound_gradient, []
+    original, norms = finetune.training.loop.require_sound_gradient, []
 
     def recording(norm, place, *, scaler):
         norms.append(norm)
         original(norm, place, scaler=scaler)
 
-    monkeypatch.setattr(finetune.train, "require_sound_gradient", recording)
+    monkeypatch.setattr(finetune.training.loop, "require_sound_gradient", recording)
     wild = dataclasses.replace(
         CONFIG, smape_epochs=1, fusion_learning_rate=0.03, text_learning_rate=0.01
     )

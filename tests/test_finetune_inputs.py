@@ -5,12 +5,12 @@ import pytest
 from conftest import TINY_STACK, TINY_TRAINING, choose, copy_run
 from safetensors.numpy import load_file
 
-from embed.catalog import read_catalog
+from embed.catalog.reader import read_catalog
 from finetune.config import FinetuneConfig
-from finetune.model import FUSED_DIM, TOWER_DIM
+from finetune.network.model import FUSED_DIM, TOWER_DIM
 from finetune.out_of_fold import finetune
 from stack.fit import fit_stack
-from stack.predict_catalog import predict_prices
+from stack.price.catalog import predict_prices
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from finetune.losses import LOG_FLOOR, smape_loss, smooth_l1_loss
-from finetune.smape import smape
+from finetune.network.losses import LOG_FLOOR, smape_loss, smooth_l1_loss
+from finetune.score import smape
 
 RNG = np.random.default_rng(0)
 PRICE, PREDICTED = np.exp(RNG.normal(2.5, 1.0, (2, 256)))

@@ -4,10 +4,10 @@ import torch
 from conftest import small_image_backbone
 from torch import nn
 
-from embed.encoders import load_text_backbone
+from embed.encoders.towers import load_text_backbone
 from embed.errors import ConfigError
 from finetune.config import RECIPES
-from finetune.model import (
+from finetune.network.model import (
     FUSED_DIM,
     TOWER_DIM,
     PriceNetwork,

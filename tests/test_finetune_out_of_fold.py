@@ -10,21 +10,21 @@ from conftest import TINY_TRAINING, copy_run
 
 import embed
 import finetune
-from embed.arrays import read_rows
-from embed.catalog import CatalogError, read_catalog
+from embed.catalog.reader import CatalogError, read_catalog
+from embed.encoders.weights import WeightsError
 from embed.errors import CacheError, ConfigError
 from embed.extract import extract
-from embed.manifest import (
+from embed.store.arrays import read_rows
+from embed.store.manifest import (
     read_json,
 )
-from embed.weights import WeightsError
-from finetune.arithmetic import choose_arithmetic
 from finetune.batches import ProductCache
 from finetune.config import RECIPES, FinetuneConfig
-from finetune.frozen_layers import skip_frozen_layers
-from finetune.networks import load_network
+from finetune.network.arithmetic import choose_arithmetic
+from finetune.network.saved import load_network
 from finetune.out_of_fold import finetune as run_finetune
-from finetune.train import apply_network, prepare_torch
+from finetune.training.frozen_layers import skip_frozen_layers
+from finetune.training.loop import apply_network, prepare_torch
 from stack.run import open_run
 
 REPOSITORY = Path(__file__).resolve().parents[1]

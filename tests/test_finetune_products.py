@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from conftest import write_product_cache
 
-from embed.catalog import read_catalog
+from embed.catalog.reader import read_catalog
 from finetune.folds import assign_folds
 from finetune.products import product_groups
 

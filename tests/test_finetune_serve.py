@@ -8,8 +8,8 @@ import torch
 from conftest import TINY_TRAINING, set_wide, small_image_backbone
 
 from embed.attributes import ATTRIBUTE_NAMES
-from embed.encoders import TextTower, load_text_backbone, pad_tokens
-from finetune.model import (
+from embed.encoders.towers import TextTower, load_text_backbone, pad_tokens
+from finetune.network.model import (
     PriceNetwork,
     freeze_text_layers,
     n_frozen_layers,

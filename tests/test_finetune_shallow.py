@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy.sparse import csr_array
 
-from finetune.shallow import WIDTH, ShallowNetwork, _share
+from finetune.network.shallow import WIDTH, ShallowNetwork, _share
 
 N, N_COLUMNS = 800, 40
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from finetune.smape import (
+from finetune.score import (
     PRICE_FLOOR,
     smape,
     smape_half,

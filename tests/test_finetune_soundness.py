@@ -9,13 +9,13 @@ from torch import nn
 from trainings import CONFIG, FP32, N, plant_products
 
 from embed.attributes import ATTRIBUTE_NAMES
-from embed.encoders import load_text_backbone
-from finetune.accumulate import fuse_batch, price_batch
-from finetune.batch_statistics import estimate_batch_statistics
-from finetune.guards import TrainingError
-from finetune.model import PriceNetwork
-from finetune.soundness import TrainingRows, keep_sound_weights
-from finetune.train import apply_network, train_network
+from embed.encoders.towers import load_text_backbone
+from finetune.network.model import PriceNetwork
+from finetune.training.accumulate import fuse_batch, price_batch
+from finetune.training.batch_statistics import estimate_batch_statistics
+from finetune.training.guards import TrainingError
+from finetune.training.loop import apply_network, train_network
+from finetune.training.soundness import TrainingRows, keep_sound_weights
 
 ROWS = np.arange(N)
 LEARNED = dataclasses.replace(

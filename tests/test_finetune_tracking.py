@@ -21,28 +21,28 @@ from trainings import (
     without_clock,
 )
 
-import finetune.train
+import finetune.training.loop
 from embed.errors import CacheError
 from finetune.__main__ import finetune_command
-from finetune.checkpoint import TrainingState
 from finetune.config import RECIPES
-from finetune.guards import TrainingError
 from finetune.out_of_fold import finetune as run_finetune
-from finetune.smape import smape, to_price
-from finetune.tensorboard import (
+from finetune.score import smape, to_price
+from finetune.training.checkpoint import TrainingState
+from finetune.training.guards import TrainingError
+from finetune.training.loop import apply_network
+from finetune.training.tensorboard import (
     events_dir,
     remove_events,
     update_events,
     write_stage_events,
 )
-from finetune.tracking import (
+from finetune.training.tracking import (
     HISTORY_COLUMNS,
     EpochTally,
     Tracking,
     read_history,
     write_history,
 )
-from finetune.train import apply_network
 
 ROWS = np.flatnonzero(np.arange(N) % 3 > 0)
 HELD_OUT = np.flatnonzero(np.arange(N) % 3 == 0)
@@ -151,7 +151,7 @@ def test_what_cannot_be_scored_leaves_an_empty_cell_and_training_goes_on(
     def failing(*args, **kwargs):
         raise TrainingError("not finite for 3 products")
 
-    monkeypatch.setattr(finetune.train, "apply_network", failing)
+    monkeypatch.setattr(finetune.training.loop, "apply_network", failing)
     network = train(tmp_path / "fold-0", tracking=Tracking(held_out=True))
     assert_same_weights(network, plain[0])
     assert [row["held_out_smape"] for row in history_of(tmp_path / "fold-0")] == [
@@ -172,7 +172,7 @@ def test_a_run_stopped_beside_an_event_ends_as_one_never_stopped(
         if moment == "before the checkpoint":
             patch.setattr(TrainingState, "save", stopping)
         else:
-            patch.setattr(finetune.train, "update_events", stopping)
+            patch.setattr(finetune.training.loop, "update_events", stopping)
         with pytest.raises(Stopped):
             train(fold_dir, tracking=EVERYTHING)
     assert_same_weights(train(fold_dir, tracking=EVERYTHING), tracked[0])
@@ -311,7 +311,7 @@ def test_a_missing_extra_is_one_line_before_any_work(tmp_path, monkeypatch):
 
 def test_the_options_are_asked_for_without_torch_or_tensorboard():
     code = (
-        "import sys\nimport finetune.tracking, finetune.tensorboard\n"
+        "import sys\nimport finetune.training.tracking, finetune.training.tensorboard\n"
         "from finetune.__main__ import finetune_command\n"
         "assert not {'torch', 'tensorboard'} & set(sys.modules)\n"
     )

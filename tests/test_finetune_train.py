@@ -17,16 +17,16 @@ from trainings import (
     without_clock,
 )
 
-import finetune.train
+import finetune.training.loop
 from embed.errors import CacheError
-from finetune.arithmetic import choose_arithmetic
 from finetune.batches import ProductCache
-from finetune.checkpoint import TrainingState, remove_checkpoint
 from finetune.config import RECIPES, FinetuneConfig
-from finetune.losses import smape_loss, smooth_l1_loss
-from finetune.model import PriceNetwork
-from finetune.train import apply_network, learning_rate_factor
-from finetune.wide import WidePart
+from finetune.network.arithmetic import choose_arithmetic
+from finetune.network.losses import smape_loss, smooth_l1_loss
+from finetune.network.model import PriceNetwork
+from finetune.network.wide import WidePart
+from finetune.training.checkpoint import TrainingState, remove_checkpoint
+from finetune.training.loop import apply_network, learning_rate_factor
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -86,14 +86,14 @@ def test_history_records_the_mean_rates_of_the_schedule(train, tmp_path):
 
 
 def test_the_second_phase_trains_on_smape(train, tmp_path, monkeypatch):
-    original, used = finetune.train.accumulate_gradients, []
+    original, used = finetune.training.loop.accumulate_gradients, []
     one, other = torch.tensor([1.0, 2.0]), torch.tensor([1.5, 3.0])
 
     def recording(*args, criterion, **kwargs):
         used.append(float(criterion(one, other)))
         return original(*args, criterion=criterion, **kwargs)
 
-    monkeypatch.setattr(finetune.train, "accumulate_gradients", recording)
+    monkeypatch.setattr(finetune.training.loop, "accumulate_gradients", recording)
     train(tmp_path)
     first = float(smooth_l1_loss(one, other, beta=CONFIG.smooth_l1_beta))
     assert used == [first] * 8 + [float(smape_loss(one, other))] * 4
@@ -232,7 +232,7 @@ def test_the_chosen_format_is_used():
 
 @pytest.mark.parametrize("has_bf16", [True, False])
 def test_auto_is_fp16_on_cuda_and_never_on_a_cpu(monkeypatch, has_bf16):
-    monkeypatch.setattr("finetune.arithmetic.has_bf16", lambda _: has_bf16)
+    monkeypatch.setattr("finetune.network.arithmetic.has_bf16", lambda _: has_bf16)
     on_cpu = choose_arithmetic("auto", CPU).autocast_dtype
     assert on_cpu is (torch.bfloat16 if has_bf16 else None)
     assert choose_arithmetic("auto", CUDA).autocast_dtype is torch.float16

@@ -3,9 +3,9 @@ import pytest
 import torch
 
 from embed.attributes import ATTRIBUTE_NAMES
-from embed.encoders import pad_tokens
-from embed.size_bins import BIN_WEIGHT, N_BINS, bin_columns, bin_edges
-from finetune.wide import WidePart
+from embed.encoders.towers import pad_tokens
+from embed.sizes.bins import BIN_WEIGHT, N_BINS, bin_columns, bin_edges
+from finetune.network.wide import WidePart
 
 AMOUNT = ATTRIBUTE_NAMES.index("log_total_amount")
 PACKS = ATTRIBUTE_NAMES.index("log_pack_count")
@@ -28,7 +28,7 @@ class Products:
 @pytest.fixture
 def briefly(monkeypatch):
     """Learn for fewer epochs, where what is learned does not matter."""
-    monkeypatch.setattr("finetune.shallow._N_EPOCHS", 2)
+    monkeypatch.setattr("finetune.network.shallow._N_EPOCHS", 2)
 
 
 @pytest.fixture

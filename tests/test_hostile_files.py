@@ -19,29 +19,29 @@ from conftest import TINY_STACK, TINY_TRAINING, choose, copy_run
 from PIL import Image
 from torchvision.models import efficientnet_b0
 
-from embed.arrays import RaggedRows, read_rows
-from embed.catalog import read_catalog
-from embed.checksums import record_files
-from embed.encoder_files import load_tokenizer
-from embed.encoders import feature_dim, load_image_backbone, load_text_backbone
-from embed.errors import InputError, UnreadableImage
-from embed.extract import extract
-from embed.images import load_image
-from embed.manifest import read_json, require_stage
-from embed.sample import best_reachable_prices
-from embed.weights import (
+from embed.catalog.reader import read_catalog
+from embed.encoders.files import load_tokenizer
+from embed.encoders.towers import feature_dim, load_image_backbone, load_text_backbone
+from embed.encoders.weights import (
     WeightsError,
     find_text_weights,
     read_image_weights,
     weights_key,
 )
-from finetune.arithmetic import Arithmetic
-from finetune.checkpoint import TrainingState
-from finetune.networks import load_network
+from embed.errors import InputError, UnreadableImage
+from embed.extract import extract
+from embed.photos.decode import load_image
+from embed.sample.law import best_reachable_prices
+from embed.store.arrays import RaggedRows, read_rows
+from embed.store.checksums import record_files
+from embed.store.manifest import read_json, require_stage
+from finetune.network.arithmetic import Arithmetic
+from finetune.network.saved import load_network
 from finetune.out_of_fold import finetune
-from stack.boosters import load_boosters
+from finetune.training.checkpoint import TrainingState
 from stack.fit import evaluate_run, fit_stack
-from stack.predict_catalog import predict_prices
+from stack.price.catalog import predict_prices
+from stack.trees.boosters import load_boosters
 
 COUNTER = "places where a planted pickle did not run"
 AUTO_MAP = {"AutoConfig": "planted.Config", "AutoModel": "planted.Model"}

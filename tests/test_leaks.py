@@ -15,25 +15,25 @@ from conftest import (
     write_product_cache,
 )
 
-from embed.arrays import read_rows
-from embed.catalog import read_catalog
+from embed.catalog.reader import read_catalog
 from embed.extract import extract
-from embed.manifest import require_stage
-from embed.sample import write_sample
-from finetune.arithmetic import choose_arithmetic
+from embed.sample.law import write_sample
+from embed.store.arrays import read_rows
+from embed.store.manifest import require_stage
 from finetune.batches import ProductCache
 from finetune.folds import assign_folds
-from finetune.model import build_network
+from finetune.network.arithmetic import choose_arithmetic
+from finetune.network.model import build_network
 from finetune.out_of_fold import finetune
 from finetune.products import product_groups
-from finetune.smape import smape, to_price
-from finetune.train import apply_network, train_network
-from stack.alignment import align, fit_alignment
+from finetune.score import smape, to_price
+from finetune.training.loop import apply_network, train_network
 from stack.blocks.fitted import PRICE_BLOCKS
 from stack.config import StackConfig
-from stack.features import BlockMatrix
 from stack.fit import fit_stack
-from stack.residual import fit_out_of_fold
+from stack.trees.alignment import align, fit_alignment
+from stack.trees.matrix import BlockMatrix
+from stack.trees.residual import fit_out_of_fold
 
 TRAINING = dataclasses.replace(TINY_TRAINING, smape_epochs=0)
 # Learns by heart: no dropout, no averaging, high rates.

@@ -7,10 +7,10 @@ import pytest
 from click.testing import CliRunner
 from conftest import TINY_TRAINING, copy_run
 
-from embed.catalog import read_catalog
+from embed.catalog.reader import read_catalog
 from finetune.out_of_fold import finetune
 from stack.cli import main
-from stack.predict_catalog import predict_prices
+from stack.price.catalog import predict_prices
 
 
 @pytest.fixture

@@ -11,18 +11,18 @@ import pytest
 from click.testing import CliRunner
 from conftest import TINY_STACK, TINY_TRAINING, choose, copy_run
 
-from embed.catalog import read_catalog
-from embed.manifest import read_json
+from embed.catalog.reader import read_catalog
+from embed.store.manifest import read_json
 from finetune.job import prepare_job
 from finetune.out_of_fold import finetune
-from finetune.tracking import UNTRACKED
+from finetune.training.tracking import UNTRACKED
 from stack.cli import main
 from stack.export.export import export_run
 from stack.export.predict_file import price_catalog
 from stack.export.pricing import Model
 from stack.fit import fit_stack
-from stack.predict import Predictor
-from stack.predict_catalog import predict_prices, write_prices
+from stack.price.catalog import predict_prices, write_prices
+from stack.price.predictor import Predictor
 from stack.run import open_run
 
 BLOCKS = ("network", "start", "attributes", "fused")

@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from embed.attributes import ATTRIBUTE_NAMES, extract_attributes
-from embed.backends import FrozenTower
-from embed.catalog import CatalogColumns, read_catalog
+from embed.catalog.reader import CatalogColumns, read_catalog
 from embed.config import EmbedConfig
-from embed.embedder import Embedder, resolve_encoders
-from embed.encoders import ImageEncoder, ImageTower, load_image_backbone
-from embed.images import load_image
-from embed.photo_files import find_image
-from embed.photo_index import index_images
+from embed.encoders.backends import FrozenTower
+from embed.encoders.embedder import Embedder, resolve_encoders
+from embed.encoders.towers import ImageEncoder, ImageTower, load_image_backbone
+from embed.photos.decode import load_image
+from embed.photos.files import find_image
+from embed.photos.index import index_images
 from embed.text import MISSING_TEXT, compose_text, parse_fields
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"

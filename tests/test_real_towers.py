@@ -9,14 +9,14 @@ from click.testing import CliRunner
 from conftest import TINY_STACK, TINY_TRAINING, choose, use_photo_tower
 from service_process import running_service
 
-from embed.catalog import read_catalog
-from embed.encoders import load_image_backbone
+from embed.catalog.reader import read_catalog
+from embed.encoders.towers import load_image_backbone
 from embed.extract import extract
 from finetune.out_of_fold import finetune
 from stack.audit import audit_run
 from stack.export.command import export_command
 from stack.fit import fit_stack
-from stack.predict_catalog import predict_prices
+from stack.price.catalog import predict_prices
 
 pytestmark = pytest.mark.slow
 

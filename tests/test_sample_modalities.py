@@ -10,12 +10,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from embed.catalog import read_catalog
+from embed.catalog.reader import read_catalog
 from embed.extract import extract
-from embed.sample import write_sample
+from embed.sample.law import write_sample
 from finetune.config import FinetuneConfig
 from finetune.out_of_fold import finetune
-from finetune.smape import smape
+from finetune.score import smape
 
 N_PRODUCTS = 240
 CONFIG = FinetuneConfig(

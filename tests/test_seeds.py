@@ -10,22 +10,22 @@ from click.testing import CliRunner
 from conftest import TINY_STACK, TINY_TRAINING, copy_run
 
 import finetune.fold
-from embed.arrays import read_rows
-from embed.catalog import read_catalog
+from embed.catalog.reader import read_catalog
 from embed.chunks import prepared_chunks
 from embed.errors import CacheError, ConfigError
-from embed.manifest import read_json
+from embed.store.arrays import read_rows
+from embed.store.manifest import read_json
 from finetune.__main__ import finetune_command
 from finetune.config import FinetuneConfig
-from finetune.guards import TrainingError
 from finetune.out_of_fold import finetune as run_finetune
-from finetune.tensorboard import write_stage_events
-from finetune.train import train_network
-from stack.boosters import average_boosters
+from finetune.training.guards import TrainingError
+from finetune.training.loop import train_network
+from finetune.training.tensorboard import write_stage_events
 from stack.config import StackConfig
 from stack.export.export import export_run
 from stack.fit import fit_stack
-from stack.predict import Predictor
+from stack.price.predictor import Predictor
+from stack.trees.boosters import average_boosters
 
 ONE = dataclasses.replace(TINY_TRAINING, smape_epochs=0)
 TWO = dataclasses.replace(ONE, n_seeds=2)

@@ -8,20 +8,20 @@ import pytest
 from click.testing import CliRunner
 from conftest import TINY_STACK, copy_run
 
-from embed.manifest import read_json
-from finetune.smape import smape, smape_rows, to_price
-from stack.ablation import (
-    fit_without_each,
-    left_out,
-    read_without_each,
-    score_without_each,
-)
+from embed.store.manifest import read_json
+from finetune.score import smape, smape_rows, to_price
 from stack.cli import main
 from stack.config import StackConfig
 from stack.fit import evaluate_run, fit_stack
 from stack.html_report.formats import signed
 from stack.html_report.page import render_report
-from stack.report import WIDTH, format_report
+from stack.judge.ablation import (
+    fit_without_each,
+    left_out,
+    read_without_each,
+    score_without_each,
+)
+from stack.tell.report import WIDTH, format_report
 
 BLOCKS = ("attributes", "network", "start", "kernel", "statistics")
 CONFIG = dataclasses.replace(TINY_STACK, blocks=BLOCKS, ablation=True)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from sklearn.tree import DecisionTreeRegressor
 
-from stack.alignment import (
+from stack.trees.alignment import (
     align,
     fit_alignment,
     fit_rotation,

@@ -8,14 +8,14 @@ from conftest import copy_run, record_anew
 from test_stack_cli import assert_one_line, call
 
 import stack.audit
-from embed.catalog import read_catalog
+from embed.catalog.reader import read_catalog
 from embed.chunks import prepared_chunks
-from embed.manifest import read_json, sha256_strings, write_json
-from finetune.smape import smape, to_price
+from embed.store.manifest import read_json, sha256_strings, write_json
+from finetune.score import smape, to_price
 from stack.audit import audit_run
-from stack.predict import Predictor
-from stack.residual import fit_out_of_fold
+from stack.price.predictor import Predictor
 from stack.run import Run
+from stack.trees.residual import fit_out_of_fold
 
 CHECKS = [
     *("duplicates", "ids", "recorded scores", "soundness"),

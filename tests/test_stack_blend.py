@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from finetune.smape import smape, to_price
-from stack.blend import blend_out_of_fold, blend_with, fit_weights
+from finetune.score import smape, to_price
+from stack.trees.blend import blend_out_of_fold, blend_with, fit_weights
 
 N = 900
 
@@ -133,7 +133,7 @@ def test_huge_weights_of_nearly_constant_models_still_give_finite_prices(
     predictions, monkeypatch
 ):
     huge = np.array([6.5e8, -6.5e8])
-    monkeypatch.setattr("stack.blend.fit_weights", lambda price, logs, **_: huge)
+    monkeypatch.setattr("stack.trees.blend.fit_weights", lambda price, logs, **_: huge)
     blended, _ = blend(predictions)
     assert np.isfinite(blended).all()
     assert np.isfinite(to_price(blended)).all()

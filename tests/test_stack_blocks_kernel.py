@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from block_products import attributes_of, fit, make_folds, make_products, priced
 
-from finetune.smape import smape, to_price
+from finetune.score import smape, to_price
 from stack.blocks import kernel
 from stack.blocks.mixture import mix, penalty
 from stack.blocks.products import Features, Products

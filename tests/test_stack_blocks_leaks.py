@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from block_products import N_FOLDS, fit, make_folds, make_products, priced
 
-from finetune.smape import smape, to_price
+from finetune.score import smape, to_price
 from stack.blocks import tuning
 from stack.blocks.fitted import BLOCKS_DIR, PRICE_BLOCKS
 from stack.config import StackConfig
-from stack.features import BlockMatrix
-from stack.residual import fit_out_of_fold
+from stack.trees.matrix import BlockMatrix
+from stack.trees.residual import fit_out_of_fold
 
 BLOCKS = sorted(PRICE_BLOCKS)
 FOLD = 2

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from block_products import fit, make_folds, make_products, priced
 
-from embed.size_bins import bin_columns
-from finetune.smape import smape, to_price
+from embed.sizes.bins import bin_columns
+from finetune.score import smape, to_price
 from stack.blocks import lexical, terms
 from stack.blocks.products import Products
 from stack.blocks.terms import Terms

@@ -10,13 +10,12 @@ import pytest
 from click.testing import CliRunner
 from conftest import TINY_STACK, copy_run
 
-from embed.catalog import read_catalog
+from embed.catalog.reader import read_catalog
 from embed.chunks import prepared_chunks
 from embed.errors import CacheError, InputError
-from embed.manifest import read_json
+from embed.store.manifest import read_json
 from embed.text import compose_text, parse_fields
 from stack.audit import audit_run
-from stack.blend import blend_out_of_fold
 from stack.blocks import fitted as fitted_module
 from stack.blocks.fitted import (
     COLUMN_NAMES,
@@ -32,8 +31,9 @@ from stack.explain.columns import spoken_block, spoken_column
 from stack.explain.parts import ALL_ALIKE, NETWORK, START, build_up
 from stack.fit import block_matrix, evaluate_run, fit_stack
 from stack.html_report.gains import read_gains
-from stack.predict import Predictor
+from stack.price.predictor import Predictor
 from stack.run import open_run
+from stack.trees.blend import blend_out_of_fold
 
 NAMES = tuple(PRICE_BLOCKS)
 CONFIG = dataclasses.replace(

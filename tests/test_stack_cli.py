@@ -11,9 +11,9 @@ from click.testing import CliRunner
 from commands import run_command
 from conftest import copy_run
 
-from embed.catalog import read_catalog
-from embed.manifest import read_json
-from embed.photo_files import find_photos
+from embed.catalog.reader import read_catalog
+from embed.photos.files import find_photos
+from embed.store.manifest import read_json
 from stack.cli import evaluate_main, main
 
 REPOSITORY = Path(__file__).resolve().parents[1]

@@ -7,12 +7,12 @@ from click.testing import CliRunner
 from conftest import copy_run, record_anew
 
 from embed.errors import CacheError
-from embed.manifest import read_json, write_json
-from finetune.smape import smape, smape_rows, to_price
-from stack.compare import compare_runs
-from stack.compare_report import format_comparison
-from stack.runs_command import compare_command
-from stack.verdict import paired_bootstrap
+from embed.store.manifest import read_json, write_json
+from finetune.score import smape, smape_rows, to_price
+from stack.judge.commands import compare_command
+from stack.judge.compare import compare_runs
+from stack.judge.verdict import paired_bootstrap
+from stack.tell.comparison import format_comparison
 
 DRAWS = {"n_bootstrap": 500}
 

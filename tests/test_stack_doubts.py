@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from stack.blend import blend_out_of_fold
-from stack.doubts import find_doubts, flag_price
-from stack.evaluate import median_of_other_folds
+from stack.judge.doubts import find_doubts, flag_price
+from stack.judge.evaluate import median_of_other_folds
+from stack.trees.blend import blend_out_of_fold
 
 N, N_FOLDS = 500, 5
 FOLDS = np.arange(N) % N_FOLDS

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from stack.config import StackConfig
-from stack.evaluate import (
+from stack.judge.evaluate import (
     PREDICTOR_LABELS,
     calibration_slope,
     evaluate_predictions,

@@ -7,16 +7,16 @@ import pytest
 from conftest import copy_run
 
 from embed.attributes import ATTRIBUTE_NAMES
-from embed.catalog import read_catalog
+from embed.catalog.reader import read_catalog
 from embed.chunks import prepare_chunk
 from embed.errors import ConfigError, UnreadableImage
-from embed.images import load_image
-from embed.manifest import read_json
-from embed.photo_files import find_photos
+from embed.photos.decode import load_image
+from embed.photos.files import find_photos
+from embed.store.manifest import read_json
 from stack.explain.explanation import explain_product
 from stack.explain.parts import ALL_ALIKE, NETWORK, build_up, contributions
 from stack.explain.variants import _ATTRIBUTE_GROUPS, make_variants
-from stack.predict import Predictor
+from stack.price.predictor import Predictor
 
 NO_PHOTO = UnreadableImage("no photo given")
 ROW = 3

@@ -6,16 +6,16 @@ from click.testing import CliRunner
 from conftest import copy_run
 from PIL import Image
 
-from embed.manifest import read_json
-from finetune.smape import to_price
+from embed.store.manifest import read_json
+from finetune.score import to_price
 from stack.explain.command import explain_command
 from stack.explain.explanation import Explanation, ImageEffect, WordEffect
 from stack.explain.image_map import write_image_map
 from stack.explain.parts import part
 from stack.explain.product import RunProduct, find_product, read_product
 from stack.explain.text_report import WIDTH, format_explanation
-from stack.predict import Predictor
-from stack.similar import SimilarProduct
+from stack.price.predictor import Predictor
+from stack.price.similar import SimilarProduct
 
 
 def call(*arguments):

@@ -12,14 +12,14 @@ import pytest
 from click.testing import CliRunner
 from conftest import TINY_STACK, TINY_TRAINING, choose, copy_run
 
-from embed.catalog import CatalogColumns, read_catalog
+from embed.catalog.own_copy import read_run_catalog
+from embed.catalog.reader import CatalogColumns, read_catalog
 from embed.chunks import prepared_chunks
 from embed.config import EmbedConfig
 from embed.errors import CacheError, ConfigError, InputError
 from embed.extract import extract
-from embed.images import encode_thumbnail, thumbnail_sha256
-from embed.manifest import read_json
-from embed.run_catalog import read_run_catalog
+from embed.photos.decode import encode_thumbnail, thumbnail_sha256
+from embed.store.manifest import read_json
 from finetune.config import FinetuneConfig
 from finetune.out_of_fold import finetune
 from stack.blocks.fitted import PRICE_BLOCKS, features_of, load_blocks
@@ -34,7 +34,7 @@ from stack.export.price_blocks import write_price_blocks
 from stack.export.pricing import Model, _load_price_blocks
 from stack.export.target import whole_folder
 from stack.fit import fit_stack
-from stack.predict import Predictor
+from stack.price.predictor import Predictor
 from stack.run import open_run
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"

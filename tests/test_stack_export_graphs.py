@@ -5,7 +5,7 @@ import torch
 from conftest import set_wide
 from torch import nn
 
-from embed.encoders import (
+from embed.encoders.towers import (
     IMAGE_DIM,
     ImageTower,
     TextTower,
@@ -13,10 +13,10 @@ from embed.encoders import (
     load_text_backbone,
     pad_tokens,
 )
-from finetune.model import FUSED_DIM, PriceNetwork
-from stack.alignment import align
+from finetune.network.model import FUSED_DIM, PriceNetwork
 from stack.export.graphs import write_head, write_image_tower, write_text_tower
 from stack.export.target import whole_folder
+from stack.trees.alignment import align
 
 
 def run(path, **inputs):

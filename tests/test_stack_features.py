@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from stack.config import StackConfig
-from stack.features import BlockMatrix, make_dataset
+from stack.trees.matrix import BlockMatrix, make_dataset
 
 CONFIG = StackConfig(n_threads=1, bin_sample=200, min_data_in_leaf=5)
 

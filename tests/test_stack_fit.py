@@ -6,12 +6,12 @@ import pytest
 from conftest import TINY_STACK, copy_run
 
 import stack.fit
-from embed.arrays import read_rows
 from embed.errors import CacheError, ConfigError
-from embed.manifest import (
+from embed.store.arrays import read_rows
+from embed.store.manifest import (
     read_json,
 )
-from finetune.smape import smape, to_price
+from finetune.score import smape, to_price
 from stack.config import StackConfig
 from stack.fit import evaluate_run, fit_stack
 

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from embed.catalog import read_catalog
+from embed.catalog.reader import read_catalog
 from embed.errors import ConfigError
 from stack.notebook.frame import (
     PlaceholderWarning,

@@ -8,9 +8,9 @@ import pytest
 from click.testing import CliRunner
 from conftest import copy_run, record_anew
 
-from embed.catalog import read_catalog
+from embed.catalog.own_copy import CATALOG_NAME, write_run_catalog
+from embed.catalog.reader import read_catalog
 from embed.errors import CacheError
-from embed.run_catalog import CATALOG_NAME, write_run_catalog
 from stack.html_report.command import report_command
 from stack.html_report.page import render_report
 

@@ -4,8 +4,7 @@ import xml.etree.ElementTree as ET  # of our own making
 import numpy as np
 import pytest
 
-from finetune.smape import smape
-from stack.evaluate import price_bands
+from finetune.score import smape
 from stack.html_report.charts import (
     band_chart,
     calibration_chart,
@@ -16,6 +15,7 @@ from stack.html_report.charts import (
 )
 from stack.html_report.curves import FoldHistory, loss_chart, smape_chart
 from stack.html_report.svg import short_price
+from stack.judge.evaluate import price_bands
 
 PRICE_CHARTS = [density_chart, residual_chart, calibration_chart]
 LABELS = {"lightgbm": "A", "network": "B", "blend": "C", "stacker": "D"}

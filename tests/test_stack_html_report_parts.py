@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from embed.errors import CacheError
-from embed.images import encode_thumbnail
+from embed.photos.decode import encode_thumbnail
 from stack.html_report import formats
 from stack.html_report.curves import read_histories
 from stack.html_report.gains import read_gains

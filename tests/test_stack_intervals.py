@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from embed.errors import ConfigError
-from embed.manifest import read_json
-from stack.intervals import LEVELS, Intervals, interval_coverage
+from embed.store.manifest import read_json
+from stack.judge.intervals import LEVELS, Intervals, interval_coverage
 
 
 def test_ends_are_the_ranks_that_the_theory_asks_for():

@@ -1,7 +1,7 @@
 import numpy as np
 
-from finetune.smape import PRICE_FLOOR, smape_rows, to_price
-from stack.objective import log_smape_gradients
+from finetune.score import PRICE_FLOOR, smape_rows, to_price
+from stack.trees.objective import log_smape_gradients
 
 RNG = np.random.default_rng(0)
 TRUE = np.log1p(np.exp(RNG.normal(3, 1, 500)))

@@ -15,33 +15,33 @@ from conftest import TINY_STACK, TINY_TRAINING, choose, copy_run
 from safetensors.torch import load_file
 from threadpoolctl import ThreadpoolController
 
-import stack.doubts
-import stack.predict
-from embed.catalog import read_catalog
+import stack.judge.doubts
+import stack.price.predictor
+from embed.catalog.reader import read_catalog
 from embed.chunks import prepare_chunk, prepared_chunks
+from embed.encoders.weights import WeightsError
 from embed.errors import CacheError, UnreadableImage
 from embed.extract import extract
-from embed.manifest import (
+from embed.store.manifest import (
     read_json,
 )
-from embed.weights import WeightsError
-from finetune.arithmetic import choose_arithmetic
-from finetune.averaging import average_log_prices
 from finetune.batches import ProductCache
-from finetune.networks import load_network
+from finetune.network.arithmetic import choose_arithmetic
+from finetune.network.averaging import average_log_prices
+from finetune.network.saved import load_network
 from finetune.out_of_fold import finetune
-from finetune.smape import PRICE_FLOOR, to_price
-from finetune.train import apply_network
+from finetune.score import PRICE_FLOOR, to_price
+from finetune.training.loop import apply_network
 from stack.cli import predict_command
 from stack.fit import fit_stack
-from stack.predict import Predictor
-from stack.predict_catalog import (
+from stack.price.catalog import (
     NO_PHOTO,
     NO_TEXT,
     CatalogPrices,
     predict_prices,
     write_prices,
 )
+from stack.price.predictor import Predictor
 
 
 @pytest.fixture(scope="module")
@@ -225,15 +225,15 @@ def test_flags_are_a_column_on_request_with_reasons_apart(tmp_path):
 def test_a_price_that_ran_away_is_not_written_unmarked(
     run_of, sample_catalog, photos, tmp_path, monkeypatch, flags
 ):
-    averaged = stack.predict.average_log_prices
+    averaged = stack.price.predictor.average_log_prices
 
     def run_away(log_prices):
         log_prices[0, 3] += 20
         return averaged(log_prices) + 9 * (np.arange(log_prices.shape[1]) == 3)
 
-    monkeypatch.setattr(stack.predict, "average_log_prices", run_away)
+    monkeypatch.setattr(stack.price.predictor, "average_log_prices", run_away)
     # Networks of a few steps differ by more than those that have learned.
-    monkeypatch.setattr(stack.doubts, "DISAGREEMENT", 1000.0)
+    monkeypatch.setattr(stack.judge.doubts, "DISAGREEMENT", 1000.0)
     path = tmp_path / "prices.csv"
     arguments = [str(sample_catalog), "--run", str(run_of["network"])]
     arguments += ["--images", str(photos), "--out", str(path)]
@@ -330,7 +330,7 @@ def test_encoders_are_found_by_name_where_they_lie_elsewhere_now(
     manifest["inputs"]["text_weights"] = str(tmp_path / "of another machine")
     path.write_text(json.dumps(manifest))
     # The run began with a random photo tower: no weights are looked for.
-    monkeypatch.setattr("embed.embedder._image_weights", None)
+    monkeypatch.setattr("embed.encoders.embedder._image_weights", None)
     catalog = read_catalog(sample_catalog)
     price = predict_prices(run_dir, catalog, images_dir=photos, n_threads=1).price
     np.testing.assert_array_equal(price, predicted["stacker"])

@@ -19,22 +19,22 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from embed.catalog import read_catalog
+from embed.catalog.reader import read_catalog
 from embed.config import EmbedConfig
 from embed.errors import CacheError, ConfigError, InputError
-from embed.lock import LockedError, run_lock
+from embed.store.lock import LockedError, run_lock
 from finetune.config import FinetuneConfig
-from finetune.smape import smape
+from finetune.score import smape
 from stack import PriceRegressor
 from stack.config import StackConfig
 from stack.explain.product import read_product
 from stack.notebook.frame import PlaceholderWarning
 from stack.notebook.regressor import PriceRegressor as FromModule
 from stack.notebook.verbosity import shown as showing
-from stack.predict import Predictor
-from stack.predict_catalog import predict_prices
-from stack.report import format_report
+from stack.price.catalog import predict_prices
+from stack.price.predictor import Predictor
 from stack.run import open_run
+from stack.tell.report import format_report
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -578,7 +578,7 @@ def test_it_works_in_a_pipeline_and_a_grid_search(make, products):
 
 
 def test_progress_is_shown_only_if_asked_for(capsys):
-    logger = logging.getLogger("finetune.train")
+    logger = logging.getLogger("finetune.training.loop")
     for verbose, shown in ((False, ""), (True, "epoch 1\n"), (False, "")):
         with showing(verbose):
             logger.info("epoch 1")

@@ -10,7 +10,7 @@ from sklearn.exceptions import SkipTestWarning
 from sklearn.utils.estimator_checks import check_estimator, parametrize_with_checks
 
 from embed.config import EmbedConfig
-from embed.encoders import load_text_backbone
+from embed.encoders.towers import load_text_backbone
 from finetune.config import FinetuneConfig
 from stack import PriceRegressor
 from stack.config import StackConfig
@@ -80,15 +80,15 @@ def text_backbone():
 def _quick_towers(monkeypatch, tiny_encoder, text_backbone, tmp_path):
     (tmp_path / "tiny").symlink_to(tiny_encoder)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("embed.embedder._image_weights", lambda config: None)
-    monkeypatch.setattr("embed.embedder.load_text_backbone", text_backbone)
-    monkeypatch.setattr("finetune.model.load_text_backbone", text_backbone)
-    for module in ("stack.fit", "stack.predict"):
+    monkeypatch.setattr("embed.encoders.embedder._image_weights", lambda config: None)
+    monkeypatch.setattr("embed.encoders.embedder.load_text_backbone", text_backbone)
+    monkeypatch.setattr("finetune.network.model.load_text_backbone", text_backbone)
+    for module in ("stack.fit", "stack.price.predictor"):
         monkeypatch.setattr(f"{module}.RAW_BLOCKS", ("attributes",))
-    monkeypatch.setattr("embed.manifest._version", lambda package: "")
+    monkeypatch.setattr("embed.store.manifest._version", lambda package: "")
     # A third of the time, and it says nothing of numbers written as text.
     monkeypatch.setattr(
-        "stack.alignment.fit_rotation", lambda source, _: np.eye(source.shape[1])
+        "stack.trees.alignment.fit_rotation", lambda source, _: np.eye(source.shape[1])
     )
     # The control serves nothing, and has no weights where a model is constant.
     monkeypatch.setattr(

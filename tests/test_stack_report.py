@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from stack.config import StackConfig
-from stack.evaluate import PREDICTOR_LABELS, evaluate_predictions
-from stack.intervals import interval_coverage
-from stack.report import WIDTH, format_report
+from stack.judge.evaluate import PREDICTOR_LABELS, evaluate_predictions
+from stack.judge.intervals import interval_coverage
+from stack.tell.report import WIDTH, format_report
 
 N = 400
 

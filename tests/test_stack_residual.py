@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from embed.errors import CacheError, InputError
-from finetune.smape import smape, to_price
-from stack.boosters import load_boosters, remove_boosters
+from finetune.score import smape, to_price
 from stack.config import StackConfig
-from stack.features import BlockMatrix
-from stack.residual import (
+from stack.trees.boosters import load_boosters, remove_boosters
+from stack.trees.matrix import BlockMatrix
+from stack.trees.residual import (
     _validation_part,
     fit_out_of_fold,
     predict_residual,
@@ -304,7 +304,7 @@ def test_kept_boosters_are_not_fitted_again(catalog, tmp_path, monkeypatch):
     (tmp_path / "booster-1.txt").unlink()
     fitted = []
     monkeypatch.setattr(
-        "stack.residual._fit_booster",
+        "stack.trees.residual._fit_booster",
         lambda *given: fitted.append(given) or (first.boosters[1], 0.0),
     )
     again = fit(catalog, None, folder=tmp_path)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from stack.runs import RunSummary, Score, find_runs, format_runs, list_runs
-from stack.runs_command import runs_command
+from stack.judge.commands import runs_command
+from stack.judge.runs import RunSummary, Score, find_runs, format_runs, list_runs
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -228,7 +228,7 @@ def test_a_missing_folder_is_one_line(tmp_path):
 
 def test_listing_and_comparing_import_no_torch(runs):
     code = (
-        "import sys\nfrom stack.runs_command import runs_command, compare_command\n"
+        "import sys\nfrom stack.judge.commands import runs_command, compare_command\n"
         "try:\n    runs_command(sys.argv[1:])\nexcept SystemExit:\n    pass\n"
         "heavy = {'torch', 'lightgbm', 'transformers', 'scipy'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"

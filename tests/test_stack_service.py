@@ -8,11 +8,11 @@ from conftest import copy_run
 from photo_bytes import saved
 from service_standin import client_of, error_of
 
-from embed.catalog import read_catalog
+from embed.catalog.reader import read_catalog
 from embed.chunks import prepare_chunk
 from embed.errors import CacheError, ConfigError, UnreadableImage
-from embed.images import decode_photo, load_image
-from embed.manifest import read_json
+from embed.photos.decode import decode_photo, load_image
+from embed.store.manifest import read_json
 from stack.service.pricing import Pricer, Product
 
 PHOTO = saved("JPEG")

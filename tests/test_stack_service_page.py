@@ -8,7 +8,7 @@ from photo_bytes import saved
 from playwright.sync_api import expect, sync_playwright
 from service_process import running_service
 
-from embed.manifest import read_json
+from embed.store.manifest import read_json
 
 CHROMIUM = Path("/usr/bin/chromium")
 PAGE_DIR = Path(__file__).parents[1] / "stack" / "service" / "page"

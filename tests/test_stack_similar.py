@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from stack.price.similar import PricedProducts
 from stack.run import open_run
-from stack.similar import PricedProducts
 
 
 @pytest.fixture(scope="module")

@@ -5,12 +5,12 @@ import pytest
 from conftest import copy_run
 from test_stack_cli import assert_one_line, call
 
-from embed.manifest import read_json
-from finetune.smape import smape, to_price
+from embed.store.manifest import read_json
+from finetune.score import smape, to_price
 from stack.config import StackConfig
-from stack.features import BlockMatrix
-from stack.residual import fit_out_of_fold
-from stack.tune import best_of_trials, settings_of_boosters
+from stack.trees.matrix import BlockMatrix
+from stack.trees.residual import fit_out_of_fold
+from stack.trees.tune import best_of_trials, settings_of_boosters
 
 pytest.importorskip("optuna")
 N = 600

@@ -4,8 +4,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from stack.evaluate import score
-from stack.verdict import decide, paired_bootstrap
+from stack.judge.evaluate import score
+from stack.judge.verdict import decide, paired_bootstrap
 
 N = 1000
 

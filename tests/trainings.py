@@ -8,12 +8,12 @@ import torch
 from conftest import TINY_TRAINING, small_image_backbone, write_product_cache
 
 from embed.attributes import ATTRIBUTE_NAMES
-from embed.encoders import load_text_backbone
-from finetune.arithmetic import Arithmetic
+from embed.encoders.towers import load_text_backbone
 from finetune.batches import ProductCache
-from finetune.model import PriceNetwork
-from finetune.tracking import UNTRACKED
-from finetune.train import train_network
+from finetune.network.arithmetic import Arithmetic
+from finetune.network.model import PriceNetwork
+from finetune.training.loop import train_network
+from finetune.training.tracking import UNTRACKED
 
 N = 48
 FP32 = Arithmetic(device=torch.device("cpu"), autocast_dtype=None)

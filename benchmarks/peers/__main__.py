@@ -20,9 +20,9 @@ import pandas as pd
 
 from benchmarks.measure import RECORDS, REPOSITORY, RESULTS, machine
 from benchmarks.peers.score import PEERS, prices_path, products_key
-from embed.photo_files import find_photos
+from embed.photos.files import find_photos
 from embed.text import compose_text, parse_fields
-from stack.compare import open_priced
+from stack.judge.compare import open_priced
 from stack.run import open_run
 
 HERE = Path(__file__).parent

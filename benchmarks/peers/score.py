@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.measure import RECORDS
-from embed.manifest import sha256_strings
-from stack.compare import PricedRun, open_priced
-from stack.evaluate import score
-from stack.verdict import paired_bootstrap
+from embed.store.manifest import sha256_strings
+from stack.judge.compare import PricedRun, open_priced
+from stack.judge.evaluate import score
+from stack.judge.verdict import paired_bootstrap
 
 PEERS = {
     "tfidf_ridge": "TF-IDF ridge",

@@ -5,16 +5,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from embed.columns import ExportName
-from embed.commands import (
+from embed.catalog.columns import ExportName
+from embed.download.config import DownloadConfig
+from embed.photos.files import list_notes
+from embed.terminal.options import (
     catalog_option,
     catalog_options,
     columns_from,
     one_line_errors,
     read_and_mention,
 )
-from embed.download.config import DownloadConfig
-from embed.photo_files import list_notes
 
 if TYPE_CHECKING:
     from embed.download.job import DownloadReport

@@ -8,8 +8,8 @@ from embed.download.failure import PhotoFailure, shown
 from embed.download.log import LogRow, Recorded
 from embed.download.names import PhotoNames
 from embed.download.store import check_photo
-from embed.photo_files import find_image
-from embed.photo_index import index_images
+from embed.photos.files import find_image
+from embed.photos.index import index_images
 
 State = Literal["missing", "kept", "unchecked", "taken"]
 

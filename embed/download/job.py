@@ -13,16 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from embed.catalog import Catalog, CatalogError
+from embed.catalog.reader import Catalog, CatalogError
 from embed.download.config import DownloadConfig
 from embed.download.folder import PhotoFolder, note_taken
 from embed.download.log import LogRow, read_log, write_log
 from embed.download.names import PhotoNames
 from embed.download.store import open_folder, remove_leftovers
 from embed.errors import ConfigError
-from embed.lock import run_lock
-from embed.photo_log import LOG_NAME
-from embed.progress import track
+from embed.photos.log import LOG_NAME
+from embed.store.lock import run_lock
+from embed.terminal.progress import track
 
 if TYPE_CHECKING:
     from embed.download.queue import Outcome

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from embed.durable import write_bytes
 from embed.errors import ConfigError
-from embed.photo_log import COLUMNS, HAVE_PHOTO
+from embed.photos.log import COLUMNS, HAVE_PHOTO
+from embed.store.durable import write_bytes
 
 Status = Literal["ok", "kept", "failed", "taken", "no link", "not asked"]
 

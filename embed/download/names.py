@@ -1,6 +1,6 @@
 """Under which file name the photo of each product is stored.
 
-`embed.photo_files` later looks a photo up in `downloads.csv`, and where that is lost by
+`embed.photos.files` later looks a photo up in `downloads.csv`, and where that is lost by
 the last part of the link, else by sample_id. So a name is given to a photo only if no
 product with another link would look it up, not even one whose own photo is missing:
 a wrong photo beside a price is worse than none.
@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import PurePath
 from urllib.parse import unquote
 
-from embed.photo_index import file_keys, wanted_keys
-from embed.photo_links import IMAGE_SUFFIXES, fold, parse_link
-from embed.photo_log import LOG_NAME
+from embed.photos.index import file_keys, wanted_keys
+from embed.photos.links import IMAGE_SUFFIXES, fold, parse_link
+from embed.photos.log import LOG_NAME
 
 _MAX_NAME_BYTES = 200  # file systems take 255, encrypted ones 143 or more
 _UNSAFE = re.compile(r'[<>:"|?*/\\]')

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from embed.config import EmbedConfig
 from embed.download.failure import PhotoFailure
-from embed.durable import named_errors, replace_durably
 from embed.errors import ConfigError, UnreadableImage
-from embed.images import load_image
+from embed.photos.decode import load_image
+from embed.store.durable import named_errors, replace_durably
 
 _PART_PREFIX, _PART_SUFFIX = ".download-", ".part"
 # What a file system has against a name, not against the run.

@@ -14,12 +14,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from embed.arrays import read_rows, release_rows
-from embed.checksums import record_files, verify_files
-from embed.durable import save_array
 from embed.errors import CacheError
-from embed.manifest import read_json, write_json
-from embed.schema import check_record, fields, file_name, many, named, whole
+from embed.store.arrays import read_rows, release_rows
+from embed.store.checksums import record_files, verify_files
+from embed.store.durable import save_array
+from embed.store.manifest import read_json, write_json
+from embed.store.schema import check_record, fields, file_name, many, named, whole
 from stack.blocks import kernel, lexical, neighbours, statistics
 from stack.blocks.products import Features, Prices, Products
 from stack.run import Run

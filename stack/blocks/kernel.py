@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 from scipy.sparse import csr_array
 
-from embed.arrays import read_rows
-from embed.durable import save_array
+from embed.store.arrays import read_rows
+from embed.store.durable import save_array
 from stack.blocks import alike
 from stack.blocks.kinds import fit_kinds, kinds_of, weigh_kinds
 from stack.blocks.mixture import FLAG, Parts, greatest, mix, penalty, take_pairs

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array, hstack
 from sklearn.linear_model import Ridge
 
-from embed.arrays import read_rows
-from embed.durable import save_array
-from embed.size_bins import bin_columns, bin_edges
+from embed.sizes.bins import bin_columns, bin_edges
+from embed.store.arrays import read_rows
+from embed.store.durable import save_array
 from stack.blocks.kinds import fit_kinds, kinds_of, weigh_kinds
 from stack.blocks.products import Features, Prices, Products
 from stack.blocks.terms import Terms

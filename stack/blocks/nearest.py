@@ -1,6 +1,6 @@
 """Which reference products are nearest, by cosine, in bounded memory.
 
-All of them are looked at, as in `stack.similar`: no index that could be out of date.
+All of them are looked at, as in `stack.price.similar`: no index that could be out of date.
 """
 
 from typing import Any
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from embed.arrays import release_rows
+from embed.store.arrays import release_rows
 from stack.blocks.terms import Terms
 
 _HELD_BYTES = 1 << 29  # float32 references of one space that stay in memory

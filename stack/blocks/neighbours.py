@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from embed.arrays import read_rows
-from embed.durable import save_array
+from embed.store.arrays import read_rows
+from embed.store.durable import save_array
 from stack.blocks.nearest import DenseReferences, WordReferences, find_nearest
 from stack.blocks.products import Features, Prices, Products
 from stack.blocks.terms import N_COLUMNS, Terms

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from embed.arrays import read_rows
-from embed.durable import save_array
 from embed.errors import CacheError
-from embed.manifest import read_json, write_json
-from embed.schema import check_record, fields, many, text
+from embed.store.arrays import read_rows
+from embed.store.durable import save_array
+from embed.store.manifest import read_json, write_json
+from embed.store.schema import check_record, fields, many, text
 from stack.blocks.head import Head, read_head
 from stack.blocks.products import Features, Prices, Products
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from embed.commands import (
+from embed.errors import ConfigError
+from embed.terminal.options import (
     one_line_errors,
     require_output,
     run_option,
     threads_option,
 )
-from embed.errors import ConfigError
 
 if TYPE_CHECKING:
     from stack.explain.explanation import Explanation
@@ -87,7 +87,7 @@ def explain_command(
     )
     from stack.explain.text_report import format_explanation
     from stack.explain.variants import check_grid
-    from stack.predict import Predictor
+    from stack.price.predictor import Predictor
 
     check_grid(image_grid)
     run, row = find_product(run_dir, sample_id)

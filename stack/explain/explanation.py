@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stack.doubts import flag_price
 from stack.explain.parts import Feature, Part, build_up
 from stack.explain.variants import Variants, make_variants
-from stack.intervals import LEVELS
-from stack.predict import Predictor
-from stack.similar import PricedProducts, SimilarProduct
+from stack.judge.doubts import flag_price
+from stack.judge.intervals import LEVELS
+from stack.price.predictor import Predictor
+from stack.price.similar import PricedProducts, SimilarProduct
 
 MAX_PHRASES = 40
 """Variants of a text at most."""
@@ -76,7 +76,7 @@ class Explanation:
     """Unit of the log prices, catalog currency."""
 
     flags: list[str]
-    """Reasons to doubt the price, from `stack.doubts.flag_price`."""
+    """Reasons to doubt the price, from `stack.judge.doubts.flag_price`."""
 
     intervals: dict[str, list[float]]
     """Low and high end, catalog currency, by level in percent."""

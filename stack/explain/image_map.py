@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from embed.durable import write_bytes
+from embed.store.durable import write_bytes
 from stack.explain.variants import patch_bounds
 
 _SIDE = 560  # pixels of the map; a photo of 160 or 224 is enlarged

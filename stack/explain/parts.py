@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stack.explain.columns import spoken_block
-from stack.features import BlockMatrix
-from stack.predict import Predicted, Predictor
+from stack.price.predictor import Predicted, Predictor
+from stack.trees.matrix import BlockMatrix
 
 NETWORK = "network"
 START = "weighed with what is alike"

@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from embed.columns import shorten
+from embed.catalog.columns import shorten
 
 # What marks a field must be what `parse_fields` takes for a mark.
 from embed.text import FIELD, plain_text

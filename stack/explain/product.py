@@ -8,13 +8,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from embed.arrays import RaggedRows
-from embed.catalog import Catalog
+from embed.catalog.reader import Catalog
 from embed.errors import InputError, UnreadableImage
-from embed.images import decode_thumbnail, encode_thumbnail, load_image
-from embed.manifest import require_stage
+from embed.photos.decode import decode_thumbnail, encode_thumbnail, load_image
+from embed.store.arrays import RaggedRows
+from embed.store.manifest import require_stage
 from finetune.price_unit import to_price
-from stack.predict import Predictor
+from stack.price.predictor import Predictor
 from stack.run import Run, open_run
 
 PhotoSource = Literal["file", "thumbnail", "none"]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from embed.amounts import amount
+from embed.catalog.amounts import amount
 from embed.text import compose_text, parse_fields
 from finetune.price_unit import to_price
 from stack.explain.columns import spoken_column

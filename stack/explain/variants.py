@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embed.attributes import ATTRIBUTE_NAMES, KINDS
+from embed.catalog.currencies import DecimalSign
 from embed.chunks import Chunk, prepare_chunk
-from embed.currencies import DecimalSign
 from embed.errors import ConfigError, UnreadableImage
 from stack.explain.phrases import Phrase, split_phrases
 

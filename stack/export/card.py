@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
-from embed.amounts import amount
+from embed.catalog.amounts import amount
 from stack.blocks.fitted import PRICE_BLOCKS
 
 # By the name of what is published; anyone's own files have a licence of their own.

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from embed.arrays import RaggedRows
 from embed.chunks import prepare_chunk
 from embed.errors import InputError, UnreadableImage
-from embed.images import decode_thumbnail
+from embed.photos.decode import decode_thumbnail
+from embed.store.arrays import RaggedRows
 from finetune.price_unit import to_log_price
 from stack.export.pricing import PRICE_FLOOR, Model
-from stack.predict import Predictor
+from stack.price.predictor import Predictor
 from stack.run import Run
 
 MOST_DIFFERENCE = 1e-3

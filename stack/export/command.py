@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from embed.commands import one_line_errors, run_option
+from embed.terminal.options import one_line_errors, run_option
 from stack.export.target import require_packages
 
 

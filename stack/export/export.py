@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 
 import embed
-from embed.checksums import verify_files
 from embed.config import EmbedConfig
-from embed.encoders import IMAGE_DIM, load_image_backbone, load_text_backbone
+from embed.encoders.towers import IMAGE_DIM, load_image_backbone, load_text_backbone
+from embed.encoders.weights import weights_of_run
 from embed.errors import CacheError
-from embed.manifest import (
+from embed.photos.stand_ins import known_stand_ins
+from embed.store.checksums import verify_files
+from embed.store.manifest import (
     MANIFEST_NAME,
     environment,
     read_json,
@@ -24,11 +26,9 @@ from embed.manifest import (
     sha256_file,
     write_json,
 )
-from embed.schema import config_from
-from embed.stand_ins import known_stand_ins
-from embed.weights import weights_of_run
+from embed.store.schema import config_from
 from finetune.config import FinetuneConfig
-from finetune.networks import load_network, network_folder
+from finetune.network.saved import load_network, network_folder
 from stack.blocks.fitted import LOG_PRICE_COLUMNS, PRICE_BLOCKS
 from stack.config import StackConfig
 from stack.export.card import model_card, required_packages

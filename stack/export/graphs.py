@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from embed.durable import named_errors
-from embed.encoders import IMAGE_DIM, ImageTower, TextTower, example_tokens
-from finetune.model import TOWER_DIM, PriceNetwork
+from embed.encoders.towers import IMAGE_DIM, ImageTower, TextTower, example_tokens
+from embed.store.durable import named_errors
+from finetune.network.model import TOWER_DIM, PriceNetwork
 
 OPSET = 17
 
@@ -26,7 +26,7 @@ class AlignedHead(nn.Module):
     ----------
     network : PriceNetwork
     alignment : ndarray of shape (513, 512)
-        The fold's, from `stack.alignment.fit_alignment`.
+        The fold's, from `stack.trees.alignment.fit_alignment`.
     """
 
     rotation: torch.Tensor

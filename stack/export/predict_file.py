@@ -13,11 +13,11 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from embed.amounts import csv_amount
-from embed.catalog import CatalogColumns, read_catalog
+from embed.catalog.amounts import csv_amount
+from embed.catalog.reader import CatalogColumns, read_catalog
 from embed.errors import InputError, UnreadableImage
-from embed.images import load_image
-from embed.photo_files import find_photos
+from embed.photos.decode import load_image
+from embed.photos.files import find_photos
 from stack.export.pricing import Model
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import embed
-from embed.arrays import flush_rows, open_rows, release_rows, write_rows
+from embed.store.arrays import flush_rows, open_rows, release_rows, write_rows
 from stack import blocks
 from stack.blocks.fitted import (
     ARRAY_NAME,

@@ -22,7 +22,7 @@ from tokenizers import Tokenizer
 
 from embed.attributes import extract_attributes
 from embed.errors import InputError
-from embed.images import decode_thumbnail, encode_thumbnail, thumbnail_sha256
+from embed.photos.decode import decode_thumbnail, encode_thumbnail, thumbnail_sha256
 from embed.text import compose_text, parse_fields
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ MANIFEST_NAME = "manifest.json"
 PRICE_FLOOR = 0.01
 """The least price, in units of the model."""
 
-_MAX_PULL = 0.5  # that of finetune.averaging
+_MAX_PULL = 0.5  # that of finetune.network.averaging
 _RAW_BLOCKS = ("text", "image", "attributes")
 
 
@@ -78,7 +78,7 @@ class Model:
         text : str
             As the catalog has it.
         photo : ndarray of uint8, shape (image_size, image_size, 3), optional
-            From `embed.images.load_image`; None if there is none.
+            From `embed.photos.decode.load_image`; None if there is none.
         """
         if photo is not None and self._is_stand_in(photo):
             photo = None

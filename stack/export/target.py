@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from embed.errors import CacheError, ConfigError
-from embed.manifest import MANIFEST_NAME, read_json
+from embed.store.manifest import MANIFEST_NAME, read_json
 
 KIND = "pricestack export"
 PACKAGES = ("onnx", "onnxruntime", "tokenizers")

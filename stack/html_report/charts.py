@@ -10,7 +10,6 @@ from matplotlib.colors import LogNorm
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, PercentFormatter
 from numpy.typing import NDArray
 
-from stack.evaluate import price_bands
 from stack.html_report.svg import (
     BLACK,
     BLUE,
@@ -25,6 +24,7 @@ from stack.html_report.svg import (
     short_price,
     to_svg,
 )
+from stack.judge.evaluate import price_bands
 
 N_CALIBRATION_BINS = 12
 _HEXAGONS = 34  # along an axis

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from embed.commands import one_line_errors, require_output, run_option
 from embed.errors import ConfigError
-from embed.manifest import require_stage
+from embed.store.manifest import require_stage
+from embed.terminal.options import one_line_errors, require_output, run_option
 
 _PACKAGES = ("jinja2", "matplotlib")
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embed.checksums import verify_files
 from embed.errors import CacheError
-from embed.manifest import read_json, require_same_key, require_stage
-from embed.schema import (
+from embed.store.checksums import verify_files
+from embed.store.manifest import read_json, require_same_key, require_stage
+from embed.store.schema import (
     check_record,
     fields,
     many,
@@ -22,10 +22,10 @@ from embed.schema import (
     whole,
 )
 from finetune.price_unit import to_price
-from finetune.smape import smape_rows
-from stack.evaluate import PREDICTOR_LABELS
+from finetune.score import smape_rows
 from stack.fit import REPORT_NAME
-from stack.intervals import Intervals
+from stack.judge.evaluate import PREDICTOR_LABELS
+from stack.judge.intervals import Intervals
 from stack.run import Run, open_run
 
 INTERVAL_LEVEL = 90

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from embed.amounts import rounded_amount
+from embed.catalog.amounts import rounded_amount
 
 NONE = "\N{EN DASH}"
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stack.blocks.fitted import COLUMN_NAMES
-from stack.boosters import load_boosters, read_booster
+from stack.trees.boosters import load_boosters, read_booster
 
 N_FEATURES = 15
 _NUMBERED = re.compile(r"(.+)-\d+")

@@ -7,8 +7,8 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from numpy.typing import NDArray
 
-from embed.catalog import Catalog
-from embed.durable import write_bytes
+from embed.catalog.reader import Catalog
+from embed.store.durable import write_bytes
 from embed.text import parse_fields
 from stack.fit import RAW_DIR
 from stack.html_report import charts, curves

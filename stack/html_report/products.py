@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from embed.catalog import Catalog
-from embed.images import decode_thumbnail
+from embed.catalog.reader import Catalog
+from embed.photos.decode import decode_thumbnail
 from embed.text import compose_text, parse_fields
 from stack.html_report.finished import Judged
 from stack.run import Run

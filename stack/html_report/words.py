@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stack.verdict import standard_error
+from stack.judge.verdict import standard_error
 
 _WORD = re.compile(r"[^\W\d_]{3,}")
 # fmt: off

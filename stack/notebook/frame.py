@@ -18,10 +18,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from embed.catalog import MAX_ID_CHARS, Catalog, CatalogColumns, CatalogError
-from embed.columns import shorten
-from embed.durable import write_bytes
-from embed.photo_links import split_links
+from embed.catalog.columns import shorten
+from embed.catalog.reader import MAX_ID_CHARS, Catalog, CatalogColumns, CatalogError
+from embed.photos.links import split_links
+from embed.store.durable import write_bytes
 from stack.notebook.photo_links import (
     find_by_name,
     gather_photos,

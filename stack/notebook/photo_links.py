@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from embed.catalog import Catalog, CatalogColumns
-from embed.durable import PARTIAL_SUFFIX
+from embed.catalog.reader import Catalog, CatalogColumns
 from embed.errors import ConfigError
-from embed.manifest import sha256_strings
-from embed.photo_files import find_photos
-from embed.photo_links import IMAGE_SUFFIXES
+from embed.photos.files import find_photos
+from embed.photos.links import IMAGE_SUFFIXES
+from embed.store.durable import PARTIAL_SUFFIX
+from embed.store.manifest import sha256_strings
 
 _OURS = re.compile(r"[0-9a-f]{20}(\.\w+)?(" + re.escape(PARTIAL_SUFFIX) + ")?")
 

@@ -13,13 +13,13 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from embed.catalog import read_catalog
+from embed.catalog.reader import read_catalog
 from embed.chunks import prepared_chunks
 from embed.config import EmbedConfig
 from embed.errors import ConfigError, UnreadableImage
 from embed.extract import extract
-from embed.lock import run_lock
-from embed.progress import track
+from embed.store.lock import run_lock
+from embed.terminal.progress import track
 from finetune.config import FinetuneConfig
 from finetune.out_of_fold import finetune
 from finetune.price_unit import to_price
@@ -105,7 +105,7 @@ class PriceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     smape_ : float
         Out-of-fold SMAPE of what serves, percent, 0 to 200: what the project reports.
     report_ : dict
-        The comparison, as in report.json; `stack.report.format_report` prints it.
+        The comparison, as in report.json; `stack.tell.report.format_report` prints it.
     oof_price_ : ndarray of shape (n_products,)
         Price of each product by what never saw its price, in the order of X.
     problems_ : DataFrame

@@ -7,11 +7,11 @@ import weakref
 from pathlib import Path
 from typing import Any
 
-from embed.durable import PARTIAL_SUFFIX, write_bytes
 from embed.errors import CacheError, ConfigError
-from embed.manifest import MANIFEST_NAME, read_json
+from embed.store.durable import PARTIAL_SUFFIX, write_bytes
+from embed.store.manifest import MANIFEST_NAME, read_json
 from stack.notebook.frame import PHOTOS_NAME, expand_home
-from stack.predict import Predictor
+from stack.price.predictor import Predictor
 
 INPUTS_NAME = "inputs"
 _MARKER_NAME = ".pricestack"

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from embed.progress import BesideBars, hidden_progress
+from embed.terminal.progress import BesideBars, hidden_progress
 
 _PACKAGES = ("embed", "finetune", "stack")
 

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import click
 
-from embed.commands import (
+from embed.errors import ConfigError
+from embed.store.manifest import require_stage
+from embed.terminal.options import (
     one_line_errors,
     only_fold_option,
     run_option,
     threads_option,
 )
-from embed.errors import ConfigError
-from embed.manifest import require_stage
 
 _PACKAGES = {
     "fastapi": "fastapi",

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embed.errors import UnreadableImage
-from embed.images import decode_photo
+from embed.photos.decode import decode_photo
 from stack.service.bodies import MAX_PHOTO_BYTES, too_large
 from stack.service.errors import ApiError
 

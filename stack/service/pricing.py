@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from embed.chunks import prepare_chunk
 from embed.errors import InputError, UnreadableImage
-from embed.manifest import require_stage
+from embed.store.manifest import require_stage
 from embed.text import MISSING_TEXT, compose_text, parse_fields
-from stack.doubts import flag_price
-from stack.intervals import LEVELS
-from stack.predict import Predictor
+from stack.judge.doubts import flag_price
+from stack.judge.intervals import LEVELS
+from stack.price.predictor import Predictor
 from stack.service.errors import ApiError, no_explanations
 from stack.service.schemas import Explanation, Interval, Placeholder, PriceAnswer
 

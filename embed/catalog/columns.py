@@ -1,0 +1,229 @@
+"""Which columns a catalog has, and the error for one that cannot be used."""
+
+from __future__ import annotations
+
+import codecs
+import difflib
+import logging
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from embed.catalog.currencies import DecimalSign
+from embed.errors import InputError
+
+logger = logging.getLogger(__name__)
+N_COLUMNS_SHOWN = 20
+
+ExportName = Literal[
+    "auto", "none", "shopify", "woocommerce", "google", "amazon", "flipkart"
+]
+DELIMITER_NAMES = {
+    "comma": ",",
+    "semicolon": ";",
+    "tab": "\t",
+    "bar": "|",
+    "\\t": "\t",
+}
+"""Names of signs that are hard to type, or to tell apart in a shell."""
+
+
+class CatalogError(InputError):
+    """A catalog cannot be used; the message is one line and says what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CatalogColumns:
+    """Names of the catalog's columns, and how its prices are written."""
+
+    sample_id: str = "sample_id"
+    """Unique name of a product."""
+    text: tuple[str, ...] = ("catalog_content",)
+    """One or more text columns, in reading order."""
+    image: str = "image_link"
+    """Address or file name of the photo; may be absent from the file."""
+    price: str = "price"
+    """Price in catalog currency; may be absent from the file."""
+    parse_prices: bool = False
+    """Read prices such as "$1,299.00" or "12,50", which are not plain numbers."""
+    decimal_sign: DecimalSign | None = None
+    """Of the prices; None: found from them. Only "." goes with plain numbers."""
+    encoding: str | None = None
+    """Encoding of a text file; None to tell it by the file."""
+    other_encoding: str | None = None
+    """Encoding of a text file that is not UTF-8, where none is named."""
+    delimiter: str | None = None
+    """Delimiter of a text file; None to detect it from the header."""
+    export: ExportName = "auto"
+    """Shop software that wrote the file, whose columns are known; "auto" to tell it by
+    the header, "none" for a file with a product in every row."""
+
+    def __post_init__(self) -> None:
+        if not self.text:
+            raise CatalogError(
+                "catalog columns: text must name at least one column, however: "
+                f"text={self.text!r}. Name it with --text-column"
+            )
+        for encoding in (self.encoding, self.other_encoding):
+            if encoding is not None:
+                require_encoding(encoding)
+        if self.delimiter is not None and not _is_delimiter(self.delimiter):
+            raise CatalogError(
+                f"--delimiter {self.delimiter!r}: must be a single sign that is no "
+                f"letter, digit, quote or line break, or one of "
+                f"{', '.join(DELIMITER_NAMES)}"
+            )
+
+    def for_another_file(self) -> CatalogColumns:
+        """Return the same columns, for a file that may be written in another way."""
+        return replace(
+            self,
+            encoding=None,
+            other_encoding=None if self.encoding == "utf-8" else self.encoding,
+            delimiter=None,
+            export="auto",
+        )
+
+
+def _is_delimiter(sign: str) -> bool:
+    return len(sign) == 1 and not sign.isalnum() and sign not in '"\r\n\0'
+
+
+def require_encoding(name: str) -> None:
+    """Refuse the name of an encoding that Python does not have.
+
+    Raises
+    ------
+    CatalogError
+        If there is no such encoding, or it is none of text.
+    """
+    try:
+        "".encode(name)  # refuses codecs that are none of text
+        codecs.getincrementaldecoder(name)().decode(b"", final=True)
+    except (LookupError, ValueError):
+        raise CatalogError(
+            f"--encoding {name!r}: there is no text encoding of that name. Name one "
+            f"such as utf-8, windows-1252, latin-1, utf-16 or shift_jis"
+        ) from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cells:
+    """What a file holds in the columns asked for, in file order."""
+
+    of: dict[str, list[str]]
+    """Cells of each column, as text; all columns are of one length."""
+    columns: CatalogColumns
+    """The columns asked for, and how the file was read in the end."""
+    numbers: frozenset[str] = frozenset()
+    """Columns that hold numbers rather than text that may look like one."""
+    file_rows: tuple[int, ...] | None = None
+    """Row of the file, from 1, of each row here; None if they are the same."""
+    notes: tuple[str, ...] = ()
+    """Sentences for the user: what was guessed or left out."""
+
+
+def needed_columns(
+    path: Path, columns: CatalogColumns, present: Sequence[str]
+) -> list[str]:
+    """Columns to read of those in the file.
+
+    Parameters
+    ----------
+    path : Path
+        For messages.
+    columns : CatalogColumns
+    present : sequence of str
+        In file order.
+
+    Returns
+    -------
+    list of str
+        In file order; the image and price columns only where the file has them.
+
+    Raises
+    ------
+    CatalogError
+        If an id or text column is missing, or a column to read is there twice.
+    """
+    options = dict.fromkeys(columns.text, "--text-column")
+    options |= {columns.sample_id: "--id-column"}
+    missing = [name for name in options if name not in present]
+    if missing:
+        remedies = [_remedy(options[name], name, present) for name in missing]
+        raise CatalogError(
+            f"{path}: no column {', '.join(map(repr, missing))}; columns present: "
+            f"{_list_columns(present)}. Name the right column with "
+            f"{' and '.join(dict.fromkeys(remedies))}"
+        )
+    optional = {columns.image: "--image-column", columns.price: "--price-column"}
+    unused = [name for name in present if name not in {*options, *optional}]
+    for name, option in optional.items():
+        near = None if name in present else near_column(name, unused)
+        if near is not None:
+            logger.warning(
+                "%s: no column %r. If %r is meant, name it with %s %s",
+                *(path, name, near, option, shlex.quote(near)),
+            )
+    wanted = {*options, columns.image, columns.price}
+    require_once(path, wanted, present)
+    return [name for name in present if name in wanted]
+
+
+def require_once(path: Path, wanted: Iterable[str], present: Sequence[str]) -> None:
+    """Refuse a column to read that is in a file twice.
+
+    Raises
+    ------
+    CatalogError
+        Naming the column.
+    """
+    for name in wanted:
+        if (n_found := present.count(name)) > 1:
+            raise CatalogError(
+                f"{path}: column names must be unique, however {name!r} is there "
+                f"{n_found} times. Rename or remove all but one"
+            )
+
+
+def near_column(name: str, present: Sequence[str]) -> str | None:
+    """Return the column that a name is a misspelling of, if there is one.
+
+    Names that differ in case, white space and signs alone come before names that
+    differ in letters.
+    """
+    by_letters = {_letters(column): column for column in reversed(present)}
+    by_letters.pop("", None)
+    if (same := by_letters.get(_letters(name))) is not None:
+        return same
+    near = difflib.get_close_matches(_letters(name), list(by_letters), n=1, cutoff=0.8)
+    return by_letters[near[0]] if near else None
+
+
+def _letters(name: str) -> str:
+    return "".join(filter(str.isalnum, name.casefold()))
+
+
+def _remedy(option: str, name: str, present: Sequence[str]) -> str:
+    """Return the option, and the column that it is to name if one is near."""
+    near = near_column(name, present)
+    return option if near is None else f"{option} {shlex.quote(near)}"
+
+
+def one_line(error: Exception) -> str:
+    """Text of an error of another library, without line breaks."""
+    return " ".join(str(error).split())
+
+
+def shorten(written: str, n_chars: int = 40) -> str:
+    """Text for a message: at most `n_chars` characters and an ellipsis."""
+    return written if len(written) <= n_chars else written[:n_chars] + "…"
+
+
+def _list_columns(present: Sequence[str]) -> str:
+    shown = [repr(shorten(name)) for name in present[:N_COLUMNS_SHOWN]]
+    if len(present) > len(shown):
+        shown.append(f"and {len(present) - len(shown)} more")
+    return ", ".join(shown) or "none"

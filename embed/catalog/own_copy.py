@@ -1,0 +1,144 @@
+"""The catalog as the embedding stage read it, kept in the run folder.
+
+Later stages read this file and never the user's: a run folder can be moved or copied,
+and goes on working where the original is gone.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embed.catalog.reader import Catalog, CatalogColumns
+from embed.errors import CacheError
+from embed.sample.law import best_reachable_prices
+from embed.store.checksums import verify_files
+from embed.store.durable import whole_file
+from embed.store.manifest import MANIFEST_NAME, remedy
+from embed.store.schema import config_from
+
+CATALOG_NAME = "catalog.parquet"
+_TEXTS = ("sample_id", "text", "image_link")
+
+
+def write_run_catalog(catalog: Catalog, stage_dir: Path) -> None:
+    """Write what was read of a catalog, whole or not at all.
+
+    Parameters
+    ----------
+    catalog : Catalog
+    stage_dir : Path
+        Folder of the embedding stage. An equal file in it is left as it is.
+    """
+    import pyarrow as pa  # type: ignore[import-untyped]  # late: it takes a second
+    from pyarrow import parquet
+
+    columns: dict[str, Any] = {
+        "sample_id": pa.array(catalog.sample_id.tolist(), pa.large_string()),
+        "text": pa.array(catalog.text, pa.large_string()),
+        "image_link": pa.array(catalog.image_link, pa.large_string()),
+    }
+    if catalog.price_text is not None:
+        columns["price"] = pa.array(catalog.price_text, pa.large_string())
+    if catalog.file_rows is not None:
+        columns["file_row"] = pa.array(catalog.file_rows, pa.int64())
+    best = best_reachable_prices(catalog.path)
+    if best is not None:
+        found = [best.get(str(sample_id)) for sample_id in catalog.sample_id]
+        columns["law_price"] = pa.array(found, pa.float64())
+    table = pa.table(columns)
+    path = stage_dir / CATALOG_NAME
+    if path.is_file():
+        try:
+            if parquet.read_table(path).equals(table):
+                return
+        except (OSError, pa.ArrowException):
+            pass  # a damaged one is written anew
+    with whole_file(path) as file:
+        parquet.write_table(table, file, compression="zstd")
+
+
+def read_run_catalog(run_dir: Path, embed: Mapping[str, Any]) -> Catalog:
+    """Read the catalog of a run.
+
+    Parameters
+    ----------
+    run_dir : Path
+    embed : mapping
+        Manifest of its embedding stage.
+
+    Returns
+    -------
+    Catalog
+        Its `path` is where the user's file lay, for messages.
+
+    Raises
+    ------
+    CacheError
+        If the file is missing, damaged, or not what the stage read.
+    """
+    verify_files(run_dir / "embed", embed["files"], [CATALOG_NAME])
+    found = _read(run_dir / "embed")
+    n_products = len(found["sample_id"])
+    catalog = Catalog(
+        path=Path(embed["inputs"]["catalog_path"]),
+        columns=columns_of_run(embed),
+        sample_id=np.array(found["sample_id"], dtype=np.str_).reshape(n_products),
+        text=tuple(found["text"]),
+        image_link=tuple(found["image_link"]),
+        price_text=tuple(found["price"]) if "price" in found else None,
+        file_rows=tuple(found["file_row"]) if "file_row" in found else None,
+    )
+    if catalog.content_sha256 != embed["inputs"]["catalog_sha256"]:
+        raise _damaged(run_dir / "embed", "its ids, texts or links have changed")
+    return catalog
+
+
+def read_best_prices(
+    run_dir: Path, embed: Mapping[str, Any]
+) -> NDArray[np.float64] | None:
+    """Read the best predictable prices, shape (n_products,), if the law is known.
+
+    Only the bundled sample's is; NaN marks a product without one. The parameters are
+    those of `read_run_catalog`.
+
+    Raises
+    ------
+    CacheError
+        If the run's catalog is missing or damaged.
+    """
+    verify_files(run_dir / "embed", embed["files"], [CATALOG_NAME])
+    found = _read(run_dir / "embed").get("law_price")
+    return None if found is None else np.array(found, dtype=np.float64)
+
+
+def columns_of_run(embed: Mapping[str, Any]) -> CatalogColumns:
+    """Return the columns that a run's catalog was read by."""
+    return config_from(
+        embed["inputs"]["columns"], CatalogColumns, Path("embed") / MANIFEST_NAME
+    )
+
+
+def _read(stage_dir: Path) -> dict[str, list[Any]]:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    path = stage_dir / CATALOG_NAME
+    if not path.is_file():
+        raise _damaged(stage_dir, "the run's catalog is not there any more")
+    try:
+        columns: dict[str, list[Any]] = parquet.read_table(path).to_pydict()
+    except (OSError, pa.ArrowException) as error:
+        reason = str(error).strip().split("\n", 1)[0]
+        raise _damaged(stage_dir, f"not readable as Parquet ({reason})") from error
+    if not set(_TEXTS) <= columns.keys() or any(
+        not isinstance(cell, str) for name in _TEXTS for cell in columns[name]
+    ):
+        raise _damaged(stage_dir, "not the catalog that the stage wrote")
+    return columns
+
+
+def _damaged(stage_dir: Path, fault: str) -> CacheError:
+    return CacheError(f"{stage_dir / CATALOG_NAME}: {fault}. {remedy(stage_dir)}")

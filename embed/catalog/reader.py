@@ -1,0 +1,421 @@
+"""Read and validate a product catalog; nothing else in the project opens one.
+
+Row i of every array of a run is row i of the catalog, so nothing is dropped,
+reordered or guessed here: what cannot be used is named in a `CatalogError`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embed.catalog.columns import CatalogColumns, CatalogError, Cells, one_line, shorten
+from embed.catalog.csv_format import read_csv
+from embed.catalog.excel_format import read_xlsx
+from embed.catalog.parquet_format import read_parquet
+from embed.catalog.prices import (
+    is_readable,
+    parse_prices,
+    plain_price,
+    three_decimals,
+    why_unusable,
+)
+from embed.catalog.xml_format import read_xml
+from embed.photos.links import split_links
+
+__all__ = [
+    "Catalog",
+    "CatalogColumns",
+    "CatalogError",
+    "describe_unpriced",
+    "doubtful_price",
+    "is_text_file",
+    "parseable_price",
+    "read_catalog",
+    "require_prices",
+]
+
+Reader = Callable[[Path, CatalogColumns], Cells]
+
+_READERS: tuple[tuple[tuple[str, ...], Reader], ...] = (
+    ((".csv", ".tsv", ".tab", ".txt"), read_csv),
+    ((".csv.gz", ".tsv.gz", ".tab.gz", ".txt.gz"), read_csv),
+    ((".parquet", ".pq"), read_parquet),
+    ((".xlsx", ".xlsm", ".xls", ".ods"), read_xlsx),
+    ((".xml", ".xml.gz"), read_xml),
+)
+# ids are one fixed-width array: a single huge id would multiply by n_products
+MAX_ID_CHARS = 256
+_NOT_IN_IDS = {"\0": "NUL character", "\r": "carriage return"}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Catalog:
+    """A validated catalog, in file order.
+
+    Attributes
+    ----------
+    path : Path
+        The file read.
+    columns : CatalogColumns
+        The column names asked for, and how the file was read: its encoding, what held
+        cells apart, which shop's export it is. `parse_prices` is off where prices are
+        numbers.
+    sample_id : ndarray of str, shape (n_products,)
+        Unique, exactly as written.
+    text : tuple of str, length n_products
+        "" where missing; several columns are joined by a newline.
+    image_link : tuple of str, length n_products
+        "" where missing, or where the file has no such column. Of a cell with several
+        links, the first.
+    price_text : tuple of str, or None
+        Prices as written; None without a price column.
+    n_link_lists : int
+        Cells of the image column that hold several links.
+    file_rows : tuple of int, or None
+        Row of the file of each product, from 1, where rows of the file that are no
+        products are left out.
+    notes : tuple of str
+        Sentences for the user: what was guessed or left out.
+    """
+
+    path: Path
+    columns: CatalogColumns
+    sample_id: NDArray[np.str_]
+    text: tuple[str, ...]
+    image_link: tuple[str, ...]
+    price_text: tuple[str, ...] | None
+    n_link_lists: int = 0
+    file_rows: tuple[int, ...] | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def n_products(self) -> int:
+        """Number of rows."""
+        return len(self.sample_id)
+
+    @cached_property
+    def price(self) -> NDArray[np.float64] | None:
+        """Positive and finite, shape (n_products,); NaN where not usable.
+
+        None without a price column. Read when first asked for, so that prices written
+        in two ways do not stop a catalog that is not to be learned from.
+
+        Raises
+        ------
+        CatalogError
+            With `columns.parse_prices`, if one reading does not fit all rows.
+        """
+        if self.price_text is None:
+            return None
+        if self.columns.parse_prices:
+            where = f"{self.path}: column {self.columns.price!r}"
+            return parse_prices(
+                self.price_text,
+                describe=self.describe,
+                where=where,
+                decimal_sign=self.columns.decimal_sign,
+            )
+        return np.array([*map(plain_price, self.price_text)])
+
+    def describe(self, row: int) -> str:
+        """Name a row, given from 0, in a message."""
+        number = row + 1 if self.file_rows is None else self.file_rows[row]
+        return f"row {number}, sample_id {str(self.sample_id[row])!r}"
+
+    @cached_property
+    def content_sha256(self) -> str:
+        """Hex digest of ids, texts and links in order, not of prices.
+
+        Every field is preceded by its length, so no two contents look alike.
+        """
+        digest = hashlib.sha256()
+        for row in zip(
+            self.sample_id.tolist(), self.text, self.image_link, strict=True
+        ):
+            for field in row:
+                encoded = field.encode()
+                digest.update(len(encoded).to_bytes(8, "little"))
+                digest.update(encoded)
+        return digest.hexdigest()
+
+
+def read_catalog(path: Path, *, columns: CatalogColumns | None = None) -> Catalog:
+    """Read a catalog from CSV, tab-separated text, Parquet, Excel or a feed in XML.
+
+    Parameters
+    ----------
+    path : Path
+        A file ending in .csv, .tsv or .txt, also gzipped, .parquet, .xlsx or .xml.
+    columns : CatalogColumns, optional
+        Column names; the defaults are those of the Smart Product Pricing data. An
+        export of shop software is told by its header and has columns of its own.
+
+    Returns
+    -------
+    Catalog
+        At least one row, unique ids, every CSV cell kept exactly as written.
+
+    Raises
+    ------
+    CatalogError
+        If the file cannot be read or parsed, lacks an id or text column, has no
+        rows, or has a blank or repeated id.
+    """
+    columns = columns or CatalogColumns()
+    try:
+        read = _reader_of(path)
+        _require_regular(path)
+        cells = read(path, columns)
+    except FileNotFoundError:
+        raise CatalogError(f"{path}: no such file. Check the path") from None
+    except OSError as error:
+        raise CatalogError(
+            f"{path}: cannot be read ({error.strerror or one_line(error)}). "
+            "Check that the file is whole and its permissions"
+        ) from error
+    except MemoryError as error:
+        raise CatalogError(
+            f"{path}: does not fit in memory. Check that the file is whole, or split it"
+        ) from error
+    return _build_catalog(path, cells)
+
+
+def is_text_file(path: Path) -> bool:
+    """Whether a file, by its ending, may have any encoding and delimiter."""
+    return not any(
+        path.name.lower().endswith(suffixes)
+        for suffixes, reader in _READERS
+        if reader is not read_csv
+    )
+
+
+def _reader_of(path: Path) -> Reader:
+    for suffixes, reader in _READERS:
+        if path.name.lower().endswith(suffixes):
+            return reader
+    raise CatalogError(
+        f"{path}: a catalog must end in .csv, .tsv or .txt (also with .gz), .parquet, "
+        f".xlsx or .xml, got {path.name!r}. Convert or rename the file"
+    )
+
+
+def require_prices(
+    catalog: Catalog, *, drop_unpriced: bool = False
+) -> NDArray[np.float64]:
+    """Prices of a catalog that is to be learned from.
+
+    Parameters
+    ----------
+    catalog : Catalog
+        As read.
+    drop_unpriced : bool
+        Accept rows without a usable price; they stay in place as NaN.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_products,)
+        Positive and finite, in catalog currency; NaN only with `drop_unpriced`.
+
+    Raises
+    ------
+    CatalogError
+        If there is no price column, no usable price at all, or an unusable price
+        without `drop_unpriced`.
+    """
+    column = catalog.columns.price
+    if catalog.price is None or catalog.price_text is None:
+        raise CatalogError(
+            f"{catalog.path}: no price column {column!r}. Name it with --price-column"
+        )
+    unpriced = np.flatnonzero(np.isnan(catalog.price))
+    if len(unpriced) == 0 or (drop_unpriced and len(unpriced) < catalog.n_products):
+        return catalog.price
+    shown = describe_unpriced(catalog)
+    if len(unpriced) == catalog.n_products:
+        raise CatalogError(
+            f"{catalog.path}: no row has a usable price in column {column!r} "
+            f"({shown}). Prices must be positive numbers; "
+            f"name the right column with --price-column{_parse_remedy(catalog)}"
+        )
+    raise CatalogError(
+        f"{catalog.path}: prices must be positive numbers, however {len(unpriced)} of "
+        f"{catalog.n_products} rows are not ({shown}). Correct them, or leave these "
+        f"rows out with --drop-unpriced{_parse_remedy(catalog)}"
+    )
+
+
+def describe_unpriced(catalog: Catalog) -> str:
+    """Say why rows have no usable price: for each reason the first row, and how many.
+
+    Returns
+    -------
+    str
+        Such as "row 2, sample_id '7': 'free' (no number; 3 rows)".
+    """
+    if catalog.price is None or catalog.price_text is None:
+        return "no price column"
+    rows_of: dict[str, list[int]] = {}
+    for row in np.flatnonzero(np.isnan(catalog.price)).tolist():
+        reason = why_unusable(catalog.price_text[row])
+        rows_of.setdefault(reason, []).append(row)
+    return "; ".join(
+        f"{catalog.describe(rows[0])}: {shorten(catalog.price_text[rows[0]])!r} "
+        f"({reason}{f'; {len(rows):,} rows' if len(rows) > 1 else ''})"
+        for reason, rows in rows_of.items()
+    )
+
+
+def parseable_price(catalog: Catalog) -> tuple[str, str] | None:
+    """Return an unusable price and the options that read it, if any do."""
+    if catalog.price is None or catalog.price_text is None:
+        return None
+    if catalog.columns.parse_prices:
+        return None
+    unusable = np.isnan(catalog.price).tolist()
+    for written, is_unusable in zip(catalog.price_text, unusable, strict=True):
+        if is_unusable and is_readable(written):
+            return shorten(written), _parse_options(catalog)
+    return None
+
+
+def _parse_options(catalog: Catalog) -> str:
+    """Name the options that read all prices of a column that can be read."""
+    columns = replace(catalog.columns, parse_prices=True, decimal_sign=None)
+    try:
+        _ = replace(catalog, columns=columns).price
+    except CatalogError:
+        with suppress(CatalogError):
+            columns = replace(columns, decimal_sign=".")
+            _ = replace(catalog, columns=columns).price
+            return "--parse-prices and either --decimal-sign . or --decimal-sign ,"
+    return "--parse-prices"
+
+
+def doubtful_price(catalog: Catalog) -> str | None:
+    """Describe a plain number that may be thousands, and what to do about it.
+
+    "1.299" beside "899" is 1.299 as a number, and 1299 in many countries.
+
+    Returns
+    -------
+    str or None
+        None if there is no such number, or the catalog's columns settle it.
+    """
+    columns = catalog.columns
+    if catalog.price_text is None or columns.parse_prices or columns.decimal_sign:
+        return None
+    found = three_decimals(catalog.price_text)
+    if found is None:
+        return None
+    row, is_settled = found
+    low = float(catalog.price_text[row])
+    high = 1000 * low
+    as_high = (
+        f"write it as {high:.0f}"
+        if is_settled
+        else f"give --decimal-sign , to read such prices as {high:.0f}"
+    )
+    return (
+        f"{catalog.path}: {catalog.describe(row)}: {catalog.price_text[row].strip()!r} "
+        f"is read as {low:.3f}. If it is {high:.0f}, {as_high}; if it is {low:.3f}, "
+        f"give --decimal-sign . and this is not asked again."
+    )
+
+
+def _parse_remedy(catalog: Catalog) -> str:
+    found = parseable_price(catalog)
+    if found is None:
+        return ""
+    example, options = found
+    return (
+        f", or run `pricestack embed` again with {options}, which reads prices such as "
+        f"{example!r}"
+    )
+
+
+def _require_regular(path: Path) -> None:
+    """Refuse what is no file: a pipe, say, can be read once, and may never end."""
+    try:
+        mode = path.stat().st_mode
+    except ValueError as error:  # a NUL in the path
+        raise CatalogError(
+            f"{str(path)!r}: {one_line(error)}. Check the path"
+        ) from None
+    if stat.S_ISDIR(mode):
+        raise CatalogError(f"{path}: is a folder. Name the catalog file inside it")
+    if not stat.S_ISREG(mode):
+        raise CatalogError(
+            f"{path}: must be a file, it is a pipe or a device. A catalog is read "
+            "several times: write it to a file"
+        )
+
+
+def _build_catalog(path: Path, cells: Cells) -> Catalog:
+    columns = cells.columns
+    ids = cells.of[columns.sample_id]
+    file_rows = cells.file_rows or range(1, len(ids) + 1)
+    sample_id = _check_ids(path, columns.sample_id, ids, file_rows)
+    texts = zip(*(cells.of[name] for name in columns.text), strict=True)
+    price_text = cells.of.get(columns.price)
+    links = [split_links(c) for c in cells.of.get(columns.image, [""] * len(sample_id))]
+    if (
+        columns.price in cells.numbers
+    ):  # 1.299 of Parquet is a number, not a way to write
+        columns = replace(columns, parse_prices=False, decimal_sign=".")
+    return Catalog(
+        path=path,
+        columns=columns,
+        sample_id=sample_id,
+        text=tuple("\n".join(filter(str.strip, parts)) for parts in texts),
+        image_link=tuple(found[0] if found else "" for found in links),
+        price_text=None if price_text is None else tuple(price_text),
+        n_link_lists=sum(len(found) > 1 for found in links),
+        file_rows=cells.file_rows,
+        notes=cells.notes,
+    )
+
+
+def _check_ids(
+    path: Path, column: str, ids: list[str], file_rows: Sequence[int]
+) -> NDArray[np.str_]:
+    """Array of the ids, all present, of sane length and unique."""
+    if not ids:
+        raise CatalogError(f"{path}: has a header but no rows. Add products to it")
+    for row, sample_id in zip(file_rows, ids, strict=True):
+        if not sample_id.strip():
+            raise CatalogError(
+                f"{path}: row {row}: column {column!r} is blank. "
+                "Give every product its own id"
+            )
+        # Arrays would lose a NUL at the end, and CSV files split at a lone "\r".
+        if held := [name for mark, name in _NOT_IN_IDS.items() if mark in sample_id]:
+            raise CatalogError(
+                f"{path}: row {row}: an id must not hold a {held[0]}, got "
+                f"{shorten(sample_id)!r}. Remove it, or look for a stray quote"
+            )
+        if len(sample_id) > MAX_ID_CHARS:
+            raise CatalogError(
+                f"{path}: row {row}: an id must be at most {MAX_ID_CHARS} characters, "
+                f"got {len(sample_id)} ({shorten(sample_id)!r}). "
+                "Look for a stray quote, or name the id column with --id-column"
+            )
+    array = np.array(ids)
+    rows: dict[str, int] = {}
+    for row, sample_id in zip(file_rows, array.tolist(), strict=True):
+        if sample_id in rows:
+            raise CatalogError(
+                f"{path}: rows {rows[sample_id]} and {row} have the same "
+                f"{column} {sample_id!r}. Ids must be unique: remove one of the rows, "
+                "or name the id column with --id-column"
+            )
+        rows[sample_id] = row
+    return array

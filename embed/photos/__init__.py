@@ -1,0 +1,1 @@
+"""Which photo is whose, and what is in it."""

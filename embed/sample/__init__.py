@@ -1,0 +1,1 @@
+"""The bundled sample: a drawn catalog whose law of price is known."""

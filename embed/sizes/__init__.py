@@ -1,0 +1,1 @@
+"""Sizes and pack counts in the names of products."""

@@ -1,0 +1,1 @@
+"""What any stage leaves on disk: arrays, records, checksums, the lock."""

@@ -1,0 +1,146 @@
+"""Checksums of what a stage wrote, so that damage on disk is named before it is used.
+
+CRC-32, which finds any flipped bit and any cut-off copy; it guards against disks, not
+against forgers. The embedding stage records one for each chunk of rows as it writes
+it; of finished files, one is recorded for each block.
+"""
+
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embed.errors import CacheError
+from embed.store.arrays import RaggedRows, crc_rows, read_rows, release_rows
+from embed.store.manifest import (
+    remedy,
+)
+
+ROW_ARRAYS = ("text", "image", "text_ok", "image_ok", "attributes")
+RAGGED_ARRAYS = ("tokens", "thumbnails")
+CHECKED_ARRAYS = ROW_ARRAYS + RAGGED_ARRAYS
+CHECKSUMS_NAME = "checksums.npy"
+_BLOCK_BYTES = 1 << 24
+
+
+def verify_embedding(
+    embed_dir: Path,
+    manifest: Mapping[str, Any],
+    names: Sequence[str] = CHECKED_ARRAYS,
+) -> None:
+    """Compare arrays of a finished embedding stage with their chunks' checksums.
+
+    Parameters
+    ----------
+    embed_dir : Path
+        Holds checksums.npy, uint32 of shape (n_chunks, len(CHECKED_ARRAYS)).
+    manifest : mapping
+        The stage's.
+    names : sequence of str
+        Of `CHECKED_ARRAYS`; the stage's other files are looked at in any case.
+
+    Raises
+    ------
+    CacheError
+        If one is missing, cut short or damaged; it names the file, the rows and what
+        to do.
+    """
+    verify_files(embed_dir, manifest["files"])
+    recorded = read_rows(embed_dir / CHECKSUMS_NAME)
+    n_rows, chunk_size = manifest["n_products"], manifest["config"]["chunk_size"]
+    if recorded.shape != (-(-n_rows // chunk_size), len(CHECKED_ARRAYS)):
+        raise CacheError(
+            f"{embed_dir / CHECKSUMS_NAME}: has the shape {recorded.shape}, which does "
+            f"not fit the manifest. {remedy(embed_dir)}"
+        )
+    for name in names:
+        path, column = embed_dir / f"{name}.npy", CHECKED_ARRAYS.index(name)
+        rows: RaggedRows | NDArray[Any]
+        rows = RaggedRows(path) if name in RAGGED_ARRAYS else read_rows(path)
+        if len(rows) != n_rows:
+            raise CacheError(
+                f"{path}: has {len(rows)} rows, {n_rows} were written. "
+                f"{remedy(embed_dir)}"
+            )
+        for chunk, start in enumerate(range(0, n_rows, chunk_size)):
+            stop = min(start + chunk_size, n_rows)
+            if crc_rows(rows, start, stop) != recorded[chunk, column]:
+                raise CacheError(
+                    f"{path}: rows {start} to {stop - 1} (chunk {chunk}) are not those "
+                    f"that were written. {remedy(embed_dir)}"
+                )
+            release_rows(rows.flat if isinstance(rows, RaggedRows) else rows)
+
+
+def record_files(folder: Path, names: Iterable[str]) -> dict[str, Any]:
+    """Return size and checksums of finished files, for a manifest."""
+    return {
+        name: {
+            "bytes": (folder / name).stat().st_size,
+            "crc32": _block_checksums(folder / name),
+        }
+        for name in sorted(names)
+    }
+
+
+def verify_files(
+    stage_dir: Path, recorded: Mapping[str, Any], names: Iterable[str] | None = None
+) -> None:
+    """Compare files with what a manifest recorded of them.
+
+    Parameters
+    ----------
+    stage_dir : Path
+    recorded : mapping
+        From `record_files`.
+    names : iterable of str, optional
+        The files to look at; all that were recorded by default.
+
+    Raises
+    ------
+    CacheError
+        If one is missing, cut short or damaged; it names the file, the bytes and what
+        to do.
+    """
+    for name in recorded if names is None else names:
+        path = stage_dir / name
+        problem = _find_damage(path, recorded.get(name))
+        if problem:
+            raise CacheError(f"{path}: {problem}. {remedy(stage_dir)}")
+
+
+def crc_of_rows(rows: NDArray[Any], which: NDArray[np.integer]) -> int:
+    """Return the CRC-32 of rows that lie apart, in the order given."""
+    crc = 0
+    for start in range(0, len(which), 4096):
+        block = np.ascontiguousarray(rows[which[start : start + 4096]])
+        crc = zlib.crc32(block.data, crc)
+    return crc
+
+
+def _find_damage(path: Path, recorded: Any) -> str:
+    if recorded is None:
+        return "is not in the stage's manifest"
+    if not path.is_file():
+        return "is missing"
+    if (size := path.stat().st_size) != recorded["bytes"]:
+        return f"has {size} bytes, {recorded['bytes']} were written"
+    expected = dict(enumerate(recorded["crc32"]))
+    for block, found in enumerate(_block_checksums(path)):
+        if found != expected.get(block):
+            start = block * _BLOCK_BYTES
+            stop = min(start + _BLOCK_BYTES, size)
+            return (
+                f"bytes {start} to {stop - 1} (chunk {block}) are not those that were "
+                f"written"
+            )
+    return ""
+
+
+def _block_checksums(path: Path) -> list[int]:
+    with path.open("rb") as file:
+        blocks = iter(lambda: file.read(_BLOCK_BYTES), b"")
+        return [zlib.crc32(block) for block in blocks]

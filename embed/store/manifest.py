@@ -1,0 +1,157 @@
+"""The record of every stage: written last, by rename, so that it means "finished"."""
+
+import hashlib
+import json
+import platform
+from collections.abc import Iterable, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from embed.errors import CacheError
+from embed.store.durable import write_bytes
+from embed.store.schema import STAGES, check_record
+from embed.text import TEXT_FORMAT
+
+MANIFEST_NAME = "manifest.json"
+_PACKAGES = ("torch", "torchvision", "transformers", "lightgbm", "numpy", "pillow")
+_COMMAND = {"embed": "embeddings", "finetune": "finetune", "stack": "stack"}
+
+
+def write_json(path: Path, record: Mapping[str, Any]) -> None:
+    """Write a JSON file whole or not at all."""
+    text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
+    # A path that is not UTF-8 has lone surrogates, which JSON escapes.
+    write_bytes(path, (text + "\n").encode(errors="backslashreplace"))
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Read a JSON object, or None if there is no such file.
+
+    Raises
+    ------
+    CacheError
+        If the file is there and is not a JSON object.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        raise CacheError(
+            f"{path}: not readable as JSON ({error}). Delete the file and run the "
+            f"stage again."
+        ) from error
+    if not isinstance(record, dict):
+        raise CacheError(f"{path}: must hold a JSON object. Delete it and run again.")
+    return record
+
+
+def require_utf8(run_dir: Path) -> None:
+    """Refuse a run folder whose networks could not be read: safetensors needs UTF-8.
+
+    Raises
+    ------
+    CacheError
+        If the path is no UTF-8.
+    """
+    path = str(run_dir.absolute())
+    if any("\ud800" <= character <= "\udfff" for character in path):
+        raise CacheError(
+            f"{path}: the path of a run folder must be UTF-8. Rename the folder that "
+            f"is not, or name a run folder elsewhere."
+        )
+
+
+def require_stage(run_dir: Path, stage: str) -> dict[str, Any]:
+    """Return the manifest of a finished stage.
+
+    Raises
+    ------
+    CacheError
+        If the stage has not finished in this run folder, its path is no UTF-8, or
+        an earlier version read texts in another way.
+    """
+    require_utf8(run_dir)
+    manifest = read_json(run_dir / stage / MANIFEST_NAME)
+    if manifest is None:
+        missing = "" if run_dir.is_dir() else ", for there is no such folder"
+        raise CacheError(
+            f"{run_dir / stage}: this stage has not finished in the run{missing}. "
+            f"Run `make {_COMMAND[stage]} RUN={run_dir}` first, or name another run."
+        )
+    check_record(manifest, run_dir / stage / MANIFEST_NAME, STAGES[stage])
+    if stage == "embed":
+        _require_text_format(run_dir, manifest)
+    return manifest
+
+
+def _require_text_format(run_dir: Path, embed: Mapping[str, Any]) -> None:
+    """Refuse a run whose networks learned from texts that were cleaned otherwise."""
+    found = embed["inputs"].get("text_format", 1)
+    if found != TEXT_FORMAT:
+        raise CacheError(
+            f"{run_dir / 'embed'}: another version of pricestack read this run's "
+            f"texts, in another way (text format {found!r}, now {TEXT_FORMAT}). Run "
+            f"all stages again, beginning with `make embeddings RUN={run_dir}` and the "
+            f"same catalog."
+        )
+
+
+def require_same_key(run_dir: Path, stage: str, found: str, expected: str) -> None:
+    """Refuse a stage that was made from other inputs than the ones now in the run.
+
+    Raises
+    ------
+    CacheError
+        If the keys differ; the message names both.
+    """
+    if found != expected:
+        raise CacheError(
+            f"{run_dir / stage}: made from inputs with key {found[:12]}, but the run "
+            f"now holds {expected[:12]}. Run `make {_COMMAND[stage]} RUN={run_dir}` "
+            f"to make it anew."
+        )
+
+
+def remedy(stage_dir: Path) -> str:
+    """Say how a damaged stage is made anew."""
+    return (
+        f"Delete the folder {stage_dir} and run `make {_COMMAND[stage_dir.name]} "
+        f"RUN={stage_dir.parent}` again."
+    )
+
+
+def content_key(parts: Mapping[str, Any]) -> str:
+    """Return the sha256 (hex) of a JSON-serialisable mapping, order-independent."""
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
+
+
+def sha256_strings(strings: Iterable[str]) -> str:
+    """Return the sha256 (hex) of a sequence of strings, each with its length."""
+    digest = hashlib.sha256()
+    for string in strings:
+        encoded = string.encode("utf-8", "surrogatepass")
+        digest.update(f"{len(encoded)}:".encode())
+        digest.update(encoded)
+    return digest.hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """Return the sha256 (hex) of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def environment() -> dict[str, str]:
+    """Return the versions a result depends on, for the record."""
+    versions = {name: _version(name) for name in _PACKAGES}
+    return {"python": platform.python_version(), **versions}
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"

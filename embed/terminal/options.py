@@ -1,0 +1,318 @@
+"""What all commands share: error lines, logging, options of a catalog."""
+
+import errno
+import functools
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, Any, ParamSpec, TypeVar, get_args
+
+import click
+
+from embed.catalog.columns import DELIMITER_NAMES, ExportName
+from embed.catalog.reader import (
+    Catalog,
+    CatalogColumns,
+    CatalogError,
+    is_text_file,
+    read_catalog,
+)
+from embed.errors import ConfigError, InputError
+from embed.terminal.progress import BesideBars
+
+P = ParamSpec("P")
+R = TypeVar("R")
+_DEFAULT = CatalogColumns()
+_LARGE_BYTES = 5_000_000  # a second or two of reading
+
+threads_option = click.option(
+    "--threads",
+    "n_threads",
+    type=click.IntRange(min=1),
+    default=2,
+    show_default=True,
+    help="Threads for arithmetic.",
+)
+
+
+def fold_from_one(
+    context: click.Context, parameter: click.Parameter, fold: int | None
+) -> int | None:
+    """Turn the number of a fold as users count, from 1, into that of its files."""
+    if fold is not None and fold < 1:
+        raise click.BadParameter(
+            f"folds are counted from 1, got {fold}. Name the first as 1",
+            ctx=context,
+            param=parameter,
+        )
+    return None if fold is None else fold - 1
+
+
+only_fold_option = click.option(
+    "--only-fold",
+    type=int,
+    callback=fold_from_one,
+    help="Price by what was trained for this fold alone, counted from 1: about twice "
+    "as fast. The table of `evaluate` has scored single folds.",
+)
+
+run_option = click.option(
+    "--run",
+    "run_dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("runs/sample"),
+    show_default=True,
+    help="Run folder; each stage has a folder in it.",
+)
+
+
+_REMEDIES = {
+    errno.ENOSPC: "Free some space and give the same command again; it goes on where "
+    "it was.",
+    errno.EDQUOT: "Free some of your quota and give the same command again; it goes on "
+    "where it was.",
+    errno.EROFS: "Make the folder writable, or name another one.",
+    errno.EACCES: "Make it accessible to you, or name another one.",
+}
+
+
+class CommandError(click.ClickException):
+    """One line on the terminal and exit code 2."""
+
+    exit_code = 2
+
+
+class Stopped(click.ClickException):
+    """Ctrl-C: one line, and the exit code that shells expect of it."""
+
+    exit_code = 128 + signal.SIGINT
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print the line without "Error:", for it is none."""
+        click.echo(f"\n{self.message}", file=file, err=True)
+
+
+def one_line_errors(command: Callable[P, R]) -> Callable[P, R]:
+    """Show what the user can put right as one line, without a traceback."""
+
+    @functools.wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        _prepare_terminal()
+        try:
+            return command(*args, **kwargs)
+        except InputError as error:
+            raise CommandError(str(error)) from error
+        except BrokenPipeError:  # of `| head`: click ends without a word
+            raise
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            reason = f"{where}{error.strerror or error}"
+            remedy = _REMEDIES.get(error.errno or 0)
+            raise CommandError(f"{reason}. {remedy}" if remedy else reason) from error
+        except KeyboardInterrupt:
+            raise Stopped(
+                "Stopped. Give the same command again to go on; finished work is kept."
+            ) from None
+
+    return wrapped
+
+
+def catalog_option(command: Callable[..., R]) -> Callable[..., R]:
+    """Add the catalog, as the argument CATALOG or the option --catalog."""
+
+    @click.argument(
+        "catalog_argument",
+        metavar="[CATALOG]",
+        required=False,
+        type=click.Path(path_type=Path),
+    )
+    @click.option(
+        "--catalog",
+        "catalog_path",
+        type=click.Path(path_type=Path),
+        help="The same as CATALOG: a file of products, as CSV, tab-separated text, "
+        "Parquet, Excel (.xlsx) or a feed in XML; also an export of Shopify, "
+        "WooCommerce, Google Merchant Center, Amazon or Flipkart, as it is.",
+    )
+    @functools.wraps(command)
+    def wrapped(
+        *, catalog_argument: Path | None, catalog_path: Path | None, **others: Any
+    ) -> R:
+        if (catalog_argument is None) == (catalog_path is None):
+            found = "none was given" if catalog_path is None else "both were given"
+            raise click.UsageError(
+                f"Name the catalog once, as CATALOG or with --catalog; {found}."
+            )
+        return command(catalog_path=catalog_argument or catalog_path, **others)
+
+    return wrapped
+
+
+def catalog_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say which column of a catalog is what."""
+    options = (
+        click.option(
+            "--text-column",
+            "text_columns",
+            multiple=True,
+            default=_DEFAULT.text,
+            show_default=True,
+            help="Column of text; repeat it to join several, in the order given.",
+        ),
+        click.option("--id-column", default=_DEFAULT.sample_id, show_default=True),
+        click.option("--price-column", default=_DEFAULT.price, show_default=True),
+        click.option(
+            "--image-column",
+            default=_DEFAULT.image,
+            show_default=True,
+            help="Column of links or file names of the photos; of several in a cell, "
+            "the first counts.",
+        ),
+        click.option(
+            "--export",
+            type=click.Choice(get_args(ExportName)),
+            default=_DEFAULT.export,
+            show_default=True,
+            help="Shop software that wrote the file; auto: by its header. none: each "
+            "row is a product, in the columns named here.",
+        ),
+        click.option(
+            "--encoding",
+            help="Encoding of a text file, such as windows-1252, latin-1 or utf-16.  "
+            "[default: by the file]",
+        ),
+        click.option(
+            "--delimiter",
+            help="What holds cells apart: a sign, or "
+            f"{', '.join(DELIMITER_NAMES)}.  [default: by the header]",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def columns_from(
+    *,
+    text_columns: tuple[str, ...],
+    id_column: str,
+    price_column: str,
+    image_column: str,
+    export: ExportName = "auto",
+    encoding: str | None = None,
+    delimiter: str | None = None,
+) -> CatalogColumns:
+    """Return the columns that the options name.
+
+    Raises
+    ------
+    CatalogError
+        If there is no such encoding, or the delimiter is no single sign.
+    """
+    if delimiter is not None:
+        delimiter = DELIMITER_NAMES.get(delimiter.lower(), delimiter)
+    return CatalogColumns(
+        sample_id=id_column,
+        text=text_columns,
+        image=image_column,
+        price=price_column,
+        export=export,
+        encoding=encoding,
+        delimiter=delimiter,
+    )
+
+
+def read_and_mention(path: Path, columns: CatalogColumns) -> Catalog:
+    """Read a catalog; tell the user what was guessed or left out.
+
+    A file that takes seconds to read is announced, so that a command shows soon that it
+    has begun.
+
+    Raises
+    ------
+    CatalogError
+        If the catalog cannot be used.
+    """
+    _require_no_text_options(path, columns)
+    if path.is_file() and path.stat().st_size > _LARGE_BYTES:
+        click.echo(f"Reading {path} …", err=True)
+    catalog = read_catalog(path, columns=columns)
+    for note in catalog.notes:
+        click.echo(f"{path.name}: {note}", err=True)
+    return catalog
+
+
+def _require_no_text_options(path: Path, columns: CatalogColumns) -> None:
+    """Refuse how a text is written for a file that says so itself."""
+    given = {"--encoding": columns.encoding, "--delimiter": columns.delimiter}
+    if is_text_file(path):
+        return
+    if named := [f"{option} {value!r}" for option, value in given.items() if value]:
+        raise CatalogError(
+            f"{path}: {' and '.join(named)}: is for CSV and other text; a file that "
+            f"ends in {path.suffix} says itself how it is written. Leave it out"
+        )
+
+
+def require_output(
+    path: Path, *, option: str, run_dir: Path, inputs: Sequence[Path | None] = ()
+) -> None:
+    """Refuse a file to write before the work, not after it.
+
+    Parameters
+    ----------
+    path : Path
+        File that a command is to write.
+    option : str
+        That names it, for the message.
+    run_dir : Path
+        Whose stages' files are not to be written over.
+    inputs : sequence of Path or None
+        Files that the command reads.
+
+    Raises
+    ------
+    ConfigError
+        If its folder is missing or read-only, or it is one of those files.
+    """
+    where = f"{option} {path}"
+    if not path.parent.is_dir():
+        raise ConfigError(
+            f"{where}: the folder {path.parent} is not there. Make it, or choose "
+            f"another."
+        )
+    if not os.access(path.parent, os.W_OK):
+        raise ConfigError(
+            f"{where}: the folder {path.parent} cannot be written to. Choose another, "
+            f"or change its permissions."
+        )
+    found = path.resolve()
+    stages = [(run_dir / stage).resolve() for stage in ("embed", "finetune", "stack")]
+    if any(found.is_relative_to(stage) for stage in stages):
+        raise ConfigError(
+            f"{where}: must not lie among the files of the run's stages. Name another "
+            f"file."
+        )
+    if any(given is not None and given.resolve() == found for given in inputs):
+        raise ConfigError(
+            f"{where}: is a file that this command reads, and would be lost. Name "
+            f"another file."
+        )
+
+
+def _prepare_terminal() -> None:
+    # transformers reads these when it is imported, which is later than this.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    # So does PyTorch. Its threads wait for one another by spinning, for milliseconds
+    # unless told otherwise, and beside any other work that takes most of the time: 2
+    # instead of 38 products a second were seen.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    logging.basicConfig(
+        level=logging.INFO, format="%(message)s", handlers=[BesideBars(sys.stderr)]
+    )
+    for chatty in ("httpx", "httpx2", "huggingface_hub", "urllib3"):
+        logging.getLogger(chatty).setLevel(logging.ERROR)

@@ -1,0 +1,420 @@
+"""The network: two backbones, two projections, one fusion head."""
+
+import contextlib
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from embed.encoders.towers import (
+    IMAGE_DIM,
+    load_image_backbone,
+    load_text_backbone,
+    mean_pool,
+    normalise_images,
+)
+from embed.errors import ConfigError
+from finetune.network.layers import upper_layers
+from finetune.network.wide import WidePart
+
+TOWER_DIM = 256
+FUSED_DIM = 2 * TOWER_DIM
+
+PRICE_MARGIN = 2.0
+"""Factor by which a predicted price may be outside those that were trained on."""
+
+
+class PriceNetwork(nn.Module):
+    """Text and photo to a log1p price, by way of a fused embedding of 256 + 256.
+
+    Parameters
+    ----------
+    text_backbone : nn.Module
+        BERT-like; masked mean of its last hidden states.
+    image_backbone : nn.Module or None
+        Images (batch, 3, h, w) to feature maps (batch, 1280, h / 32, w / 32). None:
+        frozen features stand in for photos.
+    n_attributes : int
+        Numbers that join the fused embedding before the head; 0: none.
+    use_wide : bool
+        Whether the log price by `finetune.network.wide` joins them.
+    head_dropout : float
+    freeze_batch_norm : bool
+        Keep the image backbone's batch statistics while training.
+    bound_price : bool
+        Predict no price beyond `PRICE_MARGIN` times the dearest of the training rows,
+        nor below the cheapest divided by it.
+    normalise_image : bool
+        Bring each photo's features to mean 0 and variance 1 before the projection.
+
+    Notes
+    -----
+    A product without a photo gets a learned vector in place of its image half, so it
+    costs nothing in the image tower. The head works in standardised log price; the
+    median and spread of the training prices are buffers, so that an untrained head
+    starts at the median.
+    """
+
+    price_centre: torch.Tensor
+    price_scale: torch.Tensor
+    price_limits: torch.Tensor
+    attribute_mean: torch.Tensor
+    attribute_scale: torch.Tensor
+
+    _upper_text: nn.Module
+
+    def __init__(
+        self,
+        text_backbone: nn.Module,
+        image_backbone: nn.Module | None,
+        *,
+        n_attributes: int = 0,
+        use_wide: bool = False,
+        head_dropout: float = 0.25,
+        freeze_batch_norm: bool = True,
+        bound_price: bool = True,
+        normalise_image: bool = True,
+    ) -> None:
+        super().__init__()
+        self.text_backbone = text_backbone
+        self.image_backbone = image_backbone
+        text_dim = int(text_backbone.config.hidden_size)  # type: ignore[union-attr, arg-type]
+        self.text_projection = nn.Linear(text_dim, TOWER_DIM)
+        self.image_projection = nn.Linear(IMAGE_DIM, TOWER_DIM)
+        self.missing_image = nn.Parameter(torch.zeros(TOWER_DIM))
+        self.wide = WidePart(n_attributes // 2) if use_wide else None
+        self.head = _build_head(FUSED_DIM + n_attributes + use_wide, head_dropout)
+        self.freeze_batch_norm = freeze_batch_norm
+        self.bound_price = bound_price
+        self.normalise_image = normalise_image
+        self.n_attributes = n_attributes
+        self.register_buffer("price_centre", torch.zeros(()))
+        self.register_buffer("price_scale", torch.ones(()))
+        self.register_buffer("price_limits", torch.tensor([-math.inf, math.inf]))
+        # Attributes are standardised by the training rows; 0 where unknown.
+        self.register_buffer("attribute_mean", torch.zeros(n_attributes // 2))
+        self.register_buffer("attribute_scale", torch.ones(n_attributes // 2))
+
+    def train(self, mode: bool = True) -> "PriceNetwork":
+        """Set training mode, with the photo tower's batch statistics kept if asked."""
+        super().train(mode)
+        if self.freeze_batch_norm and self.image_backbone is not None:
+            for module in self.image_backbone.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        return self
+
+    def fit_scales(
+        self, log_price: NDArray[np.float64], attributes: NDArray[np.float32]
+    ) -> None:
+        """Set the buffers from training rows only.
+
+        Parameters
+        ----------
+        log_price : ndarray of shape (n_train,), log1p price
+        attributes : ndarray of shape (n_train, n_attributes / 2), NaN where unknown
+        """
+        self.price_centre.fill_(float(np.median(log_price)))
+        self.price_scale.fill_(max(float(log_price.std()), 1e-3))
+        if self.bound_price:
+            least, greatest = np.expm1([log_price.min(), log_price.max()])
+            limits = np.log1p([least / PRICE_MARGIN, greatest * PRICE_MARGIN])
+            self.price_limits.copy_(torch.from_numpy(limits))
+        for column in range(len(self.attribute_mean)):
+            known = attributes[:, column][~np.isnan(attributes[:, column])]
+            if len(known):
+                self.attribute_mean[column] = float(known.mean())
+                self.attribute_scale[column] = max(float(known.std()), 1e-3)
+
+    def begin_text_at(self, n_layers: int) -> None:
+        """Be ready to take up texts where the first layers of a BERT have left them."""
+        # Past nn.Module, for which the layers would be there twice.
+        self.__dict__["_upper_text"] = upper_layers(self.text_backbone, n_layers)
+
+    def fuse(
+        self,
+        tokens: torch.Tensor,
+        mask: torch.Tensor,
+        photos: torch.Tensor,
+        image_rows: torch.Tensor,
+        hidden: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Embed products.
+
+        Parameters
+        ----------
+        tokens, mask : int64 Tensors of shape (batch, length)
+        photos : uint8 Tensor of shape (n_images, size, size, 3)
+            Without an image backbone: float32 features of shape (n_images, 1280).
+        image_rows : int64 Tensor of shape (n_images,)
+            Rows of the batch that the images belong to; the others have no photo.
+        hidden : Tensor of shape (batch, length, text dim), optional
+            What the layers below `begin_text_at` say of the tokens.
+
+        Returns
+        -------
+        float32 Tensor of shape (batch, 512): text half, then image half
+        """
+        if hidden is None:
+            found = self.text_backbone(input_ids=tokens, attention_mask=mask)
+        else:
+            found = self._upper_text(inputs_embeds=hidden.float(), attention_mask=mask)
+        text = mean_pool(found.last_hidden_state, mask)
+        image = self.pool_images(photos) if len(image_rows) else None
+        return self.combine(text, image, image_rows)
+
+    def combine(
+        self,
+        text: torch.Tensor,
+        image: torch.Tensor | None,
+        image_rows: torch.Tensor,
+    ) -> torch.Tensor:
+        """Project what the towers say of products into the fused embedding.
+
+        Parameters
+        ----------
+        text : float32 Tensor of shape (batch, text dim)
+            Masked mean of the text backbone's last hidden states.
+        image : float32 Tensor of shape (n_images, 1280), or None where there is none
+            Mean of the image backbone's maps.
+        image_rows : int64 Tensor of shape (n_images,)
+
+        Returns
+        -------
+        float32 Tensor of shape (batch, 512): text half, then image half
+        """
+        with _full_precision(text):
+            text_half = self.text_projection(text.to(self.text_projection.weight.dtype))
+            image_half = self.missing_image.to(text_half.dtype).expand(len(text), -1)
+            if image is not None:
+                projected = self.project_image(image)
+                image_half = image_half.index_copy(0, image_rows, projected)
+        return torch.cat([text_half, image_half], dim=1)
+
+    def project_image(self, image: torch.Tensor) -> torch.Tensor:
+        """Return the image half of the fused embedding of photos.
+
+        Text features come out of a layer norm. Photo features are normalised here, as
+        otherwise one photo's may be a hundred times as long as another's.
+
+        Parameters
+        ----------
+        image : float32 Tensor of shape (n_images, 1280)
+
+        Returns
+        -------
+        float32 Tensor of shape (n_images, 256)
+        """
+        if self.normalise_image:
+            image = nn.functional.layer_norm(image, (IMAGE_DIM,))
+        image = image.to(self.image_projection.weight.dtype)
+        projected: torch.Tensor = self.image_projection(image)
+        return projected
+
+    def pool_images(self, photos: torch.Tensor) -> torch.Tensor:
+        """Return the means of the photo tower's maps, shape (n_images, 1280).
+
+        Parameters
+        ----------
+        photos : Tensor
+            As `fuse` takes them.
+        """
+        if self.image_backbone is None:
+            return photos
+        images = normalise_images(photos)
+        # On a CPU the backward pass of bf16 depthwise convolutions is many times
+        # slower than in fp32, and takes the gain of the others with it.
+        in_fp32 = images.device.type == "cpu"
+        with _full_precision(images) if in_fp32 else contextlib.nullcontext():
+            maps: torch.Tensor = self.image_backbone(images)
+        return maps.float().mean((2, 3))
+
+    def price_wide(
+        self, tokens: torch.Tensor, mask: torch.Tensor, attributes: torch.Tensor
+    ) -> torch.Tensor | None:
+        """Return log1p price by the wide part, shape (batch,), if there is one.
+
+        Parameters
+        ----------
+        tokens, mask : int64 Tensors of shape (batch, length)
+        attributes : float32 Tensor of shape (batch, n_attributes / 2), NaN: unknown
+        """
+        if self.wide is None:
+            return None
+        with _full_precision(attributes):
+            return cast(torch.Tensor, self.wide(tokens, mask, attributes))
+
+    def price(
+        self,
+        fused: torch.Tensor,
+        attributes: torch.Tensor,
+        wide: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Predict log1p price, shape (batch,), from what is known of products.
+
+        Parameters
+        ----------
+        fused : Tensor of shape (batch, 512)
+        attributes : float32 Tensor of shape (batch, n_attributes / 2), NaN: unknown
+        wide : float32 Tensor of shape (batch,)
+            From `price_wide`; None where the network does without.
+        """
+        if self.n_attributes:
+            known = ~torch.isnan(attributes)
+            scaled = (attributes - self.attribute_mean) / self.attribute_scale
+            scaled = torch.where(known, scaled, 0).clamp(-5, 5)
+            fused = torch.cat([fused, scaled, known.float()], dim=1)
+        if self.wide is not None:
+            assert wide is not None
+            scaled = (wide - self.price_centre) / self.price_scale
+            fused = torch.cat([fused, scaled.clamp(-5, 5)[:, None]], dim=1)
+        with _full_precision(fused):  # bf16 would round a price to 1 %
+            inputs = fused.to(next(self.head.parameters()).dtype)
+            standardised: torch.Tensor = self.head(inputs).squeeze(1).float()
+        log_price = standardised * self.price_scale + self.price_centre
+        if self.training:  # beyond a limit there is no gradient
+            return log_price
+        # What is not finite must not pass for a price at a limit.
+        return log_price.clamp(*self.price_limits) + 0 * log_price
+
+    def parameter_groups(
+        self, *, text: float, image: float, fusion: float, weight_decay: float
+    ) -> list[dict[str, object]]:
+        """Return AdamW's groups: three learning rates, decay on matrices only."""
+        backbone = self.image_backbone
+        rates = (
+            (text, self.text_backbone.parameters()),
+            (image, backbone.parameters() if backbone is not None else ()),
+            (fusion, self._fusion_parameters()),
+        )
+        groups: list[dict[str, object]] = []
+        for rate, parameters in rates:
+            every = [p for p in parameters if p.requires_grad]
+            for decay, few in (
+                (weight_decay, [p for p in every if p.ndim > 1]),
+                (0.0, [p for p in every if p.ndim <= 1]),
+            ):
+                groups.append(
+                    {
+                        "params": few,
+                        "lr": rate,
+                        "initial_lr": rate,
+                        "weight_decay": decay,
+                    }
+                )
+        return groups
+
+    def _fusion_parameters(self) -> Iterable[nn.Parameter]:
+        for module in (self.text_projection, self.image_projection, self.head):
+            yield from module.parameters()
+        yield self.missing_image
+
+
+def build_network(
+    text_weights: Path,
+    image_weights: Path | None,
+    *,
+    n_attributes: int,
+    use_wide: bool = False,
+    head_dropout: float,
+    encoder_dropout: float,
+    freeze_batch_norm: bool,
+    bound_price: bool = True,
+    normalise_image: bool = True,
+    freeze_layers: int | None = 0,
+    no_image_backbone: bool = False,
+    seed: int,
+) -> PriceNetwork:
+    """Load both backbones and draw projections and head from `seed`.
+
+    Parameters
+    ----------
+    freeze_layers : int
+        First layers of the text backbone that are not trained, with its embedding;
+        None: two thirds of them.
+    no_image_backbone : bool
+        Frozen features stand in for photos, or there are none.
+    n_attributes : int
+        Columns of the attribute array; the head gets each with a flag "known".
+    use_wide : bool
+        Whether the head gets the log price by `finetune.network.wide`.
+    """
+    text_backbone = load_text_backbone(text_weights, dropout=encoder_dropout)
+    freeze_text_layers(text_backbone, freeze_layers)
+    image_backbone = (
+        None if no_image_backbone else load_image_backbone(image_weights, seed=seed)
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return PriceNetwork(
+            text_backbone,
+            image_backbone,
+            n_attributes=2 * n_attributes,
+            use_wide=use_wide,
+            head_dropout=head_dropout,
+            freeze_batch_norm=freeze_batch_norm,
+            bound_price=bound_price,
+            normalise_image=normalise_image,
+        )
+
+
+def freeze_text_layers(backbone: nn.Module, n_layers: int | None) -> None:
+    """Exclude the embedding and the first layers of a BERT-like encoder from training.
+
+    Raises
+    ------
+    ConfigError
+        If the encoder has fewer layers.
+    """
+    n_layers = n_frozen_layers(backbone, n_layers)
+    if not n_layers:
+        return
+    layers = _layers(backbone)
+    if n_layers > len(layers):
+        raise ConfigError(
+            f"--freeze-layers must be 0 to {len(layers)}, the layers of the text "
+            f"encoder, got {n_layers}"
+        )
+    frozen = [m for name, m in backbone.named_children() if "embed" in name]
+    for module in [*frozen, *layers[:n_layers]]:
+        module.requires_grad_(False)
+
+
+def n_frozen_layers(backbone: nn.Module, n_layers: int | None) -> int:
+    """Return how many layers `FinetuneConfig.freeze_layers` freezes of an encoder."""
+    return len(_layers(backbone)) * 2 // 3 if n_layers is None else n_layers
+
+
+def _layers(backbone: nn.Module) -> nn.ModuleList:
+    lists = (m for m in backbone.modules() if isinstance(m, nn.ModuleList))
+    return next(lists, nn.ModuleList())
+
+
+def use_eager_attention(backbone: nn.Module) -> None:
+    """Compute a text backbone's attention by matrix products, where it can be set."""
+    choose = getattr(backbone, "set_attn_implementation", None)
+    if callable(choose):  # older versions of transformers cannot
+        choose("eager")
+
+
+def _full_precision(tensor: torch.Tensor) -> torch.autocast:
+    return torch.autocast(tensor.device.type, enabled=False)
+
+
+def _build_head(input_dim: int, dropout: float) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(input_dim, 256),
+        nn.BatchNorm1d(256),
+        nn.GELU(),
+        nn.Dropout(dropout),
+        nn.Linear(256, 64),
+        nn.BatchNorm1d(64),
+        nn.GELU(),
+        nn.Dropout(dropout),
+        nn.Linear(64, 1),
+    )

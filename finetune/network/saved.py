@@ -1,0 +1,106 @@
+"""The networks of a run: built from its encoders, kept as safetensors."""
+
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save
+
+from embed.encoders.weights import weights_of_run
+from embed.errors import CacheError
+from embed.store.durable import write_bytes
+from finetune.config import FinetuneConfig
+from finetune.network.model import PriceNetwork, build_network
+
+MODEL_NAME = "model.safetensors"
+
+
+def network_folder(stage_dir: Path, fold: int, seed_at: int) -> Path:
+    """Return where the `seed_at`-th network of a fold lies, counted from 0."""
+    return stage_dir / (f"fold-{fold}" + (f"-seed-{seed_at}" if seed_at else ""))
+
+
+def network_of_run(embed: dict[str, Any], config: FinetuneConfig) -> PriceNetwork:
+    """Build the network that a run begins with, from the encoders it was embedded with.
+
+    Parameters
+    ----------
+    embed : dict
+        Manifest of the embedding stage.
+    config : FinetuneConfig
+
+    Raises
+    ------
+    WeightsError
+        If an encoder's weights are gone or have changed since.
+    """
+    text, image = weights_of_run(embed)
+    n_attributes = len(embed["attribute_names"])
+    return build_network(
+        text,
+        image,
+        n_attributes=n_attributes if config.use_attributes and config.sees_text else 0,
+        use_wide=config.use_wide and config.sees_text,
+        head_dropout=config.head_dropout,
+        encoder_dropout=config.encoder_dropout,
+        # Random weights come without the statistics that normalise them.
+        freeze_batch_norm=config.freeze_batch_norm and image is not None,
+        bound_price=config.bound_price,
+        normalise_image=config.normalise_image,
+        freeze_layers=config.freeze_layers,
+        no_image_backbone=config.freeze_image or not config.sees_photos,
+        seed=config.seed,
+    )
+
+
+def save_network(network: PriceNetwork, fold_dir: Path) -> None:
+    """Write a network's weights whole or not at all."""
+    state = {k: v.contiguous().cpu() for k, v in network.state_dict().items()}
+    write_bytes(fold_dir / MODEL_NAME, save(state))
+
+
+def load_network(
+    stage_dir: Path,
+    fold: int,
+    seed_at: int,
+    *,
+    embed: dict[str, Any],
+    config: FinetuneConfig,
+) -> PriceNetwork:
+    """Load a network of a finished fold, ready to predict.
+
+    Parameters
+    ----------
+    stage_dir : Path
+        The fine-tuning stage's folder.
+    fold, seed_at : int
+        Which, as in `network_folder`.
+    embed : dict
+        Manifest of the embedding stage.
+    config : FinetuneConfig
+
+    Raises
+    ------
+    CacheError
+        If the weights are missing or do not fit.
+    """
+    network = network_of_run(embed, config)
+    load_weights(network, network_folder(stage_dir, fold, seed_at), stage_dir)
+    return network.eval()
+
+
+def load_weights(network: PriceNetwork, folder: Path, stage_dir: Path) -> None:
+    """Give a network the weights that `save_network` wrote.
+
+    Raises
+    ------
+    CacheError
+        If they are missing or do not fit.
+    """
+    path = folder / MODEL_NAME
+    try:
+        network.load_state_dict(load_file(path))
+    except Exception as error:  # safetensors has its own kinds for each bad file
+        raise CacheError(
+            f"{path}: not the weights of this network ({error}). Delete the folder "
+            f"{stage_dir} and run `make finetune` again."
+        ) from error

@@ -1,0 +1,136 @@
+"""The frozen layers of the text tower, computed once for all folds and epochs.
+
+What they say of a text never changes while the layers above are trained, and is the
+same in every fold's network. It takes 2 bytes for each token and dimension, 42 kB for a
+text of 55 tokens, for as long as the stage runs.
+"""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from embed.errors import CacheError
+from embed.store.arrays import RaggedRows, RaggedWriter, offsets_path, to_float16
+from embed.store.checksums import record_files, verify_files
+from embed.store.manifest import read_json, write_json
+from embed.terminal.progress import track
+from finetune.batches import ProductCache, sorted_batches
+from finetune.config import FinetuneConfig
+from finetune.network.arithmetic import Arithmetic
+from finetune.network.layers import can_be_split, lower_layers
+from finetune.network.model import PriceNetwork, n_frozen_layers
+
+logger = logging.getLogger(__name__)
+
+HIDDEN_NAME = "hidden.npy"
+_RECORD_NAME = "hidden.json"
+_CHUNK_ROWS = 512
+_BATCH = 64
+
+
+def skip_frozen_layers(
+    network: PriceNetwork,
+    cache: ProductCache,
+    *,
+    config: FinetuneConfig,
+    arithmetic: Arithmetic,
+    stage_dir: Path,
+    key: str,
+) -> None:
+    """Have batches begin above the frozen layers, and the network take them up there.
+
+    Nothing happens where no layer is frozen, where dropout would have them say
+    something else each time, or where the encoder is no BERT.
+
+    Parameters
+    ----------
+    network : PriceNetwork
+        Fresh, on the CPU.
+    cache : ProductCache
+        Gets `hidden`, if it has not got it already.
+    config : FinetuneConfig
+    arithmetic : Arithmetic
+    stage_dir : Path
+        `hidden.npy` in it is taken if it is whole and of the same key, else written.
+    key : str
+        Of what the states depend on.
+    """
+    backbone = network.text_backbone
+    n_layers = n_frozen_layers(backbone, config.freeze_layers)
+    if not n_layers or config.encoder_dropout or not can_be_split(backbone):
+        return
+    if cache.hidden is None:
+        path = stage_dir / HIDDEN_NAME
+        if not _is_whole(stage_dir, key):
+            remove_hidden_states(stage_dir)
+            logger.info("frozen layers of the text tower: computed once, for all folds")
+            _write(lower_layers(backbone, n_layers), cache, path, arithmetic)
+            files = record_files(stage_dir, [path.name, offsets_path(path).name])
+            write_json(stage_dir / _RECORD_NAME, {"key": key, "files": files})
+        cache.hidden = RaggedRows(path)
+    network.begin_text_at(n_layers)
+
+
+def remove_hidden_states(stage_dir: Path) -> None:
+    """Delete what `skip_frozen_layers` wrote; it would be computed again."""
+    path = stage_dir / HIDDEN_NAME
+    for file in (stage_dir / _RECORD_NAME, path, offsets_path(path)):
+        file.unlink(missing_ok=True)
+
+
+def _is_whole(stage_dir: Path, key: str) -> bool:
+    try:
+        record = read_json(stage_dir / _RECORD_NAME)
+        if record is None or record.get("key") != key:
+            return False
+        verify_files(stage_dir, record["files"])
+    except (CacheError, KeyError, TypeError, AttributeError) as error:
+        logger.warning("%s: %s So it is computed again.", stage_dir, error)
+        return False
+    return True
+
+
+@torch.no_grad()
+def _write(
+    lower: nn.Module, cache: ProductCache, path: Path, arithmetic: Arithmetic
+) -> None:
+    lower.to(arithmetic.device).eval()
+    n = len(cache)
+    chunks = [
+        np.arange(start, min(start + _CHUNK_ROWS, n))
+        for start in range(0, n, _CHUNK_ROWS)
+    ]
+    with RaggedWriter(path, n_rows=n, dtype="float16", rows_done=0) as writer:
+        for rows in track(
+            ((len(rows), rows) for rows in chunks),
+            total=n,
+            label="frozen layers",
+            unit="products",
+        ):
+            writer.extend(_states(lower, cache, rows, arithmetic))
+            writer.flush()
+
+
+def _states(
+    lower: nn.Module,
+    cache: ProductCache,
+    rows: NDArray[np.integer],
+    arithmetic: Arithmetic,
+) -> list[NDArray[np.float16]]:
+    found: list[NDArray[np.float16]] = [np.zeros(0, np.float16)] * len(rows)
+    places = np.arange(len(rows))
+    for at in sorted_batches(places, cache.lengths[rows], batch_size=_BATCH):
+        tokens, mask = cache.text_batch(rows[at])
+        with arithmetic.autocast():
+            hidden = lower(
+                input_ids=tokens.to(arithmetic.device),
+                attention_mask=mask.to(arithmetic.device),
+            ).last_hidden_state
+        states = to_float16(hidden.float().cpu().numpy(), name="hidden states")
+        for place, state, length in zip(at, states, mask.sum(1).tolist(), strict=True):
+            found[place] = state[:length].reshape(-1)
+    return found

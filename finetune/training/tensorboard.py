@@ -1,0 +1,112 @@
+"""history.csv as TensorBoard scalars, one small file of events for each epoch.
+
+A file is named by its epoch and written once, so that no step can come twice, however
+often training was stopped. TensorBoard joins the files of a folder in order of name.
+"""
+
+import importlib
+import io
+import time
+from pathlib import Path
+
+from embed.errors import ConfigError
+from embed.store.durable import PARTIAL_SUFFIX, named_errors, replace_durably
+from finetune.training.tracking import (
+    HISTORY_NAME,
+    RECORD_NAME,
+    HistoryRow,
+    read_history,
+)
+
+FOLDER = "tensorboard"
+_PREFIX = "events.out.tfevents."
+
+
+def require_tensorboard() -> None:
+    """Refuse to begin without the package.
+
+    Raises
+    ------
+    ConfigError
+        Naming the extra that brings it.
+    """
+    try:
+        importlib.import_module("tensorboard.summary.writer.record_writer")
+    except ImportError as error:
+        raise ConfigError(
+            f"--tensorboard needs the package tensorboard, which cannot be imported "
+            f"({error}). Run `pip install tensorboard`, or install pricestack with its "
+            f"extra `tensorboard`; history.csv has the same values without it."
+        ) from error
+
+
+def events_dir(fold_dir: Path) -> Path:
+    """Return the folder of a fold's events: RUN/finetune/tensorboard/fold-k."""
+    return fold_dir.parent / FOLDER / fold_dir.name
+
+
+def remove_events(fold_dir: Path) -> None:
+    """Delete what an earlier training of the fold left."""
+    for old in events_dir(fold_dir).glob(f"{_PREFIX}*"):
+        old.unlink()
+
+
+def update_events(fold_dir: Path, history: list[HistoryRow]) -> None:
+    """Write the events of each epoch that has none yet.
+
+    Parameters
+    ----------
+    fold_dir : Path
+        RUN/finetune/fold-k; the events go to `events_dir` of it.
+    history : list of dict
+        All epochs so far.
+    """
+    folder = events_dir(fold_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    ended = time.time()
+    for row in reversed(history):
+        path = folder / f"{_PREFIX}{_epoch(row):04d}"
+        if not path.exists():
+            # TensorBoard reads whatever has "tfevents" in its name, finished or not.
+            partial = folder / f"epoch-{_epoch(row)}{PARTIAL_SUFFIX}"
+            with named_errors(partial):
+                partial.write_bytes(_event_file(row, ended))
+            replace_durably(partial, path)
+        ended -= row["seconds"] or 0
+
+
+def write_stage_events(stage_dir: Path) -> None:
+    """Write what is missing of the events of all trained networks.
+
+    Raises
+    ------
+    CacheError
+        If a history.csv is not one of ours.
+    """
+    for record in sorted(stage_dir.glob(f"fold-*/{RECORD_NAME}")):
+        fold_dir = record.parent
+        update_events(fold_dir, read_history(fold_dir / HISTORY_NAME))
+
+
+def _event_file(row: HistoryRow, ended: float) -> bytes:
+    from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[import-untyped]
+    from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
+    from tensorboard.summary.writer.record_writer import RecordWriter  # type: ignore[import-untyped]
+
+    values = [
+        Summary.Value(tag=name, simple_value=value)
+        for name, value in row.items()
+        if value is not None and name != "epoch"
+    ]
+    content = io.BytesIO()
+    records = RecordWriter(content)
+    for event in (
+        Event(wall_time=ended, file_version="brain.Event:2"),
+        Event(wall_time=ended, step=_epoch(row), summary=Summary(value=values)),
+    ):
+        records.write(event.SerializeToString())
+    return content.getvalue()
+
+
+def _epoch(row: HistoryRow) -> int:
+    return int(row["epoch"] or 0)

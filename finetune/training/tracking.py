@@ -1,0 +1,171 @@
+"""What is recorded of training, epoch by epoch: history.csv.
+
+Nothing reads it to choose anything, and recording more of it changes no weight.
+"""
+
+import csv
+import io
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from embed.errors import CacheError
+from embed.store.durable import write_bytes
+from embed.store.schema import fields, optional, real
+from finetune.config import FinetuneConfig
+
+HISTORY_NAME = "history.csv"
+RECORD_NAME = "network.json"  # what a trained network was made from
+HISTORY_COLUMNS = (
+    "epoch",
+    "phase",
+    "loss",
+    "train_smape",
+    "held_out_smape",
+    "learning_rate_factor",
+    "text_learning_rate",
+    "image_learning_rate",
+    "fusion_learning_rate",
+    "gradient_norm",
+    "seconds",
+    "products_per_second",
+)
+"""Of history.csv, a row for each epoch. Losses are means over the epoch's batches, the
+norm of the gradient before it is clipped is their median, learning rates are means over
+its updates, seconds those of training alone."""
+
+MAY_BE_EMPTY = ("held_out_smape", "gradient_norm")
+"""Columns without a value where held-out products are not tracked, or where every
+gradient of an epoch overflowed in fp16."""
+
+HistoryRow = dict[str, float | None]
+HISTORY_ROW = fields(
+    **{
+        name: optional(real) if name in MAY_BE_EMPTY else real
+        for name in HISTORY_COLUMNS
+    }
+)
+"""Check of a row of history."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tracking:
+    """What is recorded beyond what always is; no result depends on it."""
+
+    held_out: bool = False
+    """SMAPE on the held-out products after each epoch: one more pass over them."""
+
+    tensorboard: bool = False
+    """The columns of history.csv as TensorBoard scalars too."""
+
+
+UNTRACKED = Tracking()
+
+
+@dataclass(kw_only=True)
+class EpochTally:
+    """Gathers what the batches of one epoch say of it."""
+
+    started: float = field(default_factory=time.monotonic)
+    losses: list[float] = field(default_factory=list)
+    smapes: list[float] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    factors: list[float] = field(default_factory=list)
+    norms: list[float] = field(default_factory=list)
+
+    def add(
+        self, *, loss: float, smape: float, size: int, factor: float, norm: float
+    ) -> None:
+        """Count a batch in.
+
+        Parameters
+        ----------
+        loss : float
+        smape : float
+            Percent, of the prices as they were before the update.
+        size : int
+            Its products.
+        factor : float
+            Share of the peak learning rates.
+        norm : float
+            Of its gradient, before clipping; may be infinite in fp16.
+        """
+        self.losses.append(loss)
+        self.smapes.append(smape)
+        self.sizes.append(size)
+        self.factors.append(factor)
+        self.norms.append(norm)
+
+    def history_row(self, epoch: int, config: FinetuneConfig) -> HistoryRow:
+        """Close the epoch, counted from 0, and sum it up."""
+        seconds = time.monotonic() - self.started
+        factor = float(np.mean(self.factors))
+        finite = [norm for norm in self.norms if np.isfinite(norm)]
+        return {
+            "epoch": epoch + 1,
+            "phase": 1 if epoch < config.smooth_l1_epochs else 2,
+            "loss": round(float(np.mean(self.losses)), 6),
+            "train_smape": round(float(np.average(self.smapes, weights=self.sizes)), 4),
+            "held_out_smape": None,
+            "learning_rate_factor": round(factor, 6),
+            "text_learning_rate": _rate(config.text_learning_rate * factor),
+            "image_learning_rate": _rate(config.image_learning_rate * factor),
+            "fusion_learning_rate": _rate(config.fusion_learning_rate * factor),
+            "gradient_norm": round(float(np.median(finite)), 6) if finite else None,
+            "seconds": round(seconds, 2),
+            "products_per_second": round(sum(self.sizes) / max(seconds, 1e-9), 2),
+        }
+
+
+def write_history(path: Path, history: list[HistoryRow]) -> None:
+    """Write history.csv whole; a value that is not known is an empty cell."""
+    text = io.StringIO()
+    lines = csv.DictWriter(text, HISTORY_COLUMNS, lineterminator="\n")
+    lines.writeheader()
+    lines.writerows(history)
+    write_bytes(path, text.getvalue().encode())
+
+
+def read_history(path: Path) -> list[HistoryRow]:
+    """Read history.csv.
+
+    Returns
+    -------
+    list of dict
+        A row for each epoch, its keys `HISTORY_COLUMNS`; empty cells are None.
+
+    Raises
+    ------
+    CacheError
+        If a column is missing or a cell is not a number.
+    OSError
+        If the file cannot be read.
+    """
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        rows = [
+            {name: _number(cell) for name, cell in row.items() if name is not None}
+            for row in csv.DictReader(file)
+        ]
+    for at, row in enumerate(rows):
+        fault = HISTORY_ROW(row)
+        if fault is not None:
+            raise CacheError(
+                f"{path}: epoch {at + 1}: {fault.lstrip('.').lstrip()}. It was written "
+                f"by another version or changed by hand; delete the folder "
+                f"{path.parent} and run the fine-tuning again."
+            )
+    # Known to be numbers now, where a value is asked for.
+    return [{name: row[name] for name in HISTORY_COLUMNS} for row in rows]  # type: ignore[misc]
+
+
+def _number(cell: str | None) -> float | str | None:
+    try:
+        return float(cell) if cell else None
+    except ValueError:
+        return cell
+
+
+def _rate(value: float) -> float:
+    return float(f"{value:.6g}")

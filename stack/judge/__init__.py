@@ -1,0 +1,1 @@
+"""Which predictor is better, how sure that is, and what is doubtful."""

@@ -1,0 +1,232 @@
+"""Name what makes a run, or one price, doubtful.
+
+An average hides a network that went wrong, and SMAPE, which is bounded, hides a price
+that is a hundred times too high.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embed.catalog.amounts import amount
+from finetune.score import smape_rows
+from stack.judge.verdict import standard_error
+
+DISAGREEMENT = 3.0
+"""Factor between the highest and the lowest price by the networks of a run's folds from
+which a product counts as one that they disagree on."""
+
+MARGIN = 2.0
+"""Factor outside the trained prices from which an out-of-fold price counts as wild."""
+
+_FAR_ERRORS, _FAR_POINTS = 4.0, 3.0
+_FAR_SHARE, _FAR_TIMES = 0.05, 3.0
+_APART_SHARE = 0.2
+_JUDGED = ("network", "chosen")
+
+
+def find_doubts(
+    price: NDArray[np.floating],
+    folds: NDArray[np.integer],
+    predicted: Mapping[str, NDArray[np.floating]],
+    groups: NDArray[np.integer] | None = None,
+    by_network: NDArray[np.floating] | None = None,
+) -> dict[str, Any]:
+    """Look for folds, prices and averages that do not fit the rest of a run.
+
+    Parameters
+    ----------
+    price : ndarray of shape (n_products,)
+        True prices, catalog currency.
+    folds : ndarray of shape (n_products,), int
+        From 0.
+    predicted : mapping of str to ndarray of shape (n_products,)
+        Out-of-fold prices of `network`, `chosen` and `median`, the constant.
+    groups : ndarray of shape (n_products,), int, optional
+        Duplicates share a number; they count once in standard errors.
+    by_network : ndarray of shape (n_folds, m), optional
+        Prices of some products by the network of each fold, catalog currency.
+
+    Returns
+    -------
+    dict
+        `folds`: of each fold `fold` (from 0), `n`, and `smape` and `smape_se` of the
+        network and the chosen predictor. `trained`: cheapest and dearest true price.
+        `networks`: of `compare_networks`, or None.
+        `outside`: of both predictors, how many prices are `below` and `above` those.
+        `sentences`: what is doubtful, for users; empty where nothing is.
+    """
+    scores = [
+        _score_fold(fold, price, folds, predicted, groups) for fold in np.unique(folds)
+    ]
+    low, high = float(price.min()), float(price.max())
+    networks = None if by_network is None else compare_networks(by_network)
+    return {
+        "folds": scores,
+        "networks": networks,
+        "trained": {"low": low, "high": high},
+        "outside": {
+            name: {
+                "below": int((predicted[name] < low).sum()),
+                "above": int((predicted[name] > high).sum()),
+            }
+            for name in _JUDGED
+        },
+        "sentences": [
+            *_far_folds(scores),
+            *_far_networks(networks),
+            *_wild_prices(predicted, low, high),
+            *_far_errors(price, predicted),
+        ],
+    }
+
+
+def compare_networks(prices: NDArray[np.floating]) -> dict[str, Any]:
+    """Tell how far the networks of the folds agree on the same products.
+
+    Parameters
+    ----------
+    prices : ndarray of shape (n_folds, m)
+        Catalog currency.
+
+    Returns
+    -------
+    dict
+        `n`: m. `median_factor`: between the highest and the lowest price of a product,
+        the median. `n_apart`: products where it is above `DISAGREEMENT`. `far`: of each
+        network the share of products on which it is that factor away from the median
+        of the others.
+    """
+    factor = price_factor(prices)
+    far = []
+    for at, own in enumerate(prices):
+        others = np.median(np.delete(prices, at, axis=0), axis=0)
+        apart = price_factor(np.array([own, others])) > DISAGREEMENT
+        far.append(float(apart.mean()))
+    return {
+        "n": prices.shape[1],
+        "median_factor": float(np.median(factor)),
+        "n_apart": int((factor > DISAGREEMENT).sum()),
+        "far": far,
+    }
+
+
+def price_factor(prices: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return highest over lowest price of each product; input (networks, products)."""
+    factor: NDArray[np.float64] = prices.max(axis=0) / prices.min(axis=0)
+    return factor
+
+
+def flag_price(
+    price: float, network_factor: float, trained: tuple[float, float]
+) -> list[str]:
+    """Return the reasons to doubt one price; none is the usual case.
+
+    Parameters
+    ----------
+    price : float
+        Predicted, catalog currency.
+    network_factor : float
+        Highest price by the networks of the folds over the lowest one.
+    trained : tuple of float
+        Cheapest and dearest price that the run was trained on.
+    """
+    low, high = trained
+    flags = []
+    if price > high:
+        flags.append(f"above all trained prices (the dearest is {amount(high)})")
+    if price < low:
+        flags.append(f"below all trained prices (the cheapest is {amount(low)})")
+    if network_factor > DISAGREEMENT:
+        flags.append(f"networks disagree by a factor of {network_factor:.1f}")
+    return flags
+
+
+def _score_fold(
+    fold: int,
+    price: NDArray[np.floating],
+    folds: NDArray[np.integer],
+    predicted: Mapping[str, NDArray[np.floating]],
+    groups: NDArray[np.integer] | None,
+) -> dict[str, Any]:
+    inside = folds == fold
+    own_groups = None if groups is None else groups[inside]
+    errors = {
+        name: smape_rows(price[inside], predicted[name][inside]) for name in _JUDGED
+    }
+    return {
+        "fold": int(fold),
+        "n": int(inside.sum()),
+        "smape": {name: float(rows.mean()) for name, rows in errors.items()},
+        "smape_se": {
+            name: standard_error(rows, own_groups) for name, rows in errors.items()
+        },
+    }
+
+
+def _far_folds(scores: list[dict[str, Any]]) -> list[str]:
+    """Describe each fold whose network is far worse than the middle one."""
+    middle = float(np.median([score["smape"]["network"] for score in scores]))
+    return [
+        f"Fold {score['fold'] + 1} of {len(scores)} has SMAPE {found:.1f} by its "
+        f"network, the middle fold {middle:.1f}: that network went wrong, or its "
+        f"products are unlike the others. Look at them, or train with another --seed."
+        for score in scores
+        if (found := score["smape"]["network"]) - middle
+        > max(_FAR_POINTS, _FAR_ERRORS * score["smape_se"]["network"])
+    ]
+
+
+def _far_networks(networks: Mapping[str, Any] | None) -> list[str]:
+    """Describe each network far from the others, or that all are far apart."""
+    if networks is None:
+        return []
+    far, n, n_apart = networks["far"], networks["n"], networks["n_apart"]
+    limit = max(_FAR_SHARE, _FAR_TIMES * float(np.median(far)))
+    found = [
+        f"The network of fold {fold + 1} is a factor of {DISAGREEMENT:g} or more away "
+        f"from the others on {share:.0%} of {n:,} products: it went wrong, "
+        f"or learned too little. Train with another --seed."
+        for fold, share in enumerate(far)
+        if share > limit
+    ]
+    if not found and n_apart > _APART_SHARE * n:
+        return [
+            f"The networks of the folds differ by more than a factor of "
+            f"{DISAGREEMENT:g} on {n_apart:,} of {n:,} products: they learned little, "
+            f"or the inputs hold little of the price."
+        ]
+    return found
+
+
+def _wild_prices(
+    predicted: Mapping[str, NDArray[np.floating]], low: float, high: float
+) -> list[str]:
+    chosen = predicted["chosen"]
+    n_wild = int(((chosen > MARGIN * high) | (chosen < low / MARGIN)).sum())
+    if not n_wild:
+        return []
+    return [
+        f"{n_wild} of {len(chosen)} prices are more than {MARGIN:g} times outside the "
+        f"true ones ({amount(low)} to {amount(high)}); they lie between "
+        f"{amount(float(chosen.min()))} and {amount(float(chosen.max()))}."
+    ]
+
+
+def _far_errors(
+    price: NDArray[np.floating], predicted: Mapping[str, NDArray[np.floating]]
+) -> list[str]:
+    """Compare absolute errors with the constant's; a few wild prices show in them."""
+    errors = {
+        name: float(np.abs(price - predicted[name]).mean())
+        for name in ("chosen", "median")
+    }
+    if errors["chosen"] <= errors["median"]:
+        return []
+    return [
+        f"The mean absolute error, {amount(errors['chosen'])}, is above that of the "
+        f"constant median, {amount(errors['median'])}: some prices are far off, or the "
+        f"inputs hold nothing of the price."
+    ]

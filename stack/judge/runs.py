@@ -1,0 +1,282 @@
+"""What runs there are below a folder, by their manifests and reports alone."""
+
+import os
+import textwrap
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from embed.errors import CacheError, ConfigError
+from embed.store.manifest import (
+    MANIFEST_NAME,
+    read_json,
+    require_same_key,
+    require_stage,
+)
+from embed.store.schema import (
+    STAGES,
+    check_record,
+    config_from,
+    fields,
+    many,
+    real,
+    text,
+)
+from finetune.config import FinetuneConfig
+
+WIDTH = 100
+REPORT_NAME = "report.json"
+_RECORDS = (MANIFEST_NAME, "plan.json", "progress.json")
+_INPUT_KEYS = {
+    "finetune": ("embed_key", "embed"),
+    "stack": ("finetune_key", "finetune"),
+}
+_REPORT = fields(predictors=many(fields(name=text, smape=real, smape_se=real)))
+_COLUMNS = (
+    ("run", 16),
+    ("done", 5),
+    ("products", 10),
+    ("photos", 8),
+    ("recipe", 9),
+    ("folds", 6),
+    ("network", 15),
+    ("stacker", 15),
+    ("min", 5),
+    ("finished", 11),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """Out-of-fold SMAPE (percent, 0 to 200) of one predictor of a run."""
+
+    smape: float
+    smape_se: float | None
+    """Standard error over products; None where only the network has been scored."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSummary:
+    """What the JSON files of a run say of it; None is what they do not say yet."""
+
+    name: str
+    """Path below the folder that was searched."""
+
+    finished: tuple[str, ...]
+    """Stages that are done."""
+
+    problem: str | None
+    """Why the run is not finished, or what is damaged; None if all is well."""
+
+    n_products: int | None = None
+    n_photos: int | None = None
+    """Products with a usable photo."""
+
+    recipe: str | None = None
+    n_folds: int | None = None
+    chosen: str | None = None
+    """Name of the predictor that serves: network or stacker."""
+
+    network: Score | None = None
+    stacker: Score | None = None
+    chosen_score: Score | None = None
+    minutes: float | None = None
+    """Of all finished stages together."""
+
+    date: str | None = None
+    """Day on which the last finished stage wrote its manifest, by the file's date."""
+
+
+def list_runs(folder: Path) -> list[RunSummary]:
+    """Find all runs below a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Searched with all folders in it, but for hidden ones; no link is followed.
+
+    Returns
+    -------
+    list of RunSummary
+        By SMAPE of the predictor that serves, best first; after them the runs that
+        have none yet, by name.
+
+    Raises
+    ------
+    ConfigError
+        If the folder is not there.
+    """
+    if not folder.is_dir():
+        raise ConfigError(
+            f"{folder}: is not a folder. Name the one that holds your run folders, as "
+            f"in `pricestack runs runs`."
+        )
+    found = [
+        summarise_run(run_dir, name=run_dir.relative_to(folder).as_posix())
+        for run_dir in find_runs(folder)
+    ]
+    return sorted(found, key=_rank)
+
+
+def find_runs(folder: Path) -> Iterator[Path]:
+    """Yield the run folders at or below a folder: those where a stage has begun."""
+    for at, folders, _ in os.walk(folder):
+        run_dir = Path(at)
+        begun = [
+            stage
+            for stage in STAGES
+            if any((run_dir / stage / name).exists() for name in _RECORDS)
+        ]
+        folders[:] = [
+            name for name in folders if name not in begun and not name.startswith(".")
+        ]
+        if begun:
+            yield run_dir
+
+
+def summarise_run(run_dir: Path, *, name: str) -> RunSummary:
+    """Read what a run's JSON files say; what is wrong with them becomes its problem.
+
+    Parameters
+    ----------
+    run_dir : Path
+    name : str
+        To show it under.
+    """
+    manifests: dict[str, dict[str, Any]] = {}
+    facts: dict[str, Any] = {}
+    problem = None
+    try:
+        for stage in STAGES:
+            manifest = require_stage(run_dir, stage)
+            if stage in _INPUT_KEYS:
+                field, before = _INPUT_KEYS[stage]
+                expected = manifests[before]["key"]
+                require_same_key(run_dir, stage, manifest[field], expected)
+            facts |= _FACTS[stage](run_dir, manifest)
+            manifests[stage] = manifest
+    except CacheError as error:
+        problem = str(error)
+    if manifests:
+        facts["minutes"] = sum(float(m["seconds"]) for m in manifests.values()) / 60
+        facts["date"] = _last_date(run_dir, manifests)
+    return RunSummary(name=name, finished=tuple(manifests), problem=problem, **facts)
+
+
+def format_runs(runs: Sequence[RunSummary]) -> str:
+    """Lay runs out as a table of at most `WIDTH` columns, problems below it."""
+    if not runs:
+        return "No runs.\n"
+    lines = [
+        "".join(_cell(title, title, width) for title, width in _COLUMNS),
+        "-" * sum(width for _, width in _COLUMNS),
+        *(line for run in runs for line in _lines_of(run)),
+        "",
+        *_wrap(
+            "done: E embed, F finetune, S stack. SMAPE (0 to 200) ± s.e., out of fold; "
+            "* is the predictor that serves. Scores on different catalogs say nothing "
+            "of each other; `pricestack compare A B` judges on common products."
+        ),
+    ]
+    problems = [run for run in runs if run.problem]
+    if problems:
+        lines += ["", "Not finished, or damaged:"]
+        for run in problems:
+            lines += _wrap(f"{run.name}: {run.problem}", indent="  ")
+    return "\n".join(lines) + "\n"
+
+
+def _rank(run: RunSummary) -> tuple[float, str]:
+    score = run.chosen_score
+    return (float("inf") if score is None else score.smape, run.name)
+
+
+def _embed_facts(run_dir: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    n_products = int(manifest["n_products"])
+    n_photos = n_products - int(manifest["substituted"]["image"])
+    return {"n_products": n_products, "n_photos": n_photos}
+
+
+def _finetune_facts(run_dir: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    path = run_dir / "finetune" / MANIFEST_NAME
+    config = config_from(manifest["config"], FinetuneConfig, path)
+    network = Score(smape=float(manifest["smape"]), smape_se=None)
+    return {"recipe": config.recipe, "n_folds": config.n_folds, "network": network}
+
+
+def _stack_facts(run_dir: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    path = run_dir / "stack" / REPORT_NAME
+    report = read_json(path)
+    if report is None:
+        raise CacheError(
+            f"{path}: is missing. Run `evaluate --run {run_dir}`, which writes it anew."
+        )
+    check_record(report, path, _REPORT)
+    scores = {
+        row["name"]: Score(smape=float(row["smape"]), smape_se=float(row["smape_se"]))
+        for row in report["predictors"]
+    }
+    chosen = manifest["chosen"]
+    if missing := {"network", "stacker"} - scores.keys():
+        raise CacheError(
+            f"{path}: has no scores of the {min(missing)}. Delete it and run `evaluate "
+            f"--run {run_dir}`, which writes it anew."
+        )
+    return {
+        "chosen": chosen,
+        "network": scores["network"],
+        "stacker": scores["stacker"],
+        "chosen_score": scores[chosen],
+    }
+
+
+_FACTS = {"embed": _embed_facts, "finetune": _finetune_facts, "stack": _stack_facts}
+
+
+def _last_date(run_dir: Path, stages: Iterable[str]) -> str:
+    times = [(run_dir / stage / MANIFEST_NAME).stat().st_mtime for stage in stages]
+    return time.strftime("%Y-%m-%d", time.localtime(max(times)))
+
+
+def _lines_of(run: RunSummary) -> list[str]:
+    done = "".join(s[0].upper() if s in run.finished else "-" for s in STAGES)
+    cells = {
+        "run": run.name,
+        "done": done,
+        "products": _count(run.n_products),
+        "photos": _count(run.n_photos),
+        "recipe": run.recipe or "-",
+        "folds": _count(run.n_folds),
+        "network": _score(run.network, is_chosen=run.chosen == "network"),
+        "stacker": _score(run.stacker, is_chosen=run.chosen == "stacker"),
+        "min": "-" if run.minutes is None else f"{run.minutes:.0f}",
+        "finished": run.date or "-",
+    }
+    first = []
+    if len(run.name) >= _COLUMNS[0][1]:  # on a line of its own, never cut short
+        first, cells["run"] = _wrap(run.name), ""
+    return [*first, "".join(_cell(t, cells[t], width) for t, width in _COLUMNS)]
+
+
+def _cell(title: str, text: str, width: int) -> str:
+    return f"{text:<{width}}" if title == "run" else f"{text:>{width}}"
+
+
+def _count(value: int | None) -> str:
+    return "-" if value is None else f"{value:,}"
+
+
+def _score(score: Score | None, *, is_chosen: bool) -> str:
+    if score is None:
+        return "-"
+    star = "*" if is_chosen else ""
+    error = "" if score.smape_se is None else f" ± {score.smape_se:.2f}"
+    return f"{star}{score.smape:.2f}{error}"
+
+
+def _wrap(text: str, *, indent: str = "") -> list[str]:
+    return textwrap.wrap(
+        text, WIDTH, initial_indent=indent, subsequent_indent=indent * 2
+    )

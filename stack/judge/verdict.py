@@ -1,0 +1,190 @@
+"""The verdict on the stacker, by how much it is better and how sure that is.
+
+Resampling is paired: the same products for both predictors, since a product's error has
+a standard deviation of about 36 points and most of it is common to both. Duplicates are
+drawn together. Of two equally good predictors, five copies of each product would else
+make a difference out of noise 38 times in 100, not 5 (1,000 products, 200 trials).
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finetune.score import smape_rows
+
+_DRAWS_AT_ONCE = 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """A difference in SMAPE (points of 0 to 200) and its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.3f} (95 % interval {self.low:+.3f} to {self.high:+.3f})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """Which predictor serves, and why."""
+
+    chosen: Literal["network", "stacker"]
+    interval_network: Interval
+    """SMAPE(stacker) - SMAPE(network)."""
+
+    interval_blend: Interval
+    """SMAPE(stacker) - SMAPE(blend control)."""
+
+    sentence: str
+
+
+def paired_bootstrap(
+    price: NDArray[np.floating],
+    predicted: NDArray[np.floating],
+    reference: NDArray[np.floating],
+    *,
+    n_bootstrap: int,
+    seed: int,
+    groups: NDArray[np.integer] | None = None,
+) -> Interval:
+    """Percentile interval of SMAPE(predicted) - SMAPE(reference), resampled.
+
+    Parameters
+    ----------
+    price, predicted, reference : ndarray of shape (n_products,)
+        Prices in catalog currency.
+    n_bootstrap : int
+        Resamples of as many groups as there are.
+    seed : int
+        The same seed gives the same interval.
+    groups : ndarray of shape (n_products,), int, optional
+        Duplicates share a number, and are drawn together; without it every product is
+        on its own.
+
+    Returns
+    -------
+    Interval
+        Points of SMAPE (0 to 200); below zero, `predicted` is better.
+
+    References
+    ----------
+    Efron & Tibshirani (1993), An Introduction to the Bootstrap, chapter 13; Davison &
+    Hinkley (1997), Bootstrap Methods and their Application, section 3.8, for groups.
+    """
+    difference = checked_smape_rows(price, predicted, where="paired_bootstrap")
+    difference -= checked_smape_rows(price, reference, where="paired_bootstrap")
+    total, size = group_sums(difference, groups)
+    n = len(total)
+    generator = np.random.default_rng(seed)
+    means = np.empty(n_bootstrap)
+    # Row numbers, not multinomial counts: the same distribution, 15 times as fast.
+    step = max(1, _DRAWS_AT_ONCE // n)
+    for start in range(0, n_bootstrap, step):
+        stop = min(start + step, n_bootstrap)
+        drawn = generator.integers(n, size=(stop - start, n))
+        means[start:stop] = total[drawn].sum(axis=1) / size[drawn].sum(axis=1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return Interval(mean=float(difference.mean()), low=float(low), high=float(high))
+
+
+def decide(
+    price: NDArray[np.floating],
+    *,
+    network: NDArray[np.floating],
+    stacker: NDArray[np.floating],
+    blend: NDArray[np.floating],
+    n_bootstrap: int,
+    seed: int,
+    groups: NDArray[np.integer] | None = None,
+) -> Verdict:
+    """Accept the stacker only if it is better than the network beyond the noise.
+
+    Parameters
+    ----------
+    price, network, stacker, blend : ndarray of shape (n_products,)
+        True prices and out-of-fold predictions, catalog currency.
+    n_bootstrap, seed, groups
+        Of both intervals, see `paired_bootstrap`.
+
+    Returns
+    -------
+    Verdict
+        `chosen` is "stacker" only if its 95 % interval against the network lies below
+        zero. The blend does not choose: it shows whether the trees earn their place.
+    """
+    against_network, against_blend = (
+        paired_bootstrap(
+            price, stacker, other, n_bootstrap=n_bootstrap, seed=seed, groups=groups
+        )
+        for other in (network, blend)
+    )
+    return Verdict(
+        chosen="stacker" if against_network.high < 0 else "network",
+        interval_network=against_network,
+        interval_blend=against_blend,
+        sentence=_sentence(against_network, against_blend),
+    )
+
+
+def group_sums(
+    values: NDArray[np.float64], groups: NDArray[np.integer] | None
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return the sum of the values of each group, and the group's size."""
+    if groups is None:
+        return values, np.ones(len(values), dtype=np.int64)
+    _, group_of_row = np.unique(groups, return_inverse=True)
+    total = np.bincount(group_of_row, values).astype(np.float64)
+    return total, np.bincount(group_of_row).astype(np.int64)
+
+
+def standard_error(
+    rows: NDArray[np.float64], groups: NDArray[np.integer] | None
+) -> float:
+    """Return that of a mean whose rows are independent between groups only.
+
+    Parameters
+    ----------
+    rows : ndarray of shape (n,)
+    groups : ndarray of shape (n,), int, or None
+        None: every row is on its own.
+    """
+    total, _ = group_sums(rows - rows.mean(), groups)
+    n = len(total)
+    return float(np.sqrt(np.square(total).sum() * n / max(n - 1, 1)) / len(rows))
+
+
+def checked_smape_rows(
+    price: NDArray[np.floating], predicted: NDArray[np.floating], *, where: str
+) -> NDArray[np.float64]:
+    """`smape_rows` of at least one row; `where` opens the message of its ValueError."""
+    if price.shape != predicted.shape or price.ndim != 1 or not len(price):
+        raise ValueError(
+            f"{where}: prices must have one shape (n_products,) with at least one row, "
+            f"got {price.shape} and {predicted.shape}"
+        )
+    return smape_rows(price, predicted)
+
+
+def _sentence(against_network: Interval, against_blend: Interval) -> str:
+    if against_network.high < 0:
+        verdict = (
+            f"The stacker is used: its SMAPE differs from the network's by "
+            f"{against_network}, wholly below zero."
+        )
+    else:
+        verdict = (
+            f"The network is used alone: the stacker's SMAPE differs from it by "
+            f"{against_network}, not wholly below zero."
+        )
+    if against_blend.high < 0:
+        control = "The stacker beats the blend control"
+    elif against_blend.low > 0:
+        control = "The blend control beats the stacker"
+    else:
+        control = "The stacker does not beat the blend control beyond the noise"
+    return f"{verdict} {control}: {against_blend}."

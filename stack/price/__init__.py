@@ -1,0 +1,1 @@
+"""Prices of new products by a finished run."""

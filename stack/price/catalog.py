@@ -1,0 +1,156 @@
+"""Price the products of a catalog with a finished run, to a CSV file."""
+
+import csv
+import dataclasses
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embed.catalog.amounts import csv_amount
+from embed.catalog.reader import Catalog
+from embed.chunks import Chunk, prepared_chunks
+from embed.errors import UnreadableImage
+from embed.store.durable import write_bytes
+from embed.terminal.progress import track
+from embed.text import MISSING_TEXT
+from stack.judge.doubts import flag_price
+from stack.price.predictor import Predicted, Predictor
+
+NO_TEXT, NO_PHOTO = "no usable text", "no usable photo"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CatalogPrices:
+    """Prices of a catalog's products; row i is row i of the catalog."""
+
+    price: NDArray[np.float64]
+    """Catalog currency, finite and above 0, shape (n_products,)."""
+
+    price_low: NDArray[np.float64]
+    """Low end of each prediction interval."""
+
+    price_high: NDArray[np.float64]
+    """High end of each prediction interval."""
+
+    flags: tuple[tuple[str, ...], ...]
+    """Reasons to doubt each price, see `stack.judge.doubts.flag_price`, and what the product
+    lacked."""
+
+    @property
+    def n_doubtful(self) -> int:
+        """Prices with a reason that is not a lack of text or photo."""
+        return sum(bool({*flags} - {NO_TEXT, NO_PHOTO}) for flags in self.flags)
+
+    def n_lacking(self, lack: str) -> int:
+        """Count the products that lack a usable text (`NO_TEXT`) or a photo."""
+        return sum(lack in flags for flags in self.flags)
+
+
+def predict_prices(
+    run_dir: Path,
+    catalog: Catalog,
+    *,
+    images_dir: Path | None,
+    level: int = 90,
+    n_threads: int = 2,
+    only_fold: int | None = None,
+) -> CatalogPrices:
+    """Price the products of a catalog, in bounded memory.
+
+    Parameters
+    ----------
+    run_dir : Path
+        With all three stages finished.
+    catalog : Catalog
+        Prices in it are not read.
+    images_dir : Path, optional
+        Folder of the photos.
+    level : int
+        Of the prediction intervals: 80 or 90, percent.
+    n_threads : int
+        Threads for arithmetic.
+    only_fold : int, optional
+        Price by what was trained for this fold alone.
+
+    Raises
+    ------
+    CacheError, WeightsError
+        If the run is not whole, or its encoders are not to be found any more.
+    ConfigError
+        If there are no intervals of that level, or no such fold.
+    """
+    folds = None if only_fold is None else [only_fold]
+    predictor = Predictor(run_dir, n_threads=n_threads, folds=folds)
+    inputs = predictor.inputs(catalog, images_dir)
+    log_price = np.zeros(catalog.n_products)
+    price = np.zeros(catalog.n_products)
+    flags: list[tuple[str, ...]] = []
+    for chunk in track(
+        ((len(c.rows), c) for c in prepared_chunks(inputs, predictor.config, 0)),
+        total=catalog.n_products,
+        label="predict",
+        unit="products",
+    ):
+        rows = slice(chunk.rows.start, chunk.rows.stop)
+        predicted = predictor.predict(chunk)
+        log_price[rows], price[rows] = predicted.log_price, predicted.price
+        flags += _flag_chunk(chunk, predicted, predictor.trained)
+    low, high = predictor.intervals.bounds(log_price, level=level)
+    return CatalogPrices(
+        price=price,
+        price_low=low,
+        price_high=high,
+        flags=tuple(flags),
+    )
+
+
+def _flag_chunk(
+    chunk: Chunk, predicted: Predicted, trained: tuple[float, float]
+) -> Iterator[tuple[str, ...]]:
+    """Yield the reasons to doubt the price of each product of a chunk."""
+    rows = zip(
+        chunk.texts,
+        chunk.thumbnails,
+        predicted.price.tolist(),
+        predicted.network_factor.tolist(),
+        strict=True,
+    )
+    for text, photo, price, factor in rows:
+        lacks = [NO_TEXT] if text == MISSING_TEXT else []
+        lacks += [NO_PHOTO] if isinstance(photo, UnreadableImage) else []
+        yield (*flag_price(price, factor, trained), *lacks)
+
+
+def write_prices(
+    path: Path,
+    catalog: Catalog,
+    prices: CatalogPrices,
+    *,
+    intervals: bool = False,
+    flags: bool = False,
+) -> None:
+    """Write a CSV file of sample_id and price, whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+    catalog : Catalog
+    prices : CatalogPrices
+    intervals : bool
+        Add the columns price_low and price_high.
+    flags : bool
+        Add the column flags: reasons to doubt the price, with "; " between them.
+    """
+    columns = ["price", *(["price_low", "price_high"] if intervals else [])]
+    text = io.StringIO()
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow(("sample_id", *columns, *(["flags"] if flags else [])))
+    values = np.column_stack([getattr(prices, name) for name in columns])
+    rows = zip(catalog.sample_id, values, prices.flags, strict=True)
+    for sample_id, row, reasons in rows:
+        last = ["; ".join(reasons)] if flags else []
+        lines.writerow((sample_id, *(csv_amount(value) for value in row), *last))
+    write_bytes(path, text.getvalue().encode())

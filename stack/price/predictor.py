@@ -1,0 +1,445 @@
+"""Price new products with a finished run, by whichever predictor it chose."""
+
+import dataclasses
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from pathlib import Path
+
+import lightgbm as lgb
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
+
+from embed.catalog.reader import Catalog
+from embed.chunks import Chunk, Inputs, screen_photo
+from embed.config import EmbedConfig
+from embed.encoders.embedder import Embedder, EncoderSource, resolve_encoders
+from embed.encoders.towers import IMAGE_DIM
+from embed.encoders.weights import weights_of_run
+from embed.errors import ConfigError, UnreadableImage
+from embed.machine import prepare_machine
+from embed.photos.decode import encode_thumbnail
+from embed.photos.files import match_photos
+from embed.photos.stand_ins import known_stand_ins
+from embed.store.arrays import to_float16
+from embed.store.checksums import verify_files
+from embed.store.manifest import (
+    MANIFEST_NAME,
+    require_same_key,
+    require_stage,
+)
+from embed.store.schema import config_from
+from finetune.batches import read_photo
+from finetune.config import FinetuneConfig
+from finetune.network.arithmetic import choose_arithmetic
+from finetune.network.averaging import average_log_prices
+from finetune.network.model import FUSED_DIM
+from finetune.network.saved import load_network
+from finetune.price_unit import to_price
+from finetune.serve import ServedNetworks, encode_once
+from stack.blocks.fitted import COLUMN_NAMES, FittedBlock, load_blocks
+from stack.blocks.products import Features, Products
+from stack.fit import RAW_BLOCKS, RAW_DIR, block_matrix, config_of
+from stack.judge.doubts import price_factor
+from stack.judge.intervals import Intervals
+from stack.run import Run, open_run
+from stack.trees.alignment import align
+from stack.trees.blend import blend_with
+from stack.trees.boosters import load_boosters
+from stack.trees.matrix import BlockMatrix
+from stack.trees.residual import predict_residual
+
+logger = logging.getLogger(__name__)
+
+# Products. Threads of BLAS wait for more work by spinning, for 25 ms, in which the
+# encoders of the next product have half a core: 56 instead of 42 ms for one.
+_FEW = 32
+_BLAS_LIMIT = threading.Lock()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Predicted:
+    """What a run says of some products, row by row."""
+
+    network_log_price: NDArray[np.float64]
+    """log1p price by the networks, shape (n_products,)."""
+
+    log_price: NDArray[np.float64]
+    """log1p price by what the run chose, shape (n_products,)."""
+
+    blocks: dict[str, NDArray[np.float32]]
+    """Features by block: `fused` (aligned), `attributes` and `network`; if boosters
+    correct the networks `text`, `image`, and the other blocks that they see."""
+
+    price_unit: float
+    """Unit of the log prices, catalog currency."""
+
+    network_factor: NDArray[np.float64]
+    """Highest price by the networks of the folds over the lowest, shape (n_products,);
+    1 where one fold predicts."""
+
+    @property
+    def price(self) -> NDArray[np.float64]:
+        """Catalog currency, finite and above 0."""
+        return to_price(self.log_price, self.price_unit)
+
+
+class Predictor:
+    """A finished run, loaded once, that prices products in memory.
+
+    The networks of all folds are averaged in log space. If the run's verdict chose the
+    stacker, its boosters see the average of the aligned fused embeddings.
+
+    Parameters
+    ----------
+    run_dir : Path
+        With all three stages finished.
+    n_threads : int
+        Threads for arithmetic.
+    folds : sequence of int, optional
+        Only the networks and boosters of these. For a product of the run, those of its
+        own fold alone never saw its price.
+    exact : bool
+        Compute in float32 with eager PyTorch, whatever the run was made with.
+
+    Attributes
+    ----------
+    run : Run
+    config : EmbedConfig
+        How photos and texts are to be read.
+    is_stacked : bool
+        Whether the run chose the stacker.
+    boosters : list of lightgbm.Booster
+        That correct the networks; none if the networks serve alone.
+    intervals : Intervals
+    trained : tuple of float
+        Cheapest and dearest price of the run, catalog currency.
+
+    Raises
+    ------
+    CacheError, WeightsError
+        If the run is not whole, or its encoders are not to be found any more.
+    ConfigError
+        If the run has no such fold.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        *,
+        n_threads: int = 2,
+        folds: Sequence[int] | None = None,
+        exact: bool = False,
+    ) -> None:
+        prepare_machine(n_threads)
+        self.run = run = open_run(run_dir)
+        self._finetune_config = config_from(
+            run.finetune["config"], FinetuneConfig, run_dir / "finetune" / MANIFEST_NAME
+        )
+        self._stand_ins = known_stand_ins(run.embed)
+        self._folds = _chosen_folds(folds, self._finetune_config.n_folds)
+        stack = require_stage(run_dir, "stack")
+        require_same_key(run_dir, "stack", stack["finetune_key"], run.finetune["key"])
+        verify_files(run_dir / "stack", stack["files"])
+        verify_files(run_dir / "finetune", run.finetune["files"])
+        config = config_from(
+            run.embed["config"], EmbedConfig, run_dir / "embed" / MANIFEST_NAME
+        )
+        self.config = dataclasses.replace(config, n_threads=n_threads)
+        if exact:
+            self.config = dataclasses.replace(
+                self.config, precision="fp32", backend="eager"
+            )
+        self._source = resolve_encoders(self.config, weights=weights_of_run(run.embed))
+        self._embedder = Embedder(self._source, self.config)
+        self._networks = _load_networks(
+            run, self._source, self._finetune_config, self._folds
+        )
+        self._alignment = run.array("stack/alignment")[self._folds].astype(np.float64)
+        self._pool = ThreadPoolExecutor(n_threads)
+        self._blas = ThreadpoolController()
+        # Of LightGBM. Two threads wait for each other longer than a few products take:
+        # beside other work 39 instead of 1 ms for one.
+        self._stack_config = dataclasses.replace(
+            config_of(stack, run_dir / "stack" / MANIFEST_NAME), n_threads=1
+        )
+        priced = run.array("finetune/price")
+        self.trained = (float(np.nanmin(priced)), float(np.nanmax(priced)))
+        self.intervals = Intervals.of_manifest(stack, price_unit=run.price_unit)
+        self.is_stacked = stack["chosen"] == "stacker"
+        self.boosters: list[lgb.Booster] = []
+        self._price_blocks: dict[str, FittedBlock] = {}
+        self._start_weights: NDArray[np.float64] | None = None
+        if self.is_stacked:
+            stage_dir, blocks = run_dir / "stack", self._stack_config.blocks
+            self.boosters = self._load_boosters(stage_dir, blocks)
+            self._price_blocks = load_blocks(blocks, run, self._folds)
+            if "start" in blocks:
+                weights = run.array("stack/start_weights")[self._folds]
+                self._start_weights = weights.mean(axis=0)
+            if "lightgbm" in blocks:
+                starts = run.array("stack/lightgbm/starts")[self._folds]
+                self._start = float(starts.mean())
+                self._raw = self._load_boosters(stage_dir / RAW_DIR, RAW_BLOCKS)
+
+    def inputs(self, catalog: Catalog, images_dir: Path | None) -> Inputs:
+        """Find the photos of a catalog."""
+        matches = match_photos(catalog, images_dir)
+        for note in matches.notes:
+            logger.info("%s", note)
+        return Inputs(
+            catalog=catalog,
+            photos=matches.paths,
+            encoders=self._source,
+            reasons=matches.reasons,
+            stand_ins=self._stand_ins,
+        )
+
+    def screen(
+        self, photo: NDArray[np.uint8] | UnreadableImage
+    ) -> NDArray[np.uint8] | UnreadableImage:
+        """Return a photo, or that the run took this picture for a stand-in."""
+        if isinstance(photo, UnreadableImage):
+            return photo
+        return screen_photo(photo, self._stand_ins)
+
+    def price(self, chunk: Chunk) -> NDArray[np.float64]:
+        """Price some products: `predict` without what it was made from."""
+        return self.predict(chunk).price
+
+    def predict(self, chunk: Chunk) -> Predicted:
+        """Price some products.
+
+        Parameters
+        ----------
+        chunk : Chunk
+            From `prepare_chunk`, or of a catalog from `prepared_chunks`.
+
+        Returns
+        -------
+        Predicted
+        """
+        token_ids = self._embedder.tokenize(chunk.texts)
+        photo_rows, thumbnails = _readable([*map(self.screen, chunk.thumbnails)])
+        text, frozen_image, encoded = self._encode(token_ids, thumbnails)
+        with self._one_blas_thread() if len(chunk.texts) <= _FEW else nullcontext():
+            return self._predict(
+                chunk,
+                token_ids,
+                text=text,
+                frozen_image=frozen_image,
+                encoded=encoded,
+                photo_rows=photo_rows,
+            )
+
+    @contextmanager
+    def _one_blas_thread(self) -> Iterator[None]:
+        # The limit holds for the whole process: of two that overlap, the last to end
+        # would restore what it found, the limit of the other.
+        with _BLAS_LIMIT, self._blas.limit(limits=1, user_api="blas"):
+            yield
+
+    def _predict(
+        self,
+        chunk: Chunk,
+        token_ids: list[NDArray[np.int32]],
+        *,
+        text: NDArray[np.float32],
+        frozen_image: NDArray[np.float32],
+        encoded: list[NDArray[np.float32]],
+        photo_rows: NDArray[np.intp],
+    ) -> Predicted:
+        from_folds = self._networks.price(
+            encoded,
+            token_ids,
+            photo_rows,
+            chunk.attributes,
+            frozen_image=frozen_image,
+        )
+        log_prices = np.stack([log_price for log_price, _ in from_folds])
+        network = average_log_prices(log_prices).astype(np.float64)
+        fused = self._align([embedded for _, embedded in from_folds], photo_rows)
+        blocks = {
+            "fused": to_float16(fused, name="fused").astype(np.float32),
+            "attributes": chunk.attributes,
+            "network": network.astype(np.float32),
+        }
+        log_price = network
+        if self.is_stacked:
+            blocks["text"] = text
+            blocks["image"] = np.zeros((len(chunk.texts), IMAGE_DIM), dtype=np.float32)
+            blocks["image"][photo_rows] = frozen_image
+            blocks |= self._by_prices(chunk.texts, blocks, photo_rows)
+            if self._start_weights is not None:
+                blocks["start"] = blend_with(
+                    self._start_weights,
+                    network=network,
+                    other=blocks["kernel"][:, 0],
+                )
+                log_price = blocks["start"].astype(np.float64)
+            log_price = log_price + self._residual(blocks)
+        return Predicted(
+            network_log_price=network,
+            log_price=log_price,
+            blocks=blocks,
+            price_unit=self.run.price_unit,
+            network_factor=price_factor(to_price(log_prices)),
+        )
+
+    def _encode(
+        self,
+        token_ids: list[NDArray[np.int32]],
+        thumbnails: list[NDArray[np.uint8]],
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], list[NDArray[np.float32]]]:
+        """Return frozen text and image features, and what the networks' towers find.
+
+        Frozen features that nothing reads have no rows.
+        """
+        size = self._finetune_config.image_size
+        # By way of JPEG, as the networks saw photos in training.
+        # Variants of one product share an array, which is compressed once.
+        distinct = {id(pixels): pixels for pixels in thumbnails}
+        read = {
+            key: read_photo(encode_thumbnail(pixels), size)
+            for key, pixels in distinct.items()
+        }
+        photos = [read[id(pixels)] for pixels in thumbnails]
+        image_is_read = self.is_stacked or self._finetune_config.freeze_image
+        frozen = self._embedder
+        jobs: list[Callable[[], NDArray[np.float32]]] = [
+            partial(
+                encode_once, frozen.text.encode, token_ids if self.is_stacked else []
+            ),
+            partial(
+                encode_once, frozen.image.encode, thumbnails if image_is_read else []
+            ),
+            *self._networks.encoders(token_ids, photos),
+        ]
+        # OpenVINO leaves Python to others while it works, and one product is too
+        # little for all cores.
+        run = self._pool.map if self._source.backend == "openvino" else map
+        text, image, *encoded = run(lambda job: job(), jobs)
+        return (
+            to_float16(text, name="text").astype(np.float32),
+            to_float16(image, name="image").astype(np.float32),
+            encoded,
+        )
+
+    def _align(
+        self, from_folds: list[NDArray[np.float32]], photo_rows: NDArray[np.intp]
+    ) -> NDArray[np.float32]:
+        has_photo = np.isin(np.arange(len(from_folds[0])), photo_rows)
+        total = np.zeros_like(from_folds[0])
+        for fused, way in zip(from_folds, self._alignment, strict=True):
+            total += align(fused, has_photo, way)
+        return total / np.float32(len(from_folds))
+
+    def _by_prices(
+        self,
+        texts: list[str],
+        blocks: dict[str, NDArray[np.float32]],
+        photo_rows: NDArray[np.intp],
+    ) -> dict[str, NDArray[np.float32]]:
+        """Return the blocks that are fitted on prices, as far as the boosters see any.
+
+        Their prices are those that the chosen folds' networks were trained on.
+        """
+        features = Features(
+            text=blocks["text"],
+            image=blocks["image"],
+            image_ok=np.isin(np.arange(len(texts)), photo_rows),
+            fused=blocks["fused"],
+            attributes=blocks["attributes"],
+        )
+        products = Products(texts=texts, features=features)
+        return {
+            name: block.predict(products) for name, block in self._price_blocks.items()
+        }
+
+    def _residual(self, blocks: dict[str, NDArray[np.float32]]) -> NDArray[np.float64]:
+        """Return what the boosters add; put the block `lightgbm` in if they see it."""
+        if "lightgbm" in self._stack_config.blocks:
+            added = self._boost(self._raw, self._matrix(blocks, RAW_BLOCKS))
+            blocks["lightgbm"] = (self._start + added).astype(np.float32)
+        return self._boost(self.boosters, self.matrix(blocks))
+
+    def _boost(
+        self, boosters: list[lgb.Booster], matrix: BlockMatrix
+    ) -> NDArray[np.float64]:
+        rows = np.arange(len(matrix))
+        return predict_residual(boosters, matrix, rows=rows, config=self._stack_config)
+
+    def matrix(self, blocks: dict[str, NDArray[np.float32]]) -> BlockMatrix:
+        """Put blocks of features side by side, as the boosters see them."""
+        return self._matrix(blocks, self._stack_config.blocks)
+
+    def _matrix(
+        self, blocks: dict[str, NDArray[np.float32]], chosen: Sequence[str]
+    ) -> BlockMatrix:
+        return block_matrix(
+            {name: blocks[name] for name in chosen},
+            attribute_names=self.run.embed["attribute_names"],
+        )
+
+    def _load_boosters(self, folder: Path, chosen: Sequence[str]) -> list[lgb.Booster]:
+        widths = {
+            "text": self._embedder.text.dim,
+            "image": IMAGE_DIM,
+            "fused": FUSED_DIM,
+            "attributes": len(self.run.embed["attribute_names"]),
+            **dict.fromkeys(("network", "start", "lightgbm"), 1),
+            **{name: len(columns) for name, columns in COLUMN_NAMES.items()},
+        }
+        blank = {name: np.zeros((1, n), np.float32) for name, n in widths.items()}
+        names = self._matrix(blank, chosen).feature_names
+        boosters = load_boosters(folder, feature_names=names)
+        return [boosters[fold] for fold in self._folds]
+
+
+def _chosen_folds(folds: Sequence[int] | None, n_folds: int) -> list[int]:
+    """Return the folds asked for; none asked for are all, an empty choice is none."""
+    chosen = list(range(n_folds)) if folds is None else [int(fold) for fold in folds]
+    if not chosen or not set(chosen) <= set(range(n_folds)):
+        found = ", ".join(str(fold + 1) for fold in chosen) or "none"
+        raise ConfigError(
+            f"--only-fold must be 1 to {n_folds}, got {found}. Leave it out to use "
+            f"all. (From Python, the folds of a Predictor are 0 to {n_folds - 1}.)"
+        )
+    return chosen
+
+
+def _readable(
+    photos: Sequence[NDArray[np.uint8] | UnreadableImage],
+) -> tuple[NDArray[np.intp], list[NDArray[np.uint8]]]:
+    """Return the products of a chunk that have a photo, and their thumbnails."""
+    found = [
+        (row, photo)
+        for row, photo in enumerate(photos)
+        if not isinstance(photo, UnreadableImage)
+    ]
+    rows = np.array([row for row, _ in found], dtype=np.intp)
+    return rows, [photo for _, photo in found]
+
+
+def _load_networks(
+    run: Run, source: EncoderSource, config: FinetuneConfig, folds: Sequence[int]
+) -> ServedNetworks:
+    arithmetic = choose_arithmetic(config.precision, source.device)
+    is_exact = arithmetic.autocast_dtype is None
+    stage_dir = run.run_dir / "finetune"
+    return ServedNetworks(
+        [
+            load_network(stage_dir, fold, seed_at, embed=run.embed, config=config)
+            for fold in folds
+            for seed_at in range(config.n_seeds)
+        ],
+        config,
+        backend=source.backend,
+        dtype=torch.float32 if is_exact else source.dtype,
+        device=source.device,
+    )

@@ -1,0 +1,1 @@
+"""LightGBM on the residual, and what it starts from."""

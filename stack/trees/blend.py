@@ -1,0 +1,157 @@
+"""Two models as one: ln price = w1·ln network + w2·ln other, and no more.
+
+With LightGBM it is the control: a stacker with thousands of features that does not beat
+two numbers is not worth its features. With the kernel ridge it is where the stacker's
+trees begin. The weights for a fold come from the other folds' rows only.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from finetune.score import smape, to_price
+from stack.judge.doubts import MARGIN
+
+NO_LIMITS = (-np.inf, np.inf)
+# Both pure models are corners, so the fit is never worse than either on its own rows.
+_FIRST_SIMPLEX = np.array([[1.0, 0.0], [0.0, 1.0], [0.6, 0.6]])
+
+
+def blend_out_of_fold(
+    log_price: NDArray[np.floating],
+    *,
+    network: NDArray[np.floating],
+    other: NDArray[np.floating],
+    folds: NDArray[np.integer],
+    limits: tuple[float, float] = NO_LIMITS,
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Blend two out-of-fold predictions with weights fitted outside each fold.
+
+    Parameters
+    ----------
+    log_price : ndarray of shape (n_products,)
+        log1p of the true price, NaN where unpriced.
+    network, other : ndarray of shape (n_products,)
+        Out-of-fold log1p prices. Weights act on ln price, floored at one cent.
+    folds : ndarray of shape (n_products,), int
+        0 to n_folds - 1; -1 where unpriced: such rows get the mean of the weights.
+    limits : tuple of float, optional
+        Least and greatest weight.
+
+    Returns
+    -------
+    blended : ndarray of shape (n_products,), float32
+        log1p price; at most `MARGIN` times outside the prices of the other folds.
+    weights : ndarray of shape (n_folds, 2), float64
+        Of the network and of the other, for each fold.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ or there are fewer than two folds.
+    """
+    _check(folds, log_price=log_price, network=network, other=other)
+    logs = _logs(network, other)
+    price = to_price(log_price)
+    others = [(folds >= 0) & (folds != fold) for fold in range(int(folds.max()) + 1)]
+    weights = np.array([fit_weights(price[r], logs[r], limits=limits) for r in others])
+    ranges = np.array(
+        [(price[r].min() / MARGIN, price[r].max() * MARGIN) for r in others]
+    )
+    # The last row serves fold -1, which indexes it.
+    of_row = np.vstack([weights, weights.mean(axis=0)])[folds]
+    low, high = np.log1p(np.vstack([ranges, ranges.mean(axis=0)])[folds]).T
+    blended = np.clip(_log1p_blend(logs, of_row), low, high).astype(np.float32)
+    return blended, weights
+
+
+def blend_with(
+    weights: NDArray[np.float64],
+    *,
+    network: NDArray[np.floating],
+    other: NDArray[np.floating],
+) -> NDArray[np.float32]:
+    """Blend two predictions of new products with weights that are known.
+
+    Parameters
+    ----------
+    weights : ndarray of shape (2,)
+        Of the network and of the other.
+    network, other : ndarray of shape (n_products,)
+        log1p prices.
+
+    Returns
+    -------
+    ndarray of shape (n_products,), float32
+        log1p price.
+    """
+    return _log1p_blend(_logs(network, other), weights)
+
+
+def fit_weights(
+    price: NDArray[np.floating],
+    logs: NDArray[np.float64],
+    *,
+    limits: tuple[float, float] = NO_LIMITS,
+) -> NDArray[np.float64]:
+    """Find the two weights of least SMAPE (Nelder & Mead).
+
+    Parameters
+    ----------
+    price : ndarray of shape (n,)
+        True prices, catalog currency.
+    logs : ndarray of shape (n, 2)
+        ln of the two predicted prices.
+    limits : tuple of float, optional
+        Least and greatest weight. Of two nearly constant models the best are huge.
+
+    Returns
+    -------
+    ndarray of shape (2,), float64
+    """
+
+    def blend_smape(weights: NDArray[np.float64]) -> float:
+        # Nelder & Mead's own bounds squeeze the simplex flat on an edge.
+        return smape(price, _combine(logs, np.clip(weights, *limits)))
+
+    found = minimize(
+        blend_smape,
+        _FIRST_SIMPLEX[0],
+        method="Nelder-Mead",
+        options={"initial_simplex": _FIRST_SIMPLEX, "xatol": 1e-4, "fatol": 1e-5},
+    )
+    return np.clip(np.asarray(found.x, dtype=np.float64), *limits)
+
+
+def _logs(
+    network: NDArray[np.floating], other: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    return np.column_stack([np.log(to_price(network)), np.log(to_price(other))])
+
+
+def _log1p_blend(
+    logs: NDArray[np.float64], weights: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    return np.log1p(_combine(logs, weights)).astype(np.float32)
+
+
+def _combine(
+    logs: NDArray[np.float64], weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    # Of two nearly constant models the best weights can be huge.
+    logs_of_blend: NDArray[np.float64] = (logs * weights).sum(axis=1)
+    return np.exp(np.clip(logs_of_blend, -50, 50))
+
+
+def _check(folds: NDArray[np.integer], **arrays: NDArray[np.floating]) -> None:
+    for name, array in arrays.items():
+        if array.shape != folds.shape:
+            raise ValueError(
+                f"blend_out_of_fold: {name} must have the shape of folds, "
+                f"{folds.shape}, got {array.shape}"
+            )
+    if int(folds.max()) < 1:
+        raise ValueError(
+            "blend_out_of_fold: needs at least 2 folds, for the weights of one come "
+            "from the others"
+        )

@@ -1,0 +1,118 @@
+"""Boosters on disk: LightGBM's text, with checksums for a stopped run to go on from."""
+
+import logging
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import lightgbm as lgb
+
+from embed.errors import CacheError
+from embed.store.durable import write_bytes
+
+logger = logging.getLogger(__name__)
+_CHECKSUM_SUFFIX = ".crc32"
+
+
+def average_boosters(boosters: Sequence[lgb.Booster]) -> lgb.Booster:
+    """Return one booster whose prediction is the mean of theirs.
+
+    Parameters
+    ----------
+    boosters : sequence of lightgbm.Booster
+        Of the same columns. Their leaves are changed.
+    """
+    if len(boosters) == 1:
+        return boosters[0]
+    for booster in boosters:
+        for at, tree in enumerate(booster.dump_model()["tree_info"]):
+            for leaf in range(tree["num_leaves"]):
+                value = booster.get_leaf_output(at, leaf)
+                booster.set_leaf_output(at, leaf, value / len(boosters))
+    # One with trees first: its settings, which one without has none of, are kept.
+    first, *others = sorted(boosters, key=lambda each: not each.num_trees())
+    merged = lgb.Booster(model_str=first.model_to_string())
+    for booster in others:
+        # Of LightGBM's C interface; the Python one merges only to train on.
+        merge = lgb.basic._LIB.LGBM_BoosterMerge  # type: ignore[attr-defined]
+        lgb.basic._safe_call(merge(merged._handle, booster._handle))
+    return merged
+
+
+def remove_boosters(folder: Path) -> None:
+    """Delete the boosters of a folder."""
+    for path in folder.glob("booster-*"):
+        path.unlink()
+
+
+def load_boosters(
+    directory: Path, *, feature_names: Sequence[str]
+) -> list[lgb.Booster]:
+    """Read the boosters that `fit_out_of_fold` kept, in the order of their folds.
+
+    Parameters
+    ----------
+    directory : Path
+        Where they were saved.
+    feature_names : sequence of str
+        Columns of the matrix they will be used on.
+
+    Raises
+    ------
+    CacheError
+        If there is none, one cannot be read, or one was fitted on other features.
+    """
+    n_boosters = len(list(directory.glob("booster-*.txt")))
+    if not n_boosters:
+        raise CacheError(f"{directory}: holds no booster-0.txt. Run `make stack`.")
+    paths = [directory / f"booster-{fold}.txt" for fold in range(n_boosters)]
+    return [_load_booster(path, list(feature_names)) for path in paths]
+
+
+def read_booster(path: Path) -> lgb.Booster:
+    """Read a booster, of whatever features it is.
+
+    Raises
+    ------
+    CacheError
+        If it cannot be read.
+    """
+    try:
+        return lgb.Booster(model_str=path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, lgb.basic.LightGBMError) as error:
+        raise CacheError(
+            f"{path}: is not a whole LightGBM model ({error}). Delete it and run `make "
+            f"stack` again."
+        ) from error
+
+
+def _load_booster(path: Path, feature_names: list[str]) -> lgb.Booster:
+    booster = read_booster(path)
+    found = booster.feature_name()
+    if found != feature_names:
+        pairs = zip(found, feature_names, strict=False)
+        first = next((pair for pair in pairs if pair[0] != pair[1]), None)
+        detail = f"; first difference: {first[0]!r}, {first[1]!r}" if first else ""
+        raise CacheError(
+            f"{path}: was fitted on {len(found)} features, the matrix has "
+            f"{len(feature_names)}{detail}. Delete it and run `make stack` again."
+        )
+    return booster
+
+
+def keep_booster(path: Path, booster: lgb.Booster) -> None:
+    """Write a booster as text, its checksum first."""
+    content = booster.model_to_string().encode()
+    write_bytes(path.with_suffix(_CHECKSUM_SUFFIX), str(zlib.crc32(content)).encode())
+    write_bytes(path, content)
+
+
+def kept_booster(path: Path, feature_names: list[str]) -> lgb.Booster | None:
+    """Return the booster of a stopped run; None, so that it is fitted, if damaged."""
+    checksum = path.with_suffix(_CHECKSUM_SUFFIX)
+    if not path.is_file() or not checksum.is_file():
+        return None
+    if checksum.read_bytes() != str(zlib.crc32(path.read_bytes())).encode():
+        logger.warning("%s: is not as it was written, so it is fitted again", path)
+        return None
+    return _load_booster(path, feature_names)
