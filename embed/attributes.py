@@ -1,7 +1,7 @@
 """A product's size as numbers: value, unit, pack count and total quantity.
 
-Masses are in g, volumes in ml, counts in pieces. The name is read by `embed.sizes.reader`; the
-catalog's own fields of value and unit are read here.
+Masses are in g, volumes in ml, counts in pieces. `embed.sizes.reader` reads the name;
+the catalog's own fields of value and unit are read here.
 """
 
 from __future__ import annotations

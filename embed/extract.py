@@ -32,6 +32,7 @@ from embed.machine import describe_device, prepare_machine
 from embed.photos.decode import encode_thumbnail
 from embed.photos.files import match_photos
 from embed.photos.stand_ins import leave_out_stand_ins
+from embed.sample.law import best_reachable_prices
 from embed.store.arrays import (
     RaggedWriter,
     crc_rows,
@@ -135,7 +136,9 @@ def _extract(
         if config.keep_shared_photos
         else leave_out_stand_ins(catalog, stage_dir, chunk_size=config.chunk_size)
     )
-    write_run_catalog(catalog, stage_dir)
+    write_run_catalog(
+        catalog, stage_dir, best_prices=best_reachable_prices(catalog.path)
+    )
     manifest = {
         "stage": "embed",
         "key": key,
@@ -223,7 +226,9 @@ def _with_catalog(
     locations: dict[str, Any],
 ) -> dict[str, Any]:
     """Take over the prices that the catalog holds now: they are not in the key."""
-    write_run_catalog(catalog, stage_dir)
+    write_run_catalog(
+        catalog, stage_dir, best_prices=best_reachable_prices(catalog.path)
+    )
     files = {**manifest["files"], **record_files(stage_dir, [CATALOG_NAME])}
     inputs = {**manifest["inputs"], **locations}
     found = {**manifest, "inputs": inputs, "files": files}

@@ -1,7 +1,7 @@
 """Rows of a shop's export to products: which rows are products, and what they inherit.
 
-Every function takes the cells of all rows by role (`embed.catalog.exports` names the columns)
-and gives the products in file order.
+Every function takes the cells of all rows by role (`embed.catalog.exports` names the
+columns) and gives the products in file order.
 """
 
 from __future__ import annotations

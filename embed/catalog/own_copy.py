@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from embed.catalog.reader import Catalog, CatalogColumns
 from embed.errors import CacheError
-from embed.sample.law import best_reachable_prices
 from embed.store.checksums import verify_files
 from embed.store.durable import whole_file
 from embed.store.manifest import MANIFEST_NAME, remedy
@@ -23,7 +22,12 @@ CATALOG_NAME = "catalog.parquet"
 _TEXTS = ("sample_id", "text", "image_link")
 
 
-def write_run_catalog(catalog: Catalog, stage_dir: Path) -> None:
+def write_run_catalog(
+    catalog: Catalog,
+    stage_dir: Path,
+    *,
+    best_prices: Mapping[str, float] | None = None,
+) -> None:
     """Write what was read of a catalog, whole or not at all.
 
     Parameters
@@ -31,6 +35,8 @@ def write_run_catalog(catalog: Catalog, stage_dir: Path) -> None:
     catalog : Catalog
     stage_dir : Path
         Folder of the embedding stage. An equal file in it is left as it is.
+    best_prices : mapping of str to float, optional
+        The best predictable price by sample_id, where the catalog's law is known.
     """
     import pyarrow as pa  # type: ignore[import-untyped]  # late: it takes a second
     from pyarrow import parquet
@@ -44,9 +50,8 @@ def write_run_catalog(catalog: Catalog, stage_dir: Path) -> None:
         columns["price"] = pa.array(catalog.price_text, pa.large_string())
     if catalog.file_rows is not None:
         columns["file_row"] = pa.array(catalog.file_rows, pa.int64())
-    best = best_reachable_prices(catalog.path)
-    if best is not None:
-        found = [best.get(str(sample_id)) for sample_id in catalog.sample_id]
+    if best_prices is not None:
+        found = [best_prices.get(str(sample_id)) for sample_id in catalog.sample_id]
         columns["law_price"] = pa.array(found, pa.float64())
     table = pa.table(columns)
     path = stage_dir / CATALOG_NAME

@@ -1,8 +1,8 @@
 """Under which file name the photo of each product is stored.
 
-`embed.photos.files` later looks a photo up in `downloads.csv`, and where that is lost by
-the last part of the link, else by sample_id. So a name is given to a photo only if no
-product with another link would look it up, not even one whose own photo is missing:
+`embed.photos.files` later looks a photo up in `downloads.csv`, and where that is lost
+by the last part of the link, else by sample_id. So a name is given to a photo only if
+no product with another link would look it up, not even one whose own photo is missing:
 a wrong photo beside a price is worse than none.
 """
 

@@ -123,8 +123,8 @@ def train_network(
     Raises
     ------
     TrainingError
-        If training goes wrong, see `finetune.training.guards`. The checkpoint of the last whole
-        epoch stays as it is.
+        If training goes wrong, see `finetune.training.guards`. The checkpoint of the
+        last whole epoch stays as it is.
     """
     prepare_torch(network, config, arithmetic)
     network.fit_scales(log_price[rows], cache.attributes[rows])

@@ -1,6 +1,7 @@
 """Which reference products are nearest, by cosine, in bounded memory.
 
-All of them are looked at, as in `stack.price.similar`: no index that could be out of date.
+All of them are looked at, as in `stack.price.similar`: there is no index that could be
+out of date.
 """
 
 from typing import Any

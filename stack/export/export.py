@@ -35,7 +35,7 @@ from stack.export.card import model_card, required_packages
 from stack.export.check import check_export
 from stack.export.graphs import write_head, write_image_tower, write_text_tower
 from stack.export.licence import LICENCE_NAME, licence_text
-from stack.export.price_blocks import write_price_blocks
+from stack.export.price_blocks import copy_parts, write_price_blocks
 from stack.export.target import (
     KIND,
     PACKAGES,
@@ -50,41 +50,16 @@ logger = logging.getLogger(__name__)
 
 FORMAT = 2
 CARD_NAME = "MODEL_CARD.md"
-# What predict.py imports of `embed`: nothing of it needs more than numpy and pillow.
-EMBED_MODULES = (
-    "__init__",
-    "amounts",
-    "attributes",
+# Of `embed`, what predict.py imports: it needs no more than numpy and pillow.
+EMBED_PARTS = (
+    "__init__.py",
+    "attributes.py",
     "catalog",
-    "catalog_csv",
-    "catalog_parquet",
-    "catalog_xlsx",
-    "catalog_xml",
-    "columns",
-    "currencies",
-    "encodings",
-    "errors",
-    "export_cells",
-    "export_rows",
-    "exports",
-    "images",
-    "markup",
-    "photo_files",
-    "photo_index",
-    "photo_limits",
-    "photo_links",
-    "photo_log",
-    "pixels",
-    "prices",
-    "size_grammar",
-    "size_numbers",
-    "size_phrases",
-    "size_tokens",
-    "size_units",
+    "cleaning",
+    "errors.py",
+    "photos",
     "sizes",
-    "stray_code",
-    "text",
-    "unicode_forms",
+    "text.py",
 )
 
 
@@ -253,10 +228,7 @@ def _copy_boosters(finished: FinishedRun, folder: Path) -> None:
 
 
 def _copy_code(folder: Path, *, packages: str) -> None:
-    (folder / "embed").mkdir()
-    ours = Path(str(embed.__file__)).parent
-    for name in EMBED_MODULES:
-        shutil.copyfile(ours / f"{name}.py", folder / "embed" / f"{name}.py")
+    copy_parts(embed, EMBED_PARTS, folder / "embed")
     shutil.copyfile(Path(__file__).with_name("pricing.py"), folder / "pricing.py")
     text = Path(__file__).with_name("predict_file.py").read_text(encoding="utf-8")
     text = text.replace("from stack.export.pricing import", "from pricing import")

@@ -8,14 +8,15 @@ its own files.
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import embed
+import stack
 from embed.store.arrays import flush_rows, open_rows, release_rows, write_rows
-from stack import blocks
 from stack.blocks.fitted import (
     ARRAY_NAME,
     BLOCKS_DIR,
@@ -29,22 +30,6 @@ KNOWN_DIR = "known"
 """Holds what is known of the run's priced products."""
 
 _CHUNK_ROWS = 4096
-# Beside what predict.py imports in any case.
-_EMBED_MODULES = ("arrays", "durable", "manifest", "schema", "size_bins")
-_BLOCK_MODULES = (
-    "__init__",
-    "alike",
-    "head",
-    "kernel",
-    "kinds",
-    "lexical",
-    "mixture",
-    "nearest",
-    "neighbours",
-    "products",
-    "statistics",
-    "terms",
-)
 
 
 def write_price_blocks(run: Run, names: Sequence[str], folder: Path) -> None:
@@ -66,7 +51,9 @@ def write_price_blocks(run: Run, names: Sequence[str], folder: Path) -> None:
             ignore=shutil.ignore_patterns(ARRAY_NAME, RECORD_NAME),
         )
     _write_known(run, names, folder / KNOWN_DIR)
-    _copy_code(folder)
+    copy_parts(embed, ["store"], folder / "embed")
+    copy_parts(stack, ["blocks"], folder / "stack")
+    (folder / "stack" / "__init__.py").touch()
 
 
 def _write_known(run: Run, names: Sequence[str], folder: Path) -> None:
@@ -92,13 +79,13 @@ def _copy_rows(array: NDArray[Any], rows: NDArray[np.intp], path: Path) -> None:
     flush_rows(copied)
 
 
-def _copy_code(folder: Path) -> None:
-    (folder / "stack" / "blocks").mkdir(parents=True)
-    (folder / "stack" / "__init__.py").touch()
-    for package, names, into in (
-        (embed, _EMBED_MODULES, folder / "embed"),
-        (blocks, _BLOCK_MODULES, folder / "stack" / "blocks"),
-    ):
-        ours = Path(str(package.__file__)).parent
-        for name in names:
-            shutil.copyfile(ours / f"{name}.py", into / f"{name}.py")
+def copy_parts(package: ModuleType, names: Sequence[str], into: Path) -> None:
+    """Copy modules and folders of a package."""
+    ours = Path(str(package.__file__)).parent
+    into.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        if (ours / name).is_dir():
+            compiled = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ours / name, into / name, ignore=compiled)
+        else:
+            shutil.copyfile(ours / name, into / name)

@@ -36,8 +36,8 @@ class CatalogPrices:
     """High end of each prediction interval."""
 
     flags: tuple[tuple[str, ...], ...]
-    """Reasons to doubt each price, see `stack.judge.doubts.flag_price`, and what the product
-    lacked."""
+    """Reasons to doubt each price, see `stack.judge.doubts.flag_price`, and what the
+    product lacked."""
 
     @property
     def n_doubtful(self) -> int:

@@ -2,8 +2,8 @@
 
 Each booster starts from a log price, the network's or its blend with the kernel ridge,
 as its initial score and grows trees that lower L1 on log1p price, or SMAPE itself
-(`stack.trees.objective`); as many as lower the SMAPE of a validation part, so that zero trees
-is that price itself. So many are then grown anew on all training rows.
+(`stack.trees.objective`); as many as lower the SMAPE of a validation part, so that zero
+trees is that price itself. So many are then grown anew on all training rows.
 """
 
 import dataclasses
