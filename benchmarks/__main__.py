@@ -23,7 +23,7 @@ NAMES = (
 )
 HEAD = """# What pricestack takes
 
-Medians over the rounds of `make bench` on the Amazon catalog of the README, each way in
+Medians over the rounds of `make bench` on the Amazon catalog of SCORES.md, each way in
 a process of its own, the ways in turn within a round. The plain ways are in this
 folder, beside ours; `records/` has what each round took.
 

@@ -328,7 +328,7 @@ def test_the_package_file_holds_a_docstring_only(path):
     assert isinstance(body[0].value, ast.Constant)
 
 
-@pytest.mark.parametrize("module", ["folds", "smape", "config"])
+@pytest.mark.parametrize("module", ["folds", "score", "config"])
 def test_folds_and_scores_need_no_torch(module):
     assert "torch" not in set(imports_of(REPOSITORY / "finetune" / f"{module}.py"))
 

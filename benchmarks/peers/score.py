@@ -1,4 +1,4 @@
-"""Score the peers of a run, paired with what it chose, as a table for the README."""
+"""Score the peers of a run, paired with what it chose, as a table for SCORES.md."""
 
 import argparse
 import json
