@@ -94,7 +94,7 @@ def network_log_prices(run_dir: Path, sample: Path) -> NDArray[np.float64]:
 
 def averages(log_prices: NDArray[np.float64], price: NDArray[np.float64]) -> str:
     """Score ways to average networks."""
-    from finetune.network.averaging import average_log_prices
+    from finetune.averaging import average_log_prices
     from finetune.score import smape
 
     ways = (

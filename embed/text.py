@@ -11,6 +11,9 @@ import re
 from collections import defaultdict
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from embed.cleaning.markup import strip_markup
 from embed.cleaning.unicode_forms import normalise_forms
 
@@ -143,6 +146,13 @@ def compose_text(product: ProductText) -> str:
     ended = [part if part[-1] in ".!?" else part + "." for part in sentences[:-1]]
     text = " ".join(ended + sentences[-1:])
     return text[:MAX_TEXT_CHARS].rstrip() or MISSING_TEXT
+
+
+def cut_tokens(ids: NDArray[np.integer], max_tokens: int) -> NDArray[np.integer]:
+    """Cut a text to `max_tokens`; its closing token stays."""
+    if len(ids) <= max_tokens:
+        return ids
+    return np.concatenate([ids[: max_tokens - 1], ids[-1:]])
 
 
 def _clean(raw: str) -> str:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from embed.encoders.towers import pad_tokens
 from embed.store.arrays import RaggedRows, read_rows, release_rows
+from embed.text import cut_tokens
 
 _POOL_BATCHES = 32  # batches that are sorted by length together
 _SMALLEST_CROP = 0.85  # of the side, when a training photo is cropped
@@ -174,13 +175,6 @@ class ProductCache:
             jpeg = self.thumbnails[int(row)].tobytes()
             pixels[at] = read_photo(jpeg, size, augment=augment)
         return torch.from_numpy(pixels)
-
-
-def cut_tokens(ids: NDArray[np.integer], max_tokens: int) -> NDArray[np.integer]:
-    """Cut a text to `max_tokens`; its closing token stays."""
-    if len(ids) <= max_tokens:
-        return ids
-    return np.concatenate([ids[: max_tokens - 1], ids[-1:]])
 
 
 def read_photo(

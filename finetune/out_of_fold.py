@@ -22,10 +22,10 @@ from embed.store.manifest import (
     write_json,
 )
 from embed.store.schema import FOLD, PLAN, STAGES, check_record
+from finetune.averaging import average_log_prices
 from finetune.config import FinetuneConfig
 from finetune.fold import finish_fold, verify_fold
 from finetune.job import Job, network_folders, prepare_job, stage_arrays
-from finetune.network.averaging import average_log_prices
 from finetune.network.saved import MODEL_NAME
 from finetune.price_unit import to_price
 from finetune.score import smape

@@ -21,7 +21,7 @@ from embed.encoders.towers import (
     mean_pool,
     pad_tokens,
 )
-from finetune.batches import cut_tokens
+from embed.text import cut_tokens
 from finetune.config import FinetuneConfig
 from finetune.network.layers import can_be_split, lower_layers, upper_layers
 from finetune.network.model import PriceNetwork, n_frozen_layers

@@ -31,14 +31,14 @@ from embed.store.manifest import (
 from embed.text import compose_text, parse_fields
 from finetune.price_unit import to_log_price, to_price
 from finetune.score import smape, smape_rows
-from stack.blocks.fitted import features_of, fit_blocks
+from stack.blocks.fitted import block_matrix, features_of, fit_blocks
 from stack.blocks.products import Prices, Products
-from stack.fit import block_matrix, config_of
 from stack.judge.doubts import find_doubts
 from stack.judge.evaluate import median_of_other_folds
 from stack.judge.verdict import standard_error
-from stack.price.predictor import Predicted, Predictor
-from stack.run import PREDICTIONS, Run, open_run
+from stack.price.engine import Predicted
+from stack.price.predictor import Predictor
+from stack.run import PREDICTIONS, Run, config_of, open_run
 from stack.trees.residual import fit_out_of_fold
 
 _SHUFFLED_ROUNDS = 30

@@ -74,7 +74,7 @@ class StackConfig:
     embedding_gain: float = 0.25
     """Factor on the gain of a split on an embedding column (text, image, fused). There
     are thousands of them, so at 1 the best by chance crowds out sizes and the
-    network's price: 55.3 against 56.1 SMAPE on the Amazon catalog of benchmarks/SCORES.md."""
+    network's price: 55.3 against 56.1 SMAPE on the catalog of benchmarks/SCORES.md."""
 
     bagging_fraction: float = 0.8
     """Share of the rows each tree is grown on."""

@@ -27,36 +27,32 @@ from embed.store.manifest import (
     require_stage,
     write_json,
 )
-from embed.store.schema import PLAN, check_record, config_from
+from embed.store.schema import PLAN, check_record
 from embed.text import compose_text, parse_fields
 from stack.blocks.fitted import (
     BLOCKS_DIR,
-    COLUMN_NAMES,
-    LOG_PRICE_COLUMNS,
     PRICE_BLOCKS,
+    block_matrix,
     features_of,
     fit_blocks,
     prices_of,
 )
 from stack.blocks.products import Products
-from stack.config import BlockName, StackConfig
+from stack.config import StackConfig
 from stack.judge.ablation import fit_without_each, read_without_each, score_without_each
 from stack.judge.evaluate import evaluate_predictions
 from stack.judge.intervals import Intervals, interval_coverage
-from stack.run import PREDICTIONS, Run, open_run
+from stack.price.engine import RAW_BLOCKS
+from stack.run import PREDICTIONS, RAW_DIR, REPORT_NAME, Run, config_of, open_run
 from stack.trees.alignment import align, fit_alignment
 from stack.trees.blend import blend_out_of_fold
 from stack.trees.boosters import remove_boosters
-from stack.trees.matrix import BlockMatrix
 from stack.trees.residual import ResidualFit, fit_out_of_fold
 from stack.trees.tune import settings_of_boosters
 
 logger = logging.getLogger(__name__)
 
 FORMAT = 10  # raise it when the same inputs give other results than before
-RAW_BLOCKS: tuple[BlockName, ...] = ("text", "image", "attributes")
-RAW_DIR = "lightgbm"
-REPORT_NAME = "report.json"
 _PLAN_NAME = "plan.json"
 _ABLATION_DIR = "ablation"
 
@@ -180,43 +176,6 @@ def evaluate_run(run_dir: Path, *, n_folds: int | None = None) -> dict[str, Any]
         with run_lock(run_dir):
             write_json(path, report)
     return report
-
-
-def config_of(manifest: dict[str, Any], path: Path) -> StackConfig:
-    """Return the configuration that a stacking manifest holds."""
-    return config_from(manifest["config"], StackConfig, path)
-
-
-def block_matrix(
-    blocks: dict[str, NDArray[Any]], *, attribute_names: list[str]
-) -> BlockMatrix:
-    """Put blocks side by side, each under the names that its columns have.
-
-    Beside the block `start`, or without it beside `network`, log prices of other blocks
-    stand less that one: the trees learn how far it is off, and in one split what takes
-    them a stair of splits from both prices.
-    """
-    names = {"attributes": attribute_names, **COLUMN_NAMES}
-    named = {block: names[block] for block in names.keys() & blocks.keys()}
-    base = next((name for name in ("start", "network") if name in blocks), None)
-    if base is not None:
-        blocks = {
-            name: block
-            if name == base
-            else _less(block, blocks[base], LOG_PRICE_COLUMNS.get(name, ()))
-            for name, block in blocks.items()
-        }
-    return BlockMatrix(blocks, column_names=named)
-
-
-def _less(
-    block: NDArray[Any], base: NDArray[np.floating], columns: tuple[int, ...]
-) -> NDArray[Any]:
-    if not columns:
-        return block
-    found = np.array(block, dtype=np.float32).reshape(len(block), -1)
-    found[:, columns] -= np.asarray(base, np.float32).reshape(-1, 1)
-    return found
 
 
 def _stack_key(run: Run, config: StackConfig) -> str:

@@ -15,7 +15,9 @@ from embed.catalog.reader import Catalog
 from embed.store.arrays import read_rows
 from embed.store.checksums import CHECKED_ARRAYS, verify_embedding, verify_files
 from embed.store.manifest import require_same_key, require_stage
+from embed.store.schema import config_from
 from finetune.price_unit import to_log_price, to_price
+from stack.config import StackConfig
 
 PREDICTIONS = {
     "lightgbm": "stack/lightgbm_log_price",
@@ -24,6 +26,11 @@ PREDICTIONS = {
     "stacker": "stack/oof_log_price",
 }
 """Arrays of out-of-fold log1p prices, by predictor."""
+
+RAW_DIR = "lightgbm"
+"""Folder of the boosters that give the block `lightgbm`."""
+
+REPORT_NAME = "report.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +103,11 @@ class Run:
             A key of `PREDICTIONS`.
         """
         return np.asarray(self.array(PREDICTIONS[predictor]))
+
+
+def config_of(manifest: dict[str, Any], path: Path) -> StackConfig:
+    """Return the configuration that a stacking manifest holds."""
+    return config_from(manifest["config"], StackConfig, path)
 
 
 def open_run(run_dir: Path) -> Run:

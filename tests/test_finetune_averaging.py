@@ -1,6 +1,6 @@
 import numpy as np
 
-from finetune.network.averaging import MAX_PULL, average_log_prices
+from finetune.averaging import MAX_PULL, average_log_prices
 
 
 def test_networks_that_differ_as_usual_are_averaged_plainly():

@@ -19,9 +19,9 @@ from finetune.training.tracking import UNTRACKED
 from stack.cli import main
 from stack.export.export import export_run
 from stack.export.predict_file import price_catalog
-from stack.export.pricing import Model
 from stack.fit import fit_stack
 from stack.price.catalog import predict_prices, write_prices
+from stack.price.onnx_model import Model
 from stack.price.predictor import Predictor
 from stack.run import open_run
 

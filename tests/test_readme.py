@@ -62,7 +62,9 @@ def test_layout_table_names_every_module_and_no_other() -> None:
     rows = [line.split("|")[1:3] for line in page.splitlines() if line[:3] == "| `"]
     named = set()
     for paths, what in rows:
-        named |= set(re.findall(r"`((?:embed|finetune|stack)/[\w/]+(?:\.py|/))`", paths))
+        named |= set(
+            re.findall(r"`((?:embed|finetune|stack)/[\w/]+(?:\.py|/))`", paths)
+        )
         for room in re.findall(r"`(\w+/\w+/)`", paths):
             named |= {room + name for name in re.findall(r"`(\w+\.py)`", what)}
     rooms = {name.rpartition("/")[0] for name in named if name.endswith(".py")}

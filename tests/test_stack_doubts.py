@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from stack.judge.doubts import find_doubts, flag_price
+from stack.judge.doubts import find_doubts
 from stack.judge.evaluate import median_of_other_folds
+from stack.price.flags import flag_price
 from stack.trees.blend import blend_out_of_fold
 
 N, N_FOLDS = 500, 5

@@ -31,9 +31,9 @@ from stack.export.command import export_command
 from stack.export.export import CARD_NAME, export_run
 from stack.export.predict_file import price_catalog
 from stack.export.price_blocks import write_price_blocks
-from stack.export.pricing import Model, _load_price_blocks
 from stack.export.target import whole_folder
 from stack.fit import fit_stack
+from stack.price.onnx_model import Model, load_price_blocks
 from stack.price.predictor import Predictor
 from stack.run import open_run
 
@@ -245,7 +245,7 @@ def test_a_block_that_looks_at_no_product_is_exported_without_prices(run_of, tmp
     write_price_blocks(run, names, tmp_path)
     assert not (tmp_path / "known").exists()
     settings = {"price_blocks": names, "folds": ["fold-0", "fold-1", "fold-2"]}
-    exported = _load_price_blocks(tmp_path, settings)["lexical"]
+    exported = load_price_blocks(tmp_path, settings)["lexical"]
     features = features_of(run)
     texts = ["green tea, 20 bags"] * len(features.image_ok)
     products = Products(texts=texts, features=features)
@@ -349,7 +349,7 @@ def test_a_file_put_into_an_earlier_export_meanwhile_is_kept(export):
     with pytest.raises(ConfigError, match=r"'prices\.csv' is there too"):
         write()
     assert (export / "prices.csv").read_text() == "mine"
-    assert (export / "pricing.py").is_file()
+    assert (export / "requirements.txt").is_file()
     assert [path.name for path in export.parent.iterdir()] == ["model"]
 
 

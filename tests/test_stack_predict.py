@@ -25,9 +25,9 @@ from embed.extract import extract
 from embed.store.manifest import (
     read_json,
 )
+from finetune.averaging import average_log_prices
 from finetune.batches import ProductCache
 from finetune.network.arithmetic import choose_arithmetic
-from finetune.network.averaging import average_log_prices
 from finetune.network.saved import load_network
 from finetune.out_of_fold import finetune
 from finetune.score import PRICE_FLOOR, to_price

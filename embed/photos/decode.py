@@ -172,6 +172,23 @@ def decode_thumbnail(data: bytes) -> NDArray[np.uint8]:
         return np.array(photo.convert("RGB"))
 
 
+def as_stored(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Return a photo as training read it: by way of a stored JPEG, then resized.
+
+    Parameters
+    ----------
+    pixels : ndarray of uint8, shape (height, width, 3)
+    size : int
+        Side of the result, pixels.
+
+    Returns
+    -------
+    ndarray of uint8, shape (size, size, 3)
+    """
+    stored = Image.fromarray(decode_thumbnail(encode_thumbnail(pixels)))
+    return np.asarray(stored.resize((size, size), Image.Resampling.BILINEAR))
+
+
 def _silence_pillow() -> None:
     """Add one filter if it is not there: `catch_warnings` is not safe in threads."""
     if ("ignore", None, Warning, re.compile(r"PIL\."), 0) not in warnings.filters:

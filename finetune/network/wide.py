@@ -18,7 +18,8 @@ from torch import nn
 
 from embed.attributes import ATTRIBUTE_NAMES
 from embed.sizes.bins import BIN_WEIGHT, N_BINS, bin_columns, bin_edges
-from finetune.batches import ProductCache, cut_tokens
+from embed.text import cut_tokens
+from finetune.batches import ProductCache
 from finetune.folds import duplicate_groups
 from finetune.network.shallow import ShallowNetwork
 

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,9 @@ from embed.store.manifest import read_json, write_json
 from embed.store.schema import check_record, fields, file_name, many, named, whole
 from stack.blocks import kernel, lexical, neighbours, statistics
 from stack.blocks.products import Features, Prices, Products
+from stack.price.engine import FittedBlock, relative_blocks
 from stack.run import Run
+from stack.trees.matrix import BlockMatrix
 
 logger = logging.getLogger(__name__)
 
@@ -51,13 +53,6 @@ _RECORD = named(
     fields(bytes=whole(0), crc32=many(whole(0, 2**32 - 1))), names=file_name
 )
 _CHUNK_ROWS = 1024
-
-
-class FittedBlock(Protocol):
-    """A block that knows the prices of some folds."""
-
-    def predict(self, products: Products) -> NDArray[np.float32]:
-        """Return the block's columns, shape (n_products, d); NaN where missing."""
 
 
 def fit_blocks(
@@ -116,6 +111,18 @@ def load_blocks(
         name: PRICE_BLOCKS[name].load(directory / name, features, prices, folds)
         for name in chosen
     }
+
+
+def block_matrix(
+    blocks: dict[str, NDArray[Any]], *, attribute_names: list[str]
+) -> BlockMatrix:
+    """Put blocks side by side, each under the names that its columns have.
+
+    Log prices are relative, see `stack.price.engine.relative_blocks`.
+    """
+    names = {"attributes": attribute_names, **COLUMN_NAMES}
+    named = {block: names[block] for block in names.keys() & blocks.keys()}
+    return BlockMatrix(relative_blocks(blocks, LOG_PRICE_COLUMNS), column_names=named)
 
 
 def features_of(run: Run) -> Features:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from stack.explain.parts import Feature, Part, build_up
 from stack.explain.variants import Variants, make_variants
-from stack.judge.doubts import flag_price
 from stack.judge.intervals import LEVELS
+from stack.price.flags import flag_price
 from stack.price.predictor import Predictor
 from stack.price.similar import PricedProducts, SimilarProduct
 
@@ -76,7 +76,7 @@ class Explanation:
     """Unit of the log prices, catalog currency."""
 
     flags: list[str]
-    """Reasons to doubt the price, from `stack.judge.doubts.flag_price`."""
+    """Reasons to doubt the price, from `stack.price.flags.flag_price`."""
 
     intervals: dict[str, list[float]]
     """Low and high end, catalog currency, by level in percent."""

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stack.explain.columns import spoken_block
-from stack.price.predictor import Predicted, Predictor
+from stack.price.engine import Predicted
+from stack.price.predictor import Predictor
 from stack.trees.matrix import BlockMatrix
 
 NETWORK = "network"

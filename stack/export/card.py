@@ -130,12 +130,11 @@ def _usage(stack: Mapping[str, Any]) -> str:
         "pass the model on where those are not to be seen."
     )
     return (
-        f"```\npip install {required_packages(stack)}\n"
+        f"```\npip install -r model/requirements.txt\n"
         f"python model/predict.py --catalog new.csv --images photos --out prices.csv\n"
         f"```\n\n"
-        f"`pricing.py` holds the class behind it; `embed/` is what reads "
-        f"catalogs, texts and photos. `LICENSE` (MIT) is of this code, not of the "
-        f"weights. The ONNX graphs take any number of products at once."
+        f"`embed/`, `finetune/` and `stack/` hold the code behind it. `LICENSE` (MIT) "
+        f"is of this code, not of the weights. The ONNX graphs take any number of products at once."
         f"{known if _sees_prices(stack) else ''}"
     )
 

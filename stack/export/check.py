@@ -9,8 +9,8 @@ from embed.chunks import prepare_chunk
 from embed.errors import InputError, UnreadableImage
 from embed.photos.decode import decode_thumbnail
 from embed.store.arrays import RaggedRows
-from finetune.price_unit import to_log_price
-from stack.export.pricing import PRICE_FLOOR, Model
+from finetune.price_unit import PRICE_FLOOR, to_log_price
+from stack.price.onnx_model import Model
 from stack.price.predictor import Predictor
 from stack.run import Run
 
@@ -63,7 +63,7 @@ def exported_log_prices(
     model: Model, texts: list[str], photos: list[Photo]
 ) -> NDArray[np.float64]:
     """Return log1p prices by an export, floored as prices are, shape (n_products,)."""
-    found = [
+    found: list[float] = [
         model.log_price(text, None if isinstance(photo, UnreadableImage) else photo)
         for text, photo in zip(texts, photos, strict=True)
     ]

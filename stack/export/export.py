@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from importlib import metadata
 from itertools import product
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 import embed
+import finetune
+import stack
 from embed.config import EmbedConfig
 from embed.encoders.towers import IMAGE_DIM, load_image_backbone, load_text_backbone
 from embed.encoders.weights import weights_of_run
@@ -43,24 +46,21 @@ from stack.export.target import (
     require_packages,
     whole_folder,
 )
-from stack.fit import RAW_DIR, REPORT_NAME, config_of
-from stack.run import Run, open_run
+from stack.run import RAW_DIR, REPORT_NAME, Run, config_of, open_run
 
 logger = logging.getLogger(__name__)
 
 FORMAT = 2
 CARD_NAME = "MODEL_CARD.md"
-# Of `embed`, what predict.py imports: it needs no more than numpy and pillow.
-EMBED_PARTS = (
-    "__init__.py",
-    "attributes.py",
-    "catalog",
-    "cleaning",
-    "errors.py",
-    "photos",
-    "sizes",
-    "text.py",
-)
+# What predict.py needs of our own code, unchanged. It is imported without PyTorch.
+_CODE: dict[ModuleType, tuple[str, ...]] = {
+    embed: (
+        *("__init__.py", "attributes.py", "errors.py", "text.py"),
+        *("catalog", "cleaning", "photos", "sizes", "store"),
+    ),
+    finetune: ("__init__.py", "averaging.py", "price_unit.py"),
+    stack: ("blocks", "price"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,12 +228,13 @@ def _copy_boosters(finished: FinishedRun, folder: Path) -> None:
 
 
 def _copy_code(folder: Path, *, packages: str) -> None:
-    copy_parts(embed, EMBED_PARTS, folder / "embed")
-    shutil.copyfile(Path(__file__).with_name("pricing.py"), folder / "pricing.py")
-    text = Path(__file__).with_name("predict_file.py").read_text(encoding="utf-8")
-    text = text.replace("from stack.export.pricing import", "from pricing import")
-    text = text.replace("numpy pillow onnxruntime tokenizers", packages, 1)
-    (folder / "predict.py").write_text(text, encoding="utf-8")
+    for package, parts in _CODE.items():
+        copy_parts(package, parts, folder / package.__name__)
+    (folder / "stack" / "__init__.py").touch()  # ours is for notebooks
+    script = Path(__file__).with_name("predict_file.py")
+    shutil.copyfile(script, folder / "predict.py")
+    requirements = "\n".join(packages.split()) + "\n"
+    (folder / "requirements.txt").write_text(requirements, encoding="utf-8")
     (folder / LICENCE_NAME).write_text(licence_text(), encoding="utf-8")
 
 

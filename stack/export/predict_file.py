@@ -1,6 +1,6 @@
 """Price a catalog with the exported model in this folder, here named `model`.
 
-    pip install numpy pillow onnxruntime tokenizers
+    pip install -r model/requirements.txt
     python model/predict.py --catalog new.csv --images photos --out prices.csv
 
 Its columns are those named in manifest.json, its prices in the currency of the catalog
@@ -13,12 +13,15 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
+
 from embed.catalog.amounts import csv_amount
 from embed.catalog.reader import CatalogColumns, read_catalog
 from embed.errors import InputError, UnreadableImage
 from embed.photos.decode import load_image
 from embed.photos.files import find_photos
-from stack.export.pricing import Model
+from finetune.price_unit import to_price
+from stack.price.onnx_model import Model
 
 
 def price_catalog(
@@ -39,7 +42,7 @@ def price_catalog(
         with suppress(UnreadableImage):
             photo = load_image(path, size=size) if path else None
         log_price = model.log_price(text, photo)
-        prices = [model.to_price(log_price + by) for by in offsets]
+        prices = to_price(log_price + np.array(offsets), model.settings["price_unit"])
         rows.append([sample_id, *(csv_amount(price) for price in prices)])
     return rows
 

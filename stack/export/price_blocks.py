@@ -14,8 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-import embed
-import stack
 from embed.store.arrays import flush_rows, open_rows, release_rows, write_rows
 from stack.blocks.fitted import (
     ARRAY_NAME,
@@ -33,7 +31,7 @@ _CHUNK_ROWS = 4096
 
 
 def write_price_blocks(run: Run, names: Sequence[str], folder: Path) -> None:
-    """Write blocks so that `stack.export.pricing` can compute them.
+    """Write blocks so that `stack.price.onnx_model` can compute them.
 
     Parameters
     ----------
@@ -51,9 +49,6 @@ def write_price_blocks(run: Run, names: Sequence[str], folder: Path) -> None:
             ignore=shutil.ignore_patterns(ARRAY_NAME, RECORD_NAME),
         )
     _write_known(run, names, folder / KNOWN_DIR)
-    copy_parts(embed, ["store"], folder / "embed")
-    copy_parts(stack, ["blocks"], folder / "stack")
-    (folder / "stack" / "__init__.py").touch()
 
 
 def _write_known(run: Run, names: Sequence[str], folder: Path) -> None:

@@ -23,10 +23,9 @@ from embed.store.schema import (
 )
 from finetune.price_unit import to_price
 from finetune.score import smape_rows
-from stack.fit import REPORT_NAME
 from stack.judge.evaluate import PREDICTOR_LABELS
 from stack.judge.intervals import Intervals
-from stack.run import Run, open_run
+from stack.run import REPORT_NAME, Run, open_run
 
 INTERVAL_LEVEL = 90
 """Percent, of the intervals that are shown beside single products."""

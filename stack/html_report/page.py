@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from embed.catalog.reader import Catalog
 from embed.store.durable import write_bytes
 from embed.text import parse_fields
-from stack.fit import RAW_DIR
 from stack.html_report import charts, curves
 from stack.html_report.finished import (
     INTERVAL_LEVEL,
@@ -29,6 +28,7 @@ from stack.html_report.products import (
 )
 from stack.html_report.records import read_problems, stage_record
 from stack.html_report.words import group_score, score_words
+from stack.run import RAW_DIR
 
 _FACTORS = (1.1, 1.25, 1.5, 2, 3, 5)
 _TEMPLATES = Path(__file__).with_name("templates")

@@ -1,4 +1,4 @@
-"""Name what makes a run, or one price, doubtful.
+"""Name what makes a run doubtful; `stack.price.flags` does so for one price.
 
 An average hides a network that went wrong, and SMAPE, which is bounded, hides a price
 that is a hundred times too high.
@@ -13,10 +13,8 @@ from numpy.typing import NDArray
 from embed.catalog.amounts import amount
 from finetune.score import smape_rows
 from stack.judge.verdict import standard_error
-
-DISAGREEMENT = 3.0
-"""Factor between the highest and the lowest price by the networks of a run's folds from
-which a product counts as one that they disagree on."""
+from stack.price.engine import price_factor
+from stack.price.flags import DISAGREEMENT
 
 MARGIN = 2.0
 """Factor outside the trained prices from which an out-of-fold price counts as wild."""
@@ -111,37 +109,6 @@ def compare_networks(prices: NDArray[np.floating]) -> dict[str, Any]:
         "n_apart": int((factor > DISAGREEMENT).sum()),
         "far": far,
     }
-
-
-def price_factor(prices: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return highest over lowest price of each product; input (networks, products)."""
-    factor: NDArray[np.float64] = prices.max(axis=0) / prices.min(axis=0)
-    return factor
-
-
-def flag_price(
-    price: float, network_factor: float, trained: tuple[float, float]
-) -> list[str]:
-    """Return the reasons to doubt one price; none is the usual case.
-
-    Parameters
-    ----------
-    price : float
-        Predicted, catalog currency.
-    network_factor : float
-        Highest price by the networks of the folds over the lowest one.
-    trained : tuple of float
-        Cheapest and dearest price that the run was trained on.
-    """
-    low, high = trained
-    flags = []
-    if price > high:
-        flags.append(f"above all trained prices (the dearest is {amount(high)})")
-    if price < low:
-        flags.append(f"below all trained prices (the cheapest is {amount(low)})")
-    if network_factor > DISAGREEMENT:
-        flags.append(f"networks disagree by a factor of {network_factor:.1f}")
-    return flags
 
 
 def _score_fold(

@@ -16,8 +16,9 @@ from embed.errors import UnreadableImage
 from embed.store.durable import write_bytes
 from embed.terminal.progress import track
 from embed.text import MISSING_TEXT
-from stack.judge.doubts import flag_price
-from stack.price.predictor import Predicted, Predictor
+from stack.price.engine import Predicted
+from stack.price.flags import flag_price
+from stack.price.predictor import Predictor
 
 NO_TEXT, NO_PHOTO = "no usable text", "no usable photo"
 
@@ -36,7 +37,7 @@ class CatalogPrices:
     """High end of each prediction interval."""
 
     flags: tuple[tuple[str, ...], ...]
-    """Reasons to doubt each price, see `stack.judge.doubts.flag_price`, and what the
+    """Reasons to doubt each price, see `stack.price.flags.flag_price`, and what the
     product lacked."""
 
     @property

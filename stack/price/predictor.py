@@ -23,7 +23,7 @@ from embed.encoders.towers import IMAGE_DIM
 from embed.encoders.weights import weights_of_run
 from embed.errors import ConfigError, UnreadableImage
 from embed.machine import prepare_machine
-from embed.photos.decode import encode_thumbnail
+from embed.photos.decode import as_stored
 from embed.photos.files import match_photos
 from embed.photos.stand_ins import known_stand_ins
 from embed.store.arrays import to_float16
@@ -34,25 +34,30 @@ from embed.store.manifest import (
     require_stage,
 )
 from embed.store.schema import config_from
-from finetune.batches import read_photo
 from finetune.config import FinetuneConfig
 from finetune.network.arithmetic import choose_arithmetic
-from finetune.network.averaging import average_log_prices
 from finetune.network.model import FUSED_DIM
 from finetune.network.saved import load_network
-from finetune.price_unit import to_price
 from finetune.serve import ServedNetworks, encode_once
-from stack.blocks.fitted import COLUMN_NAMES, FittedBlock, load_blocks
-from stack.blocks.products import Features, Products
-from stack.fit import RAW_BLOCKS, RAW_DIR, block_matrix, config_of
-from stack.judge.doubts import price_factor
+from stack.blocks.fitted import (
+    COLUMN_NAMES,
+    LOG_PRICE_COLUMNS,
+    block_matrix,
+    load_blocks,
+)
 from stack.judge.intervals import Intervals
-from stack.run import Run, open_run
+from stack.price.engine import (
+    RAW_BLOCKS,
+    Booster,
+    Encoded,
+    Engine,
+    Predicted,
+    Trees,
+)
+from stack.run import RAW_DIR, Run, config_of, open_run
 from stack.trees.alignment import align
-from stack.trees.blend import blend_with
 from stack.trees.boosters import load_boosters
 from stack.trees.matrix import BlockMatrix
-from stack.trees.residual import predict_residual
 
 logger = logging.getLogger(__name__)
 
@@ -60,33 +65,6 @@ logger = logging.getLogger(__name__)
 # encoders of the next product have half a core: 56 instead of 42 ms for one.
 _FEW = 32
 _BLAS_LIMIT = threading.Lock()
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Predicted:
-    """What a run says of some products, row by row."""
-
-    network_log_price: NDArray[np.float64]
-    """log1p price by the networks, shape (n_products,)."""
-
-    log_price: NDArray[np.float64]
-    """log1p price by what the run chose, shape (n_products,)."""
-
-    blocks: dict[str, NDArray[np.float32]]
-    """Features by block: `fused` (aligned), `attributes` and `network`; if boosters
-    correct the networks `text`, `image`, and the other blocks that they see."""
-
-    price_unit: float
-    """Unit of the log prices, catalog currency."""
-
-    network_factor: NDArray[np.float64]
-    """Highest price by the networks of the folds over the lowest, shape (n_products,);
-    1 where one fold predicts."""
-
-    @property
-    def price(self) -> NDArray[np.float64]:
-        """Catalog currency, finite and above 0."""
-        return to_price(self.log_price, self.price_unit)
 
 
 class Predictor:
@@ -115,7 +93,7 @@ class Predictor:
     is_stacked : bool
         Whether the run chose the stacker.
     boosters : list of lightgbm.Booster
-        That correct the networks; none if the networks serve alone.
+        They correct the networks; none if the networks serve alone.
     intervals : Intervals
     trained : tuple of float
         Cheapest and dearest price of the run, catalog currency.
@@ -163,29 +141,15 @@ class Predictor:
         self._alignment = run.array("stack/alignment")[self._folds].astype(np.float64)
         self._pool = ThreadPoolExecutor(n_threads)
         self._blas = ThreadpoolController()
-        # Of LightGBM. Two threads wait for each other longer than a few products take:
-        # beside other work 39 instead of 1 ms for one.
-        self._stack_config = dataclasses.replace(
-            config_of(stack, run_dir / "stack" / MANIFEST_NAME), n_threads=1
-        )
+        self._stack_config = config_of(stack, run_dir / "stack" / MANIFEST_NAME)
         priced = run.array("finetune/price")
         self.trained = (float(np.nanmin(priced)), float(np.nanmax(priced)))
         self.intervals = Intervals.of_manifest(stack, price_unit=run.price_unit)
         self.is_stacked = stack["chosen"] == "stacker"
         self.boosters: list[lgb.Booster] = []
-        self._price_blocks: dict[str, FittedBlock] = {}
-        self._start_weights: NDArray[np.float64] | None = None
         if self.is_stacked:
-            stage_dir, blocks = run_dir / "stack", self._stack_config.blocks
-            self.boosters = self._load_boosters(stage_dir, blocks)
-            self._price_blocks = load_blocks(blocks, run, self._folds)
-            if "start" in blocks:
-                weights = run.array("stack/start_weights")[self._folds]
-                self._start_weights = weights.mean(axis=0)
-            if "lightgbm" in blocks:
-                starts = run.array("stack/lightgbm/starts")[self._folds]
-                self._start = float(starts.mean())
-                self._raw = self._load_boosters(stage_dir / RAW_DIR, RAW_BLOCKS)
+            self.boosters = self._load_boosters("", self._stack_config.blocks)
+        self._engine = self._load_engine()
 
     def inputs(self, catalog: Catalog, images_dir: Path | None) -> Inputs:
         """Find the photos of a catalog."""
@@ -261,34 +225,23 @@ class Predictor:
             chunk.attributes,
             frozen_image=frozen_image,
         )
-        log_prices = np.stack([log_price for log_price, _ in from_folds])
-        network = average_log_prices(log_prices).astype(np.float64)
-        fused = self._align([embedded for _, embedded in from_folds], photo_rows)
-        blocks = {
-            "fused": to_float16(fused, name="fused").astype(np.float32),
-            "attributes": chunk.attributes,
-            "network": network.astype(np.float32),
-        }
-        log_price = network
+        has_photo = np.isin(np.arange(len(chunk.texts)), photo_rows)
+        image = np.zeros((len(chunk.texts), IMAGE_DIM), dtype=np.float32)
         if self.is_stacked:
-            blocks["text"] = text
-            blocks["image"] = np.zeros((len(chunk.texts), IMAGE_DIM), dtype=np.float32)
-            blocks["image"][photo_rows] = frozen_image
-            blocks |= self._by_prices(chunk.texts, blocks, photo_rows)
-            if self._start_weights is not None:
-                blocks["start"] = blend_with(
-                    self._start_weights,
-                    network=network,
-                    other=blocks["kernel"][:, 0],
-                )
-                log_price = blocks["start"].astype(np.float64)
-            log_price = log_price + self._residual(blocks)
-        return Predicted(
-            network_log_price=network,
-            log_price=log_price,
-            blocks=blocks,
-            price_unit=self.run.price_unit,
-            network_factor=price_factor(to_price(log_prices)),
+            image[photo_rows] = frozen_image
+        return self._engine.predict(
+            Encoded(
+                texts=chunk.texts,
+                attributes=chunk.attributes,
+                has_photo=has_photo,
+                network_log_prices=np.stack([log_price for log_price, _ in from_folds]),
+                fused=[
+                    align(fused, has_photo, way)
+                    for (_, fused), way in zip(from_folds, self._alignment, strict=True)
+                ],
+                text=text,
+                image=image,
+            )
         )
 
     def _encode(
@@ -301,13 +254,9 @@ class Predictor:
         Frozen features that nothing reads have no rows.
         """
         size = self._finetune_config.image_size
-        # By way of JPEG, as the networks saw photos in training.
         # Variants of one product share an array, which is compressed once.
         distinct = {id(pixels): pixels for pixels in thumbnails}
-        read = {
-            key: read_photo(encode_thumbnail(pixels), size)
-            for key, pixels in distinct.items()
-        }
+        read = {key: as_stored(pixels, size) for key, pixels in distinct.items()}
         photos = [read[id(pixels)] for pixels in thumbnails]
         image_is_read = self.is_stacked or self._finetune_config.freeze_image
         frozen = self._embedder
@@ -330,52 +279,8 @@ class Predictor:
             encoded,
         )
 
-    def _align(
-        self, from_folds: list[NDArray[np.float32]], photo_rows: NDArray[np.intp]
-    ) -> NDArray[np.float32]:
-        has_photo = np.isin(np.arange(len(from_folds[0])), photo_rows)
-        total = np.zeros_like(from_folds[0])
-        for fused, way in zip(from_folds, self._alignment, strict=True):
-            total += align(fused, has_photo, way)
-        return total / np.float32(len(from_folds))
-
-    def _by_prices(
-        self,
-        texts: list[str],
-        blocks: dict[str, NDArray[np.float32]],
-        photo_rows: NDArray[np.intp],
-    ) -> dict[str, NDArray[np.float32]]:
-        """Return the blocks that are fitted on prices, as far as the boosters see any.
-
-        Their prices are those that the chosen folds' networks were trained on.
-        """
-        features = Features(
-            text=blocks["text"],
-            image=blocks["image"],
-            image_ok=np.isin(np.arange(len(texts)), photo_rows),
-            fused=blocks["fused"],
-            attributes=blocks["attributes"],
-        )
-        products = Products(texts=texts, features=features)
-        return {
-            name: block.predict(products) for name, block in self._price_blocks.items()
-        }
-
-    def _residual(self, blocks: dict[str, NDArray[np.float32]]) -> NDArray[np.float64]:
-        """Return what the boosters add; put the block `lightgbm` in if they see it."""
-        if "lightgbm" in self._stack_config.blocks:
-            added = self._boost(self._raw, self._matrix(blocks, RAW_BLOCKS))
-            blocks["lightgbm"] = (self._start + added).astype(np.float32)
-        return self._boost(self.boosters, self.matrix(blocks))
-
-    def _boost(
-        self, boosters: list[lgb.Booster], matrix: BlockMatrix
-    ) -> NDArray[np.float64]:
-        rows = np.arange(len(matrix))
-        return predict_residual(boosters, matrix, rows=rows, config=self._stack_config)
-
     def matrix(self, blocks: dict[str, NDArray[np.float32]]) -> BlockMatrix:
-        """Put blocks of features side by side, as the boosters see them."""
+        """Put blocks of features side by side, as the boosters get them."""
         return self._matrix(blocks, self._stack_config.blocks)
 
     def _matrix(
@@ -386,7 +291,27 @@ class Predictor:
             attribute_names=self.run.embed["attribute_names"],
         )
 
-    def _load_boosters(self, folder: Path, chosen: Sequence[str]) -> list[lgb.Booster]:
+    def _load_engine(self) -> Engine:
+        """Load what turns the networks' findings into prices."""
+        run, blocks = self.run, self._stack_config.blocks
+        if not self.is_stacked:
+            return Engine(price_unit=run.price_unit)
+        weights, raw_trees, raw_start = None, None, 0.0
+        if "start" in blocks:
+            weights = run.array("stack/start_weights")[self._folds].mean(axis=0)
+        if "lightgbm" in blocks:
+            raw_trees = _trees(self._load_boosters(RAW_DIR, RAW_BLOCKS), RAW_BLOCKS)
+            raw_start = float(run.array("stack/lightgbm/starts")[self._folds].mean())
+        return Engine(
+            price_unit=run.price_unit,
+            trees=_trees(self.boosters, blocks),
+            raw_trees=raw_trees,
+            raw_start=raw_start,
+            start_weights=weights,
+            price_blocks=load_blocks(blocks, run, self._folds),
+        )
+
+    def _load_boosters(self, folder: str, blocks: Sequence[str]) -> list[lgb.Booster]:
         widths = {
             "text": self._embedder.text.dim,
             "image": IMAGE_DIM,
@@ -396,9 +321,15 @@ class Predictor:
             **{name: len(columns) for name, columns in COLUMN_NAMES.items()},
         }
         blank = {name: np.zeros((1, n), np.float32) for name, n in widths.items()}
-        names = self._matrix(blank, chosen).feature_names
-        boosters = load_boosters(folder, feature_names=names)
+        boosters = load_boosters(
+            self.run.run_dir / "stack" / folder,
+            feature_names=self._matrix(blank, blocks).feature_names,
+        )
         return [boosters[fold] for fold in self._folds]
+
+
+def _trees(boosters: Sequence[Booster], blocks: Sequence[str]) -> Trees:
+    return Trees(boosters=boosters, blocks=blocks, log_price_columns=LOG_PRICE_COLUMNS)
 
 
 def _chosen_folds(folds: Sequence[int] | None, n_folds: int) -> list[int]:

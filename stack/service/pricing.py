@@ -14,8 +14,8 @@ from embed.chunks import prepare_chunk
 from embed.errors import InputError, UnreadableImage
 from embed.store.manifest import require_stage
 from embed.text import MISSING_TEXT, compose_text, parse_fields
-from stack.judge.doubts import flag_price
 from stack.judge.intervals import LEVELS
+from stack.price.flags import flag_price
 from stack.price.predictor import Predictor
 from stack.service.errors import ApiError, no_explanations
 from stack.service.schemas import Explanation, Interval, Placeholder, PriceAnswer

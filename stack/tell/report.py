@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from embed.catalog.amounts import short_amount
-from stack.judge.doubts import DISAGREEMENT
+from stack.price.flags import DISAGREEMENT
 
 WIDTH = 100
 _LABEL = 26

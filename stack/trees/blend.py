@@ -11,6 +11,7 @@ from scipy.optimize import minimize
 
 from finetune.score import smape, to_price
 from stack.judge.doubts import MARGIN
+from stack.price.engine import combine
 
 NO_LIMITS = (-np.inf, np.inf)
 # Both pure models are corners, so the fit is never worse than either on its own rows.
@@ -61,31 +62,8 @@ def blend_out_of_fold(
     # The last row serves fold -1, which indexes it.
     of_row = np.vstack([weights, weights.mean(axis=0)])[folds]
     low, high = np.log1p(np.vstack([ranges, ranges.mean(axis=0)])[folds]).T
-    blended = np.clip(_log1p_blend(logs, of_row), low, high).astype(np.float32)
+    blended = np.clip(np.log1p(combine(logs, of_row)), low, high).astype(np.float32)
     return blended, weights
-
-
-def blend_with(
-    weights: NDArray[np.float64],
-    *,
-    network: NDArray[np.floating],
-    other: NDArray[np.floating],
-) -> NDArray[np.float32]:
-    """Blend two predictions of new products with weights that are known.
-
-    Parameters
-    ----------
-    weights : ndarray of shape (2,)
-        Of the network and of the other.
-    network, other : ndarray of shape (n_products,)
-        log1p prices.
-
-    Returns
-    -------
-    ndarray of shape (n_products,), float32
-        log1p price.
-    """
-    return _log1p_blend(_logs(network, other), weights)
 
 
 def fit_weights(
@@ -112,7 +90,7 @@ def fit_weights(
 
     def blend_smape(weights: NDArray[np.float64]) -> float:
         # Nelder & Mead's own bounds squeeze the simplex flat on an edge.
-        return smape(price, _combine(logs, np.clip(weights, *limits)))
+        return smape(price, combine(logs, np.clip(weights, *limits)))
 
     found = minimize(
         blend_smape,
@@ -127,20 +105,6 @@ def _logs(
     network: NDArray[np.floating], other: NDArray[np.floating]
 ) -> NDArray[np.float64]:
     return np.column_stack([np.log(to_price(network)), np.log(to_price(other))])
-
-
-def _log1p_blend(
-    logs: NDArray[np.float64], weights: NDArray[np.float64]
-) -> NDArray[np.float32]:
-    return np.log1p(_combine(logs, weights)).astype(np.float32)
-
-
-def _combine(
-    logs: NDArray[np.float64], weights: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    # Of two nearly constant models the best weights can be huge.
-    logs_of_blend: NDArray[np.float64] = (logs * weights).sum(axis=1)
-    return np.exp(np.clip(logs_of_blend, -50, 50))
 
 
 def _check(folds: NDArray[np.integer], **arrays: NDArray[np.floating]) -> None:

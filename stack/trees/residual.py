@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from embed.errors import InputError
 from finetune.score import smape, to_price
 from stack.config import StackConfig
+from stack.price.engine import mean_of_boosters
 from stack.trees.boosters import average_boosters, keep_booster, kept_booster
 from stack.trees.matrix import BlockMatrix, booster_params, make_dataset
 from stack.trees.objective import boost_log_smape
@@ -232,13 +233,11 @@ def predict_residual(
         In log1p price.
     """
     added = np.zeros(len(rows))
-    grown = [booster for booster in boosters if booster.num_trees()]
-    for start in range(0, len(rows) if grown else 0, matrix.batch_size):
+    for start in range(0, len(rows), matrix.batch_size):
         chunk = slice(start, start + matrix.batch_size)
-        features = matrix.rows(rows[chunk])
-        for booster in grown:
-            raw = booster.predict(features, num_threads=config.n_threads)
-            added[chunk] += np.asarray(raw) / len(boosters)
+        added[chunk] = mean_of_boosters(
+            boosters, matrix.rows(rows[chunk]), n_threads=config.n_threads
+        )
     return added
 
 

@@ -1,0 +1,327 @@
+"""The one pricing engine: from what towers and networks find to prices.
+
+It computes with NumPy and with boosters and fitted blocks that it is given. PyTorch,
+OpenVINO and ONNX run the towers elsewhere; an exported folder carries this module.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embed.store.arrays import to_float16
+from finetune.averaging import average_log_prices
+from finetune.price_unit import to_price
+
+if TYPE_CHECKING:
+    from stack.blocks.products import Products
+
+RAW_BLOCKS = ("text", "image", "attributes")
+"""Blocks of the boosters that give the block `lightgbm`."""
+
+_BASES = ("start", "network")
+_MAX_LOG_BLEND = 50.0  # of two nearly constant models the best weights can be huge
+
+
+class Booster(Protocol):
+    """What the engine needs of a LightGBM booster."""
+
+    def num_trees(self) -> int:
+        """Return the number of trees."""
+
+    def predict(self, data: NDArray[np.float32], *, num_threads: int) -> Any:
+        """Return log1p prices, shape (n_products,)."""
+
+
+class FittedBlock(Protocol):
+    """A block that is fitted on the prices of some folds."""
+
+    def predict(self, products: "Products") -> NDArray[np.float32]:
+        """Return the block's columns, shape (n_products, d); NaN where missing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoded:
+    """What towers and networks find of some products."""
+
+    texts: Sequence[str]
+    """Composed texts, one for each product."""
+
+    attributes: NDArray[np.float32]
+    """Sizes and pack counts, shape (n_products, n_attributes); NaN where unknown."""
+
+    has_photo: NDArray[np.bool_]
+    """Shape (n_products,)."""
+
+    network_log_prices: NDArray[np.float32]
+    """log1p prices by the network of each fold, shape (n_folds, n_products)."""
+
+    fused: Sequence[NDArray[np.float32]]
+    """Aligned fused embeddings by each fold, each of shape (n_products, 512)."""
+
+    text: NDArray[np.float32] | None = None
+    """Frozen text features, shape (n_products, text dim); needed with boosters only."""
+
+    image: NDArray[np.float32] | None = None
+    """Frozen photo features, shape (n_products, 1280), 0 without a photo; likewise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predicted:
+    """Prices of some products, row by row, and what they were made from."""
+
+    network_log_price: NDArray[np.float64]
+    """log1p price by the networks, shape (n_products,)."""
+
+    log_price: NDArray[np.float64]
+    """log1p price by the predictor that the run chose, shape (n_products,)."""
+
+    blocks: dict[str, NDArray[np.float32]]
+    """Features by block: `fused`, `attributes` and `network`; with boosters `text`,
+    `image` and their other blocks too."""
+
+    price_unit: float
+    """Unit of the log prices, catalog currency."""
+
+    network_factor: NDArray[np.float64]
+    """Highest price by the networks of the folds over the lowest, shape (n_products,);
+    1 where one fold predicts."""
+
+    @property
+    def price(self) -> NDArray[np.float64]:
+        """Catalog currency, finite and above 0."""
+        return to_price(self.log_price, self.price_unit)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trees:
+    """Boosters, one per fold, and the blocks that are their features."""
+
+    boosters: Sequence[Booster]
+    blocks: Sequence[str]
+    """In column order."""
+
+    log_price_columns: Mapping[str, Sequence[int]]
+    """By block, the columns that are log prices."""
+
+    n_threads: int = 1
+    """Of LightGBM. Two threads wait for each other longer than a few products take:
+    beside other work 39 instead of 1 ms for one."""
+
+    def columns(self, blocks: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+        """Return the features, shape (n_products, d)."""
+        chosen = {name: blocks[name] for name in self.blocks}
+        parts = relative_blocks(chosen, self.log_price_columns).values()
+        return np.concatenate(
+            [part.reshape(len(part), -1) for part in parts], axis=1, dtype=np.float32
+        )
+
+    def add(self, blocks: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
+        """Return what the boosters add to the log price, shape (n_products,)."""
+        return mean_of_boosters(
+            self.boosters, self.columns(blocks), n_threads=self.n_threads
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """The predictor that a run chose, without its towers."""
+
+    price_unit: float
+    """Unit of the log prices, catalog currency."""
+
+    trees: Trees | None = None
+    """Correct the networks; None if these serve alone."""
+
+    raw_trees: Trees | None = None
+    """Give the block `lightgbm`, where `trees` have it."""
+
+    raw_start: float = 0.0
+    """log1p price that `raw_trees` begin from."""
+
+    start_weights: NDArray[np.float64] | None = None
+    """Of the networks' price and the kernel ridge's, shape (2,); where `trees` begin
+    from the block `start`."""
+
+    price_blocks: Mapping[str, FittedBlock] = field(default_factory=dict)
+    """Blocks that are fitted on prices."""
+
+    def predict(self, encoded: Encoded) -> Predicted:
+        """Price some products.
+
+        Parameters
+        ----------
+        encoded : Encoded
+
+        Returns
+        -------
+        Predicted
+        """
+        network = average_log_prices(encoded.network_log_prices).astype(np.float64)
+        total = np.zeros_like(encoded.fused[0])
+        for of_fold in encoded.fused:
+            total += of_fold
+        blocks = {
+            "fused": half(total / np.float32(len(encoded.fused)), name="fused"),
+            "attributes": encoded.attributes,
+            "network": network.astype(np.float32),
+        }
+        log_price = network
+        if self.trees is not None:
+            log_price = self._correct(network, blocks, encoded)
+        return Predicted(
+            network_log_price=network,
+            log_price=log_price,
+            blocks=blocks,
+            price_unit=self.price_unit,
+            network_factor=price_factor(to_price(encoded.network_log_prices)),
+        )
+
+    def _correct(
+        self,
+        network: NDArray[np.float64],
+        blocks: dict[str, NDArray[np.float32]],
+        encoded: Encoded,
+    ) -> NDArray[np.float64]:
+        """Return the log prices by the trees; put the blocks that they need in."""
+        assert self.trees is not None
+        assert encoded.text is not None
+        assert encoded.image is not None
+        blocks["text"] = half(encoded.text, name="text")
+        blocks["image"] = half(encoded.image, name="image")
+        if self.price_blocks:
+            blocks |= self._by_prices(blocks, encoded)
+        log_price = network
+        if self.start_weights is not None:
+            kernel = blocks["kernel"][:, 0]
+            blocks["start"] = blend(self.start_weights, network, kernel)
+            log_price = blocks["start"].astype(np.float64)
+        if self.raw_trees is not None:
+            raw = self.raw_start + self.raw_trees.add(blocks)
+            blocks["lightgbm"] = raw.astype(np.float32)
+        return log_price + self.trees.add(blocks)
+
+    def _by_prices(
+        self, blocks: Mapping[str, NDArray[np.float32]], encoded: Encoded
+    ) -> dict[str, NDArray[np.float32]]:
+        """Return the blocks that are fitted on prices."""
+        # Late: an export without such blocks does without SciPy.
+        from stack.blocks.products import Features, Products
+
+        features = Features(
+            text=blocks["text"],
+            image=blocks["image"],
+            image_ok=encoded.has_photo,
+            fused=blocks["fused"],
+            attributes=blocks["attributes"],
+        )
+        products = Products(texts=list(encoded.texts), features=features)
+        return {
+            name: block.predict(products) for name, block in self.price_blocks.items()
+        }
+
+
+def half(features: NDArray[np.floating], *, name: str) -> NDArray[np.float32]:
+    """Round to float16 and back, as the features of a run are stored.
+
+    Raises
+    ------
+    CacheError
+        If a feature is beyond float16; it gives the block's `name`.
+    """
+    return to_float16(features, name=name).astype(np.float32)
+
+
+def mean_of_boosters(
+    boosters: Sequence[Booster], features: NDArray[np.float32], *, n_threads: int
+) -> NDArray[np.float64]:
+    """Return the mean of what boosters add, shape (n_products,).
+
+    Parameters
+    ----------
+    boosters : sequence of Booster
+        One without trees adds nothing, and counts in the mean.
+    features : ndarray of shape (n_products, d)
+    n_threads : int
+    """
+    added = np.zeros(len(features))
+    for booster in boosters:
+        if booster.num_trees():
+            raw = booster.predict(features, num_threads=n_threads)
+            added += np.asarray(raw) / len(boosters)
+    return added
+
+
+def relative_blocks(
+    blocks: Mapping[str, NDArray[Any]],
+    log_price_columns: Mapping[str, Sequence[int]],
+) -> dict[str, NDArray[Any]]:
+    """Subtract the log price that the trees start from, from the blocks' log prices.
+
+    Beside the block `start`, or without it beside `network`, the trees learn how far
+    the other log prices are off: one split, instead of a stair of splits on both.
+
+    Parameters
+    ----------
+    blocks : mapping of str to ndarray of shape (n_products, d) or (n_products,)
+    log_price_columns : mapping of str to sequence of int
+        By block, the columns that are log prices.
+    """
+    base = next((name for name in _BASES if name in blocks), None)
+    if base is None:
+        return dict(blocks)
+    return {
+        name: block
+        if name == base
+        else _less(block, blocks[base], log_price_columns.get(name, ()))
+        for name, block in blocks.items()
+    }
+
+
+def blend(
+    weights: NDArray[np.float64],
+    network: NDArray[np.floating],
+    other: NDArray[np.floating],
+) -> NDArray[np.float32]:
+    """Multiply powers of the prices of two predictors.
+
+    Parameters
+    ----------
+    weights : ndarray of shape (2,) or (n_products, 2)
+        Exponents of the network's price and of the other one's.
+    network, other : ndarray of shape (n_products,)
+        log1p prices.
+
+    Returns
+    -------
+    ndarray of shape (n_products,), float32
+        log1p price.
+    """
+    logs = np.column_stack([np.log(to_price(network)), np.log(to_price(other))])
+    return np.log1p(combine(logs, weights)).astype(np.float32)
+
+
+def combine(
+    logs: NDArray[np.float64], weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the blended prices of log prices, shape (n_products, 2), by weights."""
+    log_blend: NDArray[np.float64] = (logs * weights).sum(axis=1)
+    return np.exp(np.clip(log_blend, -_MAX_LOG_BLEND, _MAX_LOG_BLEND))
+
+
+def price_factor(prices: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return highest over lowest price of each product; input (networks, products)."""
+    factor: NDArray[np.float64] = prices.max(axis=0) / prices.min(axis=0)
+    return factor
+
+
+def _less(
+    block: NDArray[Any], base: NDArray[np.floating], columns: Sequence[int]
+) -> NDArray[Any]:
+    if not len(columns):
+        return block
+    relative = np.array(block, dtype=np.float32).reshape(len(block), -1)
+    relative[:, list(columns)] -= np.asarray(base, np.float32).reshape(-1, 1)
+    return relative

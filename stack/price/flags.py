@@ -1,0 +1,32 @@
+"""Name what makes a predicted price doubtful."""
+
+from embed.catalog.amounts import amount
+
+DISAGREEMENT = 3.0
+"""Factor between the highest and the lowest price by the networks of a run's folds from
+which a product counts as one that they disagree on."""
+
+
+def flag_price(
+    price: float, network_factor: float, trained: tuple[float, float]
+) -> list[str]:
+    """Return the reasons to doubt one price; none is the usual case.
+
+    Parameters
+    ----------
+    price : float
+        Predicted, catalog currency.
+    network_factor : float
+        Highest price by the networks of the folds over the lowest one.
+    trained : tuple of float
+        Cheapest and dearest price that the run was trained on.
+    """
+    low, high = trained
+    flags = []
+    if price > high:
+        flags.append(f"above all trained prices (the dearest is {amount(high)})")
+    if price < low:
+        flags.append(f"below all trained prices (the cheapest is {amount(low)})")
+    if network_factor > DISAGREEMENT:
+        flags.append(f"networks disagree by a factor of {network_factor:.1f}")
+    return flags

@@ -1,0 +1,254 @@
+"""An exported model, ready to price: ONNX runs the towers, the engine does the rest.
+
+Beside the standard library it needs numpy, pillow, onnxruntime and tokenizers. A model
+with trees needs lightgbm; where these have blocks that are fitted on prices, it also
+needs scikit-learn.
+"""
+
+import hashlib
+import importlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnxruntime  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from embed.attributes import extract_attributes
+from embed.errors import InputError
+from embed.photos.decode import as_stored, encode_thumbnail, thumbnail_sha256
+from embed.text import compose_text, cut_tokens, parse_fields
+from stack.price.engine import (
+    RAW_BLOCKS,
+    Booster,
+    Encoded,
+    Engine,
+    FittedBlock,
+    Predicted,
+    Trees,
+    half,
+)
+
+if TYPE_CHECKING:
+    import lightgbm
+
+MANIFEST_NAME = "manifest.json"
+
+
+class Model:
+    """Graphs, trees and settings of an exported folder, loaded once.
+
+    Parameters
+    ----------
+    folder : Path
+        With manifest.json and the files that it names.
+
+    Raises
+    ------
+    InputError
+        If a file is missing or not as it was exported.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.settings = _read_settings(folder / MANIFEST_NAME)
+        _require_whole(folder, self.settings["files"])
+        options = onnxruntime.SessionOptions()
+        # Threads that wait by spinning take the core that another one needs.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self._graphs = {
+            name: onnxruntime.InferenceSession(folder / name, options)
+            for name in self.settings["files"]
+            if name.endswith(".onnx")
+        }
+        self._engine = _load_engine(folder, self.settings)
+        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(self.settings["max_tokens"])
+
+    def predict(self, text: str, photo: NDArray[np.uint8] | None) -> Predicted:
+        """Price one product.
+
+        Parameters
+        ----------
+        text : str
+            As the catalog has it.
+        photo : ndarray of uint8, shape (image_size, image_size, 3), optional
+            From `embed.photos.decode.load_image`; None if there is none.
+
+        Returns
+        -------
+        Predicted
+            With one row.
+        """
+        if photo is not None and self._is_stand_in(photo):
+            photo = None
+        product = parse_fields(text)
+        composed = compose_text(product)
+        ids = np.array(self._tokenizer.encode(composed).ids)
+        attributes = extract_attributes(product, decimal=self.settings["decimal"])[None]
+        image = np.zeros((1, self.settings["image_dim"]), np.float32)
+        if photo is not None and "frozen/image.onnx" in self._graphs:
+            image = half(self._photo("frozen", photo), name="image")
+        photo_of_folds = photo if self.settings["fold_sees_photos"] else None
+        by_fold = [
+            [
+                self._price(name, ids, photo_of_folds, image, attributes)
+                for name in names
+            ]
+            for names in self.settings["folds"]
+        ]
+        return self._engine.predict(
+            Encoded(
+                texts=[composed],
+                attributes=attributes,
+                has_photo=np.array([photo is not None]),
+                network_log_prices=np.array(
+                    [np.mean([p for p, _ in of_seeds], axis=0) for of_seeds in by_fold]
+                ),
+                fused=[of_seeds[0][1] for of_seeds in by_fold],
+                text=self._text("frozen", ids) if self.settings["boosters"] else None,
+                image=image,
+            )
+        )
+
+    def log_price(self, text: str, photo: NDArray[np.uint8] | None) -> float:
+        """Return the log1p price of one product, in units of the model.
+
+        The parameters are those of `predict`.
+        """
+        return float(self.predict(text, photo).log_price[0])
+
+    def _is_stand_in(self, photo: NDArray[np.uint8]) -> bool:
+        """Tell whether a picture was taken for a stand-in when the run was embedded."""
+        known = self.settings.get("stand_ins") or []
+        return bool(known) and thumbnail_sha256(encode_thumbnail(photo)) in known
+
+    def _price(
+        self,
+        name: str,
+        ids: NDArray[np.integer],
+        photo: NDArray[np.uint8] | None,
+        image: NDArray[np.float32],
+        attributes: NDArray[np.float32],
+    ) -> list[NDArray[np.float32]]:
+        """Return the log price and the aligned embedding by one network."""
+        ids = cut_tokens(ids, self.settings["fold_max_tokens"])
+        if photo is not None and f"{name}/image.onnx" in self._graphs:
+            small = as_stored(photo, self.settings["fold_image_size"])
+            image = self._photo(name, small)
+        return self._run(
+            f"{name}/head.onnx",
+            text=self._text(name, ids),
+            image=image,
+            has_photo=np.array([photo is not None]),
+            attributes=attributes,
+            tokens=ids[None],
+            mask=np.ones_like(ids)[None],
+        )
+
+    def _text(self, tower: str, ids: NDArray[np.integer]) -> NDArray[np.float32]:
+        mask = np.ones_like(ids)
+        return self._run(f"{tower}/text.onnx", tokens=ids[None], mask=mask[None])[0]
+
+    def _photo(self, tower: str, photo: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return self._run(f"{tower}/image.onnx", pixels=photo[None])[0]
+
+    def _run(
+        self, graph: str, **inputs: NDArray[np.generic]
+    ) -> list[NDArray[np.float32]]:
+        session = self._graphs[graph]
+        wanted = [given.name for given in session.get_inputs()]
+        outputs: list[NDArray[np.float32]] = session.run(
+            None, {name: inputs[name] for name in wanted}
+        )
+        return outputs
+
+
+def _load_engine(folder: Path, settings: dict[str, Any]) -> Engine:
+    boosters = {
+        kind: [_load_booster(folder / name) for name in names]
+        for kind, names in settings["boosters"].items()
+    }
+    if not boosters:
+        return Engine(price_unit=settings["price_unit"])
+
+    def trees(loaded: Sequence[Booster], blocks: Sequence[str]) -> Trees:
+        columns = settings["log_price_columns"]
+        return Trees(boosters=loaded, blocks=blocks, log_price_columns=columns)
+
+    raw_trees = weights = None
+    if "lightgbm" in boosters:
+        raw_trees = trees(boosters["lightgbm"], RAW_BLOCKS)
+    if "start_weights" in settings:
+        weights = np.array(settings["start_weights"])
+    return Engine(
+        price_unit=settings["price_unit"],
+        trees=trees(boosters["stacker"], settings["blocks"]),
+        raw_trees=raw_trees,
+        raw_start=settings.get("lightgbm_start", 0.0),
+        start_weights=weights,
+        price_blocks=load_price_blocks(folder, settings),
+    )
+
+
+def load_price_blocks(folder: Path, settings: dict[str, Any]) -> dict[str, FittedBlock]:
+    """Load the blocks that are fitted on prices, with the prices of all folds."""
+    if not settings["price_blocks"]:
+        return {}
+    products = importlib.import_module("stack.blocks.products")
+    known = {
+        path.stem: np.load(path, mmap_mode="r")
+        for path in (folder / "known").glob("*.npy")
+    }
+    prices = features = None  # what no block looks at is not there
+    if known:
+        prices = products.Prices(
+            log_price=known.pop("log_price"), folds=known.pop("folds")
+        )
+    if known:
+        features = products.Features(**known)
+    folds = range(len(settings["folds"]))
+    return {
+        name: importlib.import_module(f"stack.blocks.{name}").load(
+            folder / "blocks" / name, features, prices, folds
+        )
+        for name in settings["price_blocks"]
+    }
+
+
+def _load_booster(path: Path) -> "lightgbm.Booster":
+    try:
+        import lightgbm
+    except ImportError:
+        raise InputError(
+            "the trees of this model need lightgbm, which is not installed. Run `pip "
+            "install lightgbm`"
+        ) from None
+    return lightgbm.Booster(model_file=path)
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    try:
+        settings: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(
+            f"{path}: is not whole ({error}). Copy or export the model again."
+        ) from error
+    return settings
+
+
+def _require_whole(folder: Path, files: dict[str, str]) -> None:
+    for name, expected in files.items():
+        path = folder / name
+        if not path.is_file():
+            raise InputError(f"{path}: is missing. Copy or export the model again.")
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if found != expected:
+            raise InputError(
+                f"{path}: has sha256 {found[:12]}, {expected[:12]} was exported. Copy "
+                f"or export the model again."
+            )
