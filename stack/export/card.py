@@ -134,7 +134,8 @@ def _usage(stack: Mapping[str, Any]) -> str:
         f"python model/predict.py --catalog new.csv --images photos --out prices.csv\n"
         f"```\n\n"
         f"`embed/`, `finetune/` and `stack/` hold the code behind it. `LICENSE` (MIT) "
-        f"is of this code, not of the weights. The ONNX graphs take any number of products at once."
+        f"is of this code, not of the weights. The ONNX graphs take any number of "
+        f"products at once."
         f"{known if _sees_prices(stack) else ''}"
     )
 

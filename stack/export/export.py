@@ -50,7 +50,7 @@ from stack.run import RAW_DIR, REPORT_NAME, Run, config_of, open_run
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 2
+FORMAT = 3
 CARD_NAME = "MODEL_CARD.md"
 # What predict.py needs of our own code, unchanged. It is imported without PyTorch.
 _CODE: dict[ModuleType, tuple[str, ...]] = {
