@@ -50,19 +50,18 @@ sys.meta_path.insert(0, Refuse())
 del sys.argv[0]
 sys.path[0] = sys.argv[0].rpartition("/")[0]
 runpy.run_path(sys.argv[0], run_name="__main__")
-for name in {"embed", "stack"} & sys.modules.keys():
+for name in ("embed", "finetune", "stack"):
     assert sys.modules[name].__file__.startswith(sys.path[0]), name
-assert "embed" in sys.modules
 assert not refused & {name.partition(".")[0] for name in sys.modules}
 """
 REFUSED = (
     "torch,torchvision,transformers,pandas,sklearn,pyarrow,safetensors,onnx,click,tqdm,"
-    "filelock,finetune,stack"
+    "filelock"
 )
-REFUSED_WITHOUT_TREES = REFUSED + ",lightgbm"
-# Blocks that are fitted on prices need scikit-learn, and bring their own `stack`.
+REFUSED_WITHOUT_TREES = REFUSED + ",lightgbm,scipy"
+# Blocks that are fitted on prices need scikit-learn, which looks for pandas.
 REFUSED_WITH_BLOCKS = ",".join(
-    name for name in REFUSED.split(",") if name not in ("sklearn", "stack", "pandas")
+    name for name in REFUSED.split(",") if name not in ("sklearn", "pandas")
 )
 LEARNING = dataclasses.replace(
     TINY_TRAINING,
