@@ -21,11 +21,7 @@ from embed.chunks import Chunk, prepare_chunk, prepared_chunks
 from embed.errors import UnreadableImage
 from embed.photos.decode import decode_thumbnail
 from embed.store.arrays import RaggedRows, release_rows
-from embed.store.checksums import verify_files
 from embed.store.manifest import (
-    MANIFEST_NAME,
-    require_same_key,
-    require_stage,
     sha256_strings,
 )
 from embed.text import compose_text, parse_fields
@@ -38,7 +34,7 @@ from stack.judge.evaluate import median_of_other_folds
 from stack.judge.verdict import standard_error
 from stack.price.engine import Predicted
 from stack.price.predictor import Predictor
-from stack.run import PREDICTIONS, Run, config_of, open_run
+from stack.run import PREDICTIONS, FinishedRun, Run, open_finished_run
 from stack.trees.residual import fit_out_of_fold
 
 _SHUFFLED_ROUNDS = 30
@@ -69,13 +65,17 @@ class Check:
 class _Finished:
     """A finished run, with what the checks share."""
 
-    run: Run
-    stack: dict[str, Any]  # manifest
+    opened: FinishedRun
     catalog: Catalog
     price: NDArray[np.float64]  # (n_products,), NaN: unpriced
     folds: NDArray[np.int8]
     n_threads: int
     seed: int
+
+    @property
+    def run(self) -> Run:
+        """The stages that stacking reads."""
+        return self.opened.run
 
     @property
     def priced(self) -> NDArray[np.intp]:
@@ -116,13 +116,10 @@ def audit_run(
     CatalogError, CacheError
         If the run is not whole, or its catalog has changed or moved.
     """
-    run = open_run(run_dir)
-    stack = require_stage(run_dir, "stack")
-    require_same_key(run_dir, "stack", stack["finetune_key"], run.finetune["key"])
-    verify_files(run_dir / "stack", stack["files"])
+    opened = open_finished_run(run_dir)
+    run = opened.run
     finished = _Finished(
-        run=run,
-        stack=stack,
+        opened=opened,
         catalog=run.catalog(),
         price=np.asarray(run.array("finetune/price")),
         folds=np.asarray(run.array("finetune/folds")),
@@ -214,7 +211,7 @@ def _features(finished: _Finished) -> Iterator[tuple[str, list[str] | None]]:
     yield "stack/fused", None
     for name in ("network", "lightgbm"):
         yield PREDICTIONS[name], None
-    for name in sorted(finished.stack["files"]):
+    for name in sorted(finished.opened.stack["files"]):
         if name.startswith("blocks/") and name.endswith("/features.npy"):
             yield f"stack/{name.removesuffix('.npy')}", None
 
@@ -281,7 +278,7 @@ def _sound(finished: _Finished) -> Check:
     price, folds = finished.price[rows], finished.folds[rows]
     predicted = {
         "network": finished.predicted("network")[rows],
-        "chosen": finished.predicted(finished.stack["chosen"])[rows],
+        "chosen": finished.predicted(finished.opened.chosen)[rows],
         "median": median_of_other_folds(price, folds),
     }
     groups = np.asarray(finished.run.array("finetune/groups"))[rows]
@@ -354,7 +351,7 @@ def _blocks_of(
     finished: _Finished, price: NDArray[np.float64]
 ) -> dict[str, NDArray[Any]]:
     """Fit the run's blocks anew on other prices, out of fold as ever."""
-    config = config_of(finished.stack, finished.run.run_dir / "stack" / MANIFEST_NAME)
+    config = finished.opened.stack_config
     products = Products(
         texts=[compose_text(parse_fields(text)) for text in finished.catalog.text],
         features=features_of(finished.run),
@@ -372,7 +369,7 @@ def _gain(
     """Return by how much trees beat the constant median, and what chance can do."""
     run, folds, rows = finished.run, finished.folds, finished.priced
     config = dataclasses.replace(
-        config_of(finished.stack, run.run_dir / "stack" / MANIFEST_NAME),
+        finished.opened.stack_config,
         max_rounds=_SHUFFLED_ROUNDS,
         n_trials=0,
         n_threads=finished.n_threads,
@@ -401,7 +398,7 @@ def _priced_again(finished: _Finished, n_products: int) -> Check:
     folds = np.unique(finished.folds[rows]).tolist()
     by_fold = [_predicted(finished, rows, fold) for fold in folds]
     again = {"network": np.column_stack([found.network_log_price for found in by_fold])}
-    if finished.stack["chosen"] == "stacker":
+    if finished.opened.is_stacked:
         again["stacker"] = np.column_stack([found.log_price for found in by_fold])
     is_own = finished.folds[rows][:, None] == np.array(folds)
     passed, details = True, []

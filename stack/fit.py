@@ -23,8 +23,6 @@ from embed.store.manifest import (
     content_key,
     environment,
     read_json,
-    require_same_key,
-    require_stage,
     write_json,
 )
 from embed.store.schema import PLAN, check_record
@@ -43,7 +41,14 @@ from stack.judge.ablation import fit_without_each, read_without_each, score_with
 from stack.judge.evaluate import evaluate_predictions
 from stack.judge.intervals import Intervals, interval_coverage
 from stack.price.engine import RAW_BLOCKS
-from stack.run import PREDICTIONS, RAW_DIR, REPORT_NAME, Run, config_of, open_run
+from stack.run import (
+    PREDICTIONS,
+    RAW_DIR,
+    REPORT_NAME,
+    Run,
+    open_finished_run,
+    open_run,
+)
 from stack.trees.alignment import align, fit_alignment
 from stack.trees.blend import blend_out_of_fold
 from stack.trees.boosters import remove_boosters
@@ -159,18 +164,16 @@ def evaluate_run(run_dir: Path, *, n_folds: int | None = None) -> dict[str, Any]
     LockedError
         If the report has to be written and another process works on the run.
     """
-    run = open_run(run_dir)
-    stack = require_stage(run_dir, "stack")
-    require_same_key(run_dir, "stack", stack["finetune_key"], run.finetune["key"])
-    found = int(run.finetune["config"]["n_folds"])
+    finished = open_finished_run(run_dir, verify=())
+    found = int(finished.run.finetune["config"]["n_folds"])
     if n_folds is not None and n_folds != found:
         raise ConfigError(
             f"--folds {n_folds}: the run {run_dir} has {found} folds, and each needs "
             f"networks of its own. Evaluate with --folds {found}, or run `make "
             f"finetune stack RUN={run_dir} FOLDS={n_folds}` first."
         )
-    verify_files(run_dir / "stack", stack["files"])
-    report = _evaluate(run, config_of(stack, run_dir / "stack" / MANIFEST_NAME))
+    verify_files(run_dir / "stack", finished.stack["files"])
+    report = _evaluate(finished.run, finished.stack_config)
     path = run_dir / "stack" / REPORT_NAME
     if read_json(path) != report:  # a run folder may be read-only
         with run_lock(run_dir):

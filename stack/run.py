@@ -3,6 +3,7 @@
 Light: neither torch nor LightGBM is imported.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from embed.catalog.own_copy import read_run_catalog
 from embed.catalog.reader import Catalog
 from embed.store.arrays import read_rows
 from embed.store.checksums import CHECKED_ARRAYS, verify_embedding, verify_files
-from embed.store.manifest import require_same_key, require_stage
+from embed.store.manifest import MANIFEST_NAME, require_same_key, require_stage
 from embed.store.schema import config_from
+from finetune.config import FinetuneConfig
 from finetune.price_unit import to_log_price, to_price
 from stack.config import StackConfig
 
@@ -105,9 +107,34 @@ class Run:
         return np.asarray(self.array(PREDICTIONS[predictor]))
 
 
-def config_of(manifest: dict[str, Any], path: Path) -> StackConfig:
-    """Return the configuration that a stacking manifest holds."""
-    return config_from(manifest["config"], StackConfig, path)
+@dataclass(frozen=True, kw_only=True)
+class FinishedRun:
+    """A run of which every stage has finished."""
+
+    run: Run
+    stack: dict[str, Any]  # manifest
+
+    @property
+    def chosen(self) -> str:
+        """The predictor that the verdict chose."""
+        return str(self.stack["chosen"])
+
+    @property
+    def is_stacked(self) -> bool:
+        """Whether boosters correct the networks."""
+        return self.chosen == "stacker"
+
+    @property
+    def finetune_config(self) -> FinetuneConfig:
+        """Settings of the networks."""
+        path = self.run.run_dir / "finetune" / MANIFEST_NAME
+        return config_from(self.run.finetune["config"], FinetuneConfig, path)
+
+    @property
+    def stack_config(self) -> StackConfig:
+        """Settings of the boosters."""
+        path = self.run.run_dir / "stack" / MANIFEST_NAME
+        return config_from(self.stack["config"], StackConfig, path)
 
 
 def open_run(run_dir: Path) -> Run:
@@ -122,3 +149,29 @@ def open_run(run_dir: Path) -> Run:
     finetune = require_stage(run_dir, "finetune")
     require_same_key(run_dir, "finetune", finetune["embed_key"], embed["key"])
     return Run(run_dir=run_dir, embed=embed, finetune=finetune)
+
+
+def open_finished_run(
+    run_dir: Path, *, verify: Sequence[str] = ("stack",)
+) -> FinishedRun:
+    """Open a run of which every stage has finished.
+
+    Parameters
+    ----------
+    run_dir : Path
+    verify : sequence of str
+        Stages of which every file is compared with its checksum: `finetune`, `stack`.
+        Arrays are compared when they are read, in any case.
+
+    Raises
+    ------
+    CacheError
+        If a stage has not finished, was made from another one's inputs or is damaged.
+    """
+    run = open_run(run_dir)
+    stack = require_stage(run_dir, "stack")
+    require_same_key(run_dir, "stack", stack["finetune_key"], run.finetune["key"])
+    files = {"finetune": run.finetune["files"], "stack": stack["files"]}
+    for stage in verify:
+        verify_files(run_dir / stage, files[stage])
+    return FinishedRun(run=run, stack=stack)

@@ -12,10 +12,9 @@ from embed.catalog.reader import Catalog
 from embed.errors import InputError, UnreadableImage
 from embed.photos.decode import decode_thumbnail, encode_thumbnail, load_image
 from embed.store.arrays import RaggedRows
-from embed.store.manifest import require_stage
 from finetune.price_unit import to_price
 from stack.price.predictor import Predictor
-from stack.run import Run, open_run
+from stack.run import Run, open_finished_run
 
 PhotoSource = Literal["file", "thumbnail", "none"]
 _N_SUGGESTED = 3
@@ -66,8 +65,7 @@ def find_product(run_dir: Path, sample_id: str) -> tuple[Run, int]:
     CacheError
         If the run is not finished.
     """
-    run = open_run(run_dir)
-    require_stage(run_dir, "stack")
+    run = open_finished_run(run_dir, verify=()).run
     sample_ids = run.array("embed/sample_id")
     rows = np.flatnonzero(sample_ids == sample_id)
     if len(rows):

@@ -2,7 +2,6 @@
 
 import logging
 import shutil
-from dataclasses import dataclass
 from importlib import metadata
 from itertools import product
 from pathlib import Path
@@ -19,21 +18,16 @@ from embed.encoders.towers import IMAGE_DIM, load_image_backbone, load_text_back
 from embed.encoders.weights import weights_of_run
 from embed.errors import CacheError
 from embed.photos.stand_ins import known_stand_ins
-from embed.store.checksums import verify_files
 from embed.store.manifest import (
     MANIFEST_NAME,
     environment,
     read_json,
-    require_same_key,
-    require_stage,
     sha256_file,
     write_json,
 )
 from embed.store.schema import config_from
-from finetune.config import FinetuneConfig
 from finetune.network.saved import load_network, network_folder
 from stack.blocks.fitted import LOG_PRICE_COLUMNS, PRICE_BLOCKS
-from stack.config import StackConfig
 from stack.export.card import model_card, required_packages
 from stack.export.check import check_export
 from stack.export.graphs import write_head, write_image_tower, write_text_tower
@@ -46,7 +40,7 @@ from stack.export.target import (
     require_packages,
     whole_folder,
 )
-from stack.run import RAW_DIR, REPORT_NAME, Run, config_of, open_run
+from stack.run import RAW_DIR, REPORT_NAME, FinishedRun, open_finished_run
 
 logger = logging.getLogger(__name__)
 
@@ -61,60 +55,6 @@ _CODE: dict[ModuleType, tuple[str, ...]] = {
     finetune: ("__init__.py", "averaging.py", "price_unit.py"),
     stack: ("blocks", "price"),
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class FinishedRun:
-    """A run of which every stage is whole."""
-
-    run: Run
-    stack: dict[str, Any]  # manifest
-    finetune_config: FinetuneConfig
-    stack_config: StackConfig
-
-    @property
-    def is_stacked(self) -> bool:
-        """Whether boosters correct the networks."""
-        return bool(self.stack["chosen"] == "stacker")
-
-    @property
-    def boosters(self) -> dict[str, list[str]]:
-        """Files of the boosters that serve, relative to the stacking stage's folder."""
-        if not self.is_stacked:
-            return {}
-        folds = range(self.finetune_config.n_folds)
-        found = {"stacker": [f"booster-{fold}.txt" for fold in folds]}
-        if "lightgbm" in self.stack_config.blocks:
-            found["lightgbm"] = [f"{RAW_DIR}/{name}" for name in found["stacker"]]
-        return found
-
-    @property
-    def price_blocks(self) -> list[str]:
-        """Blocks that the serving boosters see and that are fitted on prices."""
-        blocks = self.stack_config.blocks if self.is_stacked else ()
-        return [name for name in blocks if name in PRICE_BLOCKS]
-
-
-def open_finished(run_dir: Path) -> FinishedRun:
-    """Open a run with all three stages, and refuse a damaged one.
-
-    Raises
-    ------
-    CacheError
-        If a stage has not finished, does not fit the others or has damaged files.
-    """
-    run = open_run(run_dir)
-    stack = require_stage(run_dir, "stack")
-    require_same_key(run_dir, "stack", stack["finetune_key"], run.finetune["key"])
-    verify_files(run_dir / "stack", stack["files"])
-    verify_files(run_dir / "finetune", run.finetune["files"])
-    path = run_dir / "finetune" / MANIFEST_NAME
-    return FinishedRun(
-        run=run,
-        stack=stack,
-        finetune_config=config_from(run.finetune["config"], FinetuneConfig, path),
-        stack_config=config_of(stack, run_dir / "stack" / MANIFEST_NAME),
-    )
 
 
 def export_run(run_dir: Path, out_dir: Path, *, check: bool = True) -> float | None:
@@ -143,7 +83,7 @@ def export_run(run_dir: Path, out_dir: Path, *, check: bool = True) -> float | N
     """
     require_packages()
     require_free(out_dir)
-    finished = open_finished(run_dir)
+    finished = open_finished_run(run_dir, verify=("stack", "finetune"))
     with whole_folder(out_dir) as folder:
         write_export(finished, folder)
         return check_export(finished.run, folder) if check else None
@@ -161,8 +101,8 @@ def write_export(finished: FinishedRun, folder: Path) -> None:
     _write_towers(finished, folder)
     _copy_boosters(finished, folder)
     _copy_code(folder, packages=required_packages(finished.stack))
-    if finished.price_blocks:
-        write_price_blocks(finished.run, finished.price_blocks, folder)
+    if _price_blocks(finished):
+        write_price_blocks(finished.run, _price_blocks(finished), folder)
     tokenizer = weights_of_run(finished.run.embed)[0] / "tokenizer.json"
     shutil.copyfile(tokenizer, folder / tokenizer.name)
     stage_dir = finished.run.run_dir / "stack"
@@ -219,8 +159,25 @@ def _write_frozen(finished: FinishedRun, folder: Path) -> None:
         write_image_tower(backbone, path, size=config["image_size"])
 
 
+def _boosters(finished: FinishedRun) -> dict[str, list[str]]:
+    """Return the files of the boosters that serve, relative to their stage's folder."""
+    if not finished.is_stacked:
+        return {}
+    folds = range(finished.finetune_config.n_folds)
+    names = {"stacker": [f"booster-{fold}.txt" for fold in folds]}
+    if "lightgbm" in finished.stack_config.blocks:
+        names["lightgbm"] = [f"{RAW_DIR}/{name}" for name in names["stacker"]]
+    return names
+
+
+def _price_blocks(finished: FinishedRun) -> list[str]:
+    """Return the blocks of the serving boosters that are fitted on prices."""
+    blocks = finished.stack_config.blocks if finished.is_stacked else ()
+    return [name for name in blocks if name in PRICE_BLOCKS]
+
+
 def _copy_boosters(finished: FinishedRun, folder: Path) -> None:
-    for names in finished.boosters.values():
+    for names in _boosters(finished).values():
         for name in names:
             target = folder / "boosters" / name
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -274,16 +231,16 @@ def _manifest(finished: FinishedRun, folder: Path) -> dict[str, Any]:
         "attributes": run.embed["attribute_names"],
         "intervals": finished.stack["intervals"],
         "blocks": list(finished.stack_config.blocks),
-        "price_blocks": finished.price_blocks,
+        "price_blocks": _price_blocks(finished),
         "log_price_columns": {
             name: list(columns) for name, columns in LOG_PRICE_COLUMNS.items()
         },
         "boosters": {
             kind: [f"boosters/{name}" for name in names]
-            for kind, names in finished.boosters.items()
+            for kind, names in _boosters(finished).items()
         },
     }
-    if "lightgbm" in finished.boosters:
+    if "lightgbm" in _boosters(finished):
         settings["lightgbm_start"] = float(run.array("stack/lightgbm/starts").mean())
     if finished.is_stacked and "start" in settings["blocks"]:
         weights = run.array("stack/start_weights")

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embed.errors import CacheError
-from embed.store.checksums import verify_files
-from embed.store.manifest import read_json, require_same_key, require_stage
+from embed.store.manifest import read_json
 from embed.store.schema import (
     check_record,
     fields,
@@ -25,7 +24,7 @@ from finetune.price_unit import to_price
 from finetune.score import smape_rows
 from stack.judge.evaluate import PREDICTOR_LABELS
 from stack.judge.intervals import Intervals
-from stack.run import REPORT_NAME, Run, open_run
+from stack.run import REPORT_NAME, Run, open_finished_run
 
 INTERVAL_LEVEL = 90
 """Percent, of the intervals that are shown beside single products."""
@@ -99,7 +98,7 @@ class Judged:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinishedRun:
+class ReportedRun:
     """All stages of a run, and the report that its last stage wrote."""
 
     run: Run
@@ -117,8 +116,8 @@ class FinishedRun:
         return self.run.run_dir / "stack"
 
 
-def open_finished(run_dir: Path) -> FinishedRun:
-    """Open a run whose every stage has finished.
+def open_reported(run_dir: Path) -> ReportedRun:
+    """Open a run whose every stage has finished, with its report.
 
     Raises
     ------
@@ -126,14 +125,12 @@ def open_finished(run_dir: Path) -> FinishedRun:
         If a stage has not finished, does not fit the others or is damaged; with one
         line that says where, what and what to do.
     """
-    run = open_run(run_dir)
-    stack = require_stage(run_dir, "stack")
-    require_same_key(run_dir, "stack", stack["finetune_key"], run.finetune["key"])
-    verify_files(run_dir / "stack", stack["files"])
-    return FinishedRun(run=run, stack=stack, report=_read_report(run_dir, stack))
+    finished = open_finished_run(run_dir)
+    report = _read_report(run_dir, finished.stack)
+    return ReportedRun(run=finished.run, stack=finished.stack, report=report)
 
 
-def judge(finished: FinishedRun) -> Judged:
+def judge(finished: ReportedRun) -> Judged:
     """Compare the chosen predictor's out-of-fold prices with the true ones.
 
     Raises

@@ -13,10 +13,10 @@ from embed.text import parse_fields
 from stack.html_report import charts, curves
 from stack.html_report.finished import (
     INTERVAL_LEVEL,
-    FinishedRun,
     Judged,
+    ReportedRun,
     judge,
-    open_finished,
+    open_reported,
 )
 from stack.html_report.formats import FILTERS
 from stack.html_report.gains import read_gains
@@ -64,7 +64,7 @@ def write_report(run_dir: Path, out_path: Path) -> int:
 
 def render_report(run_dir: Path) -> str:
     """Return a finished run's page as HTML; arguments and errors as `write_report`."""
-    finished = open_finished(run_dir)
+    finished = open_reported(run_dir)
     judged = judge(finished)
     catalog = finished.run.catalog()
     return _template().render(
@@ -94,7 +94,7 @@ def _template() -> Template:
     return environment.get_template("report.html.j2")
 
 
-def _facts(finished: FinishedRun, catalog: Catalog) -> dict[str, Any]:
+def _facts(finished: ReportedRun, catalog: Catalog) -> dict[str, Any]:
     report = finished.report
     scores = {row["name"]: row for row in report["predictors"]}
     return {
@@ -107,7 +107,7 @@ def _facts(finished: FinishedRun, catalog: Catalog) -> dict[str, Any]:
     }
 
 
-def _accuracy(finished: FinishedRun, judged: Judged) -> dict[str, Any]:
+def _accuracy(finished: ReportedRun, judged: Judged) -> dict[str, Any]:
     report = finished.report
     labels = {row["name"]: row["label"] for row in report["predictors"]}
     intervals = report.get("intervals")
@@ -129,7 +129,7 @@ def _within(judged: Judged) -> list[tuple[float, int]]:
     return [(factor, int((distance <= np.log(factor)).sum())) for factor in _FACTORS]
 
 
-def _training(finished: FinishedRun) -> dict[str, Any]:
+def _training(finished: ReportedRun) -> dict[str, Any]:
     run, names = finished.run, finished.run.embed["attribute_names"]
     n_folds = int(run.finetune["config"]["n_folds"])
     histories = curves.read_histories(run.run_dir / "finetune", n_folds)
@@ -169,7 +169,7 @@ def _groups(judged: Judged, catalog: Catalog) -> dict[str, Any]:
 
 
 def _products(
-    finished: FinishedRun, judged: Judged, catalog: Catalog
+    finished: ReportedRun, judged: Judged, catalog: Catalog
 ) -> dict[str, Any]:
     def shown(places: NDArray[np.intp]) -> Any:
         return show_products(places, judged=judged, run=finished.run, catalog=catalog)

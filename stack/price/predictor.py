@@ -27,11 +27,8 @@ from embed.photos.decode import as_stored
 from embed.photos.files import match_photos
 from embed.photos.stand_ins import known_stand_ins
 from embed.store.arrays import to_float16
-from embed.store.checksums import verify_files
 from embed.store.manifest import (
     MANIFEST_NAME,
-    require_same_key,
-    require_stage,
 )
 from embed.store.schema import config_from
 from finetune.config import FinetuneConfig
@@ -54,7 +51,7 @@ from stack.price.engine import (
     Predicted,
     Trees,
 )
-from stack.run import RAW_DIR, Run, config_of, open_run
+from stack.run import RAW_DIR, Run, open_finished_run
 from stack.trees.alignment import align
 from stack.trees.boosters import load_boosters
 from stack.trees.matrix import BlockMatrix
@@ -115,16 +112,11 @@ class Predictor:
         exact: bool = False,
     ) -> None:
         prepare_machine(n_threads)
-        self.run = run = open_run(run_dir)
-        self._finetune_config = config_from(
-            run.finetune["config"], FinetuneConfig, run_dir / "finetune" / MANIFEST_NAME
-        )
+        finished = open_finished_run(run_dir, verify=("stack", "finetune"))
+        self.run = run = finished.run
+        self._finetune_config = finished.finetune_config
         self._stand_ins = known_stand_ins(run.embed)
         self._folds = _chosen_folds(folds, self._finetune_config.n_folds)
-        stack = require_stage(run_dir, "stack")
-        require_same_key(run_dir, "stack", stack["finetune_key"], run.finetune["key"])
-        verify_files(run_dir / "stack", stack["files"])
-        verify_files(run_dir / "finetune", run.finetune["files"])
         config = config_from(
             run.embed["config"], EmbedConfig, run_dir / "embed" / MANIFEST_NAME
         )
@@ -141,11 +133,13 @@ class Predictor:
         self._alignment = run.array("stack/alignment")[self._folds].astype(np.float64)
         self._pool = ThreadPoolExecutor(n_threads)
         self._blas = ThreadpoolController()
-        self._stack_config = config_of(stack, run_dir / "stack" / MANIFEST_NAME)
+        self._stack_config = finished.stack_config
         priced = run.array("finetune/price")
         self.trained = (float(np.nanmin(priced)), float(np.nanmax(priced)))
-        self.intervals = Intervals.of_manifest(stack, price_unit=run.price_unit)
-        self.is_stacked = stack["chosen"] == "stacker"
+        self.intervals = Intervals.of_manifest(
+            finished.stack, price_unit=run.price_unit
+        )
+        self.is_stacked = finished.is_stacked
         self.boosters: list[lgb.Booster] = []
         if self.is_stacked:
             self.boosters = self._load_boosters("", self._stack_config.blocks)
