@@ -21,7 +21,8 @@ from stack.judge.ablation import (
     read_without_each,
     score_without_each,
 )
-from stack.tell.report import WIDTH, format_report
+from stack.tell.lines import WIDTH
+from stack.tell.report import format_report
 
 BLOCKS = ("attributes", "network", "start", "kernel", "statistics")
 CONFIG = dataclasses.replace(TINY_STACK, blocks=BLOCKS, ablation=True)

@@ -13,9 +13,10 @@ from stack.explain.explanation import Explanation, ImageEffect, WordEffect
 from stack.explain.image_map import write_image_map
 from stack.explain.parts import part
 from stack.explain.product import RunProduct, find_product, read_product
-from stack.explain.text_report import WIDTH, format_explanation
+from stack.explain.text_report import format_explanation
 from stack.price.predictor import Predictor
 from stack.price.similar import SimilarProduct
+from stack.tell.lines import WIDTH
 
 
 def call(*arguments):

@@ -231,7 +231,7 @@ def test_a_price_that_ran_away_is_not_written_unmarked(
         log_prices[0, 3] += 20
         return averaged(log_prices) + 9 * (np.arange(log_prices.shape[1]) == 3)
 
-    monkeypatch.setattr(stack.price.predictor, "average_log_prices", run_away)
+    monkeypatch.setattr(stack.price.engine, "average_log_prices", run_away)
     # Networks of a few steps differ by more than those that have learned.
     monkeypatch.setattr(stack.judge.doubts, "DISAGREEMENT", 1000.0)
     path = tmp_path / "prices.csv"

@@ -6,7 +6,8 @@ import pytest
 from stack.config import StackConfig
 from stack.judge.evaluate import PREDICTOR_LABELS, evaluate_predictions
 from stack.judge.intervals import interval_coverage
-from stack.tell.report import WIDTH, format_report
+from stack.tell.lines import WIDTH
+from stack.tell.report import format_report
 
 N = 400
 

@@ -1,7 +1,6 @@
 """An explanation as text for a terminal, at most 100 columns wide."""
 
 import math
-import textwrap
 from collections.abc import Iterator
 
 import numpy as np
@@ -13,8 +12,8 @@ from stack.explain.columns import spoken_column
 from stack.explain.explanation import Explanation
 from stack.explain.parts import NETWORK, START
 from stack.explain.product import RunProduct
+from stack.tell.lines import WIDTH, wrap
 
-WIDTH = 100
 _N_SHOWN_FEATURES = 10
 _NOTICEABLE = 0.005  # of the price: float16 and batches of another size change less
 _ROUNDING = 0.05  # of the price; more of it is no rounding
@@ -32,7 +31,7 @@ def format_explanation(product: RunProduct, explanation: Explanation) -> str:
     Returns
     -------
     str
-        Lines of at most `WIDTH` characters.
+        Lines of at most 100 characters.
     """
     sections = (
         _head(product, explanation),
@@ -50,14 +49,15 @@ def _head(product: RunProduct, explanation: Explanation) -> Iterator[str]:
     yield _cut(
         f"Product {_printable(product.sample_id)}: {_one_line(product.text)}", WIDTH
     )
-    yield from _wrapped(_price(explanation))
+    yield wrap(_price(explanation))
     if product.true_price is not None:
         yield f"The true price is {_true_price(product.true_price, explanation)}."
     for flag in explanation.flags:
-        yield from _wrapped(f"DOUBT: {flag}.")
-    yield from _wrapped(_who(product))
-    yield from _wrapped(_held(product, explanation))
-    yield from _wrapped(_PHOTO_SAYS[product.photo_source])
+        yield wrap(f"DOUBT: {flag}.")
+    yield wrap(_who(product))
+    if held := _held(product, explanation):
+        yield wrap(held)
+    yield wrap(_PHOTO_SAYS[product.photo_source])
 
 
 def _price(explanation: Explanation) -> str:
@@ -128,12 +128,12 @@ def _build_up(explanation: Explanation) -> Iterator[str]:
         )
         before = price
     counted = _counted_price(explanation.price_unit)
-    yield from _wrapped(
+    yield wrap(
         f"The first column adds up to log(1 + {counted}), so each factor multiplies 1 "
         f"+ {counted}; a step is what that comes to in the order given, and would be "
         'another in another order. From "all products alike" on, parts are what the '
         "boosters add, block by block of features (TreeSHAP).",
-        indent=2,
+        indent="  ",
     )
 
 
@@ -218,8 +218,3 @@ def _signed(step: float) -> str:
 
 def _cut(line: str, width: int) -> str:
     return line if len(line) <= width else line[: width - 1] + "…"
-
-
-def _wrapped(sentence: str, *, indent: int = 0) -> list[str]:
-    blank = " " * indent
-    return textwrap.wrap(sentence, WIDTH, initial_indent=blank, subsequent_indent=blank)

@@ -1,7 +1,6 @@
 """What runs there are below a folder, by their manifests and reports alone."""
 
 import os
-import textwrap
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,8 +24,8 @@ from embed.store.schema import (
     text,
 )
 from finetune.config import FinetuneConfig
+from stack.tell.lines import wrap
 
-WIDTH = 100
 REPORT_NAME = "report.json"
 _RECORDS = (MANIFEST_NAME, "plan.json", "progress.json")
 _INPUT_KEYS = {
@@ -166,7 +165,7 @@ def summarise_run(run_dir: Path, *, name: str) -> RunSummary:
 
 
 def format_runs(runs: Sequence[RunSummary]) -> str:
-    """Lay runs out as a table of at most `WIDTH` columns, problems below it."""
+    """Lay runs out as a table of at most 100 columns, problems below it."""
     if not runs:
         return "No runs.\n"
     lines = [
@@ -174,7 +173,7 @@ def format_runs(runs: Sequence[RunSummary]) -> str:
         "-" * sum(width for _, width in _COLUMNS),
         *(line for run in runs for line in _lines_of(run)),
         "",
-        *_wrap(
+        wrap(
             "done: E embed, F finetune, S stack. SMAPE (0 to 200) ± s.e., out of fold; "
             "* is the predictor that serves. Scores on different catalogs say nothing "
             "of each other; `pricestack compare A B` judges on common products."
@@ -184,7 +183,9 @@ def format_runs(runs: Sequence[RunSummary]) -> str:
     if problems:
         lines += ["", "Not finished, or damaged:"]
         for run in problems:
-            lines += _wrap(f"{run.name}: {run.problem}", indent="  ")
+            lines.append(
+                wrap(f"{run.name}: {run.problem}", indent="  ", hanging="    ")
+            )
     return "\n".join(lines) + "\n"
 
 
@@ -256,7 +257,7 @@ def _lines_of(run: RunSummary) -> list[str]:
     }
     first = []
     if len(run.name) >= _COLUMNS[0][1]:  # on a line of its own, never cut short
-        first, cells["run"] = _wrap(run.name), ""
+        first, cells["run"] = [wrap(run.name)], ""
     return [*first, "".join(_cell(t, cells[t], width) for t, width in _COLUMNS)]
 
 
@@ -274,9 +275,3 @@ def _score(score: Score | None, *, is_chosen: bool) -> str:
     star = "*" if is_chosen else ""
     error = "" if score.smape_se is None else f" ± {score.smape_se:.2f}"
     return f"{star}{score.smape:.2f}{error}"
-
-
-def _wrap(text: str, *, indent: str = "") -> list[str]:
-    return textwrap.wrap(
-        text, WIDTH, initial_indent=indent, subsequent_indent=indent * 2
-    )

@@ -1,14 +1,10 @@
 """The comparison of two runs as plain text, at most 100 columns wide."""
 
-import textwrap
 from collections.abc import Mapping
 from typing import Any
 
 from embed.catalog.amounts import short_amount
-
-WIDTH = 100
-_LABEL = 26
-_CELL = 14
+from stack.tell.lines import LABEL, score, table, wrap
 
 
 def format_comparison(comparison: Mapping[str, Any]) -> str:
@@ -22,28 +18,27 @@ def format_comparison(comparison: Mapping[str, Any]) -> str:
     Returns
     -------
     str
-        Lines of at most `WIDTH` columns, ending in a line break.
+        Lines of at most 100 columns, ending in a line break.
     """
     parts = [
         "\n".join(_side(comparison, side) for side in ("a", "b")),
         _scores(comparison),
-        _table("SMAPE by true price", _bands(comparison)),
-        _table("SMAPE by photo in A", list(comparison["image"].items())),
-        _wrap(_closer(comparison["closer"])),
-        *(_wrap(f"Note: {note}") for note in _notes(comparison)),
-        _wrap(comparison["sentence"]),
+        _parts("SMAPE by true price", _bands(comparison)),
+        _parts("SMAPE by photo in A", list(comparison["image"].items())),
+        wrap(_closer(comparison["closer"])),
+        *(wrap(f"Note: {note}") for note in _notes(comparison)),
+        wrap(comparison["sentence"]),
     ]
     return "\n\n".join(parts) + "\n"
 
 
 def _side(comparison: Mapping[str, Any], side: str) -> str:
     about = comparison[side]
-    return textwrap.fill(
+    return wrap(
         f"{side.upper()}  {about['run']}: {about['predictor']}, recipe "
         f"{about['recipe']}, {about['n_folds']} folds, {about['n_priced']:,} priced "
         f"products",
-        WIDTH,
-        subsequent_indent="   ",
+        hanging="   ",
     )
 
 
@@ -51,10 +46,10 @@ def _scores(comparison: Mapping[str, Any]) -> str:
     lines = [f"Out of fold, {comparison['n_common']:,} common products"]
     for side, found in comparison["scores"].items():
         name = f"  SMAPE of {side.upper()} ± s.e."
-        lines.append(f"{name:{_LABEL}}{found['smape']:9.2f} ± {found['smape_se']:.2f}")
+        lines.append(f"{name:{LABEL}}{found['smape']:9.2f} ± {found['smape_se']:.2f}")
     found = comparison["difference"]
     lines.append(
-        f"{'  A - B, 95 % interval':{_LABEL}}{found['mean']:+9.3f}"
+        f"{'  A - B, 95 % interval':{LABEL}}{found['mean']:+9.3f}"
         f"   [{found['low']:+.3f}, {found['high']:+.3f}]"
     )
     return "\n".join(lines)
@@ -67,18 +62,15 @@ def _bands(comparison: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]
     ]
 
 
-def _table(title: str, parts: list[tuple[str, Mapping[str, Any]]]) -> str:
+def _parts(title: str, parts: list[tuple[str, Mapping[str, Any]]]) -> str:
     rows = [
         (title, [heading for heading, _ in parts]),
         ("  products", [f"{part['n']:,}" for _, part in parts]),
-        ("  A", [_smape(part["smape"]["a"]) for _, part in parts]),
-        ("  B", [_smape(part["smape"]["b"]) for _, part in parts]),
+        ("  A", [score(part["smape"]["a"]) for _, part in parts]),
+        ("  B", [score(part["smape"]["b"]) for _, part in parts]),
         ("  A - B", [_gap(part["smape"]) for _, part in parts]),
     ]
-    return "\n".join(
-        f"{label:{_LABEL}}" + "".join(f"{cell:>{_CELL}}" for cell in cells)
-        for label, cells in rows
-    )
+    return table(rows)
 
 
 def _closer(shares: Mapping[str, float]) -> str:
@@ -101,14 +93,6 @@ def _notes(comparison: Mapping[str, Any]) -> list[str]:
         f"prices of them: {named}{rest}.",
         *comparison["notes"],
     ]
-
-
-def _wrap(text: str) -> str:
-    return textwrap.fill(text, WIDTH)
-
-
-def _smape(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
 
 
 def _gap(smape: Mapping[str, float | None]) -> str:

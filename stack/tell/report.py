@@ -1,15 +1,12 @@
 """The comparison as plain text, at most 100 columns wide."""
 
-import textwrap
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from embed.catalog.amounts import short_amount
 from stack.price.flags import DISAGREEMENT
+from stack.tell.lines import LABEL, score, table, wrap
 
-WIDTH = 100
-_LABEL = 26
-_BAND = 14
 _MAX_FOLDS = 10  # that are shown one by one
 
 
@@ -24,14 +21,14 @@ def format_report(report: Mapping[str, Any]) -> str:
     Returns
     -------
     str
-        Lines of at most `WIDTH` columns, ending in a line break.
+        Lines of at most 100 columns, ending in a line break.
     """
     labels = {row["name"]: row["label"] for row in report["predictors"]}
     labels["chosen"] = f"Chosen ({report['verdict']['chosen']})"
     parts = [
         _title(report),
         _score_table(report["predictors"], labels),
-        _wrap(
+        wrap(
             "SMAPE is the official convention, 0 to 200; 0-100 is half of it; log1p is "
             "SMAPE of log1p prices. Published figures mix the three: never compare "
             "across conventions."
@@ -62,14 +59,14 @@ def _score_table(
     predictors: Iterable[Mapping[str, Any]], labels: Mapping[str, str]
 ) -> str:
     lines = [
-        f"{'':{_LABEL}}{'SMAPE ± s.e.':>15}{'0-100':>8}{'log1p':>8}{'MAE':>13}"
+        f"{'':{LABEL}}{'SMAPE ± s.e.':>15}{'0-100':>8}{'log1p':>8}{'MAE':>13}"
         f"{'median APE':>13}{'R² log':>9}",
         "-" * 92,
     ]
     for row in predictors:
         r2 = "-" if row["r2_log"] is None else f"{row['r2_log']:.3f}"
         lines.append(
-            f"{labels[row['name']]:{_LABEL}}"
+            f"{labels[row['name']]:{LABEL}}"
             f"{row['smape']:8.2f} ± {row['smape_se']:4.2f}"
             f"{row['smape_half']:8.2f}{row['smape_log1p']:8.2f}"
             f"{short_amount(row['mae']):>13}{_percent(row['median_ape']):>13}{r2:>9}"
@@ -99,19 +96,10 @@ def _smape_table(
         ("  products", [f"{part['n']:,}" for part in parts]),
     ]
     rows += [
-        (label, [_score(part["smape"][name]) for part in parts])
+        (label, [score(part["smape"][name]) for part in parts])
         for name, label in labels.items()
     ]
-    return _table(rows, n_headings=2)
-
-
-def _table(rows: list[tuple[str, list[str]]], *, n_headings: int = 1) -> str:
-    lines = [
-        f"{label:{_LABEL}}" + "".join(f"{cell:>{_BAND}}" for cell in cells)
-        for label, cells in rows
-    ]
-    lines.insert(n_headings, "-" * (_LABEL + _BAND * len(rows[0][1])))
-    return "\n".join(lines)
+    return table(rows, n_headings=2)
 
 
 def _calibration(slopes: Mapping[str, float | None], chosen: str) -> str:
@@ -120,7 +108,7 @@ def _calibration(slopes: Mapping[str, float | None], chosen: str) -> str:
         f"{names[name]} {'-' if slope is None else f'{slope:.3f}'}"
         for name, slope in slopes.items()
     )
-    return _wrap(
+    return wrap(
         f"Calibration slope of ln price on ln predicted: {found}. "
         f"1 is calibrated; below 1 predictions spread too far, above 1 too little."
     )
@@ -132,7 +120,7 @@ def _intervals(intervals: list[Mapping[str, Any]]) -> str:
         f"prices (their high end is {part['width_ratio']:.1f} times the low one)"
         for part in intervals
     )
-    summary = _wrap(f"Prediction intervals, their ends from the other folds: {found}.")
+    summary = wrap(f"Prediction intervals, their ends from the other folds: {found}.")
     bands = intervals[0]["bands"]
     rows = [("Held, by true price", [_range(band) for band in bands])]
     rows += [
@@ -142,7 +130,7 @@ def _intervals(intervals: list[Mapping[str, Any]]) -> str:
         )
         for part in intervals
     ]
-    return f"{summary}\n\n{_table(rows)}"
+    return f"{summary}\n\n{table(rows, n_headings=1)}"
 
 
 def _doubts(doubts: Mapping[str, Any] | None) -> list[str]:
@@ -150,25 +138,25 @@ def _doubts(doubts: Mapping[str, Any] | None) -> list[str]:
     if not doubts:
         return []
     lines = [
-        _wrap(f"SMAPE by fold: {name} {_by_fold(doubts['folds'], name)}.")
+        wrap(f"SMAPE by fold: {name} {_by_fold(doubts['folds'], name)}.")
         for name in ("network", "chosen")
     ]
     outside = doubts["outside"]["chosen"]
     lines.append(
-        _wrap(
+        wrap(
             f"Of the chosen prices {outside['above']:,} are above the dearest true "
             f"one, {outside['below']:,} below the cheapest."
         )
     )
     if networks := doubts.get("networks"):
         lines.append(
-            _wrap(
+            wrap(
                 f"On {networks['n']:,} products the networks of the folds agree to a "
                 f"factor of {networks['median_factor']:.2f} (median), and differ by "
                 f"more than {DISAGREEMENT:g} on {networks['n_apart']:,}."
             )
         )
-    return ["\n".join(lines), *(_wrap(f"DOUBT: {s}") for s in doubts["sentences"])]
+    return ["\n".join(lines), *(wrap(f"DOUBT: {s}") for s in doubts["sentences"])]
 
 
 def _by_fold(folds: list[Mapping[str, Any]], name: str) -> str:
@@ -186,18 +174,18 @@ def _verdict(verdict: Mapping[str, Any]) -> str:
     ):
         found = verdict[key]
         lines.append(
-            f"  {label:{_LABEL - 2}}{found['mean']:+9.3f}"
+            f"  {label:{LABEL - 2}}{found['mean']:+9.3f}"
             f"   [{found['low']:+.3f}, {found['high']:+.3f}]"
         )
-    return "\n".join([*lines, "", _wrap(f"Verdict: {verdict['sentence']}")])
+    return "\n".join([*lines, "", wrap(f"Verdict: {verdict['sentence']}")])
 
 
 def _ablation(parts: Iterable[Mapping[str, Any]]) -> str:
     title = "What each block adds to the stacker (boosters of one seed, without it)"
-    lines = [title, f"{'':{_LABEL}}{'SMAPE':>8}{'difference ± s.e.':>22}"]
+    lines = [title, f"{'':{LABEL}}{'SMAPE':>8}{'difference ± s.e.':>22}"]
     for part in parts:
         label = ", ".join(part["left_out"])
-        line = f"  {f'without {label}' if label else 'all':{_LABEL - 2}}"
+        line = f"  {f'without {label}' if label else 'all':{LABEL - 2}}"
         line += f"{part['smape']:8.2f}"
         if label:
             line += f"{part['adds']:+15.2f} ± {part['adds_se']:4.2f}"
@@ -206,19 +194,11 @@ def _ablation(parts: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _best_reachable(best: Mapping[str, Any]) -> str:
-    return _wrap(
+    return wrap(
         f"Best reachable: SMAPE {best['smape']['best']:.2f} by the law the prices were "
         f"made from, on {best['n']:,} products; chosen on the same products: "
         f"{best['smape']['chosen']:.2f}."
     )
-
-
-def _wrap(text: str) -> str:
-    return textwrap.fill(text, WIDTH)
-
-
-def _score(smape: float | None) -> str:
-    return "-" if smape is None else f"{smape:.2f}"
 
 
 def _range(band: Mapping[str, Any]) -> str:

@@ -1,0 +1,48 @@
+"""Lines of plain text, at most 100 columns wide: what all reports are laid out with."""
+
+import textwrap
+from collections.abc import Sequence
+
+WIDTH = 100
+LABEL = 26
+"""Columns of the first cell of a table's row."""
+
+_CELL = 14
+
+
+def wrap(text: str, *, indent: str = "", hanging: str | None = None) -> str:
+    """Break a paragraph into lines of at most `WIDTH` columns.
+
+    Parameters
+    ----------
+    text : str
+    indent : str
+        Before the first line.
+    hanging : str, optional
+        Before the others; without it `indent`.
+    """
+    later = indent if hanging is None else hanging
+    return textwrap.fill(text, WIDTH, initial_indent=indent, subsequent_indent=later)
+
+
+def table(rows: Sequence[tuple[str, Sequence[str]]], *, n_headings: int = 0) -> str:
+    """Lay rows of a label and cells out, the cells right-aligned.
+
+    Parameters
+    ----------
+    rows : sequence of (str, sequence of str)
+    n_headings : int
+        Rows above the rule; 0: no rule.
+    """
+    lines = [
+        f"{label:{LABEL}}" + "".join(f"{cell:>{_CELL}}" for cell in cells)
+        for label, cells in rows
+    ]
+    if n_headings:
+        lines.insert(n_headings, "-" * (LABEL + _CELL * len(rows[0][1])))
+    return "\n".join(lines)
+
+
+def score(smape: float | None) -> str:
+    """Return a SMAPE with two decimals, or `-` where there is none."""
+    return "-" if smape is None else f"{smape:.2f}"
