@@ -23,7 +23,7 @@ TEMPLATES = {
     (path.relative_to(ROOT).as_posix(), text)
     for path in MODULES
     for text in strings_of(path, filled_in=_FILLED_IN)
-    if is_advice(text) and len(text.split()) > 3
+    if (is_advice(text) or f"`{_FILLED_IN}" in text) and len(text.split()) > 3
 }
 """Module and text of each message that names a command or an option."""
 
@@ -49,8 +49,9 @@ def texts_with(part: str) -> set[str]:
 
 def is_printed(text: str, output: str) -> bool:
     """Tell whether an output holds a message, whatever is filled in."""
-    parts = re.split(r"\0|%[srd]", text)
-    return re.search(".*?".join(map(re.escape, parts)), output, re.DOTALL) is not None
+    parts = re.split(r"\0|%[srd]", " ".join(text.split()))
+    said = " ".join(output.split())
+    return re.search(".*?".join(map(re.escape, parts)), said) is not None
 
 
 class Shell:
@@ -87,6 +88,7 @@ class Shell:
         assert isinstance(result.exception, SystemExit)
         assert "Traceback" not in result.output
         message = result.output.rpartition("Error: ")[2].strip()
+        assert "Error: " in result.output, result.output
         assert message
         assert "\n" not in message
         return message

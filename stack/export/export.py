@@ -44,7 +44,7 @@ from stack.export.target import (
     whole_folder,
 )
 from stack.fit import RAW_DIR, REPORT_NAME, config_of
-from stack.run import Run, open_run
+from stack.run import Run, open_run, report_remedy
 
 logger = logging.getLogger(__name__)
 
@@ -193,7 +193,10 @@ def write_export(finished: FinishedRun, folder: Path) -> None:
     stage_dir = finished.run.run_dir / "stack"
     report = read_json(stage_dir / REPORT_NAME)
     if report is None:
-        raise CacheError(f"{stage_dir / REPORT_NAME}: is missing. Run `make stack`.")
+        raise CacheError(
+            f"{stage_dir / REPORT_NAME}: is missing. "
+            f"{report_remedy(finished.run.run_dir)}"
+        )
     card = model_card(
         embed=finished.run.embed,
         finetune=finished.run.finetune,
