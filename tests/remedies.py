@@ -23,7 +23,8 @@ TEMPLATES = {
     (path.relative_to(ROOT).as_posix(), text)
     for path in MODULES
     for text in strings_of(path, filled_in=_FILLED_IN)
-    if (is_advice(text) or f"`{_FILLED_IN}" in text) and len(text.split()) > 3
+    if is_advice(text) or re.search(r"`(\0|pip install)", text)
+    if len(text.split()) > 3
 }
 """Module and text of each message that names a command or an option."""
 
