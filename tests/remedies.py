@@ -4,6 +4,7 @@ import csv
 import importlib.util
 import os
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -201,3 +202,23 @@ def run_dir(shell, shared, tmp_path) -> Path:
         shell.accepted("stack", *run)
 
     return Path(shutil.copytree(shared("advised", make) / "run", tmp_path / "my run"))
+
+
+@pytest.fixture
+def script(shell, run_dir, monkeypatch, capsys) -> Callable[..., tuple[int, str]]:
+    """Export the run; return what runs the model's script here, not in a process."""
+    shell.accepted("export", "--run", run_dir, "--no-check", "--out", "model")
+    monkeypatch.setattr(sys, "path", ["model", *sys.path])
+
+    def run(*options: object) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["model/predict.py", *map(str, options)])
+        code = 0
+        try:
+            runpy.run_path("model/predict.py", run_name="__main__")
+        except SystemExit as stopped:
+            code = int(stopped.code)
+        error = capsys.readouterr().err
+        shell.heard.append(error)
+        return code, error
+
+    return run

@@ -2,7 +2,6 @@
 
 import itertools
 import re
-import runpy
 import socket
 import sys
 from importlib.metadata import metadata, version
@@ -12,6 +11,7 @@ import pytest
 from conftest import record_anew
 from remedies import advice, commands_in, options_in, rows_of, without, write_rows
 from remedies import run_dir as run_dir
+from remedies import script as script
 from remedies import shell as shell
 
 ONE_FOLD = ("--only-fold", 1)
@@ -121,6 +121,15 @@ def explain(shell, run_dir, *options, row=0):
     return ("explain", "--run", run_dir, "--sample-id", product, *few, *options)
 
 
+@advice("`evaluate` shows how many by price")
+def test_evaluate_shows_how_many_prices_the_intervals_hold(shell, run_dir):
+    said = " ".join(shell.accepted(*explain(shell, run_dir)).split())
+    assert "`evaluate` shows how many by price" in said
+    shell.heard.append(said)
+    table = shell.accepted("evaluate", "--run", run_dir)
+    assert re.search(r"Held, by true price.*\n-+\n80 % intervals", table)
+
+
 @advice("products of the run")
 @pytest.mark.parametrize("wrong", ["1000001", "tea"])
 def test_a_product_that_there_is_is_explained(shell, run_dir, wrong):
@@ -200,30 +209,6 @@ def test_an_inexact_model_is_written_without_a_check(shell, run_dir, monkeypatch
     export = ("export", "--run", run_dir, "--out", "model")
     (option,) = options_in(shell.refused(*export))
     shell.accepted(*export, option)
-
-
-def run_script(monkeypatch, capsys, line):
-    """Run the exported script in this process; return its exit code and its error."""
-    monkeypatch.setattr(sys, "argv", ["model/predict.py", *map(str, line)])
-    monkeypatch.setattr(sys, "path", ["model", *sys.path])
-    try:
-        runpy.run_path("model/predict.py", run_name="__main__")
-    except SystemExit as stopped:
-        return stopped.code, capsys.readouterr().err
-    return 0, ""
-
-
-@pytest.fixture
-def script(shell, run_dir, monkeypatch, capsys):
-    """Export a model; a line of options for its script."""
-    shell.accepted("export", "--run", run_dir, "--no-check", "--out", "model")
-
-    def run(*line):
-        code, error = run_script(monkeypatch, capsys, line)
-        shell.heard.append(error)
-        return code, error
-
-    return run
 
 
 @advice("python model/predict.py --catalog new.csv", "is not there. Make it")
