@@ -205,9 +205,20 @@ def run_dir(shell, shared, tmp_path) -> Path:
 
 
 @pytest.fixture
-def script(shell, run_dir, monkeypatch, capsys) -> Callable[..., tuple[int, str]]:
-    """Export the run; return what runs the model's script here, not in a process."""
-    shell.accepted("export", "--run", run_dir, "--no-check", "--out", "model")
+def script(
+    shell, run_dir, shared, monkeypatch, capsys
+) -> Callable[..., tuple[int, str]]:
+    """Return what runs the script of an exported model here, not in a process.
+
+    The model is the test's own in `model/`, or else of the finished run.
+    """
+
+    def make(folder: Path) -> None:
+        export = ("export", "--run", run_dir, "--no-check", "--out")
+        shell.accepted(*export, folder / "model")
+
+    if not Path("model").is_dir():
+        shutil.copytree(shared("exported", make) / "model", "model")
     monkeypatch.setattr(sys, "path", ["model", *sys.path])
 
     def run(*options: object) -> tuple[int, str]:

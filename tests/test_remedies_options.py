@@ -93,6 +93,7 @@ PACKAGES = {  # command and option: packages as they are installed, part of the 
 @pytest.mark.parametrize(
     ("line", "packages", "part"), [(line, *found) for line, found in PACKAGES.items()]
 )
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("way", ["install", "leave out"])
 def test_a_package_is_installed_or_done_without(
     shell, run_dir, monkeypatch, line, packages, part, way
@@ -182,6 +183,7 @@ TAKEN = {  # part of the message: what to do there
 
 
 @advice(*TAKEN)
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("part", TAKEN)
 def test_a_model_goes_where_nothing_is_lost(shell, run_dir, tmp_path, part):
     out = tmp_path / "model"
@@ -246,6 +248,7 @@ PHOTO_COLUMNS = ("Title", "Option1 Name", "Option1 Value", "Variant Price", "Ima
 
 
 @advice()
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("options", UNREADABLE)
 def test_the_exported_script_has_the_options_that_its_messages_name(
     shell, script, tmp_path, options

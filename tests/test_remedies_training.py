@@ -96,8 +96,9 @@ def test_a_catalog_is_read_by_a_package_or_given_as_csv(
 
 
 @advice("the trees of this model need lightgbm")
-def test_an_exported_stacker_needs_lightgbm(shell, run_dir, request, tmp_path):
+def test_an_exported_stacker_needs_lightgbm(shell, run_dir, request):
     choose(run_dir, "stacker")
+    shell.accepted("export", "--run", run_dir, "--no-check", "--out", "model")
     script = request.getfixturevalue("script")
     line = ("--catalog", shell.catalog, *OUT)
     with pytest.MonkeyPatch.context() as patch:
