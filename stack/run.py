@@ -3,6 +3,7 @@
 Light: neither torch nor LightGBM is imported.
 """
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,12 @@ PREDICTIONS = {
     "stacker": "stack/oof_log_price",
 }
 """Arrays of out-of-fold log1p prices, by predictor."""
+
+
+def report_remedy(run_dir: Path) -> str:
+    """Say how the report of a run is made anew."""
+    command = f"pricestack evaluate --run {shlex.quote(str(run_dir))}"
+    return f"Run `{command}`, which writes it anew."
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ from embed.manifest import (
 )
 from embed.schema import STAGES, check_record, config_from, fields, many, real, text
 from finetune.config import FinetuneConfig
+from stack.run import report_remedy
 
 WIDTH = 100
 REPORT_NAME = "report.json"
@@ -176,7 +177,8 @@ def format_runs(runs: Sequence[RunSummary]) -> str:
     if problems:
         lines += ["", "Not finished, or damaged:"]
         for run in problems:
-            lines += _wrap(f"{run.name}: {run.problem}", indent="  ")
+            problem = f"{run.name}: {run.problem}"  # with a command to copy
+            lines += _wrap(problem, indent="  ", whole_words=True)
     return "\n".join(lines) + "\n"
 
 
@@ -202,9 +204,7 @@ def _stack_facts(run_dir: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
     path = run_dir / "stack" / REPORT_NAME
     report = read_json(path)
     if report is None:
-        raise CacheError(
-            f"{path}: is missing. Run `evaluate --run {run_dir}`, which writes it anew."
-        )
+        raise CacheError(f"{path}: is missing. {report_remedy(run_dir)}")
     check_record(report, path, _REPORT)
     scores = {
         row["name"]: Score(smape=float(row["smape"]), smape_se=float(row["smape_se"]))
@@ -213,8 +213,7 @@ def _stack_facts(run_dir: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
     chosen = manifest["chosen"]
     if missing := {"network", "stacker"} - scores.keys():
         raise CacheError(
-            f"{path}: has no scores of the {min(missing)}. Delete it and run `evaluate "
-            f"--run {run_dir}`, which writes it anew."
+            f"{path}: has no scores of the {min(missing)}. {report_remedy(run_dir)}"
         )
     return {
         "chosen": chosen,
@@ -268,7 +267,12 @@ def _score(score: Score | None, *, is_chosen: bool) -> str:
     return f"{star}{score.smape:.2f}{error}"
 
 
-def _wrap(text: str, *, indent: str = "") -> list[str]:
+def _wrap(text: str, *, indent: str = "", whole_words: bool = False) -> list[str]:
     return textwrap.wrap(
-        text, WIDTH, initial_indent=indent, subsequent_indent=indent * 2
+        text,
+        WIDTH,
+        initial_indent=indent,
+        subsequent_indent=indent * 2,
+        break_long_words=not whole_words,
+        break_on_hyphens=not whole_words,
     )

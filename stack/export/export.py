@@ -12,6 +12,7 @@ import numpy as np
 
 import embed
 from embed.checksums import verify_files
+from embed.commands import require_packages
 from embed.config import EmbedConfig
 from embed.encoders import IMAGE_DIM, load_image_backbone, load_text_backbone
 from embed.errors import CacheError
@@ -40,11 +41,10 @@ from stack.export.target import (
     KIND,
     PACKAGES,
     require_free,
-    require_packages,
     whole_folder,
 )
 from stack.fit import RAW_DIR, REPORT_NAME, config_of
-from stack.run import Run, open_run
+from stack.run import Run, open_run, report_remedy
 
 logger = logging.getLogger(__name__)
 
@@ -166,7 +166,7 @@ def export_run(run_dir: Path, out_dir: Path, *, check: bool = True) -> float | N
     CacheError, WeightsError
         If the run is not whole, or its encoders are not to be found any more.
     """
-    require_packages()
+    require_packages("export", {name: name for name in PACKAGES})
     require_free(out_dir)
     finished = open_finished(run_dir)
     with whole_folder(out_dir) as folder:
@@ -193,7 +193,10 @@ def write_export(finished: FinishedRun, folder: Path) -> None:
     stage_dir = finished.run.run_dir / "stack"
     report = read_json(stage_dir / REPORT_NAME)
     if report is None:
-        raise CacheError(f"{stage_dir / REPORT_NAME}: is missing. Run `make stack`.")
+        raise CacheError(
+            f"{stage_dir / REPORT_NAME}: is missing. "
+            f"{report_remedy(finished.run.run_dir)}"
+        )
     card = model_card(
         embed=finished.run.embed,
         finetune=finished.run.finetune,

@@ -26,7 +26,7 @@ from finetune.smape import smape_rows
 from stack.evaluate import PREDICTOR_LABELS
 from stack.fit import REPORT_NAME
 from stack.intervals import Intervals
-from stack.run import Run, open_run
+from stack.run import Run, open_run, report_remedy
 
 INTERVAL_LEVEL = 90
 """Percent, of the intervals that are shown beside single products."""
@@ -190,6 +190,5 @@ def _read_report(run_dir: Path, stack: dict[str, Any]) -> dict[str, Any]:
 
 def _stale(run_dir: Path, problem: str) -> CacheError:
     return CacheError(
-        f"{run_dir / 'stack' / REPORT_NAME}: {problem}. Run `pricestack evaluate --run "
-        f"{run_dir}`, which writes it anew."
+        f"{run_dir / 'stack' / REPORT_NAME}: {problem}. {report_remedy(run_dir)}"
     )
