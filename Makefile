@@ -22,8 +22,8 @@ EMBED_ARGS  = --catalog sample/catalog.csv --images sample/images --random-weigh
               --image-size 64
 # Small photos and short texts. The photo tower, which begins with random weights, has to
 # learn; the text tower, which does not, stays as it is.
-FINETUNE_ARGS = --image-size 48 --max-tokens 24 --batch-size 16 --freeze-layers 6 \
-                --smooth-l1-epochs 4 --smape-epochs 4 --image-learning-rate 1e-3
+FINETUNE_ARGS = --image-size 48 --max-tokens 24 --freeze-layers 6 \
+                --smooth-l1-epochs 5 --smape-epochs 5 --image-learning-rate 2e-3
 SAMPLE = sample/catalog.csv
 endif
 

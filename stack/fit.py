@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import shlex
 import shutil
 import time
 from collections.abc import Sequence
@@ -170,7 +171,7 @@ def evaluate_run(run_dir: Path, *, n_folds: int | None = None) -> dict[str, Any]
         raise ConfigError(
             f"--folds {n_folds}: the run {run_dir} has {found} folds, and each needs "
             f"networks of its own. Evaluate with --folds {found}, or run `make "
-            f"finetune stack RUN={run_dir} FOLDS={n_folds}` first."
+            f"finetune stack RUN={shlex.quote(str(run_dir))} FOLDS={n_folds}` first."
         )
     verify_files(run_dir / "stack", finished.stack["files"])
     report = _evaluate(finished.run, finished.stack_config)

@@ -3,6 +3,7 @@
 Light: neither torch nor LightGBM is imported.
 """
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,12 @@ RAW_DIR = "lightgbm"
 """Folder of the boosters that give the block `lightgbm`."""
 
 REPORT_NAME = "report.json"
+
+
+def report_remedy(run_dir: Path) -> str:
+    """Say how the report of a run is made anew."""
+    command = f"pricestack evaluate --run {shlex.quote(str(run_dir))}"
+    return f"Run `{command}`, which writes it anew."
 
 
 @dataclass(frozen=True, kw_only=True)

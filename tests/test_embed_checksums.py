@@ -43,7 +43,7 @@ def test_a_flipped_bit_is_named_by_file_and_rows(embed_dir, name, tally):
     with pytest.raises(
         CacheError,
         match=rf"{name}\.npy: rows 32 to 39 \(chunk 2\) are not those .* Delete the "
-        rf"folder .* and run `make embeddings RUN=.*run` again",
+        rf"folder .* and run `make embeddings RUN=.*run CATALOG=FILE` again",
     ):
         verify(embed_dir)
     flip_bit(path, -1)

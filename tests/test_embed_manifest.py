@@ -1,5 +1,6 @@
 import hashlib
 import os
+from pathlib import Path
 
 import pytest
 from conftest import copy_run
@@ -10,7 +11,9 @@ from embed.extract import extract
 from embed.store.manifest import (
     content_key,
     environment,
+    make_command,
     read_json,
+    remedy,
     require_same_key,
     require_stage,
     sha256_file,
@@ -83,15 +86,37 @@ def test_no_record_is_none(tmp_path):
 
 @pytest.mark.parametrize(
     ("stage", "command"),
-    [("embed", "make embeddings"), ("finetune", "make finetune")],
+    [
+        ("embed", "make embeddings RUN={} CATALOG=FILE"),
+        ("finetune", "make finetune RUN={}"),
+    ],
 )
 def test_a_missing_stage_names_the_command_that_makes_it(tmp_path, stage, command):
-    with pytest.raises(CacheError, match=f"not finished .*`{command} RUN={tmp_path}`"):
+    with pytest.raises(
+        CacheError, match=f"not finished .*`{command.format(tmp_path)}`"
+    ):
         require_stage(tmp_path, stage)
     (tmp_path / stage).mkdir()
     write_json(tmp_path / stage / "manifest.json", {"key": "k"})
     with pytest.raises(CacheError, match=r"manifest\.json: stage is missing"):
         require_stage(tmp_path, stage)
+
+
+@pytest.mark.parametrize(
+    ("run_dir", "command"),
+    [
+        ("runs/sample", "make embeddings RUN=runs/sample"),
+        ("my runs/a", "make embeddings RUN='my runs/a' CATALOG=FILE"),
+    ],
+)
+def test_the_command_that_makes_a_stage_can_be_typed(run_dir, command):
+    assert make_command(Path(run_dir), "embed") == command
+
+
+def test_a_stage_is_made_anew_whichever_of_its_files_is_damaged():
+    found = remedy(Path("runs/stack/stack/lightgbm/booster-0.txt"))
+    assert found.startswith("Delete the folder runs/stack/stack and run `make stack ")
+    assert "RUN=runs/stack` again" in found
 
 
 def test_a_finished_stage_gives_its_manifest(embedded_run):

@@ -113,6 +113,18 @@ def test_the_paper_recipe_is_the_one_of_the_source_document():
     assert RECIPES["default"] == FinetuneConfig()
 
 
+def test_the_paper_recipe_trains_although_its_prices_have_no_bounds(
+    embedded_run, tmp_path
+):
+    run_dir = copy_run(embedded_run, tmp_path / "run")
+    few = {"n_folds": 2, "smooth_l1_epochs": 1, "smape_epochs": 1, "max_tokens": 24}
+    exact = {"image_size": 32, "precision": "fp32", "n_threads": 1}
+    paper = dataclasses.replace(RECIPES["paper"], **few, **exact)
+    manifest = run_finetune(run_dir, config=paper)
+    assert manifest["config"]["recipe"] == "paper"
+    assert 0 < manifest["smape"] < 200
+
+
 def test_each_product_is_priced_by_the_network_that_held_it_out(trained):
     folds = load(trained, "folds")
     every = by_networks(trained, np.arange(len(folds)))

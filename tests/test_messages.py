@@ -25,8 +25,13 @@ KNOWN = {
 FOREIGN = {"--help", "--version", "--constraint", "--upgrade"}
 
 
-def strings_of(path: Path) -> list[str]:
-    """Texts of a module but for docstrings; what is filled in is a X."""
+def is_advice(text: str) -> bool:
+    """Tell whether a text names a command or an option."""
+    return bool(_COMMAND.search(text) or _OPTION.search(text))
+
+
+def strings_of(path: Path, *, filled_in: str = "X") -> list[str]:
+    """Texts of a module but for docstrings; `filled_in` is what it fills in."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     docstrings = {
         id(node.value)
@@ -44,7 +49,7 @@ def strings_of(path: Path) -> list[str]:
         if isinstance(node, ast.JoinedStr):
             found.append(
                 "".join(
-                    str(part.value) if isinstance(part, ast.Constant) else "X"
+                    str(part.value) if isinstance(part, ast.Constant) else filled_in
                     for part in node.values
                 )
             )

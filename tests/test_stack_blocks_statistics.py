@@ -24,8 +24,8 @@ def fitted(tmp_path):
     few = make_products(len(TEXTS))[0]
     products = Products(texts=TEXTS, features=few.features)
     prices = priced(LOG_PRICE, FOLDS)
-    found = fit("statistics", products, prices, tmp_path)
-    return products, prices, found, tmp_path / "blocks" / "statistics"
+    found = fit("statistics", products, prices, tmp_path / "stack")
+    return products, prices, found, tmp_path / "stack" / "blocks" / "statistics"
 
 
 def test_means_are_shrunk_to_that_of_all_outside_the_fold(fitted):

@@ -208,7 +208,7 @@ def test_gains_are_shares_that_add_up_by_block(finished_run):
 
 def test_missing_boosters_are_named(tmp_path):
     with pytest.raises(CacheError, match=r"booster-0.txt: .*make stack"):
-        read_gains(tmp_path, attribute_names=[])
+        read_gains(tmp_path / "stack", attribute_names=[])
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from threadpoolctl import ThreadpoolController
 
 import stack.judge.doubts
+import stack.price.engine
 import stack.price.predictor
 from embed.catalog.reader import read_catalog
 from embed.chunks import prepare_chunk, prepared_chunks
@@ -225,7 +226,7 @@ def test_flags_are_a_column_on_request_with_reasons_apart(tmp_path):
 def test_a_price_that_ran_away_is_not_written_unmarked(
     run_of, sample_catalog, photos, tmp_path, monkeypatch, flags
 ):
-    averaged = stack.price.predictor.average_log_prices
+    averaged = stack.price.engine.average_log_prices
 
     def run_away(log_prices):
         log_prices[0, 3] += 20

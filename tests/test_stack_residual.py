@@ -330,14 +330,17 @@ def test_boosters_of_other_features_are_refused(catalog, tmp_path):
 
 
 def test_missing_or_broken_boosters_are_refused(tmp_path, capfd):
-    with pytest.raises(CacheError, match=r"holds no booster-0\.txt"):
-        load_boosters(tmp_path, feature_names=[])
-    (tmp_path / "booster-0.txt").write_text("tree\n")
-    with pytest.raises(CacheError, match="not a whole LightGBM model"):
-        load_boosters(tmp_path, feature_names=[])
-    (tmp_path / "booster-0.txt").rename(tmp_path / "booster-1.txt")
-    with pytest.raises(CacheError, match=r"booster-0\.txt"):
-        load_boosters(tmp_path, feature_names=[])
+    folder = tmp_path / "stack"
+    folder.mkdir()
+    remedy = rf"Delete the folder {folder} and run `make stack "
+    with pytest.raises(CacheError, match=rf"holds no booster-0\.txt.*{remedy}"):
+        load_boosters(folder, feature_names=[])
+    (folder / "booster-0.txt").write_text("tree\n")
+    with pytest.raises(CacheError, match=rf"not a whole LightGBM model.*{remedy}"):
+        load_boosters(folder, feature_names=[])
+    (folder / "booster-0.txt").rename(folder / "booster-1.txt")
+    with pytest.raises(CacheError, match=rf"booster-0\.txt.*{remedy}"):
+        load_boosters(folder, feature_names=[])
 
 
 def test_arrays_that_do_not_fit_are_refused(catalog):

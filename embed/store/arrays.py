@@ -149,7 +149,8 @@ def to_float16(features: NDArray[np.float32], *, name: str) -> NDArray[np.float1
     if not largest < FLOAT16_LIMIT:
         raise InputError(
             f"{name}: features must be finite and below {FLOAT16_LIMIT:g} to be "
-            f"stored as float16, found {largest!r}. Try --precision fp32."
+            f"stored as float16, found {largest!r}. Try --precision fp32, an option of "
+            f"`pricestack embed` and `pricestack finetune`."
         )
     return features.astype(np.float16)
 

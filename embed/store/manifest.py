@@ -3,6 +3,7 @@
 import hashlib
 import json
 import platform
+import shlex
 from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
@@ -15,7 +16,8 @@ from embed.text import TEXT_FORMAT
 
 MANIFEST_NAME = "manifest.json"
 _PACKAGES = ("torch", "torchvision", "transformers", "lightgbm", "numpy", "pillow")
-_COMMAND = {"embed": "embeddings", "finetune": "finetune", "stack": "stack"}
+_TARGETS = {"embed": "embeddings", "finetune": "finetune", "stack": "stack"}
+_SAMPLE_RUN = Path("runs/sample")  # whose catalog `make` knows
 
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
@@ -78,7 +80,7 @@ def require_stage(run_dir: Path, stage: str) -> dict[str, Any]:
         missing = "" if run_dir.is_dir() else ", for there is no such folder"
         raise CacheError(
             f"{run_dir / stage}: this stage has not finished in the run{missing}. "
-            f"Run `make {_COMMAND[stage]} RUN={run_dir}` first, or name another run."
+            f"Run `{make_command(run_dir, stage)}` first, or name another run."
         )
     check_record(manifest, run_dir / stage / MANIFEST_NAME, STAGES[stage])
     if stage == "embed":
@@ -93,8 +95,8 @@ def _require_text_format(run_dir: Path, embed: Mapping[str, Any]) -> None:
         raise CacheError(
             f"{run_dir / 'embed'}: another version of pricestack read this run's "
             f"texts, in another way (text format {found!r}, now {TEXT_FORMAT}). Run "
-            f"all stages again, beginning with `make embeddings RUN={run_dir}` and the "
-            f"same catalog."
+            f"all stages again, beginning with `{make_command(run_dir, 'embed')}` and "
+            f"the same catalog."
         )
 
 
@@ -109,16 +111,26 @@ def require_same_key(run_dir: Path, stage: str, found: str, expected: str) -> No
     if found != expected:
         raise CacheError(
             f"{run_dir / stage}: made from inputs with key {found[:12]}, but the run "
-            f"now holds {expected[:12]}. Run `make {_COMMAND[stage]} RUN={run_dir}` "
-            f"to make it anew."
+            f"now holds {expected[:12]}. Run `{make_command(run_dir, stage)}` to make "
+            f"it anew."
         )
 
 
-def remedy(stage_dir: Path) -> str:
-    """Say how a damaged stage is made anew."""
+def make_command(run_dir: Path, stage: str) -> str:
+    """Return the command that runs a stage of a run, to be typed in a shell."""
+    catalog = " CATALOG=FILE" if stage == "embed" and run_dir != _SAMPLE_RUN else ""
+    return f"make {_TARGETS[stage]} RUN={shlex.quote(str(run_dir))}{catalog}"
+
+
+def remedy(path: Path) -> str:
+    """Say how a damaged stage is made anew, given its folder or anything in it."""
+    stages = (at for at in (path, *path.parents) if at.name in _TARGETS)
+    if (stage_dir := next(stages, None)) is None:  # of an exported model
+        return "Copy it again from where it was made."
+    command = make_command(stage_dir.parent, stage_dir.name)
     return (
-        f"Delete the folder {stage_dir} and run `make {_COMMAND[stage_dir.name]} "
-        f"RUN={stage_dir.parent}` again."
+        f"Delete the folder {stage_dir} and run `{command}` again, with the same "
+        f"options as before."
     )
 
 

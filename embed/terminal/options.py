@@ -2,11 +2,12 @@
 
 import errno
 import functools
+import importlib.util
 import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, ParamSpec, TypeVar, get_args
 
@@ -300,6 +301,33 @@ def require_output(
         raise ConfigError(
             f"{where}: is a file that this command reads, and would be lost. Name "
             f"another file."
+        )
+
+
+def require_packages(command: str, packages: Mapping[str, str]) -> None:
+    """Refuse a command that lacks packages of the extra of its name.
+
+    Parameters
+    ----------
+    command : str
+    packages : mapping of str to str
+        Module of each package, and its name for `pip`.
+
+    Raises
+    ------
+    ConfigError
+        Naming what is missing and how to install it.
+    """
+    missing = [
+        name
+        for module, name in packages.items()
+        if importlib.util.find_spec(module) is None
+    ]
+    if missing:
+        raise ConfigError(
+            f"pricestack {command}: needs {' and '.join(missing)}, not installed. Run "
+            f"`pip install {' '.join(missing)}`, or install pricestack with its extra "
+            f"`{command}`."
         )
 
 

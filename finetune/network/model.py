@@ -1,7 +1,6 @@
 """The network: two backbones, two projections, one fusion head."""
 
 import contextlib
-import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import cast
@@ -27,6 +26,8 @@ FUSED_DIM = 2 * TOWER_DIM
 
 PRICE_MARGIN = 2.0
 """Factor by which a predicted price may be outside those that were trained on."""
+
+_NO_LIMIT = torch.finfo(torch.float32).max  # finite, as all weights have to be
 
 
 class PriceNetwork(nn.Module):
@@ -95,7 +96,7 @@ class PriceNetwork(nn.Module):
         self.n_attributes = n_attributes
         self.register_buffer("price_centre", torch.zeros(()))
         self.register_buffer("price_scale", torch.ones(()))
-        self.register_buffer("price_limits", torch.tensor([-math.inf, math.inf]))
+        self.register_buffer("price_limits", torch.tensor([-_NO_LIMIT, _NO_LIMIT]))
         # Attributes are standardised by the training rows; 0 where unknown.
         self.register_buffer("attribute_mean", torch.zeros(n_attributes // 2))
         self.register_buffer("attribute_scale", torch.ones(n_attributes // 2))

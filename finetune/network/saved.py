@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save
 from embed.encoders.weights import weights_of_run
 from embed.errors import CacheError
 from embed.store.durable import write_bytes
+from embed.store.manifest import remedy
 from finetune.config import FinetuneConfig
 from finetune.network.model import PriceNetwork, build_network
 
@@ -101,6 +102,5 @@ def load_weights(network: PriceNetwork, folder: Path, stage_dir: Path) -> None:
         network.load_state_dict(load_file(path))
     except Exception as error:  # safetensors has its own kinds for each bad file
         raise CacheError(
-            f"{path}: not the weights of this network ({error}). Delete the folder "
-            f"{stage_dir} and run `make finetune` again."
+            f"{path}: not the weights of this network ({error}). {remedy(stage_dir)}"
         ) from error

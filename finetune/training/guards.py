@@ -175,7 +175,8 @@ def require_tame_embedding(head: nn.Module, *, fold: int, epoch: int) -> None:
         raise TrainingError(
             f"fold {fold + 1}, epoch {epoch + 1}: the fused embedding has run away, "
             f"its variance in the head is {variance:.3g}, above {EXPLODED_VARIANCE:g}. "
-            f"{_kept(epoch)} Lower --image-learning-rate, or give --freeze-image."
+            f"{_kept(epoch)} Lower --image-learning-rate and --fusion-learning-rate; "
+            f"at their defaults, give --freeze-image."
         )
 
 
@@ -247,4 +248,4 @@ def _stopped(place: BatchPlace, found: str, advice: str) -> TrainingError:
 def _kept(epoch: int) -> str:
     if not epoch:
         return "No epoch was finished before it."
-    return f"Epoch {epoch} is kept and training goes on from it."
+    return f"Epoch {epoch} is kept, and training with the same options goes on from it."

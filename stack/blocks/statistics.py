@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from embed.errors import CacheError
 from embed.store.arrays import read_rows
 from embed.store.durable import save_array
-from embed.store.manifest import read_json, write_json
+from embed.store.manifest import read_json, remedy, write_json
 from embed.store.schema import check_record, fields, many, text
 from stack.blocks.head import Head, read_head
 from stack.blocks.products import Features, Prices, Products
@@ -123,6 +123,6 @@ def load(
 def _read_keys(path: Path) -> dict[str, list[str]]:
     names = read_json(path)
     if names is None:
-        raise CacheError(f"{path}: is missing. Run `make stack` again.")
+        raise CacheError(f"{path}: is missing. {remedy(path)}")
     check_record(names, path, _RECORD)
     return names

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
-from embed.terminal.options import one_line_errors, run_option
-from stack.export.target import require_packages
+from embed.terminal.options import one_line_errors, require_packages, run_option
+from stack.export.target import PACKAGES
 
 
 @click.command("export")
@@ -33,7 +33,7 @@ def export_command(run_dir: Path, out_dir: Path, check: bool) -> None:
       pricestack export --run runs/mine --out model
       python model/predict.py --catalog new.csv --images photos --out prices.csv
     """
-    require_packages()
+    require_packages("export", {name: name for name in PACKAGES})
     from stack.export.export import export_run  # late: it brings torch
 
     greatest = export_run(run_dir, out_dir, check=check)

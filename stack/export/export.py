@@ -26,6 +26,7 @@ from embed.store.manifest import (
     write_json,
 )
 from embed.store.schema import config_from
+from embed.terminal.options import require_packages
 from finetune.network.saved import load_network, network_folder
 from stack.blocks.fitted import LOG_PRICE_COLUMNS, PRICE_BLOCKS
 from stack.export.card import model_card, required_packages
@@ -37,10 +38,15 @@ from stack.export.target import (
     KIND,
     PACKAGES,
     require_free,
-    require_packages,
     whole_folder,
 )
-from stack.run import RAW_DIR, REPORT_NAME, FinishedRun, open_finished_run
+from stack.run import (
+    RAW_DIR,
+    REPORT_NAME,
+    FinishedRun,
+    open_finished_run,
+    report_remedy,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +87,7 @@ def export_run(run_dir: Path, out_dir: Path, *, check: bool = True) -> float | N
     CacheError, WeightsError
         If the run is not whole, or its encoders are not to be found any more.
     """
-    require_packages()
+    require_packages("export", {name: name for name in PACKAGES})
     require_free(out_dir)
     finished = open_finished_run(run_dir, verify=("stack", "finetune"))
     with whole_folder(out_dir) as folder:
@@ -108,7 +114,10 @@ def write_export(finished: FinishedRun, folder: Path) -> None:
     stage_dir = finished.run.run_dir / "stack"
     report = read_json(stage_dir / REPORT_NAME)
     if report is None:
-        raise CacheError(f"{stage_dir / REPORT_NAME}: is missing. Run `make stack`.")
+        raise CacheError(
+            f"{stage_dir / REPORT_NAME}: is missing. "
+            f"{report_remedy(finished.run.run_dir)}"
+        )
     card = model_card(
         embed=finished.run.embed,
         finetune=finished.run.finetune,

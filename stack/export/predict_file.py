@@ -3,19 +3,23 @@
     pip install -r model/requirements.txt
     python model/predict.py --catalog new.csv --images photos --out prices.csv
 
-Its columns are those named in manifest.json, its prices in the currency of the catalog
-that the model learned from.
+Its columns are those named in manifest.json, unless options name others; its prices are
+in the currency of the catalog that the model learned from.
 """
 
 import argparse
 import csv
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, get_args
 
 import numpy as np
 
 from embed.catalog.amounts import csv_amount
+from embed.catalog.columns import DELIMITER_NAMES, ExportName
 from embed.catalog.reader import CatalogColumns, read_catalog
 from embed.errors import InputError, UnreadableImage
 from embed.photos.decode import load_image
@@ -23,14 +27,31 @@ from embed.photos.files import find_photos
 from finetune.price_unit import to_price
 from stack.price.onnx_model import Model
 
+# Messages about a catalog advise these options.
+_COLUMN_OPTIONS: dict[str, dict[str, Any]] = {
+    "--text-column": {"dest": "text", "action": "append", "help": "repeat it for more"},
+    "--id-column": {"dest": "sample_id"},
+    "--image-column": {"dest": "image"},
+    "--price-column": {"dest": "price", "help": "not needed to price"},
+    "--export": {"dest": "export", "choices": get_args(ExportName)},
+    "--encoding": {"dest": "encoding", "help": "such as windows-1252"},
+    "--delimiter": {"dest": "delimiter", "help": f"or {', '.join(DELIMITER_NAMES)}"},
+}
+
 
 def price_catalog(
-    model: Model, catalog_path: Path, images: Path | None, level: str | None
+    model: Model,
+    catalog_path: Path,
+    images: Path | None,
+    level: str | None,
+    **asked: Any,
 ) -> list[list[str]]:
-    """Return sample_id and price of each product, and the ends of its interval."""
-    named = model.settings["columns"]
-    columns = CatalogColumns(**{**named, "text": tuple(named["text"])})
-    catalog = read_catalog(catalog_path, columns=columns.for_another_file())
+    """Return sample_id and price of each product, and the ends of its interval.
+
+    `asked` are fields of `CatalogColumns` in place of the model's; None: the model's.
+    """
+    columns = _columns(model.settings["columns"], asked)
+    catalog = read_catalog(catalog_path, columns=columns)
     for note in catalog.notes:
         print(f"{catalog_path.name}: {note}", file=sys.stderr)  # noqa: T201
     offsets = [0.0, *(model.settings["intervals"][level] if level else ())]
@@ -47,6 +68,17 @@ def price_catalog(
     return rows
 
 
+def _columns(of_model: Mapping[str, Any], asked: Mapping[str, Any]) -> CatalogColumns:
+    columns = CatalogColumns(**{**of_model, "text": tuple(of_model["text"])})
+    given = {name: value for name, value in asked.items() if value is not None}
+    if "text" in given:
+        given["text"] = tuple(given["text"])
+    if "delimiter" in given:
+        sign = given["delimiter"]
+        given["delimiter"] = DELIMITER_NAMES.get(sign.lower(), sign)
+    return replace(columns.for_another_file(), **given)
+
+
 def main() -> None:
     """Read the arguments, write the prices."""
     parser = argparse.ArgumentParser(description="Price products from text and photo.")
@@ -54,12 +86,20 @@ def main() -> None:
     parser.add_argument("--images", type=Path, help="folder of the photos")
     parser.add_argument("--out", type=Path, required=True, help="CSV file to write")
     parser.add_argument("--intervals", choices=["80", "90"], help="percent")
+    for option, settings in _COLUMN_OPTIONS.items():
+        parser.add_argument(option, **settings)
     asked = parser.parse_args()
     if not asked.out.parent.is_dir():  # before the work, not after it
-        parser.error(f"--out {asked.out}: the folder {asked.out.parent} is not there")
+        parser.error(
+            f"--out {asked.out}: the folder {asked.out.parent} is not there. Make it"
+        )
     try:
         model = Model(Path(__file__).resolve().parent)
-        rows = price_catalog(model, asked.catalog, asked.images, asked.intervals)
+        names = [settings["dest"] for settings in _COLUMN_OPTIONS.values()]
+        columns = {name: getattr(asked, name) for name in names}
+        rows = price_catalog(
+            model, asked.catalog, asked.images, asked.intervals, **columns
+        )
         heads = ["sample_id", "price", "price_low", "price_high"]
         lines = [heads if asked.intervals else heads[:2], *rows]
         with asked.out.open("w", newline="", encoding="utf-8") as file:

@@ -1,6 +1,5 @@
 """Where an export goes: an earlier one's place or a new one, whole or not at all."""
 
-import importlib.util
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,22 +10,6 @@ from embed.store.manifest import MANIFEST_NAME, read_json
 
 KIND = "pricestack export"
 PACKAGES = ("onnx", "onnxruntime", "tokenizers")
-
-
-def require_packages() -> None:
-    """Refuse to begin without what writes and runs ONNX.
-
-    Raises
-    ------
-    ConfigError
-        If a package of the extra `export` is not installed.
-    """
-    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ConfigError(
-            f"`pricestack export` needs {' and '.join(missing)}, which is not "
-            f"installed. Run `pip install -e .[export]`."
-        )
 
 
 def require_free(out_dir: Path) -> None:

@@ -1,16 +1,19 @@
 """`pricestack report`: a finished run as one HTML file."""
 
-import importlib.util
 import webbrowser
 from pathlib import Path
 
 import click
 
-from embed.errors import ConfigError
 from embed.store.manifest import require_stage
-from embed.terminal.options import one_line_errors, require_output, run_option
+from embed.terminal.options import (
+    one_line_errors,
+    require_output,
+    require_packages,
+    run_option,
+)
 
-_PACKAGES = ("jinja2", "matplotlib")
+_PACKAGES = {"jinja2": "jinja2", "matplotlib": "matplotlib"}
 
 
 @click.command("report")
@@ -34,7 +37,7 @@ def report_command(run_dir: Path, out_path: Path | None, open_it: bool) -> None:
       pricestack report --run runs/mine --open
     """
     path = out_path or run_dir / "report.html"
-    _require_packages()
+    require_packages("report", _PACKAGES)
     embed = require_stage(run_dir, "embed")
     require_output(
         path,
@@ -48,13 +51,3 @@ def report_command(run_dir: Path, out_path: Path | None, open_it: bool) -> None:
     click.echo(f"{path}: {n_bytes / 1e6:.2f} MB.")
     if open_it:
         webbrowser.open(path.resolve().as_uri())
-
-
-def _require_packages() -> None:
-    missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ConfigError(
-            f"pricestack report: needs {' and '.join(missing)}, not installed. Run "
-            f"`pip install {' '.join(missing)}`, or install pricestack with its extra "
-            f"`report`."
-        )

@@ -11,6 +11,7 @@ import matplotlib as mpl
 from matplotlib.ticker import MaxNLocator
 
 from embed.errors import CacheError
+from embed.store.manifest import MANIFEST_NAME, make_command
 from stack.html_report.svg import GREY, drawing, new_axes, to_svg
 
 HISTORY_NAME = "history.csv"
@@ -148,7 +149,10 @@ def _number(written: str) -> float:
 
 
 def _remedy(path: Path) -> str:
+    stage_dir = path.parent.parent
     return (
         f"Copy it from where the run was made, or delete the folder {path.parent} and "
-        f"run `make finetune` again."
+        f"the file {stage_dir / MANIFEST_NAME} and run "
+        f"`{make_command(stage_dir.parent, 'finetune')}` again, with the same options "
+        f"as before."
     )

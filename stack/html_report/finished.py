@@ -24,7 +24,7 @@ from finetune.price_unit import to_price
 from finetune.score import smape_rows
 from stack.judge.evaluate import PREDICTOR_LABELS
 from stack.judge.intervals import Intervals
-from stack.run import REPORT_NAME, Run, open_finished_run
+from stack.run import REPORT_NAME, Run, open_finished_run, report_remedy
 
 INTERVAL_LEVEL = 90
 """Percent, of the intervals that are shown beside single products."""
@@ -186,6 +186,5 @@ def _read_report(run_dir: Path, stack: dict[str, Any]) -> dict[str, Any]:
 
 def _stale(run_dir: Path, problem: str) -> CacheError:
     return CacheError(
-        f"{run_dir / 'stack' / REPORT_NAME}: {problem}. Run `pricestack evaluate --run "
-        f"{run_dir}`, which writes it anew."
+        f"{run_dir / 'stack' / REPORT_NAME}: {problem}. {report_remedy(run_dir)}"
     )

@@ -24,6 +24,7 @@ from embed.store.schema import (
     text,
 )
 from finetune.config import FinetuneConfig
+from stack.run import report_remedy
 from stack.tell.lines import wrap
 
 REPORT_NAME = "report.json"
@@ -183,9 +184,8 @@ def format_runs(runs: Sequence[RunSummary]) -> str:
     if problems:
         lines += ["", "Not finished, or damaged:"]
         for run in problems:
-            lines.append(
-                wrap(f"{run.name}: {run.problem}", indent="  ", hanging="    ")
-            )
+            problem = f"{run.name}: {run.problem}"  # with a command to copy
+            lines.append(wrap(problem, indent="  ", hanging="    ", whole_words=True))
     return "\n".join(lines) + "\n"
 
 
@@ -211,9 +211,7 @@ def _stack_facts(run_dir: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
     path = run_dir / "stack" / REPORT_NAME
     report = read_json(path)
     if report is None:
-        raise CacheError(
-            f"{path}: is missing. Run `evaluate --run {run_dir}`, which writes it anew."
-        )
+        raise CacheError(f"{path}: is missing. {report_remedy(run_dir)}")
     check_record(report, path, _REPORT)
     scores = {
         row["name"]: Score(smape=float(row["smape"]), smape_se=float(row["smape_se"]))
@@ -222,8 +220,7 @@ def _stack_facts(run_dir: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
     chosen = manifest["chosen"]
     if missing := {"network", "stacker"} - scores.keys():
         raise CacheError(
-            f"{path}: has no scores of the {min(missing)}. Delete it and run `evaluate "
-            f"--run {run_dir}`, which writes it anew."
+            f"{path}: has no scores of the {min(missing)}. {report_remedy(run_dir)}"
         )
     return {
         "chosen": chosen,

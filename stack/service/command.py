@@ -1,6 +1,5 @@
 """`pricestack serve`: prices over HTTP, and a page."""
 
-import importlib.util
 from pathlib import Path
 
 import click
@@ -10,6 +9,7 @@ from embed.store.manifest import require_stage
 from embed.terminal.options import (
     one_line_errors,
     only_fold_option,
+    require_packages,
     run_option,
     threads_option,
 )
@@ -64,7 +64,7 @@ def serve_command(
       pricestack serve --run runs/mine --port 8080
       curl -F text='Green tea, 20 bags' -F photo=@tea.jpg localhost:8080/price
     """
-    _require_packages()
+    require_packages("serve", _PACKAGES)
     _check_currency(currency)
     for stage in ("embed", "finetune", "stack"):
         require_stage(run_dir, stage)  # before the port is opened
@@ -88,18 +88,4 @@ def _check_currency(currency: str | None) -> None:
         raise ConfigError(
             f"--currency: must be a code of three capital letters, found "
             f"{currency!r}. Give for example USD or INR, or leave it out."
-        )
-
-
-def _require_packages() -> None:
-    missing = [
-        name
-        for module, name in _PACKAGES.items()
-        if importlib.util.find_spec(module) is None
-    ]
-    if missing:
-        raise ConfigError(
-            f"pricestack serve: needs {' and '.join(missing)}, not installed. Run "
-            f"`pip install {' '.join(missing)}`, or install pricestack with its extra "
-            f"`serve`."
         )

@@ -10,7 +10,13 @@ LABEL = 26
 _CELL = 14
 
 
-def wrap(text: str, *, indent: str = "", hanging: str | None = None) -> str:
+def wrap(
+    text: str,
+    *,
+    indent: str = "",
+    hanging: str | None = None,
+    whole_words: bool = False,
+) -> str:
     """Break a paragraph into lines of at most `WIDTH` columns.
 
     Parameters
@@ -20,9 +26,17 @@ def wrap(text: str, *, indent: str = "", hanging: str | None = None) -> str:
         Before the first line.
     hanging : str, optional
         Before the others; without it `indent`.
+    whole_words : bool
+        Break no word, not even one that is longer than a line.
     """
-    later = indent if hanging is None else hanging
-    return textwrap.fill(text, WIDTH, initial_indent=indent, subsequent_indent=later)
+    return textwrap.fill(
+        text,
+        WIDTH,
+        initial_indent=indent,
+        subsequent_indent=indent if hanging is None else hanging,
+        break_long_words=not whole_words,
+        break_on_hyphens=not whole_words,
+    )
 
 
 def table(rows: Sequence[tuple[str, Sequence[str]]], *, n_headings: int = 0) -> str:

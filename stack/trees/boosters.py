@@ -9,6 +9,7 @@ import lightgbm as lgb
 
 from embed.errors import CacheError
 from embed.store.durable import write_bytes
+from embed.store.manifest import remedy
 
 logger = logging.getLogger(__name__)
 _CHECKSUM_SUFFIX = ".crc32"
@@ -64,7 +65,7 @@ def load_boosters(
     """
     n_boosters = len(list(directory.glob("booster-*.txt")))
     if not n_boosters:
-        raise CacheError(f"{directory}: holds no booster-0.txt. Run `make stack`.")
+        raise CacheError(f"{directory}: holds no booster-0.txt. {remedy(directory)}")
     paths = [directory / f"booster-{fold}.txt" for fold in range(n_boosters)]
     return [_load_booster(path, list(feature_names)) for path in paths]
 
@@ -81,8 +82,7 @@ def read_booster(path: Path) -> lgb.Booster:
         return lgb.Booster(model_str=path.read_text(encoding="utf-8"))
     except (OSError, ValueError, lgb.basic.LightGBMError) as error:
         raise CacheError(
-            f"{path}: is not a whole LightGBM model ({error}). Delete it and run `make "
-            f"stack` again."
+            f"{path}: is not a whole LightGBM model ({error}). {remedy(path)}"
         ) from error
 
 
@@ -95,7 +95,7 @@ def _load_booster(path: Path, feature_names: list[str]) -> lgb.Booster:
         detail = f"; first difference: {first[0]!r}, {first[1]!r}" if first else ""
         raise CacheError(
             f"{path}: was fitted on {len(found)} features, the matrix has "
-            f"{len(feature_names)}{detail}. Delete it and run `make stack` again."
+            f"{len(feature_names)}{detail}. {remedy(path)}"
         )
     return booster
 

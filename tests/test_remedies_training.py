@@ -1,0 +1,125 @@
+"""Advice on training that goes wrong, and on what reads a file, taken."""
+
+import re
+import sys
+
+import pytest
+from conftest import choose, small_image_backbone, use_photo_tower
+from remedies import advice, commands_in, rows_of, write_rows
+from remedies import run_dir as run_dir
+from remedies import script as script
+from remedies import shell as shell
+from test_embed_catalog_xlsx import write_xlsx
+from torch import nn
+
+OUT = ("--out", "prices.csv")
+
+
+def train(run_dir):
+    return ("finetune", "--run", run_dir, "--folds", 2, "--smooth-l1-epochs", 4)
+
+
+@advice("the fused embedding has run away")
+@pytest.mark.parametrize("too_high", ["--fusion-learning-rate", "all"])
+def test_an_embedding_that_runs_away_is_held_by_lower_rates(shell, run_dir, too_high):
+    rates = [f"--{name}-learning-rate" for name in ("text", "image", "fusion")]
+    high = [too_high] if too_high != "all" else rates
+    message = shell.refused(*train(run_dir), *(w for name in high for w in (name, 1)))
+    lower = re.search(r"Lower (\S+) and (\S+);", message).groups()
+    assert set(lower) == set(rates[1:])
+    high = [name for name in high if name not in lower]
+    shell.accepted(*train(run_dir), *(word for name in high for word in (name, 1)))
+
+
+class Loud(nn.Module):
+    """Makes the photo tower's activations as large as those of one that ran away."""
+
+    def forward(self, maps):
+        return 1e5 * maps
+
+
+@advice("the fused embedding has run away")
+def test_a_photo_tower_that_runs_away_is_frozen(shell, run_dir, monkeypatch):
+    def load(weights, *, seed=0):
+        return small_image_backbone(weights, seed=seed).append(Loud())
+
+    use_photo_tower(monkeypatch, load)
+    finetune = (*train(run_dir), "--recipe", "paper")
+    message = shell.refused(*finetune)
+    option = re.search(r"at their defaults, give (\S+)\.$", message)[1]
+    shell.accepted(*finetune, option)
+
+
+READERS = {  # part of the message: the module that reads, the file's suffix
+    "reading Parquet needs pyarrow": ("pyarrow", ".parquet"),
+    "reading Excel needs python-calamine": ("python_calamine", ".xlsx"),
+}
+
+
+def write_catalog(path, rows):
+    if path.suffix == ".csv":
+        return write_rows(path, rows)
+    cells = [list(rows[0]), *(list(row.values()) for row in rows)]
+    if path.suffix == ".xlsx":
+        return write_xlsx(path, A=cells)
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    parquet.write_table(pa.Table.from_pylist(rows), path)
+    return path
+
+
+@advice(*READERS)
+@pytest.mark.parametrize("part", READERS)
+@pytest.mark.parametrize("way", ["install", "CSV"])
+def test_a_catalog_is_read_by_a_package_or_given_as_csv(
+    shell, script, tmp_path, part, way
+):
+    module, suffix = READERS[part]
+    pytest.importorskip(module)
+    rows = rows_of(shell.catalog)[:3]
+    rows = [{**row, "catalog_content": f"Tea {n}"} for n, row in enumerate(rows)]
+    catalog = write_catalog(tmp_path / f"c{suffix}", rows)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, module, None)
+        code, message = script("--catalog", catalog, *OUT)
+        assert code == 2
+        if way == "CSV":
+            assert re.search("CSV file|'CSV UTF-8'", message)
+            catalog = write_catalog(tmp_path / "c.csv", rows)
+            assert script("--catalog", catalog, *OUT) == (0, "")
+    install = commands_in(message)
+    assert install == [f"pip install {module.replace('_', '-')}"]
+    if way == "install":
+        assert script("--catalog", catalog, *OUT) == (0, "")
+    assert len(rows_of(tmp_path / "prices.csv")) == 3
+
+
+@advice("the trees of this model need lightgbm")
+def test_an_exported_stacker_needs_lightgbm(shell, run_dir, request):
+    choose(run_dir, "stacker")
+    shell.accepted("export", "--run", run_dir, "--no-check", "--out", "model")
+    script = request.getfixturevalue("script")
+    line = ("--catalog", shell.catalog, *OUT)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "lightgbm", None)
+        code, message = script(*line)
+    assert code == 2
+    assert commands_in(message) == ["pip install lightgbm"]
+    assert script(*line) == (0, "")
+
+
+@advice("downloading photos needs the HTTP client httpx2")
+def test_photos_are_downloaded_by_a_package(shell, tmp_path):
+    pytest.importorskip("httpx2")
+    images = ("images", shell.catalog, "--out", "photos", "--retries", 0)
+    catalog = write_rows(
+        tmp_path / "c.csv",
+        [{**row, "image_link": "http://127.0.0.1/a.png"} for row in rows_of(images[1])],
+    )
+    images = ("images", catalog, *images[2:])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "httpx2", None)
+        message = shell.refused(*images)
+    assert commands_in(message) == ["pip install httpx2"]
+    assert "0 products have their photo" in shell.accepted(*images)
