@@ -15,8 +15,8 @@ from conftest import TINY_STACK, TINY_TRAINING, choose, copy_run
 from safetensors.torch import load_file
 from threadpoolctl import ThreadpoolController
 
-import stack.judge.doubts
 import stack.price.engine
+import stack.price.flags
 import stack.price.predictor
 from embed.catalog.reader import read_catalog
 from embed.chunks import prepare_chunk, prepared_chunks
@@ -234,7 +234,7 @@ def test_a_price_that_ran_away_is_not_written_unmarked(
 
     monkeypatch.setattr(stack.price.engine, "average_log_prices", run_away)
     # Networks of a few steps differ by more than those that have learned.
-    monkeypatch.setattr(stack.judge.doubts, "DISAGREEMENT", 1000.0)
+    monkeypatch.setattr(stack.price.flags, "DISAGREEMENT", 1000.0)
     path = tmp_path / "prices.csv"
     arguments = [str(sample_catalog), "--run", str(run_of["network"])]
     arguments += ["--images", str(photos), "--out", str(path)]
