@@ -167,7 +167,7 @@ def test_a_product_without_a_photo_is_explained_without_a_map(shell, run_dir):
     row = int(np.load(run_dir / "embed" / "image_ok.npy").argmin())
     command = explain(shell, run_dir, row=row)
     message = shell.refused(*command, "--image-map", "map.png")
-    where = re.search(r"product; (.+) says why", message)[1]
+    where = re.search(r"product; (.+) gives the reason", message)[1]
     reasons = {row["sample_id"] for row in rows_of(run_dir / "embed" / "problems.csv")}
     assert where == str(run_dir / "embed" / "problems.csv")
     assert rows_of(shell.catalog)[row]["sample_id"] in reasons
