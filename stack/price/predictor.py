@@ -361,9 +361,9 @@ def _load_networks(
     stage_dir = run.run_dir / "finetune"
     return ServedNetworks(
         [
-            load_network(stage_dir, fold, seed, embed=run.embed, config=config)
+            load_network(stage_dir, fold, seed_index, embed=run.embed, config=config)
             for fold in folds
-            for seed in range(config.n_seeds)
+            for seed_index in range(config.n_seeds)
         ],
         config,
         backend=source.backend,
