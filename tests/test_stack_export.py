@@ -225,7 +225,7 @@ def test_only_an_export_that_looks_at_prices_holds_them_and_says_so(model_of):
         for name in ("known", "blocks"):
             assert (model_dir / name).exists() == has_prices, (chosen, name)
         card = (model_dir / CARD_NAME).read_text()
-        assert ("hold prices" in card) == has_prices
+        assert ("contain prices" in card) == has_prices
         packages = (model_dir / "requirements.txt").read_text().split()
         assert ("scikit-learn" in packages) == has_prices
         assert ("lightgbm" in packages) == (chosen != "network")
