@@ -128,7 +128,7 @@ def test_evaluate_shows_how_many_prices_the_intervals_hold(shell, run_dir):
     assert "`evaluate` shows how many by price" in said
     shell.heard.append(said)
     table = shell.accepted("evaluate", "--run", run_dir)
-    assert re.search(r"Held, by true price.*\n-+\n80 % intervals", table)
+    assert re.search(r"Coverage by true price.*\n-+\n80 % intervals", table)
 
 
 @advice("products of the run")

@@ -65,8 +65,8 @@ def _price(explanation: Explanation) -> str:
     outer_low, outer_high = map(amount, explanation.intervals["90"])
     return (
         f"Price {amount(explanation.price)}; the 80 % interval is {low} to {high}, the "
-        f"90 % interval {outer_low} to {outer_high} (made to hold the price of 80 and "
-        f"90 % of all new products together; `evaluate` shows how many by price)."
+        f"90 % interval {outer_low} to {outer_high} (made to contain the price of 80 "
+        f"and 90 % of all new products together; `evaluate` shows how many by price)."
     )
 
 

@@ -38,7 +38,7 @@ class ShownProduct:
 
     @property
     def is_inside(self) -> bool:
-        """Whether the true price lies in the interval."""
+        """True if the true price lies in the interval."""
         return self.low <= self.price <= self.high
 
 

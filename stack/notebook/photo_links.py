@@ -131,7 +131,7 @@ def _require_ours(names: set[str], folder: Path) -> None:
     foreign = sorted(name for name in names if not _OURS.fullmatch(name))
     if foreign:
         raise ConfigError(
-            f"{folder}: must hold nothing but what a fit puts there, it holds "
+            f"{folder}: must contain only files of a fit, it contains "
             f"{foreign[0]!r}. Move that elsewhere, or name another run_dir"
         )
 

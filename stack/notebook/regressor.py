@@ -254,7 +254,7 @@ class PriceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         X : DataFrame of shape (n_products, any)
-            As for `predict`.
+            Products, as for `predict`.
         level : int
             Percent of new products whose price lies inside: 80 or 90.
 

@@ -115,12 +115,12 @@ class RunFolder:
         key = self._present_key()
         if not key:
             raise CacheError(
-                f"{self.path}: the run folder of this regressor is not there any more, "
-                f"or not whole. Put it back, or call fit again"
+                f"{self.path}: the run folder of this regressor is missing or "
+                f"incomplete. Put it back, or call fit again"
             )
         if key != self.key:
             raise CacheError(
-                f"{self.path}: holds another fit ({key[:12]}) than this regressor's "
+                f"{self.path}: contains another fit ({key[:12]}) than this regressor's "
                 f"({self.key[:12]}). Call fit again, and give each regressor that is "
                 f"kept a run_dir of its own, or run_dir=None"
             )
@@ -145,7 +145,7 @@ def _require_ours(path: Path) -> None:
     if _visible(path) - {INPUTS_NAME} or _visible(inputs):
         raise ConfigError(
             f"run_dir {str(path)!r}: must be a new or empty folder, or one of an "
-            f"earlier fit; this one holds other files. Name another"
+            f"earlier fit; this one contains other files. Name another"
         )
 
 

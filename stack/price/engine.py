@@ -104,7 +104,7 @@ class Trees:
     """In column order."""
 
     log_price_columns: Mapping[str, Sequence[int]]
-    """By block, the columns that are log prices."""
+    """Columns that are log prices, by block."""
 
     n_threads: int = 1
     """Threads of LightGBM. Two wait for each other longer than a few products take:
@@ -267,7 +267,7 @@ def relative_blocks(
     ----------
     blocks : mapping of str to ndarray of shape (n_products, d) or (n_products,)
     log_price_columns : mapping of str to sequence of int
-        By block, the columns that are log prices.
+        Columns that are log prices, by block.
     """
     base = next((name for name in _BASES if name in blocks), None)
     if base is None:

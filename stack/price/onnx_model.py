@@ -75,7 +75,7 @@ class Model:
         text : str
             Catalog text.
         photo : ndarray of uint8, shape (image_size, image_size, 3), optional
-            From `embed.photos.decode.load_image`; None if there is none.
+            Pixels from `embed.photos.decode.load_image`; None without a photo.
 
         Returns
         -------

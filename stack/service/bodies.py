@@ -96,11 +96,11 @@ def content_type(request: Request, *, allowed: tuple[str, ...]) -> ContentType:
     return ContentType(name=media_type, boundary=options.get(b"boundary"))
 
 
-def _unsupported(where: str, found: str, rule: str) -> ApiError:
+def _unsupported(where: str, value: str, rule: str) -> ApiError:
     return ApiError(
         HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
         where=where,
-        message=f"must be {rule}, found {found[:80]!r}",
+        message=f"must be {rule}, found {value[:80]!r}",
         what_to_do=f"Send {rule}.",
     )
 
@@ -158,12 +158,12 @@ async def _read(
     return bytes(body), n_bytes
 
 
-def too_large(where: str, found: int, most: int) -> ApiError:
+def too_large(where: str, n_bytes: int, most: int) -> ApiError:
     """Return the answer to a body or photo of too many bytes."""
     return ApiError(
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         where=where,
-        message=f"too large: {found} bytes, at most {most} are read",
+        message=f"too large: {n_bytes} bytes, at most {most} are read",
         what_to_do="Send a smaller photo, or fewer products at a time.",
         # The rest of the body would be read as the next request.
         headers={"Connection": "close"},

@@ -13,7 +13,7 @@ def format_comparison(comparison: Mapping[str, Any]) -> str:
     Parameters
     ----------
     comparison : mapping
-        From `stack.judge.compare.compare_runs`, or read back from its JSON.
+        Result of `stack.judge.compare.compare_runs`, or its JSON.
 
     Returns
     -------

@@ -16,7 +16,7 @@ def format_report(report: Mapping[str, Any]) -> str:
     Parameters
     ----------
     report : mapping
-        From `stack.judge.evaluate.evaluate_predictions`, or read back from its JSON.
+        Result of `stack.judge.evaluate.evaluate_predictions`, or its JSON.
 
     Returns
     -------
@@ -116,15 +116,15 @@ def _calibration(slopes: Mapping[str, float | None], chosen: str) -> str:
 
 def _intervals(intervals: list[Mapping[str, Any]]) -> str:
     coverages = "; ".join(
-        f"{part['level']} % intervals hold {100 * part['coverage']:.1f} % of the true "
-        f"prices (their high end is {part['width_ratio']:.1f} times the low one)"
+        f"{part['level']} % intervals contain {100 * part['coverage']:.1f} % of the "
+        f"true prices (their high end is {part['width_ratio']:.1f} times the low one)"
         for part in intervals
     )
     summary = wrap(
         f"Prediction intervals, their ends from the other folds: {coverages}."
     )
     bands = intervals[0]["bands"]
-    rows = [("Held, by true price", [_range(band) for band in bands])]
+    rows = [("Coverage by true price", [_range(band) for band in bands])]
     rows += [
         (
             f"{part['level']} % intervals",
@@ -146,7 +146,7 @@ def _doubts(doubts: Mapping[str, Any] | None) -> list[str]:
     outside = doubts["outside"]["chosen"]
     lines.append(
         wrap(
-            f"Of the chosen prices {outside['above']:,} are above the dearest true "
+            f"Of the chosen prices, {outside['above']:,} are above the dearest true "
             f"one, {outside['below']:,} below the cheapest."
         )
     )
