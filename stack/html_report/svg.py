@@ -48,7 +48,7 @@ _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
 @contextmanager
 def drawing(name: str) -> Iterator[None]:
-    """Set the style in which a figure is drawn; `name` makes its ids unique."""
+    """Set the style in which a figure is drawn; `name` fixes its ids."""
     with mpl.rc_context({**_STYLE, "svg.hashsalt": name}):
         yield
 

@@ -42,7 +42,7 @@ class CatalogPrices:
 
     @property
     def n_doubtful(self) -> int:
-        """Number of prices with a reason to doubt beside missing text or photo."""
+        """Number of prices with a doubt other than missing text or photo."""
         return sum(bool({*flags} - {NO_TEXT, NO_PHOTO}) for flags in self.flags)
 
     def n_lacking(self, lack: str) -> int:

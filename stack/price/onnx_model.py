@@ -1,4 +1,4 @@
-"""An exported model, ready to price: ONNX runs the towers, the engine does the rest.
+"""An exported model, loaded for prices: ONNX runs the towers, the engine the rest.
 
 Beside the standard library it needs numpy, pillow, onnxruntime and tokenizers. A model
 with trees needs lightgbm; trees with blocks fitted on prices also need scikit-learn.

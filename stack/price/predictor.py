@@ -1,4 +1,4 @@
-"""Price new products with a finished run, by whichever predictor it chose."""
+"""Price new products with the predictor that a finished run chose."""
 
 import dataclasses
 import logging

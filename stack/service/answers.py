@@ -1,4 +1,4 @@
-"""Answer a request: read its body and photos, wait in the queue, stop if it is gone."""
+"""Answers to requests: body, photos and queue, until the client leaves."""
 
 import asyncio
 from collections.abc import Coroutine

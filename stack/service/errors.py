@@ -1,4 +1,4 @@
-"""Errors as the service answers them: one shape, without traceback or path."""
+"""Error answers of the service: one form, without traceback or path."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -78,7 +78,7 @@ def place(location: tuple[int | str, ...]) -> str:
 
 
 def of_http(error: HTTPException) -> ApiError:
-    """Put an error of the router, such as an unknown path, into our shape."""
+    """Convert an error of the router, such as an unknown path."""
     is_path = error.status_code == HTTPStatus.NOT_FOUND
     return ApiError(
         error.status_code,
