@@ -58,7 +58,7 @@ def main() -> None:
     "--blocks",
     default=",".join(StackConfig.blocks),
     show_default=True,
-    help=f"What the trees see, of: {', '.join(get_args(BlockName))}. The last four "
+    help=f"Features of the trees, of: {', '.join(get_args(BlockName))}. The last four "
     "are fitted on prices, out of fold.",
 )
 @click.option(
@@ -69,7 +69,7 @@ def main() -> None:
     type=click.Choice(get_args(Objective)),
     default=StackConfig.objective,
     show_default=True,
-    help="What the trees minimise, on log price: absolute error, or SMAPE.",
+    help="Loss of the trees on log price: absolute error, or SMAPE.",
 )
 @click.option(
     "--tune",
@@ -86,19 +86,19 @@ def main() -> None:
     "n_seeds",
     default=StackConfig.n_seeds,
     show_default=True,
-    help="Boosters of each fold, from as many seeds, of which the mean is kept.",
+    help="Boosters of each fold, one per seed; their mean is used.",
 )
 @click.option(
     "--ablation/--no-ablation",
     default=StackConfig.ablation,
     show_default=True,
-    help="Fit the stacker without each block too, to report what each adds.",
+    help="Also fit the stacker without each block, to report what each adds.",
 )
 @one_line_errors
 def stack_command(run_dir: Path, blocks: str, **settings: Any) -> None:
-    """Fit boosters on what the network missed and judge them, in RUN/stack.
+    """Fit boosters on the network's residual and judge them, in RUN/stack.
 
-    With the block start, on what its blend with a kernel ridge missed.
+    With the block start, on the residual of its blend with a kernel ridge.
 
     \b
     Example:
@@ -122,11 +122,11 @@ def stack_command(run_dir: Path, blocks: str, **settings: Any) -> None:
     "--folds",
     "n_folds",
     type=int,
-    help="Folds that the run is expected to have; another number is an error.",
+    help="Expected number of folds of the run; another number is an error.",
 )
 @one_line_errors
 def evaluate_main(run_dir: Path, n_folds: int | None) -> None:
-    """Compare all predictors of a run out of fold, and say which one serves.
+    """Compare all predictors of a run out of fold, and show which one it uses.
 
     \b
     Example:
@@ -152,7 +152,7 @@ def evaluate_main(run_dir: Path, n_folds: int | None) -> None:
 @threads_option
 @one_line_errors
 def audit_command(run_dir: Path, n_products: int, seed: int, n_threads: int) -> None:
-    """Check a finished run for leaks: one line each; exit code 1 if one fails.
+    """Check a finished run for leaks: one line per check; exit code 1 if one fails.
 
     \b
     Example:
@@ -176,7 +176,10 @@ def audit_command(run_dir: Path, n_products: int, seed: int, n_threads: int) -> 
 @run_option
 @catalog_option
 @click.option(
-    "--images", "images_dir", type=click.Path(path_type=Path), help="Their photos."
+    "--images",
+    "images_dir",
+    type=click.Path(path_type=Path),
+    help="Folder of the photos.",
 )
 @click.option(
     "--out",
@@ -189,8 +192,8 @@ def audit_command(run_dir: Path, n_products: int, seed: int, n_threads: int) -> 
     "--intervals",
     "level",
     type=click.Choice(["80", "90"]),
-    help="Add the columns price_low and price_high, which hold the true price of so "
-    "many percent of new products.",
+    help="Add the columns price_low and price_high, which enclose the true price of "
+    "that percentage of new products.",
 )
 @click.option(
     "--flags",
@@ -215,7 +218,7 @@ def predict_command(
 ) -> None:
     """Price new products with a finished run.
 
-    The columns are the run's own unless they are named here.
+    The catalog's columns are the run's, unless options name others.
 
     \b
     Example:
@@ -226,8 +229,8 @@ def predict_command(
     from embed.store.manifest import require_stage
 
     require_output(out_path, option="--out", run_dir=run_dir, inputs=(catalog_path,))
-    of_run = columns_of_run(require_stage(run_dir, "embed"))
-    catalog = read_and_mention(catalog_path, _columns_of_run(of_run, columns))
+    run_columns = columns_of_run(require_stage(run_dir, "embed"))
+    catalog = read_and_mention(catalog_path, _columns_of_run(run_columns, columns))
     click.echo(f"{catalog.n_products} products. Loading the run …", err=True)
     from stack.price.catalog import NO_PHOTO, NO_TEXT, predict_prices, write_prices
 
@@ -279,17 +282,17 @@ def sample_command(n_products: int, out_dir: Path, seed: int) -> None:
 
 
 def _columns_of_run(
-    of_run: CatalogColumns, options: dict[str, object]
+    run_columns: CatalogColumns, options: dict[str, object]
 ) -> CatalogColumns:
-    """Take each column from the options if it was named there, else from the run.
+    """Return the columns that the options name, else those of the run.
 
-    The file may be written in another way than the run's own, so its encoding,
-    delimiter and export are those of the options or are told by the file.
+    The file may have another format than the run's catalog, so its encoding, delimiter
+    and export come from the options or from the file.
     """
-    asked = columns_from(**options)  # type: ignore[arg-type]
+    named = columns_from(**options)  # type: ignore[arg-type]
     context = click.get_current_context()
-    given = {
-        field: getattr(asked, field)
+    changes = {
+        field: getattr(named, field)
         for option, field in (
             ("text_columns", "text"),
             ("id_column", "sample_id"),
@@ -302,7 +305,7 @@ def _columns_of_run(
         if context.get_parameter_source(option)
         is click.core.ParameterSource.COMMANDLINE
     }
-    return dataclasses.replace(of_run.for_another_file(), **given)
+    return dataclasses.replace(run_columns.for_another_file(), **changes)
 
 
 for command in (

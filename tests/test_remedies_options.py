@@ -128,7 +128,7 @@ def test_evaluate_shows_how_many_prices_the_intervals_hold(shell, run_dir):
     assert "`evaluate` shows how many by price" in said
     shell.heard.append(said)
     table = shell.accepted("evaluate", "--run", run_dir)
-    assert re.search(r"Held, by true price.*\n-+\n80 % intervals", table)
+    assert re.search(r"Coverage by true price.*\n-+\n80 % intervals", table)
 
 
 @advice("products of the run")
@@ -167,7 +167,7 @@ def test_a_product_without_a_photo_is_explained_without_a_map(shell, run_dir):
     row = int(np.load(run_dir / "embed" / "image_ok.npy").argmin())
     command = explain(shell, run_dir, row=row)
     message = shell.refused(*command, "--image-map", "map.png")
-    where = re.search(r"product; (.+) says why", message)[1]
+    where = re.search(r"product; (.+) gives the reason", message)[1]
     reasons = {row["sample_id"] for row in rows_of(run_dir / "embed" / "problems.csv")}
     assert where == str(run_dir / "embed" / "problems.csv")
     assert rows_of(shell.catalog)[row]["sample_id"] in reasons

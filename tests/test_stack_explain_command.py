@@ -195,7 +195,7 @@ def test_the_longest_values_fit_and_move_no_cursor():
     unpriced = product(fold=-1, true_price=None)
     found = format_explanation(unpriced, explanation(image=None, similar=[]))
     assert "no price of its own" in found
-    assert "The run holds" not in found
+    assert "The price in the run" not in found
     assert "true price" not in found
 
 
@@ -208,9 +208,9 @@ def test_the_intervals_are_said_to_hold_for_all_new_products_together():
 @pytest.mark.parametrize(
     ("source", "price", "said", "unsaid"),
     [
-        ("thumbnail", 12e6, "file is not there or has changed, so its th", "rounding"),
-        ("file", 1.02e6, "for it: rounding, or other versions", "thumbnail"),
-        ("none", 1.02e6, "for it: rounding, or other versions", "thumbnail"),
+        ("thumbnail", 12e6, "file is missing or has changed, so its thum", "rounding"),
+        ("file", 1.02e6, "00.00: rounding, or other versions", "thumbnail"),
+        ("none", 1.02e6, "00.00: rounding, or other versions", "thumbnail"),
         ("file", 12e6, "Rounding does not change a price that much", "thumbnail"),
     ],
 )
@@ -219,7 +219,7 @@ def test_another_price_than_the_run_s_is_laid_to_what_changed_it(
 ):
     found = format_explanation(product(photo_source=source), explanation(price=price))
     found = " ".join(found.split())
-    assert "The run holds 1,000,000.00 for it" in found
+    assert "The price in the run is 1,000,000.00" in found
     assert said in found
     assert unsaid not in found
 

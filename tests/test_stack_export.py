@@ -225,7 +225,7 @@ def test_only_an_export_that_looks_at_prices_holds_them_and_says_so(model_of):
         for name in ("known", "blocks"):
             assert (model_dir / name).exists() == has_prices, (chosen, name)
         card = (model_dir / CARD_NAME).read_text()
-        assert ("hold prices" in card) == has_prices
+        assert ("contain prices" in card) == has_prices
         packages = (model_dir / "requirements.txt").read_text().split()
         assert ("scikit-learn" in packages) == has_prices
         assert ("lightgbm" in packages) == (chosen != "network")
@@ -453,7 +453,7 @@ def test_the_model_card_names_the_licence_of_each_encoder(run_of):
         card = model_card(**records, report=report, n_photos=1)
         rows = card.partition("| Weights begun from |")[2].split("\n")[2:4]
         licences += [row.split(" | ")[1] for row in rows]
-    named, bsd = "if the file is what its name says: ", "BSD-3-Clause (torchvision's"
+    named, bsd = "if the file matches its name: ", "BSD-3-Clause (torchvision's"
     assert licences[0] == "Apache-2.0 |"
     assert licences[1].startswith(bsd)
     assert licences[2] == f"{named}Apache-2.0 |"

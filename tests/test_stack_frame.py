@@ -69,7 +69,9 @@ def test_files_of_the_user_among_the_links_are_refused_and_stay(tmp_path):
         path.write_bytes(b"photo")
     mine = photos / "a.jpg"
     mine.write_bytes(b"mine")
-    with pytest.raises(ConfigError, match=r"photos: must hold nothing but.*'a\.jpg'"):
+    with pytest.raises(
+        ConfigError, match=r"photos: must contain only files of a fit.*'a\.jpg'"
+    ):
         write_inputs(read_photos(["x.jpg"], tmp_path), np.ones(1), tmp_path)
     assert mine.read_bytes() == b"mine"
     mine.unlink()

@@ -267,8 +267,8 @@ def other_choice(report):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        (lambda _: {"n_products": 41}, "is of 41 products, the run has 40"),
-        (other_choice, "serves, the manifest that the"),
+        (lambda _: {"n_products": 41}, "covers 41 products, the run has 40"),
+        (other_choice, ", but the manifest chooses the"),
         (lambda r: {"predictors": r["predictors"][1:]}, "lacks the predictor 'median'"),
         (lambda _: {"bands": [{"low": 1}]}, r"bands\[0\]\.high is missing"),
         (lambda _: {"intervals": [{"level": 80}]}, r"\[0\]\.coverage is missing"),

@@ -452,7 +452,9 @@ def test_a_stopped_fit_goes_on_in_its_folder(make, products, tmp_path, monkeypat
 
 def test_a_folder_that_holds_something_else_is_left_alone(make, products, tmp_path):
     (tmp_path / "catalog.csv").write_text("mine")
-    with pytest.raises(ConfigError, match=r"this one holds other files. Name another"):
+    with pytest.raises(
+        ConfigError, match=r"this one contains other files. Name another"
+    ):
         make(run_dir=tmp_path).fit(products, products["price"])
     assert [path.name for path in tmp_path.iterdir()] == ["catalog.csv"]
     with pytest.raises(ConfigError, match="it is a file"):
@@ -465,7 +467,9 @@ def test_inputs_of_the_user_are_no_fit_s(make, products, tmp_path):
     mine.write_bytes(b"mine")
     (tmp_path / "inputs" / "catalog.csv").write_text("mine")
     table = products.assign(image_path=str(mine))
-    with pytest.raises(ConfigError, match=r"this one holds other files. Name another"):
+    with pytest.raises(
+        ConfigError, match=r"this one contains other files. Name another"
+    ):
         make(run_dir=tmp_path).fit(table, table["price"])
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert {path.name: path.read_text() for path in files} == {
@@ -530,7 +534,9 @@ def test_a_lost_run_folder_and_another_fit_in_it_are_named(fitted, products, tmp
     loaded = pickle.loads(pickle.dumps(fitted))  # noqa: S301 - made here
     away = fitted.run_dir_.rename(tmp_path / "away")
     try:
-        with pytest.raises(CacheError, match=r"not there any more.*call fit again"):
+        with pytest.raises(
+            CacheError, match=r"is missing or incomplete.*call fit again"
+        ):
             loaded.predict(products)
     finally:
         run_dir = away.rename(fitted.run_dir_)
@@ -538,7 +544,7 @@ def test_a_lost_run_folder_and_another_fit_in_it_are_named(fitted, products, tmp
     kept = path.read_text()
     try:
         path.write_text(json.dumps(json.loads(kept) | {"key": "another"}))
-        with pytest.raises(CacheError, match=r"holds another fit \(another\)"):
+        with pytest.raises(CacheError, match=r"contains another fit \(another\)"):
             loaded.predict(products)
     finally:
         path.write_text(kept)

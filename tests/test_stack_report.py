@@ -47,7 +47,7 @@ def test_the_report_says_how_many_prices_the_intervals_hold():
     text = " ".join(format_report(report).split())
     for part in report["intervals"]:
         share = f"{100 * part['coverage']:.1f} % of the true prices"
-        assert f"{part['level']} % intervals hold {share}" in text
+        assert f"{part['level']} % intervals contain {share}" in text
 
 
 def test_the_report_says_where_the_intervals_hold_fewer():

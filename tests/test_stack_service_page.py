@@ -207,7 +207,7 @@ def wait_until(page, is_so):
 
 def test_nothing_to_price_is_said_without_asking_the_service(page):
     page.get_by_role("button", name="Price it").click()
-    expect(page.locator("#text-error")).to_contain_text("Write what it is")
+    expect(page.locator("#text-error")).to_contain_text("Write a text")
     expect(page.get_by_label("Text")).to_be_focused()
 
 

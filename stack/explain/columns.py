@@ -4,8 +4,8 @@ from stack.blocks.kernel import COLUMNS as KERNEL_COLUMNS
 from stack.blocks.lexical import COLUMNS as LEXICAL_COLUMNS
 
 _BLOCKS = {
-    "network": "network's price, seen again",
-    "start": "starting price, seen again",
+    "network": "network's price as a feature",
+    "start": "starting price as a feature",
     "neighbours": "prices of similar products",
     "lexical": "price by words and sizes",
     "kernel": "price by what is alike",
@@ -51,21 +51,21 @@ _OF_KEY = {"mean": "mean price", "count": "number of products"}
 
 
 def spoken_block(block: str) -> str:
-    """Return what a block is called in an explanation."""
+    """Return the name of a block in an explanation."""
     return _BLOCKS.get(block, block)
 
 
 def spoken_column(column: str) -> str:
-    """Return what a column is called in an explanation; its own name if no other."""
+    """Return the name of a column in an explanation; by default its own."""
     if column in _COLUMNS:
         return _COLUMNS[column]
     block, _, rest = column.partition("-")
-    of, _, what = rest.rpartition("-")
+    key, _, statistic = rest.rpartition("-")
     if block == "kernel":
         name, _, detail = rest.partition("-")
         return _OF_ALIKE[name].format(detail)
     if block == "neighbours":
-        return f"{_OF_NEAREST[what]} of the nearest {_SPACES[of]}"
+        return f"{_OF_NEAREST[statistic]} of the nearest {_SPACES[key]}"
     if block == "statistics":
-        return f"{_OF_KEY[what]} of the same {_KEYS[of]}"
+        return f"{_OF_KEY[statistic]} of the same {_KEYS[key]}"
     return column

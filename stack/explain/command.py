@@ -66,11 +66,11 @@ def explain_command(
     n_similar: int,
     n_threads: int,
 ) -> None:
-    """Say why a product of a run is priced as it is.
+    """Explain why a product of a run is priced as it is.
 
-    What the price is made of, how it changes when a word, a size or a part of the
-    photo is left out, and what similar products cost. A left-out part is no cause: the
-    same word may do nothing in another text.
+    The output lists the parts of the price, its change when a word, a size or a part of
+    the photo is left out, and the prices of similar products. Such a change is not a
+    cause: the same word may have no effect in another text.
 
     \b
     Example:
@@ -127,13 +127,13 @@ def _check_options(map_path: Path | None, image_grid: int, run_dir: Path) -> Non
 def _write_map(path: Path, product: "RunProduct", explanation: "Explanation") -> None:
     from stack.explain.image_map import write_image_map
 
-    assert explanation.image is not None  # require_photo and _check_options saw to it
+    assert explanation.image is not None  # by require_photo and _check_options
     assert explanation.image.grid is not None
     assert product.photo is not None
     write_image_map(path, product.photo, explanation.image.grid)
 
 
 def _record(product: "RunProduct", explanation: "Explanation") -> dict[str, object]:
-    known = dataclasses.asdict(dataclasses.replace(product, photo=None))
-    del known["photo"]
-    return {**known, **explanation.as_dict()}
+    facts = dataclasses.asdict(dataclasses.replace(product, photo=None))
+    del facts["photo"]
+    return {**facts, **explanation.as_dict()}

@@ -1,9 +1,9 @@
-"""Explain the price of one product: what it is made of, and what it would be without.
+"""Explain the price of one product: its parts, and the effect of each input.
 
 References
 ----------
 Zeiler and Fergus (2014), "Visualizing and Understanding Convolutional Networks":
-leaving out a part of the input and looking at what changes.
+occlusion, the change when a part of the input is left out.
 """
 
 import dataclasses
@@ -21,30 +21,30 @@ from stack.price.predictor import Predictor
 from stack.price.similar import PricedProducts, SimilarProduct
 
 MAX_PHRASES = 40
-"""Variants of a text at most."""
+"""Largest number of variants of a text."""
 
 MAX_PHRASES_QUICK = 16
-"""The same without a map of the photo, when an answer is waited for."""
+"""The same without a map of the photo, for a fast answer."""
 
-# A service explains many products of one run, and reads its catalog once for them.
-_searched: weakref.WeakKeyDictionary[Predictor, PricedProducts] = (
+# A service explains many products of one run, so it reads the catalog once.
+_product_cache: weakref.WeakKeyDictionary[Predictor, PricedProducts] = (
     weakref.WeakKeyDictionary()
 )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WordEffect:
-    """What the price is without a word or phrase."""
+    """Effect of a word or phrase on the price."""
 
     text: str
 
     change_percent: float
-    """Of the price, when it is left out."""
+    """Change of the price when it is left out."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AttributeEffect:
-    """What the price is if a size is not known; the text stays as it is."""
+    """Effect of a size on the price: its columns are blank, the text is unchanged."""
 
     name: str
     value: str
@@ -53,24 +53,24 @@ class AttributeEffect:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImageEffect:
-    """What the price is without the photo, and without each part of it."""
+    """Effect of the photo on the price, and of each part of it."""
 
     without_photo_percent: float
 
     grid: list[list[float]] | None
     """Change of the price in percent for each patch made white, row by row from the
-    top; None if no map was asked for."""
+    top; None without a map."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """Why a product is priced as it is."""
+    """A price, its parts and the effects of its inputs."""
 
     price: float
     """Catalog currency."""
 
     log_price: float
-    """log1p price in units of the run, what `parts` add up to."""
+    """log1p price in units of the run, the sum of `parts`."""
 
     price_unit: float
     """Unit of the log prices, catalog currency."""
@@ -85,13 +85,13 @@ class Explanation:
     """The network's price first."""
 
     features: list[Feature]
-    """Of the boosters, largest first; empty if the network serves alone."""
+    """Features of the boosters, largest first; empty if the network predicts alone."""
 
     words: list[WordEffect]
     """Largest first."""
 
     attributes: list[AttributeEffect]
-    """Largest first; those the text says nothing of are not there."""
+    """Largest first; attributes missing from the text are left out."""
 
     image: ImageEffect | None
     """None without a photo."""
@@ -100,7 +100,7 @@ class Explanation:
     """Priced products of the run, most similar first."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Return all of it as plain objects for JSON, every number finite."""
+        """Return the explanation as plain objects for JSON; all numbers are finite."""
         return dataclasses.asdict(self)
 
 
@@ -120,24 +120,24 @@ def explain_product(
     ----------
     predictor : Predictor
     text : str
-        As a catalog has it.
+        Catalog text.
     photo : ndarray of uint8, shape (size, size, 3), or None
-        From `load_image` or `decode_photo`, at `predictor.config.image_size`.
+        Pixels from `load_image` or `decode_photo`, at `predictor.config.image_size`.
     n_words : int
-        Words and phrases reported at most.
+        Largest number of words and phrases.
     image_grid : int
-        Patches along each side of the photo that are made white one at a time; 0 for
-        none. Each costs a pass of the photo through every network.
+        Patches along each side of the photo, made white one at a time; 0 for none.
+        Each costs a pass of the photo through every network.
     n_similar : int
-        Similar products at most.
+        Largest number of similar products.
     exclude_group_of : int, optional
-        Catalog row of the run whose duplicates are not to be among the similar ones:
-        that of the product itself.
+        Catalog row of the product itself, which is left out of the similar products
+        with its duplicates.
 
     Raises
     ------
     ConfigError
-        If there can be no such grid.
+        If `image_grid` is out of range.
     ValueError
         If the photo has another size.
     """
@@ -191,8 +191,10 @@ def _attribute_effects(
     variants: Variants, changes: list[float]
 ) -> list[AttributeEffect]:
     effects = [
-        AttributeEffect(name=of.name, value=of.value, change_percent=change)
-        for of, change in zip(variants.attributes, changes, strict=True)
+        AttributeEffect(
+            name=attribute.name, value=attribute.value, change_percent=change
+        )
+        for attribute, change in zip(variants.attributes, changes, strict=True)
     ]
     return sorted(effects, key=_size)
 
@@ -211,7 +213,7 @@ def _intervals(
     ends = {
         level: predictor.intervals.bounds(log_price, level=level) for level in LEVELS
     }
-    return {str(level): [float(e[0]) for e in pair] for level, pair in ends.items()}
+    return {str(level): [float(end[0]) for end in pair] for level, pair in ends.items()}
 
 
 def _size(effect: WordEffect | AttributeEffect) -> float:
@@ -219,6 +221,6 @@ def _size(effect: WordEffect | AttributeEffect) -> float:
 
 
 def _priced_products(predictor: Predictor) -> PricedProducts:
-    if predictor not in _searched:
-        _searched[predictor] = PricedProducts(predictor.run)
-    return _searched[predictor]
+    if predictor not in _product_cache:
+        _product_cache[predictor] = PricedProducts(predictor.run)
+    return _product_cache[predictor]

@@ -1,7 +1,7 @@
 """The map of a photo: how the price changes without each part of it, as a PNG file.
 
-Colours: blue to orange by way of nothing, which eyes that confuse red and green tell
-apart; each patch has its number too.
+The colours run from blue through none to orange, which people with red-green colour
+blindness can distinguish. Each patch also shows its number.
 """
 
 import io
@@ -19,7 +19,7 @@ _SIDE = 560  # pixels of the map; a photo of 160 or 224 is enlarged
 _LEGEND_HEIGHT = 52
 _FALLS, _RISES = (0, 90, 181), (220, 110, 0)  # blue, orange
 _STRONGEST = 0.6  # opacity of the largest change
-_LEAST = 0.5  # percent that full colour stands for at least, lest noise be shown loud
+_LEAST = 0.5  # percent at full colour, at least, so that noise stays pale
 
 
 def write_image_map(
@@ -30,7 +30,7 @@ def write_image_map(
     Parameters
     ----------
     path : Path
-        A PNG file, whatever its suffix.
+        PNG file to write, whatever its suffix.
     photo : ndarray of uint8, shape (size, size, 3)
     grid : n rows of n numbers
         Change of the price in percent without each patch.
@@ -80,8 +80,8 @@ def _write_legend(draw: ImageDraw.ImageDraw, scale: float) -> None:
         (_FALLS, "blue: the price falls if this part is white"),
         (_RISES, "orange: it rises"),
     )
-    for at, (colour, words) in enumerate(lines):
-        y = _SIDE + 6 + 15 * at
+    for line, (colour, words) in enumerate(lines):
+        y = _SIDE + 6 + 15 * line
         draw.rectangle((6, y, 16, y + 10), fill=colour)
         draw.text((22, y), words, fill="black")
     words = f"numbers in percent of the price; full colour: {scale:.1f} %"

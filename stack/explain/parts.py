@@ -1,9 +1,9 @@
-"""A price built up: the networks' own, where the boosters begin, what they add.
+"""Parts of a price: the networks' price, the boosters' start and their corrections.
 
 References
 ----------
 Lundberg et al. (2020), "From local explanations to global understanding with
-explainable AI for trees", Nature Machine Intelligence 2: TreeSHAP, as LightGBM has it.
+explainable AI for trees", Nature Machine Intelligence 2: TreeSHAP, as in LightGBM.
 """
 
 import math
@@ -31,15 +31,15 @@ class Part:
     name: str
 
     log_price: float
-    """In log1p price, in units of the run; all parts add up to the prediction."""
+    """In log1p price, units of the run; all parts add up to the prediction."""
 
     factor: float
-    """Its exponential; all factors multiply to 1 + price in units."""
+    """Exponential of `log_price`; all factors multiply to 1 + price in units."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Feature:
-    """What one column of the boosters' features adds to a log price."""
+    """Effect of one column of the boosters' features on a log price."""
 
     name: str
     block: str
@@ -49,22 +49,22 @@ class Feature:
 def build_up(
     predictor: Predictor, predicted: Predicted, *, n_features: int = 10
 ) -> tuple[list[Part], list[Feature]]:
-    """Part the price of the first product into what it is made from.
+    """Split the price of the first product into its parts.
 
     Parameters
     ----------
     predictor : Predictor
     predicted : Predicted
-        By that predictor.
+        Prediction of that predictor.
     n_features : int
-        Features at most, the largest effects first.
+        Largest number of features, largest effect first.
 
     Returns
     -------
     parts : list of Part
-        The networks' price; if boosters correct it, what takes it to where these begin
-        (with the block `start`), what they add to all products alike, and what they
-        add for each block of features.
+        The networks' price. If boosters correct it: the step to the price that they
+        start from (with the block `start`), the constant that they add to all products,
+        and their effect for each block of features.
     features : list of Feature
         Empty without boosters.
     """
@@ -93,7 +93,7 @@ def part(name: str, log_price: float) -> Part:
 def contributions(
     boosters: Sequence[lgb.Booster], matrix: BlockMatrix
 ) -> NDArray[np.float64]:
-    """Average what boosters add to the first product, by feature.
+    """Average the effects of boosters on the first product, by feature.
 
     Parameters
     ----------
@@ -104,14 +104,14 @@ def contributions(
     Returns
     -------
     ndarray of shape (d + 1,), float64
-        In log1p price; the last is what is added whatever the features are.
+        In log1p price; the last is the constant added to all products.
     """
     features = matrix.rows(slice(0, 1))
     added = np.zeros(matrix.shape[1] + 1)
     for booster in boosters:
         if booster.num_trees():
-            found = booster.predict(features, pred_contrib=True, num_threads=1)
-            added += np.asarray(found)[0] / len(boosters)
+            effects = booster.predict(features, pred_contrib=True, num_threads=1)
+            added += np.asarray(effects)[0] / len(boosters)
     return added
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from embed.catalog.columns import shorten
 
-# What marks a field must be what `parse_fields` takes for a mark.
+# The same marks of fields as in `parse_fields`.
 from embed.text import FIELD, plain_text
 
 _WORD = re.compile(r"\S+")
@@ -24,10 +24,10 @@ class Phrase:
     """Words that are left out together."""
 
     text: str
-    """Its words on one line, cut if there are many."""
+    """The words on one line, cut if there are many."""
 
     without: str
-    """The whole text without them, its fields still marked."""
+    """The text without these words; its fields stay marked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,22 +40,22 @@ class _Field:
 def split_phrases(text: str, *, limit: int, max_words: int) -> list[Phrase]:
     """Cut a text into words, or phrases where it has too many.
 
-    The name is cut finest; the value and the unit are a phrase each; what follows
-    after `max_words` words in reading order, where no encoder reads, is one phrase.
+    The name is cut finest. The value and the unit are a phrase each. The words after
+    the first `max_words`, which no encoder reads, are one phrase.
 
     Parameters
     ----------
     text : str
-        As the catalog has it, with or without marked fields.
+        Catalog text, with or without marked fields.
     limit : int
-        Phrases at most, 4 or more.
+        Largest number of phrases, 4 or more.
     max_words : int
-        As many as an encoder can read: it has a token or more for each.
+        Largest number of words that an encoder reads: each has one token or more.
 
     Returns
     -------
     list of Phrase
-        In reading order; marks of fields, markup and signs alone are part of none.
+        Phrases in reading order, without field marks, markup and lone punctuation.
     """
     text = plain_text(text)
     fields = _fields(text)
@@ -74,7 +74,7 @@ def split_phrases(text: str, *, limit: int, max_words: int) -> list[Phrase]:
 
 
 def _fields(text: str) -> list[_Field]:
-    """Find the fields as `parse_fields` does; the first line is a name if none."""
+    """Find the fields as `parse_fields` does; without marks line 1 is the name."""
     marks = list(FIELD.finditer(text))
     if not any(mark[1] == "Item Name" or mark.start() == 0 for mark in marks):
         end = text.find("\n") if "\n" in text else len(text)
@@ -83,12 +83,12 @@ def _fields(text: str) -> list[_Field]:
             _Field(label="Product Description", start=end, stop=len(text)),
         ]
     ends = [mark.start() for mark in marks[1:]] + [len(text)]
-    found = [
+    marked = [
         _Field(label=mark[1], start=mark.end(), stop=end)
         for mark, end in zip(marks, ends, strict=True)
     ]
-    before = _Field(label="Product Description", start=0, stop=marks[0].start())
-    return [*found, before]
+    unmarked = _Field(label="Product Description", start=0, stop=marks[0].start())
+    return [*marked, unmarked]
 
 
 def _keeps_labels(text: str, labels: list[str]) -> bool:
@@ -112,7 +112,7 @@ def _inside(words: list[Span], field: _Field) -> list[Span]:
 def _cut(
     fields: list[list[Span]], max_words: int
 ) -> tuple[list[list[Span]], list[Span]]:
-    """Part the words that can be read, by field, from those that cannot."""
+    """Split words into those that an encoder reads, by field, and the rest."""
     read, unread, left = [], [], max_words
     for words in fields:
         read.append(words[:left])
@@ -136,7 +136,7 @@ def _group(fields: list[list[Span]], limit: int, *, has_name: bool) -> list[list
 
 
 def _join_last(groups: list[list[Span]], limit: int) -> list[list[Span]]:
-    """Put the last groups together if there are more than `limit`."""
+    """Join the last groups if there are more than `limit`."""
     if len(groups) <= limit:
         return groups
     return [*groups[: limit - 1], list(itertools.chain(*groups[limit - 1 :]))]
@@ -150,16 +150,16 @@ def _run_size(lengths: list[int], room: int) -> int:
 
 def _even_runs(words: list[Span], n_runs: int) -> list[list[Span]]:
     n_runs = min(n_runs, len(words))
-    bounds = [len(words) * at // max(n_runs, 1) for at in range(n_runs + 1)]
+    bounds = [len(words) * run // max(n_runs, 1) for run in range(n_runs + 1)]
     return [words[a:b] for a, b in itertools.pairwise(bounds)]
 
 
 def _phrase(text: str, spans: Sequence[Span]) -> Phrase:
-    kept, at = [], 0
+    pieces, position = [], 0
     for start, stop in sorted(spans):
-        kept.append(text[at:start])
-        at = stop
+        pieces.append(text[position:start])
+        position = stop
     words = " ".join(text[start:stop] for start, stop in spans)
     return Phrase(
-        text=shorten(words, _SHOWN_CHARS), without="".join([*kept, text[at:]])
+        text=shorten(words, _SHOWN_CHARS), without="".join([*pieces, text[position:]])
     )

@@ -1,4 +1,4 @@
-"""A product of a run, as it was priced: its text, its photo, and who never saw it."""
+"""A product of a run as it was priced: its text, its photo and its fold."""
 
 import difflib
 from dataclasses import dataclass
@@ -22,15 +22,15 @@ _N_SUGGESTED = 3
 
 @dataclass(frozen=True, kw_only=True)
 class RunProduct:
-    """What is known of a product of a run."""
+    """Inputs, fold and prices of a product of a run."""
 
     row: int
-    """Of the catalog, from 0."""
+    """Row of the catalog, from 0."""
 
     sample_id: str
 
     fold: int
-    """Whose network and booster never saw its price; -1 if it has none."""
+    """Fold whose models were not trained on the product; -1 without a price."""
 
     text: str
 
@@ -38,15 +38,15 @@ class RunProduct:
     """Shape (size, size, 3)."""
 
     photo_source: PhotoSource
-    """`file`: exactly what was priced; `thumbnail`: as the run keeps it, after JPEG,
-    because the file is not there or has changed."""
+    """`file`: the photo that was priced; `thumbnail`: the run's copy, after JPEG,
+    because the file is missing or has changed; `none`: no usable photo."""
 
     true_price: float | None
     """Catalog currency."""
 
     priced_at: float
-    """What the run holds as its out-of-fold price, by the predictor it chose; of a
-    product of fold -1, from the embedding by the first fold's network alone."""
+    """Out-of-fold price in the run, by the predictor it chose. For fold -1 the
+    embedding is by the first fold's network alone."""
 
 
 def find_product(run_dir: Path, sample_id: str) -> tuple[Run, int]:
@@ -56,12 +56,12 @@ def find_product(run_dir: Path, sample_id: str) -> tuple[Run, int]:
     -------
     run : Run
     row : int
-        Of the catalog, from 0.
+        Row of the catalog, from 0.
 
     Raises
     ------
     InputError
-        If there is no such product; names the most similar ids.
+        If the run has no such product; the message lists similar ids.
     CacheError
         If the run is not finished.
     """
@@ -73,16 +73,16 @@ def find_product(run_dir: Path, sample_id: str) -> tuple[Run, int]:
     similar = difflib.get_close_matches(
         sample_id, map(str, sample_ids), n=_N_SUGGESTED, cutoff=0.5
     )
-    named = similar or [str(other) for other in sample_ids[:_N_SUGGESTED]]
+    suggested = similar or [*map(str, sample_ids[:_N_SUGGESTED])]
     raise InputError(
         f"--sample-id {sample_id!r}: none of the {len(sample_ids)} products of the run "
         f"{run_dir} has that id. {'The nearest' if similar else 'The first'} are "
-        f"{', '.join(map(repr, named))}."
+        f"{', '.join(map(repr, suggested))}."
     )
 
 
 def require_photo(run: Run, row: int) -> None:
-    """Refuse to draw on a photo that the run does not have.
+    """Raise if the run has no photo to draw on.
 
     Raises
     ------
@@ -93,12 +93,12 @@ def require_photo(run: Run, row: int) -> None:
         problems = run.run_dir / "embed" / "problems.csv"
         raise InputError(
             f"--image-map: the run {run.run_dir} has no usable photo of this product; "
-            f"{problems} says why. Leave the option out."
+            f"{problems} gives the reason. Leave the option out."
         )
 
 
 def folds_of(run: Run, row: int) -> list[int] | None:
-    """Return the one fold that never saw a product's price; None: all did not."""
+    """Return the fold of a product, in a list; None for a product without a price."""
     fold = int(run.array("finetune/folds")[row])
     return None if fold < 0 else [fold]
 
@@ -109,9 +109,9 @@ def read_product(predictor: Predictor, row: int) -> RunProduct:
     Parameters
     ----------
     predictor : Predictor
-        Of the run.
+        Predictor of the run.
     row : int
-        Of the catalog, from 0.
+        Row of the catalog, from 0.
 
     Raises
     ------
@@ -140,19 +140,19 @@ def read_product(predictor: Predictor, row: int) -> RunProduct:
 def _photo(
     predictor: Predictor, catalog: Catalog, row: int
 ) -> tuple[NDArray[np.uint8] | None, PhotoSource]:
-    """Take the file if its thumbnail is the one that the run keeps, else that.
+    """Return the file's pixels if they have the run's thumbnail, else the thumbnail.
 
     Frozen features come from the file's pixels, which JPEG changes a little.
     """
     run = predictor.run
     if not run.array("embed/image_ok")[row]:
         return None, "none"
-    kept = RaggedRows(run.run_dir / "embed" / "thumbnails.npy")[row].tobytes()
+    jpeg = RaggedRows(run.run_dir / "embed" / "thumbnails.npy")[row].tobytes()
     pixels = _pixels_of_file(predictor, catalog, row)
-    if pixels is not None and encode_thumbnail(pixels) == kept:
+    if pixels is not None and encode_thumbnail(pixels) == jpeg:
         return pixels, "file"
-    run.array("embed/thumbnails")  # refuses damaged ones, and reads all of them
-    return decode_thumbnail(kept), "thumbnail"
+    run.array("embed/thumbnails")  # raises if the array is damaged
+    return decode_thumbnail(jpeg), "thumbnail"
 
 
 def _pixels_of_file(
@@ -167,5 +167,5 @@ def _pixels_of_file(
         return None
     try:
         return load_image(path, size=predictor.config.image_size)
-    except UnreadableImage:  # it was readable once: the thumbnail is of that time
+    except UnreadableImage:  # it was readable once: use the thumbnail
         return None

@@ -15,11 +15,11 @@ from stack.explain.product import RunProduct
 from stack.tell.lines import WIDTH, wrap
 
 _N_SHOWN_FEATURES = 10
-_NOTICEABLE = 0.005  # of the price: float16 and batches of another size change less
-_ROUNDING = 0.05  # of the price; more of it is no rounding
-_PHOTO_SAYS = {
+_NOTICEABLE = 0.005  # of the price: float16 and other batch sizes change less
+_ROUNDING = 0.05  # of the price: rounding changes less
+_PHOTO_NOTES = {
     "file": "The photo is read from its file, as when the run was made.",
-    "thumbnail": "The run's photo file is not there or has changed, so its thumbnail "
+    "thumbnail": "The run's photo file is missing or has changed, so its thumbnail "
     "was used; that may change the price by some percent.",
     "none": "The run has no usable photo of it.",
 }
@@ -54,10 +54,10 @@ def _head(product: RunProduct, explanation: Explanation) -> Iterator[str]:
         yield f"The true price is {_true_price(product.true_price, explanation)}."
     for flag in explanation.flags:
         yield wrap(f"DOUBT: {flag}.")
-    yield wrap(_who(product))
-    if held := _held(product, explanation):
+    yield wrap(_models(product))
+    if held := _price_in_run(product, explanation):
         yield wrap(held)
-    yield wrap(_PHOTO_SAYS[product.photo_source])
+    yield wrap(_PHOTO_NOTES[product.photo_source])
 
 
 def _price(explanation: Explanation) -> str:
@@ -65,26 +65,26 @@ def _price(explanation: Explanation) -> str:
     outer_low, outer_high = map(amount, explanation.intervals["90"])
     return (
         f"Price {amount(explanation.price)}; the 80 % interval is {low} to {high}, the "
-        f"90 % interval {outer_low} to {outer_high} (made to hold the price of 80 and "
-        f"90 % of all new products together; `evaluate` shows how many by price)."
+        f"90 % interval {outer_low} to {outer_high} (made to contain the price of 80 "
+        f"and 90 % of all new products together; `evaluate` shows how many by price)."
     )
 
 
-def _held(product: RunProduct, explanation: Explanation) -> str:
-    """Say what the run holds, if that is another price; else nothing."""
-    # Of a product without a price, that is not by what explains it: all folds.
+def _price_in_run(product: RunProduct, explanation: Explanation) -> str:
+    """Return a sentence on the run's own price if it differs, else nothing."""
+    # For a product without a price, the run's own price is not by all folds.
     change = abs(explanation.price / product.priced_at - 1)
     if product.fold < 0 or change <= _NOTICEABLE:
         return ""
-    held = f"The run holds {amount(product.priced_at)} for it"
+    held = f"The price in the run is {amount(product.priced_at)}"
     if product.photo_source == "thumbnail":
-        return f"{held}, by the photo's file."
+        return f"{held}, from the photo's file."
     if change <= _ROUNDING:
         return f"{held}: rounding, or other versions of libraries, changed the price."
     return (
         f"{held}. Rounding does not change a price that much: the network is not sound "
-        f"there, or other versions of libraries compute otherwise. `pricestack audit` "
-        f"checks it."
+        f"for this product, or other versions of libraries compute another price. "
+        f"`pricestack audit` checks it."
     )
 
 
@@ -101,12 +101,12 @@ def _true_price(price: float, explanation: Explanation) -> str:
     return f"{amount(price)}, {where}; the prediction lies {abs(off):.1f} % {side} it"
 
 
-def _who(product: RunProduct) -> str:
+def _models(product: RunProduct) -> str:
     if product.fold < 0:
         return "It has no price of its own in the run, so all folds price it together."
     return (
-        f"It is priced out of fold: by what was trained without fold "
-        f"{product.fold + 1}, where it and its duplicates are."
+        f"It is priced out of fold: by models that were trained without fold "
+        f"{product.fold + 1}, which contains it and its duplicates."
     )
 
 
@@ -130,9 +130,9 @@ def _build_up(explanation: Explanation) -> Iterator[str]:
     counted = _counted_price(explanation.price_unit)
     yield wrap(
         f"The first column adds up to log(1 + {counted}), so each factor multiplies 1 "
-        f"+ {counted}; a step is what that comes to in the order given, and would be "
-        'another in another order. From "all products alike" on, parts are what the '
-        "boosters add, block by block of features (TreeSHAP).",
+        f"+ {counted}; a step is the resulting change of the price in this order, and "
+        'differs in another order. From "all products alike" on, the parts are the '
+        "boosters' effects, block by block of features (TreeSHAP).",
         indent="  ",
     )
 
@@ -149,7 +149,7 @@ def _running(explanation: Explanation) -> list[float]:
 def _features(explanation: Explanation) -> Iterator[str]:
     if not explanation.features:
         return
-    yield "Single features that the boosters add or take most for"
+    yield "Features with the largest effects in the boosters"
     for feature in explanation.features[:_N_SHOWN_FEATURES]:
         percent = 100 * math.expm1(feature.log_price)
         name = _cut(spoken_column(feature.name), 50)
@@ -164,9 +164,11 @@ def _effects(explanation: Explanation) -> Iterator[str]:
         yield _cut(f"  {word.change_percent:>+8.2f} %  {_one_line(word.text)}", WIDTH)
     if explanation.attributes:
         yield ""
-        yield "Change of the price if a size read from the text is not known"
-    for of in explanation.attributes:
-        yield _cut(f"  {of.change_percent:>+8.2f} %  {of.name}: {of.value}", WIDTH)
+        yield "Change of the price if a size read from the text is missing"
+    for size in explanation.attributes:
+        yield _cut(
+            f"  {size.change_percent:>+8.2f} %  {size.name}: {size.value}", WIDTH
+        )
 
 
 def _photo(explanation: Explanation) -> Iterator[str]:
@@ -196,9 +198,9 @@ def _similar(explanation: Explanation) -> Iterator[str]:
         return
     yield "Most similar products with a price, its duplicates left out"
     yield f"  {'cosine':>7}{'price':>14}  product"
-    for other in explanation.similar:
-        start = f"  {other.similarity:>7.3f}{amount(other.price):>14}  "
-        name = f"{_cut(_printable(other.sample_id), 36)}  {_one_line(other.text)}"
+    for product in explanation.similar:
+        start = f"  {product.similarity:>7.3f}{amount(product.price):>14}  "
+        name = f"{_cut(_printable(product.sample_id), 36)}  {_one_line(product.text)}"
         yield _cut(start + name, WIDTH)
 
 
@@ -208,7 +210,7 @@ def _one_line(text: str) -> str:
 
 
 def _printable(sample_id: str) -> str:
-    """Return an id without what would move a terminal's cursor."""
+    """Return an id without characters that would move a terminal's cursor."""
     return "".join(c if c.isprintable() else "?" for c in sample_id)
 
 

@@ -1,4 +1,4 @@
-"""One product in many variants, each without one thing, to be priced at once."""
+"""Variants of one product, each without one input, priced in one batch."""
 
 import dataclasses
 import itertools
@@ -18,15 +18,17 @@ MAX_GRID = 16
 _WHITE = 255
 _BASE_UNITS = {"mass": "g", "volume": "ml", "count": "pieces"}
 
-# Lengths and the number of bullet points are always known, so no network has learned
-# what it means that they are missing.
+# Lengths and the number of bullet points are not here: they are never missing, so no
+# network has learned to handle their absence.
 _ATTRIBUTE_GROUPS = {
     "value": ("log_value", "log_field_total"),
     "unit": ("is_mass", "is_volume", "is_count"),
     "pack count": ("log_pack_count",),
     "size of one item": ("log_item_size",),
     "total amount": (
-        *("log_total_g", "log_total_ml", "log_total_count"),
+        "log_total_g",
+        "log_total_ml",
+        "log_total_count",
         "log_total_amount",
     ),
     "largest number in the name": ("log_largest_number",),
@@ -35,7 +37,7 @@ _ATTRIBUTE_GROUPS = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class KnownAttribute:
-    """What the text says of a size, and the columns that hold it."""
+    """A size read from the text, and the columns that contain it."""
 
     name: str
     value: str
@@ -44,10 +46,10 @@ class KnownAttribute:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Variants:
-    """A chunk whose row 0 is the product itself, and what each other row lacks.
+    """A chunk whose row 0 is the product, and the input that each other row lacks.
 
-    Rows 1 on lack a phrase each, then an attribute each, then the photo, then a patch
-    of it each.
+    The other rows lack one phrase each, then one attribute each, then the photo, then
+    one patch of it each.
     """
 
     chunk: Chunk
@@ -59,7 +61,7 @@ class Variants:
     def split(
         self, rows: Sequence[float]
     ) -> tuple[list[float], list[float], float | None, list[list[float]] | None]:
-        """Part numbers of the rows: phrases, attributes, without photo, patches."""
+        """Split numbers of the rows: phrases, attributes, without photo, patches."""
         left = iter(rows[1:])
 
         def take(n: int) -> list[float]:
@@ -85,14 +87,14 @@ def make_variants(
     Parameters
     ----------
     text : str
-        As the catalog has it.
+        Catalog text.
     photo : ndarray of uint8, shape (size, size, 3), or None
     n_phrases, max_words : int
-        As `split_phrases` takes them.
+        Arguments `limit` and `max_words` of `split_phrases`.
     image_grid : int
         Patches along each side of the photo; 0 for none.
     decimal : {".", ","} or None
-        Decimal sign of sizes, as the run has it.
+        Decimal sign of sizes in the run.
 
     Raises
     ------
@@ -124,7 +126,7 @@ def make_variants(
 
 
 def check_grid(image_grid: int) -> None:
-    """Refuse a number of patches that no photo is cut into.
+    """Raise if a number of patches is out of range.
 
     Raises
     ------
@@ -140,7 +142,7 @@ def check_grid(image_grid: int) -> None:
 
 def patch_bounds(size: int, grid: int) -> list[tuple[int, int]]:
     """Return where each patch begins and ends along a side of `size` pixels."""
-    bounds = [size * at // grid for at in range(grid + 1)] if grid else []
+    bounds = [size * patch // grid for patch in range(grid + 1)] if grid else []
     return list(itertools.pairwise(bounds))
 
 
@@ -152,8 +154,8 @@ def _photos_without(
 ) -> Iterator[NDArray[np.uint8] | UnreadableImage]:
     """Yield no photo at all, then the photo with each patch white.
 
-    White is what photos are padded with and what most products stand on, so a white
-    patch says "nothing here"; where the photo is white already, nothing changes.
+    Photos are padded with white and most products stand on white, so a white patch
+    means "nothing here". It changes nothing where the photo is white already.
     """
     yield _NO_PHOTO
     for top, bottom in patch_bounds(photo.shape[0], grid):
@@ -164,12 +166,12 @@ def _photos_without(
 
 
 def _known_attributes(values: NDArray[np.float32]) -> list[KnownAttribute]:
-    """Return the attributes that a text says something of."""
+    """Return the attributes that a text contains."""
     by_name = dict(zip(ATTRIBUTE_NAMES, map(float, values), strict=True))
     return [
         KnownAttribute(
             name=name,
-            value=_speak(name, by_name),
+            value=_in_words(name, by_name),
             columns=[ATTRIBUTE_NAMES.index(column) for column in columns],
         )
         for name, columns in _ATTRIBUTE_GROUPS.items()
@@ -177,8 +179,8 @@ def _known_attributes(values: NDArray[np.float32]) -> list[KnownAttribute]:
     ]
 
 
-def _speak(name: str, values: dict[str, float]) -> str:
-    """Say an attribute's value in words."""
+def _in_words(name: str, values: dict[str, float]) -> str:
+    """Return an attribute's value in words."""
     kind = next((kind for kind in KINDS if values[f"is_{kind}"] == 1), None)
     if name == "unit":
         return kind or "unknown"

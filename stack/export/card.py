@@ -1,4 +1,4 @@
-"""The model card: what an exported model is, how it scored and what it is not for.
+"""The model card: description, scores, limits and licences of an exported model.
 
 Headings follow Mitchell et al., 2019, "Model Cards for Model Reporting",
 arXiv:1810.03993.
@@ -11,30 +11,30 @@ from typing import Any
 from embed.catalog.amounts import amount
 from stack.blocks.fitted import PRICE_BLOCKS
 
-# By the name of what is published; anyone's own files have a licence of their own.
+# By published name; other files have licences of their own.
 _LICENCES = {
     "sentence-transformers/all-MiniLM-L6-v2": "Apache-2.0",
     "nreimers/MiniLM-L6-H384-uncased": "MIT",
     "efficientnet_b0": "BSD-3-Clause (torchvision's weights); trained on ImageNet, "
     "whose terms allow non-commercial research",
 }
-_SEEN = {"both": "text and photo", "text": "text alone", "image": "photo alone"}
+_INPUT_NAMES = {"both": "text and photo", "text": "text alone", "image": "photo alone"}
 _UNKNOWN_LICENCE = "not known here: see where the file came from"
 _NOT_FOR = """\
-- Prices are estimates of what the training catalog would ask, in its currency and at
-  its time. They are not offers, valuations or advice, and know nothing of stock,
-  season, competition or cost.
+- Prices are estimates of the training catalog's prices, in its currency and at its
+  time. They are not offers, valuations or advice, and do not reflect stock, season,
+  competition or cost.
 - Products unlike the training catalog's (another market, language, category or
-  currency) get a price all the same, and nothing says that it is wrong.
-- It must not set prices of people, of their work, or of what the law regulates."""
+  currency) also get a price, without a warning that it is wrong.
+- Do not use it to price people, their work, or goods with regulated prices."""
 _LIMITS = """\
-- Scores are out of fold: each product by a network that never saw it or its
-  duplicates. They hold for new products of the same kind only. The exported model
-  averages all folds, which is not scored by itself and errs rather less.
+- Scores are out of fold: the network of each product was not trained on it or its
+  duplicates. They apply to new products of the same kind only. The exported model
+  averages all folds; the average is not scored, and usually errs less.
 - Text is read up to {max_tokens} tokens ({fold_max_tokens} by the networks), in the
   language of the encoder; photos at {image_size} pixels ({fold_image_size} by the
   networks).
-- A product without text or photo is priced from what is left, less well."""
+- A product without text or photo is priced from the rest, with a larger error."""
 
 
 def model_card(
@@ -52,14 +52,14 @@ def model_card(
     embed, finetune, stack : mapping
         Manifests of the stages.
     report : mapping
-        From report.json.
+        Content of report.json.
     n_photos : int
-        Products whose photo was read.
+        Number of products with a usable photo.
 
     Returns
     -------
     str
-        Markdown. No path of the machine is in it.
+        Markdown, without paths of the machine.
     """
     sizes = {
         "max_tokens": embed["config"]["max_tokens"],
@@ -98,7 +98,7 @@ def _what_it_is(finetune: Mapping[str, Any], stack: Mapping[str, Any]) -> str:
     if stack["chosen"] == "stacker":
         start = "start" in stack["config"]["blocks"]
         kernel = " and by a kernel ridge (two weights)" if start else ""
-        return f"{text}{kernel}, corrected by LightGBM trees fitted on what it misses."
+        return f"{text}{kernel}, corrected by LightGBM trees fitted on its residual."
     return f"{text}. LightGBM trees were tried on their residual and not kept."
 
 
@@ -113,37 +113,37 @@ def required_packages(stack: Mapping[str, Any]) -> str:
     packages = ["numpy", "pillow", "onnxruntime", "tokenizers"]
     if stack["chosen"] == "stacker":
         packages.append("lightgbm")
-    if _sees_prices(stack):
+    if _has_price_blocks(stack):
         packages.append("scikit-learn")
     return " ".join(packages)
 
 
-def _sees_prices(stack: Mapping[str, Any]) -> bool:
+def _has_price_blocks(stack: Mapping[str, Any]) -> bool:
     blocks = {*stack["config"]["blocks"]}
     return stack["chosen"] == "stacker" and bool(blocks & {*PRICE_BLOCKS})
 
 
 def _usage(stack: Mapping[str, Any]) -> str:
-    known = (
-        "\n\nThe trees look at the prices of similar products, so that `known/` and "
-        "`blocks/` hold prices, features and words of the training products. Do not "
-        "pass the model on where those are not to be seen."
+    warning = (
+        "\n\nThe trees use the prices of similar products, so `known/` and `blocks/` "
+        "contain prices, features and words of the training products. Do not share the "
+        "model with anyone who must not see them."
     )
     return (
         f"```\npip install -r model/requirements.txt\n"
         f"python model/predict.py --catalog new.csv --images photos --out prices.csv\n"
         f"```\n\n"
-        f"`embed/`, `finetune/` and `stack/` hold the code behind it. `LICENSE` (MIT) "
-        f"is of this code, not of the weights. The ONNX graphs take any number of "
-        f"products at once."
-        f"{known if _sees_prices(stack) else ''}"
+        f"`embed/`, `finetune/` and `stack/` contain its code. `LICENSE` (MIT) covers "
+        f"this code, not the weights. The ONNX graphs take any number of products at "
+        f"once."
+        f"{warning if _has_price_blocks(stack) else ''}"
     )
 
 
 def _training_data(
     embed: Mapping[str, Any], report: Mapping[str, Any], n_photos: int
 ) -> str:
-    found: list[tuple[str, object]] = [
+    facts: list[tuple[str, object]] = [
         ("Products with a price", f"{report['n_products']:,}"),
         ("Products without, left out", f"{report['n_unpriced']:,}"),
         ("Products in all", f"{embed['n_products']:,}"),
@@ -152,7 +152,7 @@ def _training_data(
         ("sha256 of ids, texts and links", f"`{embed['inputs']['catalog_sha256']}`"),
         ("Text columns", ", ".join(embed["inputs"]["columns"]["text"])),
     ]
-    return _table(("", ""), found)
+    return _table(("", ""), facts)
 
 
 def _settings(
@@ -160,22 +160,22 @@ def _settings(
 ) -> str:
     encoders = {name: _encoder(embed, name) for name in ("text", "image")}
     config = finetune["config"]
-    found = [
+    facts = [
         ("Text encoder", encoders["text"]),
         ("Image encoder", encoders["image"]),
         ("Recipe", config["recipe"]),
         ("Epochs", f"{config['smooth_l1_epochs']} + {config['smape_epochs']}"),
         ("Folds", config["n_folds"]),
         ("Networks of each fold", config["n_seeds"]),
-        ("Networks see", _SEEN[_inputs(finetune)]),
+        ("Inputs of the networks", _INPUT_NAMES[_inputs(finetune)]),
         ("Photo tower", _photo_tower(finetune)),
         ("Seed", config["seed"]),
-        ("Trees see", ", ".join(stack["config"]["blocks"])),
+        ("Blocks of the trees", ", ".join(stack["config"]["blocks"])),
         ("Boosters averaged into each fold's", stack["config"]["n_seeds"]),
         ("Trees of each booster", ", ".join(map(str, stack["rounds"]["stacker"]))),
         ("Used", stack["chosen"]),
     ]
-    return _table(("", ""), found)
+    return _table(("", ""), facts)
 
 
 def _photo_tower(finetune: Mapping[str, Any]) -> str:
@@ -185,13 +185,13 @@ def _photo_tower(finetune: Mapping[str, Any]) -> str:
 
 
 def _inputs(finetune: Mapping[str, Any]) -> str:
-    """Return what the networks saw; runs that do not say it saw both."""
+    """Return the inputs of the networks; runs without a record have both."""
     inputs: str = finetune["config"].get("inputs", "both")
     return inputs
 
 
 def _doubts(report: Mapping[str, Any]) -> str:
-    """List what is doubtful about the run; "" where nothing is."""
+    """Return the doubts about the run as a list; "" without doubts."""
     sentences = report.get("doubts", {}).get("sentences", [])
     return "\n".join(f"- {sentence}" for sentence in sentences)
 
@@ -225,10 +225,10 @@ def _results(report: Mapping[str, Any]) -> str:
     differences = [
         (
             name,
-            f"{found['mean']:+.3f}",
-            f"{found['low']:+.3f} to {found['high']:+.3f}",
+            f"{interval['mean']:+.3f}",
+            f"{interval['low']:+.3f} to {interval['high']:+.3f}",
         )
-        for name, found in (
+        for name, interval in (
             ("stacker - network", verdict["interval_network"]),
             ("stacker - blend", verdict["interval_blend"]),
         )
@@ -259,12 +259,12 @@ _SHOWN = ("median", "network", "stacker", "chosen")
 def _intervals(report: Mapping[str, Any]) -> str:
     rows = [
         (
-            f"{found['level']} %",
-            f"{100 * found['coverage']:.1f} %",
-            f"{found['width_ratio']:.2f}",
-            ", ".join(f"{100 * band['coverage']:.0f} %" for band in found["bands"]),
+            f"{interval['level']} %",
+            f"{100 * interval['coverage']:.1f} %",
+            f"{interval['width_ratio']:.2f}",
+            ", ".join(f"{100 * band['coverage']:.0f} %" for band in interval["bands"]),
         )
-        for found in report["intervals"]
+        for interval in report["intervals"]
     ]
     heads = (
         "Level",
@@ -289,26 +289,26 @@ def _licences(embed: Mapping[str, Any]) -> str:
         for name in ("text", "image")
     ]
     return _table(("Weights begun from", "Licence"), rows) + (
-        "\n\nThe training data's own terms may bind what was learned from them."
+        "\n\nThe terms of the training data may apply to the model too."
     )
 
 
-def _licence(asked: str) -> str:
-    if asked in _LICENCES:
-        return _LICENCES[asked]
+def _licence(encoder: str) -> str:
+    if encoder in _LICENCES:
+        return _LICENCES[encoder]
     for published, licence in _LICENCES.items():
-        if PurePath(published).name in PurePath(asked).name:
-            return f"if the file is what its name says: {licence}"
+        if PurePath(published).name in PurePath(encoder).name:
+            return f"if the file matches its name: {licence}"
     return _UNKNOWN_LICENCE
 
 
 def _encoder(embed: Mapping[str, Any], name: str) -> str:
     if embed["inputs"][f"{name}_weights"] == "random":
         return f"{name} encoder with random weights"
-    asked = str(embed["config"][f"{name}_encoder"])
-    if asked not in _LICENCES:  # a path
-        asked = PurePath(asked).name
-    return f"{asked} (sha256 {embed['inputs'][f'{name}_weights_sha256'][:12]})"
+    encoder = str(embed["config"][f"{name}_encoder"])
+    if encoder not in _LICENCES:  # a path
+        encoder = PurePath(encoder).name
+    return f"{encoder} (sha256 {embed['inputs'][f'{name}_weights_sha256'][:12]})"
 
 
 def _range(band: Mapping[str, Any]) -> str:

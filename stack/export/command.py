@@ -22,7 +22,7 @@ from stack.export.target import PACKAGES
     "--check/--no-check",
     default=True,
     show_default=True,
-    help="Price some of the run's products by both, and refuse a difference.",
+    help="Price some of the run's products with both, and stop if they differ.",
 )
 @one_line_errors
 def export_command(run_dir: Path, out_dir: Path, check: bool) -> None:

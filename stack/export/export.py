@@ -1,4 +1,4 @@
-"""The job: a finished run to a folder that prices products on its own."""
+"""The export job: write a finished run as a folder that prices products alone."""
 
 import logging
 import shutil
@@ -52,11 +52,18 @@ logger = logging.getLogger(__name__)
 
 FORMAT = 3
 CARD_NAME = "MODEL_CARD.md"
-# What predict.py needs of our own code, unchanged. It is imported without PyTorch.
+# The code that predict.py needs, unchanged. It is imported without PyTorch.
 _CODE: dict[ModuleType, tuple[str, ...]] = {
     embed: (
-        *("__init__.py", "attributes.py", "errors.py", "text.py"),
-        *("catalog", "cleaning", "photos", "sizes", "store"),
+        "__init__.py",
+        "attributes.py",
+        "errors.py",
+        "text.py",
+        "catalog",
+        "cleaning",
+        "photos",
+        "sizes",
+        "store",
     ),
     finetune: ("__init__.py", "averaging.py", "price_unit.py"),
     stack: ("blocks", "price"),
@@ -69,23 +76,23 @@ def export_run(run_dir: Path, out_dir: Path, *, check: bool = True) -> float | N
     Parameters
     ----------
     run_dir : Path
-        With all three stages finished.
+        Run folder with all three stages finished.
     out_dir : Path
-        New, empty or an earlier export with nothing else in it, which is replaced.
+        New or empty folder, or an earlier export with nothing else, to replace.
     check : bool
-        Price some of the run's products by both, and refuse a difference.
+        Price some of the run's products with both, and raise if they differ.
 
     Returns
     -------
     float or None
-        The greatest difference in log1p price; None without a check.
+        The largest difference in log1p price; None without a check.
 
     Raises
     ------
     ConfigError
-        If `out_dir` holds anything else, or a package is missing.
+        If `out_dir` contains anything else, or a package is missing.
     CacheError, WeightsError
-        If the run is not whole, or its encoders are not to be found any more.
+        If the run is incomplete, or its encoders cannot be found.
     """
     require_packages("export", {name: name for name in PACKAGES})
     require_free(out_dir)
@@ -102,7 +109,7 @@ def write_export(finished: FinishedRun, folder: Path) -> None:
     ----------
     finished : FinishedRun
     folder : Path
-        Empty.
+        Empty folder.
     """
     _write_towers(finished, folder)
     _copy_boosters(finished, folder)
@@ -133,28 +140,28 @@ def _write_towers(finished: FinishedRun, folder: Path) -> None:
     run, config = finished.run, finished.finetune_config
     alignment = run.array("stack/alignment")
     n_attributes = len(run.embed["attribute_names"])
-    for fold, seed_at in product(range(config.n_folds), range(config.n_seeds)):
+    for fold, seed_index in product(range(config.n_folds), range(config.n_seeds)):
         logger.info("fold %d of %d: network to ONNX", fold + 1, config.n_folds)
-        own = network_folder(folder, fold, seed_at)
-        own.mkdir()
+        network_dir = network_folder(folder, fold, seed_index)
+        network_dir.mkdir()
         network = load_network(
-            run.run_dir / "finetune", fold, seed_at, embed=run.embed, config=config
+            run.run_dir / "finetune", fold, seed_index, embed=run.embed, config=config
         )
         write_head(
             network,
             alignment[fold],
-            own / "head.onnx",
+            network_dir / "head.onnx",
             n_attributes=n_attributes,
         )
-        write_text_tower(network.text_backbone, own / "text.onnx")
+        write_text_tower(network.text_backbone, network_dir / "text.onnx")
         if network.image_backbone is not None:
-            path = own / "image.onnx"
+            path = network_dir / "image.onnx"
             write_image_tower(network.image_backbone, path, size=config.image_size)
     _write_frozen(finished, folder / "frozen")
 
 
 def _write_frozen(finished: FinishedRun, folder: Path) -> None:
-    """Write the frozen encoders that boosters, or networks without one, need."""
+    """Write the frozen encoders that boosters or networks with frozen photos need."""
     config = finished.run.embed["config"]
     text, image = weights_of_run(finished.run.embed)
     if finished.is_stacked:
@@ -169,7 +176,7 @@ def _write_frozen(finished: FinishedRun, folder: Path) -> None:
 
 
 def _boosters(finished: FinishedRun) -> dict[str, list[str]]:
-    """Return the files of the boosters that serve, relative to their stage's folder."""
+    """Return the files of the chosen boosters, relative to their stage's folder."""
     if not finished.is_stacked:
         return {}
     folds = range(finished.finetune_config.n_folds)
@@ -180,7 +187,7 @@ def _boosters(finished: FinishedRun) -> dict[str, list[str]]:
 
 
 def _price_blocks(finished: FinishedRun) -> list[str]:
-    """Return the blocks of the serving boosters that are fitted on prices."""
+    """Return the blocks of the chosen boosters that are fitted on prices."""
     blocks = finished.stack_config.blocks if finished.is_stacked else ()
     return [name for name in blocks if name in PRICE_BLOCKS]
 
@@ -196,7 +203,7 @@ def _copy_boosters(finished: FinishedRun, folder: Path) -> None:
 def _copy_code(folder: Path, *, packages: str) -> None:
     for package, parts in _CODE.items():
         copy_parts(package, parts, folder / package.__name__)
-    (folder / "stack" / "__init__.py").touch()  # ours is for notebooks
+    (folder / "stack" / "__init__.py").touch()  # the original one is for notebooks
     script = Path(__file__).with_name("predict_file.py")
     shutil.copyfile(script, folder / "predict.py")
     requirements = "\n".join(packages.split()) + "\n"
@@ -229,8 +236,8 @@ def _manifest(finished: FinishedRun, folder: Path) -> dict[str, Any]:
         "stand_ins": sorted(known_stand_ins(run.embed)),
         "folds": [
             [
-                network_folder(folder, fold, seed_at).relative_to(folder).as_posix()
-                for seed_at in range(config.n_seeds)
+                network_folder(folder, fold, seed_index).relative_to(folder).as_posix()
+                for seed_index in range(config.n_seeds)
             ]
             for fold in range(config.n_folds)
         ],

@@ -1,7 +1,7 @@
 """Towers and heads of a run as ONNX graphs, in float32.
 
 They are traced: PyTorch's other exporter takes seven times as long for the same
-graphs (13 s instead of 2 s for EfficientNet-B0).
+graphs, 13 s instead of 2 s for EfficientNet-B0.
 """
 
 import warnings
@@ -20,13 +20,13 @@ OPSET = 17
 
 
 class AlignedHead(nn.Module):
-    """What follows a network's towers: projections, head, way into the common space.
+    """The part of a network after its towers: projections, head and alignment.
 
     Parameters
     ----------
     network : PriceNetwork
     alignment : ndarray of shape (513, 512)
-        The fold's, from `stack.trees.alignment.fit_alignment`.
+        Result of `stack.trees.alignment.fit_alignment` for the fold.
     """
 
     rotation: torch.Tensor
@@ -50,7 +50,7 @@ class AlignedHead(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Turn features of towers into log1p price (n,) and aligned fused (n, 512).
 
-        The tokens are for the wide part.
+        The wide part uses the tokens.
         """
         has_photo = has_photo[:, None]
         image_half = torch.where(
@@ -90,17 +90,17 @@ def write_head(
     *,
     n_attributes: int,
 ) -> None:
-    """Write what follows a network's towers.
+    """Write the part of a network after its towers.
 
     Parameters
     ----------
     network : PriceNetwork
-        Ready to predict.
+        Network to write.
     alignment : ndarray of shape (513, 512)
-        The fold's.
+        Alignment of the fold.
     path : Path
     n_attributes : int
-        Columns of the attribute array.
+        Number of columns of the attribute array.
     """
     inputs = {
         "text": torch.zeros(2, network.text_projection.in_features),
@@ -124,7 +124,7 @@ def _write(
         if name in axes:
             axes[name][1] = "length"
     with warnings.catch_warnings(), torch.no_grad(), named_errors(path):
-        warnings.simplefilter("ignore")  # that tracing is old, and follows no branches
+        warnings.simplefilter("ignore")  # tracing is deprecated and ignores branches
         torch.onnx.export(
             module,
             tuple(inputs.values()),

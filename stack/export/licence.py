@@ -1,4 +1,4 @@
-"""The licence of the code that an export is given a copy of."""
+"""Licence of the code that is copied into an export."""
 
 from importlib import metadata
 from pathlib import Path
@@ -13,8 +13,8 @@ The text of the licence was not installed with it: see the MIT License at spdx.o
 
 
 def licence_text() -> str:
-    """Return LICENSE of the repository or of what is installed, else a notice."""
-    for path in (*_of_repository(), *_of_distribution()):
+    """Return LICENSE of the repository or the installed package, else a notice."""
+    for path in (*_repository_licence(), *_installed_licence()):
         try:
             return path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):
@@ -22,13 +22,13 @@ def licence_text() -> str:
     return NOTICE
 
 
-def _of_repository() -> list[Path]:
+def _repository_licence() -> list[Path]:
     # In site-packages, a LICENSE there would be of some other package.
     is_repository = (REPOSITORY / "pyproject.toml").is_file()
     return [REPOSITORY / LICENCE_NAME] if is_repository else []
 
 
-def _of_distribution() -> list[Path]:
+def _installed_licence() -> list[Path]:
     try:
         files = metadata.files("pricestack") or []
     except metadata.PackageNotFoundError:

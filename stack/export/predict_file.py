@@ -3,8 +3,8 @@
     pip install -r model/requirements.txt
     python model/predict.py --catalog new.csv --images photos --out prices.csv
 
-Its columns are those named in manifest.json, unless options name others; its prices are
-in the currency of the catalog that the model learned from.
+The catalog's columns are those in manifest.json, unless options name others. Prices are
+in the currency of the training catalog.
 """
 
 import argparse
@@ -44,13 +44,13 @@ def price_catalog(
     catalog_path: Path,
     images: Path | None,
     level: str | None,
-    **asked: Any,
+    **options: Any,
 ) -> list[list[str]]:
     """Return sample_id and price of each product, and the ends of its interval.
 
-    `asked` are fields of `CatalogColumns` in place of the model's; None: the model's.
+    `options` are fields of `CatalogColumns`; None stands for the model's own.
     """
-    columns = _columns(model.settings["columns"], asked)
+    columns = _columns(model.settings["columns"], options)
     catalog = read_catalog(catalog_path, columns=columns)
     for note in catalog.notes:
         print(f"{catalog_path.name}: {note}", file=sys.stderr)  # noqa: T201
@@ -68,15 +68,15 @@ def price_catalog(
     return rows
 
 
-def _columns(of_model: Mapping[str, Any], asked: Mapping[str, Any]) -> CatalogColumns:
-    columns = CatalogColumns(**{**of_model, "text": tuple(of_model["text"])})
-    given = {name: value for name, value in asked.items() if value is not None}
-    if "text" in given:
-        given["text"] = tuple(given["text"])
-    if "delimiter" in given:
-        sign = given["delimiter"]
-        given["delimiter"] = DELIMITER_NAMES.get(sign.lower(), sign)
-    return replace(columns.for_another_file(), **given)
+def _columns(model: Mapping[str, Any], options: Mapping[str, Any]) -> CatalogColumns:
+    columns = CatalogColumns(**{**model, "text": tuple(model["text"])})
+    changes = {name: value for name, value in options.items() if value is not None}
+    if "text" in changes:
+        changes["text"] = tuple(changes["text"])
+    if "delimiter" in changes:
+        sign = changes["delimiter"]
+        changes["delimiter"] = DELIMITER_NAMES.get(sign.lower(), sign)
+    return replace(columns.for_another_file(), **changes)
 
 
 def main() -> None:
@@ -88,21 +88,22 @@ def main() -> None:
     parser.add_argument("--intervals", choices=["80", "90"], help="percent")
     for option, settings in _COLUMN_OPTIONS.items():
         parser.add_argument(option, **settings)
-    asked = parser.parse_args()
-    if not asked.out.parent.is_dir():  # before the work, not after it
+    arguments = parser.parse_args()
+    if not arguments.out.parent.is_dir():  # before the work, not after it
         parser.error(
-            f"--out {asked.out}: the folder {asked.out.parent} is not there. Make it"
+            f"--out {arguments.out}: the folder {arguments.out.parent} is not there. "
+            f"Make it"
         )
     try:
         model = Model(Path(__file__).resolve().parent)
         names = [settings["dest"] for settings in _COLUMN_OPTIONS.values()]
-        columns = {name: getattr(asked, name) for name in names}
+        columns = {name: getattr(arguments, name) for name in names}
         rows = price_catalog(
-            model, asked.catalog, asked.images, asked.intervals, **columns
+            model, arguments.catalog, arguments.images, arguments.intervals, **columns
         )
         heads = ["sample_id", "price", "price_low", "price_high"]
-        lines = [heads if asked.intervals else heads[:2], *rows]
-        with asked.out.open("w", newline="", encoding="utf-8") as file:
+        lines = [heads if arguments.intervals else heads[:2], *rows]
+        with arguments.out.open("w", newline="", encoding="utf-8") as file:
             csv.writer(file, lineterminator="\n").writerows(lines)
     except (InputError, OSError) as error:
         parser.error(str(error))

@@ -1,8 +1,7 @@
-"""What an export needs for the blocks that are fitted on prices.
+"""Files of an export for the blocks that are fitted on prices.
 
-Their own files, the code that reads them, and of the products that they look at log
-prices and folds, and for `neighbours` the embeddings. `kernel` keeps its products among
-its own files.
+These are the blocks' own files, the log prices and folds of the run's products, and for
+`neighbours` the embeddings. `kernel` has its products in its own files.
 """
 
 import shutil
@@ -25,7 +24,7 @@ from stack.blocks.fitted import (
 from stack.run import Run
 
 KNOWN_DIR = "known"
-"""Holds what is known of the run's priced products."""
+"""Folder of the arrays of the run's priced products."""
 
 _CHUNK_ROWS = 4096
 
@@ -36,11 +35,11 @@ def write_price_blocks(run: Run, names: Sequence[str], folder: Path) -> None:
     Parameters
     ----------
     run : Run
-        With a finished stacking stage.
+        Run with a finished stacking stage.
     names : sequence of str
-        Of blocks, each fitted by that stage.
+        Names of blocks, each fitted by that stage.
     folder : Path
-        Of the export.
+        Folder of the export.
     """
     for name in names:
         shutil.copytree(
@@ -52,16 +51,16 @@ def write_price_blocks(run: Run, names: Sequence[str], folder: Path) -> None:
 
 
 def _write_known(run: Run, names: Sequence[str], folder: Path) -> None:
-    """Write as much of the priced products as the blocks look at."""
+    """Write the arrays of the priced products that the blocks use."""
     if not set(names) & {"neighbours", "statistics"}:
         return
     folder.mkdir()
     prices = prices_of(run)
     rows = np.flatnonzero(prices.folds >= 0)
-    known = dict(vars(prices))
+    arrays = dict(vars(prices))
     if "neighbours" in names:
-        known |= vars(features_of(run))
-    for name, array in known.items():
+        arrays |= vars(features_of(run))
+    for name, array in arrays.items():
         _copy_rows(array, rows, folder / f"{name}.npy")
 
 
@@ -76,11 +75,11 @@ def _copy_rows(array: NDArray[Any], rows: NDArray[np.intp], path: Path) -> None:
 
 def copy_parts(package: ModuleType, names: Sequence[str], into: Path) -> None:
     """Copy modules and folders of a package."""
-    ours = Path(str(package.__file__)).parent
+    source = Path(str(package.__file__)).parent
     into.mkdir(parents=True, exist_ok=True)
     for name in names:
-        if (ours / name).is_dir():
+        if (source / name).is_dir():
             compiled = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(ours / name, into / name, ignore=compiled)
+            shutil.copytree(source / name, into / name, ignore=compiled)
         else:
-            shutil.copyfile(ours / name, into / name)
+            shutil.copyfile(source / name, into / name)

@@ -1,4 +1,4 @@
-"""Where an export goes: an earlier one's place or a new one, whole or not at all."""
+"""The folder of an export: new or replaced, whole or not at all."""
 
 import shutil
 from collections.abc import Iterator
@@ -13,17 +13,17 @@ PACKAGES = ("onnx", "onnxruntime", "tokenizers")
 
 
 def require_free(out_dir: Path) -> None:
-    """Refuse a folder that holds anything but an earlier export's own files.
+    """Raise if a folder contains anything but an earlier export's own files.
 
     Parameters
     ----------
     out_dir : Path
-        May be missing.
+        Folder of the export; may be missing.
 
     Raises
     ------
     ConfigError
-        If replacing it would lose a file that no export wrote.
+        If the folder contains a file that no export wrote, which would be lost.
     """
     if not out_dir.exists():
         return
@@ -48,9 +48,9 @@ def require_free(out_dir: Path) -> None:
 
 @contextmanager
 def whole_folder(out_dir: Path) -> Iterator[Path]:
-    """Give an empty folder that takes the place of `out_dir` if the block ends well.
+    """Yield an empty folder that replaces `out_dir` if the block succeeds.
 
-    It lies beside it, with a dot before its name. What a killed export left there is
+    It lies beside `out_dir`, with a dot before its name. Remains of a killed export are
     removed, and an earlier export that it had moved away is put back.
     """
     out_dir = out_dir.resolve()
@@ -70,7 +70,7 @@ def whole_folder(out_dir: Path) -> Iterator[Path]:
 
 
 def _swap(partial: Path, out_dir: Path, former: Path) -> None:
-    """Rename into place; a folder that is not empty cannot be replaced in one step."""
+    """Rename into place, in two steps: no step replaces a folder that is not empty."""
     if out_dir.exists():
         out_dir.rename(former)
     try:
@@ -83,7 +83,7 @@ def _swap(partial: Path, out_dir: Path, former: Path) -> None:
 
 
 def _exported_files(folder: Path) -> set[str] | None:
-    """Return the files that an export wrote, or None if the folder is none."""
+    """Return the files that an export wrote, or None for another folder."""
     try:
         manifest = read_json(folder / MANIFEST_NAME)
     except CacheError:
@@ -95,7 +95,7 @@ def _exported_files(folder: Path) -> set[str] | None:
 
 
 def _first_stranger(folder: Path, own: set[str]) -> str | None:
-    """Return the first file that is not the export's own, or a trace of running it."""
+    """Return the first file that is not of the export or of running it."""
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder)
         is_folder = path.is_dir() and not path.is_symlink()

@@ -1,4 +1,4 @@
-"""The charts; none has more parts for more products."""
+"""Charts whose size does not grow with the number of products."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -47,11 +47,11 @@ def forest_chart(verdict: Mapping[str, Any]) -> str:
     with drawing("forest"):
         figure, axes = new_axes(1.5)
         axes.axvline(0, color=BLACK, linewidth=1.0)
-        for row, (_, found) in enumerate(parts):
-            color = BLUE if found["high"] < 0 else ORANGE
-            ends = [found["low"], found["high"]]
+        for row, (_, interval) in enumerate(parts):
+            color = BLUE if interval["high"] < 0 else ORANGE
+            ends = [interval["low"], interval["high"]]
             axes.plot(ends, [row, row], color=color, linewidth=2.4)
-            axes.plot(found["mean"], row, "s", color=color, markersize=7)
+            axes.plot(interval["mean"], row, "s", color=color, markersize=7)
         axes.set_yticks(range(len(parts)), [label for label, _ in parts])
         axes.set_ylim(len(parts) - 0.4, -0.6)
         axes.grid(False, axis="y")
@@ -62,9 +62,9 @@ def forest_chart(verdict: Mapping[str, Any]) -> str:
             name="forest",
             title="Paired differences in SMAPE with 95 % intervals",
             description="; ".join(
-                f"{label}: {found['mean']:+.2f}, {found['low']:+.2f} to "
-                f"{found['high']:+.2f}"
-                for label, found in parts
+                f"{label}: {interval['mean']:+.2f}, {interval['low']:+.2f} to "
+                f"{interval['high']:+.2f}"
+                for label, interval in parts
             ),
         )
 
@@ -77,12 +77,13 @@ def density_chart(price: NDArray[np.floating], predicted: NDArray[np.floating]) 
     price, predicted : ndarray of shape (n,)
         Catalog currency, above 0.
     """
-    true, found = np.log10(price), np.log10(predicted)
-    low, high = _limits(true, found)
+    log_price, log_predicted = np.log10(price), np.log10(predicted)
+    low, high = _limits(log_price, log_predicted)
     with drawing("density"):
         figure, axes = new_axes(3.5, is_square=True)
         cells = axes.hexbin(
-            *(true, found),
+            log_price,
+            log_predicted,
             gridsize=(_HEXAGONS, round(_HEXAGONS / 3**0.5)),
             extent=(low, high, low, high),
             mincnt=1,
@@ -106,8 +107,8 @@ def density_chart(price: NDArray[np.floating], predicted: NDArray[np.floating]) 
             name="density",
             title="Predicted against true price",
             description=f"Density of {len(price):,} products on logarithmic axes. "
-            f"Correlation of the log prices: {_correlation(true, found)}. The line "
-            f"marks equal prices.",
+            f"Correlation of the log prices: {_correlation(log_price, log_predicted)}. "
+            f"The line marks equal prices.",
         )
 
 
@@ -156,9 +157,9 @@ def band_chart(bands: Sequence[Mapping[str, Any]], labels: Mapping[str, str]) ->
     Parameters
     ----------
     bands : sequence of mapping
-        Of report.json.
+        Bands in report.json.
     labels : mapping of str to str
-        What each predictor is called.
+        Displayed name of each predictor.
     """
     names = [_band_label(band["low"], band["high"]) for band in bands]
     places = np.arange(1, len(bands) + 1)
@@ -167,7 +168,8 @@ def band_chart(bands: Sequence[Mapping[str, Any]], labels: Mapping[str, str]) ->
         for predictor, (color, marker) in _PREDICTOR_STYLES.items():
             scores = [band["smape"][predictor] for band in bands]
             axes.plot(
-                *(places, scores),
+                places,
+                scores,
                 color=color,
                 marker=marker,
                 markersize=5,
@@ -193,16 +195,17 @@ def calibration_chart(
     """Draw mean true against mean predicted log price in bins of equal size, as SVG."""
     order = np.argsort(predicted, kind="stable")
     bins = np.array_split(order, min(N_CALIBRATION_BINS, len(order)))
-    true, found = np.log10(price), np.log10(predicted)
-    x = np.array([found[part].mean() for part in bins])
-    y = np.array([true[part].mean() for part in bins])
-    error = np.array([1.96 * true[part].std() / len(part) ** 0.5 for part in bins])
+    log_price, log_predicted = np.log10(price), np.log10(predicted)
+    x = np.array([log_predicted[part].mean() for part in bins])
+    y = np.array([log_price[part].mean() for part in bins])
+    error = np.array([1.96 * log_price[part].std() / len(part) ** 0.5 for part in bins])
     low, high = _limits(x, y - error, y + error)
     with drawing("calibration"):
         figure, axes = new_axes(3.6, is_square=True)
         axes.plot([low, high], [low, high], color=GREY, linewidth=1, linestyle=_DASHES)
         axes.errorbar(
-            *(x, y),
+            x,
+            y,
             yerr=error,
             fmt="o",
             color=BLUE,
@@ -230,7 +233,7 @@ def coverage_chart(intervals: Sequence[Mapping[str, Any]]) -> str:
     Parameters
     ----------
     intervals : sequence of mapping
-        Of report.json.
+        Intervals in report.json.
     """
     styles = ((BLUE, "o"), (VERMILION, "s"), (GREEN, "^"))
     labels = [_band_label(b["low"], b["high"]) for b in intervals[0]["bands"]]
@@ -288,10 +291,12 @@ def _limits(*log_prices: NDArray[np.floating]) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def _correlation(true: NDArray[np.floating], found: NDArray[np.floating]) -> str:
-    if true.std() < 1e-12 or found.std() < 1e-12:
+def _correlation(
+    log_price: NDArray[np.floating], log_predicted: NDArray[np.floating]
+) -> str:
+    if log_price.std() < 1e-12 or log_predicted.std() < 1e-12:
         return "none, for one of them is constant"
-    return f"{np.corrcoef(true, found)[0, 1]:.3f}"
+    return f"{np.corrcoef(log_price, log_predicted)[0, 1]:.3f}"
 
 
 def _round_counts(most: int) -> list[int]:

@@ -27,7 +27,7 @@ _PACKAGES = {"jinja2": "jinja2", "matplotlib": "matplotlib"}
 @click.option("--open", "open_it", is_flag=True, help="Show it in the browser.")
 @one_line_errors
 def report_command(run_dir: Path, out_path: Path | None, open_it: bool) -> None:
-    """Write what a finished run found as one HTML file.
+    """Write the results of a finished run as one HTML file.
 
     The file needs no network: charts, photos and style are in it. It shows text and
     photos of 40 products, so share it as you would share the catalog.

@@ -1,4 +1,4 @@
-"""Learning curves: what each fold's history.csv says of its epochs."""
+"""Learning curves from each fold's history.csv."""
 
 import csv
 import itertools
@@ -21,7 +21,7 @@ _NEEDED = ("epoch", "loss", "train_smape")
 
 @dataclass(frozen=True, kw_only=True)
 class FoldHistory:
-    """Columns of a fold's history, a value for each epoch; NaN where not recorded."""
+    """Columns of a fold's history, one value per epoch; NaN where not recorded."""
 
     fold: int
     columns: Mapping[str, Sequence[float]]
@@ -33,7 +33,7 @@ def read_histories(finetune_dir: Path, n_folds: int) -> list[FoldHistory]:
     Raises
     ------
     CacheError
-        If one is missing or is not what training writes.
+        If a file is missing or is not in the format that training writes.
     """
     return [
         FoldHistory(
@@ -49,14 +49,14 @@ def loss_chart(histories: Sequence[FoldHistory]) -> str:
 
 
 def smape_chart(histories: Sequence[FoldHistory]) -> str:
-    """Draw the SMAPE of each fold on what it was trained on and on other rows."""
+    """Draw the SMAPE of each fold on its training rows and on other rows, as SVG."""
     others = [name for name in held_out_columns(histories) if name != "train_smape"]
     label = "SMAPE, 0 to 200"
     return _chart(histories, ["train_smape", *others], name="epochs", label=label)
 
 
 def held_out_columns(histories: Sequence[FoldHistory]) -> list[str]:
-    """Columns with a SMAPE on rows that were not trained on, where recorded."""
+    """Return the columns with a SMAPE on held-out rows, if recorded."""
     return [
         name
         for name, values in histories[0].columns.items()
@@ -76,16 +76,17 @@ def _chart(
             color = colors(history.fold)
             for column in columns:
                 lines = _lines(history, column)
-                for at, (x, y) in enumerate(lines):
-                    named = at == 0 and column == columns[0]
+                for line, (x, y) in enumerate(lines):
+                    has_label = line == 0 and column == columns[0]
                     axes.plot(
-                        *(x, y),
+                        x,
+                        y,
                         color=color,
                         linewidth=1.4,
                         linestyle="-" if column == columns[0] else (0, (3, 2)),
                         marker="o",
                         markersize=3,
-                        label=f"Fold {history.fold + 1}" if named else None,
+                        label=f"Fold {history.fold + 1}" if has_label else None,
                     )
         for epoch in phase_starts(histories[0]):
             axes.axvline(epoch - 0.5, color=GREY, linewidth=1.0, linestyle=(0, (1, 2)))
@@ -111,7 +112,7 @@ def _chart(
 def _lines(
     history: FoldHistory, column: str
 ) -> list[tuple[Sequence[float], Sequence[float]]]:
-    """Split at the phases, whose losses are different functions."""
+    """Split a curve at the phases, whose losses are different functions."""
     epochs, values = history.columns["epoch"], history.columns[column]
     if column != "loss":
         return [(epochs, values)]
@@ -124,7 +125,8 @@ def phase_starts(history: FoldHistory) -> list[float]:
     """Return the first epoch of each phase but the first."""
     phases = history.columns.get("phase", [])
     epochs = history.columns["epoch"]
-    return [epochs[at] for at in range(1, len(phases)) if phases[at] != phases[at - 1]]
+    rows = range(1, len(phases))
+    return [epochs[row] for row in rows if phases[row] != phases[row - 1]]
 
 
 def _read(path: Path) -> dict[str, list[float]]:

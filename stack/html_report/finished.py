@@ -27,14 +27,12 @@ from stack.judge.intervals import Intervals
 from stack.run import REPORT_NAME, Run, open_finished_run, report_remedy
 
 INTERVAL_LEVEL = 90
-"""Percent, of the intervals that are shown beside single products."""
+"""Level of the intervals shown beside single products, percent."""
 
-_OF_EACH = fields(**dict.fromkeys(PREDICTOR_LABELS, optional(real)))
-_PART = {"n": whole(0), "smape": _OF_EACH}
+_SMAPE_BY_PREDICTOR = fields(**dict.fromkeys(PREDICTOR_LABELS, optional(real)))
+_PART = {"n": whole(0), "smape": _SMAPE_BY_PREDICTOR}
 _INTERVAL = fields(mean=real, low=real, high=real)
-_SCORES = (
-    *("smape", "smape_se", "smape_half", "smape_log1p", "mae", "median_ape"),
-)  # fmt: skip
+_SCORES = ("smape", "smape_se", "smape_half", "smape_log1p", "mae", "median_ape")
 _REPORT = fields(
     n_products=whole(1),
     n_unpriced=whole(0),
@@ -76,13 +74,13 @@ class Judged:
     """Priced products in catalog order, priced out of fold by the chosen predictor."""
 
     rows: NDArray[np.int64]
-    """Catalog row of each, shape (n,)."""
+    """Catalog row of each product, shape (n,)."""
 
     price: NDArray[np.float64]
-    """True, catalog currency."""
+    """True price, catalog currency."""
 
     predicted: NDArray[np.float64]
-    """Catalog currency."""
+    """Predicted price, catalog currency."""
 
     low: NDArray[np.float64]
     high: NDArray[np.float64]
@@ -122,8 +120,7 @@ def open_reported(run_dir: Path) -> ReportedRun:
     Raises
     ------
     CacheError
-        If a stage has not finished, does not fit the others or is damaged; with one
-        line that says where, what and what to do.
+        If a stage has not finished, does not fit the others or is damaged.
     """
     finished = open_finished_run(run_dir)
     report = _read_report(run_dir, finished.stack)
@@ -136,7 +133,7 @@ def judge(finished: ReportedRun) -> Judged:
     Raises
     ------
     CacheError
-        If an array is damaged, or the report is of other products.
+        If an array is damaged, or the report covers other products.
     """
     run = finished.run
     folds = np.asarray(run.array("finetune/folds"))
@@ -144,7 +141,7 @@ def judge(finished: ReportedRun) -> Judged:
     if len(rows) != finished.report["n_products"]:
         raise _stale(
             run.run_dir,
-            f"is of {finished.report['n_products']} products, the run has {len(rows)}",
+            f"covers {finished.report['n_products']} products, the run has {len(rows)}",
         )
     log_price = run.out_of_fold(finished.chosen)[rows]
     price = np.asarray(run.array("finetune/price")[rows], dtype=np.float64)
@@ -172,14 +169,14 @@ def _read_report(run_dir: Path, stack: dict[str, Any]) -> dict[str, Any]:
     if "intervals" in report:  # runs of older versions have none
         check_record(report["intervals"], path, _COVERAGE)
     check_record(report.setdefault("ablation", []), path, _ABLATION)
-    found = {row["name"] for row in report["predictors"]}
-    if missing := sorted(PREDICTOR_LABELS.keys() - found):
+    names = {row["name"] for row in report["predictors"]}
+    if missing := sorted(PREDICTOR_LABELS.keys() - names):
         raise _stale(run_dir, f"lacks the predictor {missing[0]!r}")
     if report["verdict"]["chosen"] != stack["chosen"]:
         raise _stale(
             run_dir,
-            f"says that the {report['verdict']['chosen']} serves, the manifest that "
-            f"the {stack['chosen']} does",
+            f"chooses the {report['verdict']['chosen']}, but the manifest chooses the "
+            f"{stack['chosen']}",
         )
     return report
 

@@ -1,4 +1,4 @@
-"""Numbers as the page writes them; a dash for one that does not exist."""
+"""Number formats of the page; a missing number is a dash."""
 
 from collections.abc import Callable, Mapping
 
@@ -47,7 +47,7 @@ def duration(seconds: float | None) -> str:
 
 
 def times(factor: float) -> str:
-    """Write how many times too much or too little."""
+    """Write a factor as a multiple or, below 1, as a divisor."""
     if factor >= 1:
         return f"\N{MULTIPLICATION SIGN} {_factor(factor)}"
     return f"\N{DIVISION SIGN} {_factor(1 / factor)}"
@@ -75,4 +75,4 @@ FILTERS: Mapping[str, Callable[..., str]] = {
     "duration": duration,
     "times": times,
 }
-"""By the names that the template knows them by."""
+"""Filters of the template by name."""

@@ -1,4 +1,4 @@
-"""What the boosters split on: LightGBM's gain by block and by feature."""
+"""LightGBM's gain of the boosters' splits, by block and by feature."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -23,13 +23,13 @@ class Gains:
     """Shares of the total gain, 0 to 1, averaged over the boosters that have trees."""
 
     trees: list[int]
-    """Of each booster."""
+    """Number of trees of each booster."""
 
     blocks: list[tuple[str, int, float]]
     """Name, columns and share, in the order of the matrix."""
 
     features: list[tuple[str, str, float]]
-    """Name, block and share of those that gain most, most first."""
+    """Name, block and share of the features that gain most, largest first."""
 
 
 def read_gains(folder: Path, *, attribute_names: Sequence[str]) -> Gains:
@@ -38,14 +38,14 @@ def read_gains(folder: Path, *, attribute_names: Sequence[str]) -> Gains:
     Parameters
     ----------
     folder : Path
-        With booster-0.txt, ….
+        Folder of booster-0.txt, ….
     attribute_names : sequence of str
-        Columns of the block of attributes; those of the others carry theirs.
+        Columns of the block of attributes; other names contain their block.
 
     Raises
     ------
     CacheError
-        If the boosters are missing, damaged or of different features.
+        If the boosters are missing, damaged or have different features.
     """
     names: list[str] = read_booster(folder / "booster-0.txt").feature_name()
     boosters = load_boosters(folder, feature_names=names)
@@ -56,9 +56,9 @@ def read_gains(folder: Path, *, attribute_names: Sequence[str]) -> Gains:
         trees=[booster.num_trees() for booster in boosters],
         blocks=_by_block(names, share, block_of),
         features=[
-            (names[at], block_of[names[at]], float(share[at]))
-            for at in best.tolist()
-            if share[at] > 0
+            (names[column], block_of[names[column]], float(share[column]))
+            for column in best.tolist()
+            if share[column] > 0
         ],
     )
 
@@ -68,9 +68,9 @@ def _by_block(
 ) -> list[tuple[str, int, float]]:
     total: dict[str, tuple[int, float]] = {}
     for name, part in zip(names, share.tolist(), strict=True):
-        n, found = total.get(block_of[name], (0, 0.0))
-        total[block_of[name]] = (n + 1, found + part)
-    return [(block, n, found) for block, (n, found) in total.items()]
+        n, gain = total.get(block_of[name], (0, 0.0))
+        total[block_of[name]] = (n + 1, gain + part)
+    return [(block, n, gain) for block, (n, gain) in total.items()]
 
 
 def _mean_share(gains: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:

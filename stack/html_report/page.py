@@ -1,4 +1,4 @@
-"""The page: everything a finished run found, put into one template."""
+"""The page: the results of a finished run in one template."""
 
 from pathlib import Path
 from typing import Any
@@ -40,23 +40,22 @@ def write_report(run_dir: Path, out_path: Path) -> int:
     Parameters
     ----------
     run_dir : Path
-        With all three stages finished; nothing in it is changed.
+        Run folder with all three stages finished; it is not changed.
     out_path : Path
-        HTML file; replaced if it exists.
+        HTML file to write or replace.
 
     Returns
     -------
     int
-        Bytes written; the same run gives the same bytes.
+        Number of bytes written; the same run gives the same bytes.
 
     Raises
     ------
     CacheError
-        If a stage has not finished or is damaged; with one line that says where, what
-        and what to do.
+        If a stage has not finished or is damaged.
     """
     page = render_report(run_dir)
-    # A file name may hold what UTF-8 cannot write.
+    # A file name may contain characters that UTF-8 cannot encode.
     content = page.encode("utf-8", "replace")
     write_bytes(out_path, content)
     return len(content)
@@ -139,7 +138,7 @@ def _training(finished: ReportedRun) -> dict[str, Any]:
         "has_two_phases": bool(curves.phase_starts(histories[0])),
         "has_held_out": bool(curves.held_out_columns(histories)),
         "folds": [
-            # Of the network whose history it is; the fold's own may be a mean.
+            # The score of the network with this history; the fold's may be a mean.
             {
                 **fold,
                 "held_out_smape": fold["seed_smape"][0],

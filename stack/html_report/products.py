@@ -1,4 +1,4 @@
-"""Which products are shown, with text, photo and prices."""
+"""The products that the page shows, with text, photo and prices."""
 
 import base64
 import io
@@ -38,7 +38,7 @@ class ShownProduct:
 
     @property
     def is_inside(self) -> bool:
-        """Whether the true price lies in the interval."""
+        """True if the true price lies in the interval."""
         return self.low <= self.price <= self.high
 
 
@@ -56,17 +56,17 @@ def median_products(error: NDArray[np.floating]) -> NDArray[np.intp]:
 def show_products(
     places: NDArray[np.integer], *, judged: Judged, run: Run, catalog: Catalog
 ) -> list[ShownProduct]:
-    """Collect what is shown of some products.
+    """Collect the shown text, photo and prices of some products.
 
     Parameters
     ----------
     places : ndarray of int
-        Places in `judged`, in the order wanted.
+        Places in `judged`, in the order to show.
     judged : Judged
     run : Run
-        Its thumbnails are taken.
+        Run with the thumbnails.
     catalog : Catalog
-        The run's.
+        Catalog of the run.
 
     Raises
     ------
@@ -76,22 +76,22 @@ def show_products(
     photos = _photos(run, judged.rows[places])
     return [
         ShownProduct(
-            sample_id=str(catalog.sample_id[judged.rows[at]]),
-            text=shorten(compose_text(parse_fields(catalog.text[judged.rows[at]]))),
-            # A stand-in has a thumbnail, too.
-            photo=photo if judged.has_photo[at] else None,
-            price=float(judged.price[at]),
-            predicted=float(judged.predicted[at]),
-            low=float(judged.low[at]),
-            high=float(judged.high[at]),
-            error=float(judged.error[at]),
+            sample_id=str(catalog.sample_id[judged.rows[place]]),
+            text=shorten(compose_text(parse_fields(catalog.text[judged.rows[place]]))),
+            # A stand-in has a thumbnail too.
+            photo=photo if judged.has_photo[place] else None,
+            price=float(judged.price[place]),
+            predicted=float(judged.predicted[place]),
+            low=float(judged.low[place]),
+            high=float(judged.high[place]),
+            error=float(judged.error[place]),
         )
-        for at, photo in zip(places.tolist(), photos, strict=True)
+        for place, photo in zip(places.tolist(), photos, strict=True)
     ]
 
 
 def shorten(text: str) -> str:
-    """Return the first characters of a text, whole words of it."""
+    """Return the first characters of a text, cut between words."""
     if len(text) <= TEXT_CHARS:
         return text
     return text[:TEXT_CHARS].rsplit(" ", 1)[0] + " \N{HORIZONTAL ELLIPSIS}"
@@ -107,7 +107,7 @@ def _photos(run: Run, rows: NDArray[np.integer]) -> list[str | None]:
 
 
 def _data_uri(jpeg: bytes) -> str:
-    """Make a thumbnail small enough that forty of them are no burden."""
+    """Return a thumbnail as a data URI, small because the page has forty."""
     photo = Image.fromarray(decode_thumbnail(jpeg))
     photo.thumbnail((_PHOTO_SIZE, _PHOTO_SIZE))
     buffer = io.BytesIO()

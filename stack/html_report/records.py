@@ -1,4 +1,4 @@
-"""What the stages recorded: substituted inputs, settings, versions, times."""
+"""Records of the stages: substituted inputs, settings, versions, times."""
 
 import csv
 from collections import Counter
@@ -14,14 +14,14 @@ _BULKY = ("files", "folds", "alignment", "config", "environment", "inputs")
 
 @dataclass(frozen=True, kw_only=True)
 class Problems:
-    """What problems.csv holds."""
+    """Contents of problems.csv."""
 
     n: int
     reasons: list[tuple[str, str, int]]
     """Field, reason and products, most frequent first."""
 
     n_other_reasons: int
-    """Kinds that are not among `reasons`."""
+    """Number of reasons that are not in `reasons`."""
 
     first: list[dict[str, str]]
     """The first rows."""
@@ -56,10 +56,9 @@ def read_problems(path: Path) -> Problems:
 
 
 def stage_record(manifest: Mapping[str, Any]) -> StageRecord:
-    """Lay a manifest out as tables; of paths it keeps the last part.
+    """Lay out a manifest as tables, with only the last part of each path.
 
-    A page is passed on more freely than a run folder, and nobody needs to know where
-    its maker's files lay.
+    A page is shared more freely than a run folder, so it does not show local folders.
     """
     result = {name: v for name, v in manifest.items() if name not in _BULKY}
     tables = {

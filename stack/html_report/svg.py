@@ -1,4 +1,4 @@
-"""Figures as SVG that stands in an HTML page: alike in every run, no outside names."""
+"""SVG figures for an HTML page: the same in every run, without outside references."""
 
 import io
 import math
@@ -14,7 +14,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter
 
-# Okabe & Ito (2008), "Color Universal Design": told apart with any colour vision.
+# Okabe & Ito (2008), "Color Universal Design": distinct with any colour vision.
 BLACK, GREY = "#1a1a1a", "#767676"
 BLUE, SKY, GREEN = "#0072B2", "#56B4E9", "#009E73"
 ORANGE, VERMILION, PURPLE = "#E69F00", "#D55E00", "#CC79A7"
@@ -48,7 +48,7 @@ _NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
 @contextmanager
 def drawing(name: str) -> Iterator[None]:
-    """Draw and write a figure within this; `name` enters the names of its parts."""
+    """Set the style in which a figure is drawn; `name` fixes its ids."""
     with mpl.rc_context({**_STYLE, "svg.hashsalt": name}):
         yield
 
@@ -78,31 +78,31 @@ def to_svg(figure: Figure, *, name: str, title: str, description: str) -> str:
     ----------
     figure : Figure
     name : str
-        Unique in the page; begins the names of all parts.
+        Unique in the page; prefix of all ids.
     title, description : str
-        Read aloud in place of the picture.
+        Text for screen readers.
 
     Returns
     -------
     str
-        As wide as its box; the same for the same figure.
+        Element as wide as its box; the same for the same figure.
     """
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata=_NO_METADATA)
-    found = _ELEMENT.search(buffer.getvalue())
-    assert found is not None
-    body = re.sub(r"<metadata>.*?</metadata>\s*", "", found[2], flags=re.DOTALL)
+    svg = _ELEMENT.search(buffer.getvalue())
+    assert svg is not None
+    body = re.sub(r"<metadata>.*?</metadata>\s*", "", svg[2], flags=re.DOTALL)
     body = re.sub(r'(\bid="|url\(#|xlink:href="#)', rf"\g<1>{name}-", body)
     body = re.sub(r"\n\s*", "\n", body)
     return (
-        f'<svg viewBox="{found[1]}" role="img" aria-labelledby="{name}-t {name}-d">'
+        f'<svg viewBox="{svg[1]}" role="img" aria-labelledby="{name}-t {name}-d">'
         f'<title id="{name}-t">{escape(title)}</title>'
         f'<desc id="{name}-d">{escape(description)}</desc>{body}</svg>'
     )
 
 
 def price_axis(axis: Axis, low: float, high: float) -> None:
-    """Label an axis of log10 prices with round prices between two of them."""
+    """Label an axis of log10 prices with round prices from `low` to `high`."""
     steps = (1, 2, 5) if high - low < 2.5 else (1,)
     decades = range(math.floor(low), math.ceil(high) + 1)
     every = max(1, len(decades) // 8)

@@ -1,4 +1,4 @@
-"""What products are called, and how well those with a word in their name are priced."""
+"""Words in the names of products, and the SMAPE of the products with each word."""
 
 import itertools
 import math
@@ -31,7 +31,7 @@ Sums = tuple[int, float, float]
 
 @dataclass(frozen=True, kw_only=True)
 class GroupScore:
-    """SMAPE of some products, and their part in that of all."""
+    """SMAPE of some products, and their share in the SMAPE of all."""
 
     label: str
     n: int
@@ -88,36 +88,36 @@ def score_words(
     error : ndarray of shape (n,)
         SMAPE of each product, 0 to 200.
     n_shown : int
-        At most so many words: the most frequent ones.
+        Largest number of words; the most frequent ones are returned.
 
     Returns
     -------
     list of GroupScore
-        Those that add most to the SMAPE of all first. Each word is of at least 30
-        products or 2 % of them, whichever is fewer, and 5 in any case. A product
-        counts for each of its words. A word that hardly occurs without another is
-        left to the pair of both.
+        Sorted by the points added to the SMAPE of all, largest first. Each word occurs
+        in at least 30 products or 2 % of them, whichever is fewer, and in at least 5. A
+        product counts for each of its words. A word that rarely occurs outside one pair
+        is left out; the pair is there.
     """
     least = max(_FEWEST, min(_MIN_PRODUCTS, math.ceil(_MIN_SHARE * len(names))))
-    of_words = Counter(word for name in names for word in set(leading_words(name)))
-    frequent = {w for w, n in of_words.most_common(_MOST_WORDS) if n >= least}
+    word_counts = Counter(word for name in names for word in set(leading_words(name)))
+    frequent = {w for w, n in word_counts.most_common(_MOST_WORDS) if n >= least}
     sums: dict[str, Sums] = {}
     for name, e in zip(names, error.tolist(), strict=True):
         for term in set(_terms(name, frequent)):
             n, total, squares = sums.get(term, (0, 0.0, 0.0))
             sums[term] = (n + 1, total + e, squares + e * e)
     counts = {term: n for term, (n, _, _) in sums.items()}
-    kept = {term for term in counts if counts[term] >= least}
-    kept -= set(_covered(kept, counts))
-    shown = sorted(kept, key=lambda term: (-counts[term], term))[:n_shown]
+    terms = {term for term in counts if counts[term] >= least}
+    terms -= set(_covered(terms, counts))
+    shown = sorted(terms, key=lambda term: (-counts[term], term))[:n_shown]
     scores = [_score_of_sums(term, sums[term], len(names)) for term in shown]
     return sorted(scores, key=lambda score: -score.adds)
 
 
 def leading_words(name: str) -> list[str]:
-    """Return the first words of a name that say what the product is, in lower case."""
-    found = (word.lower() for word in _WORD.findall(name))
-    content = (word for word in found if word not in _NO_CONTENT)
+    """Return the first words of a name that describe the product, in lower case."""
+    words = (word.lower() for word in _WORD.findall(name))
+    content = (word for word in words if word not in _NO_CONTENT)
     return [word for word, _ in zip(content, range(_LEADING), strict=False)]
 
 
@@ -132,7 +132,7 @@ def _terms(name: str, frequent: set[str]) -> Iterator[str]:
 
 
 def _covered(terms: Iterable[str], counts: dict[str, int]) -> Iterator[str]:
-    """Words whose products nearly all have one and the same pair."""
+    """Yield the words whose products nearly all have one and the same pair."""
     for term in terms:
         for word in term.split(" "):
             if word != term and counts[term] >= _SAME_PRODUCTS * counts[word]:

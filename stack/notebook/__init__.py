@@ -1,1 +1,1 @@
-"""`PriceRegressor`: the whole path as a scikit-learn estimator."""
+"""`PriceRegressor`: all three stages as a scikit-learn estimator."""

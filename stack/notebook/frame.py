@@ -1,6 +1,6 @@
-"""Rows of a DataFrame as the stages take them: ids, texts, photos and prices.
+"""Products of a DataFrame: ids, texts, photos and prices.
 
-What a notebook gives instead of a catalog is checked here, and written as one.
+A notebook passes a DataFrame instead of a catalog; it is checked and written as one.
 """
 
 import csv
@@ -36,7 +36,7 @@ _N_SHOWN = 5
 
 
 class PlaceholderWarning(UserWarning):
-    """Photos that were given cannot be used; a placeholder stands in for each."""
+    """Some photos cannot be used; a placeholder replaces each of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class Products:
     """Products of a DataFrame, in its order."""
 
     sample_id: tuple[str, ...]
-    """Labels of the index where they can name products, else positions from 0."""
+    """Labels of the index if they can be ids, else positions from 0."""
 
     text: tuple[str, ...]
     """Text columns, joined by line breaks; "" where missing."""
@@ -54,17 +54,17 @@ class Products:
 
     @cached_property
     def photo_name(self) -> tuple[str, ...]:
-        """A file name for each photo, one for each path and state of the file."""
+        """File name of each photo, unique for each path and state of the file."""
         names = {path: photo_name(path) for path in set(self.photo) if path}
         return tuple(names[path] if path else "" for path in self.photo)
 
     @property
     def photo_of_name(self) -> dict[str, Path | None]:
-        """The photos by their file names."""
+        """Paths of the photos by file name."""
         return dict(zip(self.photo_name, self.photo, strict=True))
 
     def catalog(self) -> Catalog:
-        """Return them as a catalog without prices, which lies in no file."""
+        """Return the products as a catalog without prices and without a file."""
         return Catalog(
             path=Path("X"),
             columns=CatalogColumns(),
@@ -82,28 +82,28 @@ def read_products(
     image_column: str | None,
     images_dir: Path | None,
 ) -> Products:
-    """Take products out of a DataFrame.
+    """Read products from a DataFrame.
 
     Parameters
     ----------
     X : DataFrame of shape (n_products, any)
-        A product per row; other columns than the named ones are not looked at.
+        A product per row; columns that are not named are ignored.
     text_columns : sequence of str
-        In reading order.
+        Columns of text, in reading order.
     image_column : str, optional
-        Of paths; None: no photos.
+        Column of paths; None for no photos.
     images_dir : Path, optional
-        Where paths that are not absolute begin; the working directory if None. A path
-        or link that leads to no file is looked for in it as the commands do.
+        Folder of relative paths; the working directory if None. A path or link without
+        a file is looked up in this folder by name, as by the commands.
 
     Raises
     ------
     CatalogError
-        If X is something else, has no row, lacks a column or holds something in it
-        that is neither text nor number, or no path.
+        If X is not a DataFrame, has no row or lacks a column, or if a cell is neither
+        text nor number, or not a path.
     """
-    wanted = [*text_columns, *([image_column] if image_column is not None else [])]
-    _require_frame(X, wanted)
+    columns = [*text_columns, *([image_column] if image_column is not None else [])]
+    _require_frame(X, columns)
     sample_id = _ids(X.index)
     texts = [
         [_text(cell, name, row, sample_id) for row, cell in enumerate(X[name])]
@@ -115,8 +115,8 @@ def read_products(
         for row, cell in enumerate(cells)
     ]
     links = [split_links(path) for path in paths]
-    first = [found[0] if found else "" for found in links]
-    mention_lists(image_column, sum(len(found) > 1 for found in links))
+    first = [cell_links[0] if cell_links else "" for cell_links in links]
+    mention_lists(image_column, sum(len(cell_links) > 1 for cell_links in links))
     root = expand_home(images_dir or Path())
     photo = [_absolute(root, path) for path in first]
     if images_dir is not None:
@@ -131,15 +131,15 @@ def read_products(
 
 
 def read_target(y: ArrayLike | None, products: Products) -> NDArray[np.float64]:
-    """Take prices out of an array, a Series or a list.
+    """Read prices from an array, a Series or a list.
 
     Raises
     ------
     CatalogError
-        If there is none, their number is another than that of the products, or one
-        is not a positive, finite number; it names the row.
+        If y is None, its length is not the number of products, or a price is not a
+        positive, finite number; the message contains the row.
     """
-    from sklearn.utils import column_or_1d  # late: a second, and only here
+    from sklearn.utils import column_or_1d  # late: it takes a second
 
     if y is None:
         raise CatalogError(
@@ -171,7 +171,7 @@ def read_target(y: ArrayLike | None, products: Products) -> NDArray[np.float64]:
 def write_inputs(
     products: Products, price: NDArray[np.float64], folder: Path
 ) -> tuple[Path, Path | None]:
-    """Write products as what the commands read: a catalog and a folder of photos.
+    """Write products as a catalog and a folder of photos, which the commands read.
 
     Photos are linked, or copied where the file system cannot.
 
@@ -184,7 +184,7 @@ def write_inputs(
     Raises
     ------
     ConfigError
-        If the folder of photos holds a file that no fit put there, or a given photo.
+        If the folder of photos contains a file that no fit put there, or a photo of X.
     """
     text = io.StringIO()
     lines = csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\n")
@@ -210,15 +210,15 @@ def write_inputs(
 
 
 def expand_home(path: Path) -> Path:
-    """Expand `~` and `~/...`; what else begins with `~` is the name of a file.
+    """Expand `~` and `~/...`; other paths that begin with `~` are file names.
 
-    Office programs write `~$name`, and another user's home is hardly meant.
+    Office programs write `~$name`, and another user's home is unlikely.
     """
     return path.expanduser() if path.parts[:1] == ("~",) else path
 
 
 def read_problems(path: Path, products: Products) -> pd.DataFrame:
-    """Read problems.csv of a run; say of photos what was wrong with their paths.
+    """Read problems.csv of a run, with the problem of each photo's path.
 
     Returns
     -------
@@ -228,27 +228,27 @@ def read_problems(path: Path, products: Products) -> pd.DataFrame:
     problems = pd.read_csv(path, dtype=str, keep_default_na=False)
     rows = {sample_id: row for row, sample_id in enumerate(products.sample_id)}
     problems["row"] = [rows[sample_id] for sample_id in problems["sample_id"]]
-    for at, row in problems.loc[problems["field"] == "image", "row"].items():
+    for label, row in problems.loc[problems["field"] == "image", "row"].items():
         photo = products.photo[row]
         if photo is None:
-            problems.loc[at, "reason"] = "no photo given"
+            problems.loc[label, "reason"] = "no photo given"
         elif not os.path.isfile(photo):
-            problems.loc[at, "reason"] = "no such file"
+            problems.loc[label, "reason"] = "no such file"
     return problems
 
 
 def warn_of_placeholders(
     products: Products, reasons: dict[int, str], *, stacklevel: int = 3
 ) -> None:
-    """Warn of the photos that were given and cannot be used, with their reasons.
+    """Warn of photos that cannot be used, with their reasons.
 
     Parameters
     ----------
     products : Products
     reasons : dict of int to str
-        By row; rows that no photo was given for are left out.
+        Reason by row; rows without a path are left out.
     stacklevel : int
-        Of the warning.
+        Stack level of the warning.
     """
     bad = [row for row in sorted(reasons) if products.photo[row] is not None]
     if not bad:
@@ -263,31 +263,31 @@ def warn_of_placeholders(
     )
 
 
-def _require_frame(X: Any, wanted: Sequence[str]) -> None:
+def _require_frame(X: Any, columns: Sequence[str]) -> None:
     if not isinstance(X, pd.DataFrame):
         kind = f"{type(X).__module__}.{type(X).__qualname__}"
         if np.iscomplexobj(X):
             raise CatalogError(f"X: Complex data not supported, got {kind}")
         raise CatalogError(
-            f"X must be a pandas DataFrame with the columns {_names(wanted)}, got "
-            f"{kind}. Make one: pandas.DataFrame({{{wanted[0]!r}: [...]}})"
+            f"X must be a pandas DataFrame with the columns {_names(columns)}, got "
+            f"{kind}. Make one: pandas.DataFrame({{{columns[0]!r}: [...]}})"
         )
     if X.shape[1] == 0:
         raise CatalogError(
             f"X has 0 feature(s) (shape={X.shape}) while a minimum of 1 is required. "
-            f"Give it the columns {_names(wanted)}"
+            f"Give it the columns {_names(columns)}"
         )
     present = X.columns.tolist()
-    if missing := [name for name in wanted if name not in present]:
+    if missing := [name for name in columns if name not in present]:
         raise CatalogError(
             f"X has no column {_names(missing)}; columns present: "
             f"{_names(present[:20])}. Name the right ones with text_columns and "
             f"image_column (None: no photos)"
         )
-    for name in wanted:
-        if (n_found := present.count(name)) > 1:
+    for name in columns:
+        if (n_columns := present.count(name)) > 1:
             raise CatalogError(
-                f"X must have the column {name!r} once, it is there {n_found} times. "
+                f"X must have the column {name!r} once, it is there {n_columns} times. "
                 f"Rename or drop all but one"
             )
     if not len(X):
@@ -334,7 +334,7 @@ def _text(cell: object, name: str, row: int, sample_id: Sequence[str]) -> str:
 
 
 def _encodable(text: str) -> str:
-    """Leave out halves of surrogate pairs, which no encoder or file could hold."""
+    """Leave out halves of surrogate pairs, which UTF-8 cannot encode."""
     return text.encode("utf-8", "ignore").decode()
 
 
@@ -358,7 +358,7 @@ def _absolute(root: Path, path: str) -> Path | None:
     whole = root / expand_home(Path(path))
     try:
         return Path(os.path.realpath(whole))
-    except (OSError, ValueError):  # a loop of links, a NUL: opening it says so
+    except (OSError, ValueError):  # a loop of links, a NUL: opening it raises
         return whole.absolute()
 
 
@@ -373,7 +373,7 @@ def _require_real(column: NDArray[np.generic]) -> None:
 
 
 def _number(value: object) -> float:
-    """Return NaN for what is no number; text is none, however it looks."""
+    """Return NaN for a value that is not a number; text never is one."""
     if isinstance(value, str | bytes | bool | np.bool_):
         return float("nan")
     try:
@@ -385,9 +385,9 @@ def _number(value: object) -> float:
 def _explain(products: Products, row: int, reason: str) -> str:
     path = products.photo[row]
     assert path is not None
-    # of its two slashes, an absolute path keeps one
+    # an absolute path keeps one of the two slashes
     if any(part in ("http:", "https:") for part in path.parts):
         reason = "a link, which is not downloaded"
-    # a name that is not UTF-8 could be shown by no terminal or log
+    # no terminal or log can show a name that is not UTF-8
     shown = os.fspath(path).encode("utf-8", "replace").decode()
     return f"{_place(row, products.sample_id)}: {shorten(shown, 120)}: {reason}"

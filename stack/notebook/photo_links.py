@@ -1,4 +1,4 @@
-"""The photos of a DataFrame: found, and gathered in a run folder as links."""
+"""The photos of a DataFrame, gathered in a run folder as links."""
 
 import os
 import re
@@ -37,31 +37,31 @@ def gather_photos(sources: Mapping[str, Path | None], folder: Path) -> None:
     Parameters
     ----------
     sources : mapping of str to Path or None
-        By `photo_name`; files that cannot be read are left out.
+        Paths by `photo_name`; unreadable files are left out.
     folder : Path
-        Made if missing.
+        Folder of the links; made if missing.
 
     Raises
     ------
     ConfigError
-        If the folder holds a file that no fit put there, or one of the photos. Nothing
-        is deleted then.
+        If the folder contains a file that no fit put there, or one of the photos.
+        Nothing is deleted then.
     """
     folder.mkdir(exist_ok=True)
-    # What is hidden (of file managers) is left alone.
+    # Hidden files (of file managers) stay.
     present = {name for name in os.listdir(folder) if not name.startswith(".")}
     _require_ours(present, folder)
     _require_elsewhere(sources, folder)
     for name in present - set(sources):
         (folder / name).unlink()
     for name, path in sources.items():
-        # No pipe or device: copying one may never end. What is left out has no photo.
+        # No pipe or device: copying one may never end. Such a product has no photo.
         if path is not None and name not in present and _is_readable(path):
             _link_or_copy(path, folder / name)
 
 
 def mention_lists(image_column: str | None, n_lists: int) -> None:
-    """Warn of cells that hold several paths."""
+    """Warn of cells that contain several paths."""
     if n_lists:
         cells = "1 cell" if n_lists == 1 else f"{n_lists} cells"
         warnings.warn(
@@ -75,20 +75,20 @@ def mention_lists(image_column: str | None, n_lists: int) -> None:
 def find_by_name(
     links: Sequence[str], photos: Sequence[Path | None], images_dir: Path
 ) -> list[Path | None]:
-    """Look up the photos whose path leads nowhere in the folder, by name.
+    """Look up the photos whose path has no file in the folder, by name.
 
     Parameters
     ----------
     links : sequence of str
         Path or link of each photo, "" for none.
     photos : sequence of Path or None
-        Where they lead.
+        Path that each link leads to.
     images_dir : Path
 
     Returns
     -------
     list of Path or None
-        Photos that are there, or that the folder has none for, as they were.
+        Paths, unchanged where the file exists or the folder has no match.
     """
     is_missing = [path is not None and not os.path.exists(path) for path in photos]
     if not any(is_missing) or not images_dir.is_dir():
@@ -96,28 +96,28 @@ def find_by_name(
     catalog = Catalog(
         path=Path("X"),
         columns=CatalogColumns(),
-        # Names that no file has: photos of a notebook go by their path alone.
+        # Ids that match no file: photos of a notebook are matched by path alone.
         sample_id=np.array([f"/{row}" for row in range(len(links))]),
         text=("",) * len(links),
         image_link=tuple(links),
         price_text=None,
     )
-    found = find_photos(catalog, images_dir.resolve())
+    matches = find_photos(catalog, images_dir.resolve())
     return [
         (match or path) if missing else path
-        for match, path, missing in zip(found, photos, is_missing, strict=True)
+        for match, path, missing in zip(matches, photos, is_missing, strict=True)
     ]
 
 
 def discard_copies(sources: Mapping[str, Path | None], folder: Path) -> None:
-    """Delete gathered photos that take up space of their own; links stay.
+    """Delete gathered copies of photos; links stay.
 
     Parameters
     ----------
     sources : mapping of str to Path or None
-        What `gather_photos` was given.
+        Argument of `gather_photos`.
     folder : Path
-        Deleted too if it is empty then.
+        Folder of the copies; deleted if it is empty then.
     """
     for name, path in sources.items():
         copy = folder / name
@@ -131,7 +131,7 @@ def _require_ours(names: set[str], folder: Path) -> None:
     foreign = sorted(name for name in names if not _OURS.fullmatch(name))
     if foreign:
         raise ConfigError(
-            f"{folder}: must hold nothing but what a fit puts there, it holds "
+            f"{folder}: must contain only files of a fit, it contains "
             f"{foreign[0]!r}. Move that elsewhere, or name another run_dir"
         )
 
@@ -148,7 +148,7 @@ def _require_elsewhere(sources: Mapping[str, Path | None], folder: Path) -> None
 def _is_link(path: Path, to: Path) -> bool:
     try:
         return os.path.samefile(path, to)
-    except (OSError, ValueError):  # the user's file has gone since
+    except (OSError, ValueError):  # the user's file is gone
         return False
 
 

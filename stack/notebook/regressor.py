@@ -41,11 +41,15 @@ from stack.notebook.verbosity import shown
 from stack.run import open_run
 
 _LEAST_TRAIN = 3  # below it, the boosters have nothing to grow a tree on
-_OF_BOTH = ("max_tokens", "image_size", "precision")
-_OF_EMBED = (*_OF_BOTH, "text_encoder", "image_encoder", "random_weights")
-_OF_FINETUNE = (
-    *(*_OF_BOTH, "n_folds", "smooth_l1_epochs", "smape_epochs"),
-    *("batch_size", "freeze_image"),
+_SHARED = ("max_tokens", "image_size", "precision")
+_EMBED_PARAMETERS = (*_SHARED, "text_encoder", "image_encoder", "random_weights")
+_FINETUNE_PARAMETERS = (
+    *_SHARED,
+    "n_folds",
+    "smooth_l1_epochs",
+    "smape_epochs",
+    "batch_size",
+    "freeze_image",
 )
 
 
@@ -53,67 +57,67 @@ class PriceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     """Prices of products from their text and photo.
 
     `fit` runs the three stages of the commands: frozen features, a fine-tuned network
-    per fold, boosters on what the networks missed, which serve only if the out-of-fold
-    SMAPE shows that they help. A setting that is None is that of its stage's config.
+    per fold, and boosters on the networks' residual, which are used only if the
+    out-of-fold SMAPE shows that they help. A setting of None has the value of its
+    stage's config.
 
     Parameters
     ----------
     text_columns : str or sequence of str
-        Columns of X that hold text, in reading order.
+        Columns of X with text, in reading order.
     image_column : str, optional
-        Column of X that holds paths of photos; None or NaN in it is no photo. None: no
+        Column of X with paths of photos; None or NaN in it is no photo. None: no
         column, text only.
     images_dir : path, optional
-        Where paths that are not absolute begin. Default: the working directory.
+        Folder of relative paths. Default: the working directory.
     run_dir : path, optional
-        Folder to keep the run in: a stopped fit goes on in it, and the commands read
-        it. New, empty, or of an earlier fit. Photos are linked into it (hard links,
-        in inputs/photos), which `explain` reads them by; where the file system cannot,
-        none is kept. None: a temporary folder that lives as long as the regressor.
+        Folder of the run: new, empty, or of an earlier fit. A stopped fit continues in
+        it, and the commands read it. `explain` reads the photos by hard links in
+        inputs/photos, if the file system supports them. None: a temporary folder that
+        lives as long as the regressor.
     text_encoder, image_encoder : str, optional
-        Name or path, as of the commands' options.
+        Name or path, as in the commands' options.
     random_weights : bool, optional
         Start a photo tower whose weights cannot be found from random numbers.
     n_folds : int, optional
-        Networks, each judged on products that it never saw. Default: 5.
+        Networks, each scored on products that it was not trained on. Default: 5.
     smooth_l1_epochs, smape_epochs : int, optional
         Epochs of the two phases of training. Default: 3 and 2.
     batch_size : int, optional
         Products for one update. Default: 32.
     max_tokens : int, optional
-        Of each text. Default: 128 for the frozen features, 64 for the network.
+        Length of each text. Default: 128 for the frozen features, 64 for the network.
     image_size : int, optional
         Side of a photo, pixels. Default: 224 for the frozen features, 160 for the
         network.
     freeze_image : bool, optional
         Train on the photos' frozen features, much faster. Default: False.
     precision : {"auto", "fp32", "bf16"}, optional
-        What is computed in.
+        Number format of the computation.
     n_threads : int
-        Threads for arithmetic. Goes before the configs' own n_threads, even if left
-        out.
+        Threads for arithmetic. Overrides n_threads of the configs, even by default.
     random_state : int, RandomState or None
-        Of folds, batches, new weights, boosters. None: another one for each fit. Goes
-        before the configs' own seed, even if left out.
+        Seed of folds, batches, new weights and boosters. None: a new seed for each fit.
+        Overrides the seed of the configs, even by default.
     verbose : bool
         Show progress while fitting and predicting.
     embed_config, finetune_config, stack_config : optional
-        All settings of a stage; those given above go before them.
+        All settings of a stage; the parameters above override them.
 
     Attributes
     ----------
     smape_ : float
-        Out-of-fold SMAPE of what serves, percent, 0 to 200: what the project reports.
+        Out-of-fold SMAPE of the chosen predictor, percent, 0 to 200.
     report_ : dict
         The comparison, as in report.json; `stack.tell.report.format_report` prints it.
     oof_price_ : ndarray of shape (n_products,)
-        Price of each product by what never saw its price, in the order of X.
+        Out-of-fold price of each product, in the order of X.
     problems_ : DataFrame
         Placeholders: sample_id (label of the index), field, reason, row (from 0).
     run_dir_ : Path
         The run folder.
     feature_names_in_ : ndarray of str
-        Columns that were used, text first. Others of X are not looked at.
+        Used columns of X, text first; other columns are ignored.
     n_features_in_ : int
 
     Examples
@@ -184,13 +188,13 @@ class PriceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         Returns
         -------
         PriceRegressor
-            Itself. If a fit without `run_dir` fails, what an earlier one found is still
-            there; with one, the folder holds what the failed fit got to.
+            The regressor itself. If a fit without `run_dir` fails, an earlier fit stays
+            usable; with one, the folder contains the unfinished run.
 
         Raises
         ------
         CatalogError, ConfigError, WeightsError, CacheError, TrainingError, LockedError
-            With one line that says where, what and what to do; all are `ValueError`.
+            All are `ValueError` with a message of one line: where, what, what to do.
         """
         settings = self._settings()
         products = self._products(X)
@@ -223,21 +227,21 @@ class PriceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         Parameters
         ----------
         X : DataFrame of shape (n_products, any)
-            With the columns of `feature_names_in_`.
+            Products with the columns of `feature_names_in_`.
 
         Returns
         -------
         ndarray of shape (n_products,)
-            In the order of X; in the currency of y, finite and above 0.
+            Prices in the order of X and the currency of y, finite and above 0.
 
         Raises
         ------
         NotFittedError
             Before `fit`.
         CatalogError
-            If a column is missing or holds something else.
+            If a column is missing or has a wrong value.
         CacheError
-            If the run folder is gone or holds another fit by now.
+            If the run folder is gone or contains another fit.
         """
         log_price = self._log_price(X)
         return to_price(log_price, self._price_unit())
@@ -245,26 +249,26 @@ class PriceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def predict_interval(
         self, X: pd.DataFrame, level: int = 90
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """Price products, and say between what the true prices lie.
+        """Price products, with prediction intervals.
 
         Parameters
         ----------
         X : DataFrame of shape (n_products, any)
-            As for `predict`.
+            Products, as for `predict`.
         level : int
             Percent of new products whose price lies inside: 80 or 90.
 
         Returns
         -------
         price, low, high : ndarray of shape (n_products,)
-            In the order of X and the currency of y.
+            Prices in the order of X and the currency of y.
 
         Raises
         ------
         NotFittedError, CatalogError, CacheError
             As `predict`.
         ConfigError
-            If there are no intervals of that level.
+            If `level` is neither 80 nor 90.
         """
         check_is_fitted(self)
         intervals = self._folder.predictor(n_threads=self.n_threads).intervals
@@ -279,7 +283,7 @@ class PriceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
     @property
     def run_dir_(self) -> Path:
-        """The run folder; a temporary one goes when the regressor does."""
+        """The run folder; a temporary one is deleted with the regressor."""
         check_is_fitted(self)
         return self._folder.path
 
@@ -326,7 +330,7 @@ class PriceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         if images_dir is not None and not expand_home(images_dir).is_dir():
             raise ConfigError(
                 f"images_dir {str(images_dir)!r}: must be an existing folder. Name the "
-                f"one that paths of photos begin in"
+                f"folder of the photos"
             )
         return read_products(
             X,
@@ -352,13 +356,15 @@ class PriceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def _settings(self) -> Settings:
         common = {"n_threads": self.n_threads, "seed": self._seed()}
 
-        def given(*names: str) -> dict[str, object]:
+        def parameters(*names: str) -> dict[str, object]:
             return common | {name: getattr(self, name) for name in names}
 
         return Settings(
-            embed=with_given(self.embed_config, EmbedConfig, given(*_OF_EMBED)),
+            embed=with_given(
+                self.embed_config, EmbedConfig, parameters(*_EMBED_PARAMETERS)
+            ),
             finetune=with_given(
-                self.finetune_config, FinetuneConfig, given(*_OF_FINETUNE)
+                self.finetune_config, FinetuneConfig, parameters(*_FINETUNE_PARAMETERS)
             ),
             stack=with_given(self.stack_config, StackConfig, common),
         )
@@ -387,7 +393,7 @@ def _run_stages(
     price: NDArray[np.float64],
     settings: Settings,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Do what the commands do, one after another."""
+    """Run the three stages, as the commands do."""
     catalog_path, images_dir = write_inputs(products, price, folder.inputs)
     extract(
         read_catalog(catalog_path),
@@ -396,8 +402,8 @@ def _run_stages(
         config=settings.embed,
     )
     problems = read_problems(folder.path / "embed" / "problems.csv", products)
-    of_photos = problems[problems["field"] == "image"]
-    reasons = dict(zip(of_photos["row"], of_photos["reason"], strict=True))
+    unusable = problems[problems["field"] == "image"]
+    reasons = dict(zip(unusable["row"], unusable["reason"], strict=True))
     warn_of_placeholders(products, reasons, stacklevel=4)
     if images_dir is not None:  # later stages read the thumbnails
         discard_copies(products.photo_of_name, images_dir)

@@ -1,4 +1,4 @@
-"""Where a fitted regressor keeps its run, and how that travels in a pickle."""
+"""The run folder of a fitted regressor, and its content in a pickle."""
 
 import os
 import shutil
@@ -19,26 +19,26 @@ _MARKER_TEXT = b"Made by PriceRegressor.fit, which writes and deletes files here
 
 
 class RunFolder:
-    """A run folder and, once it is asked for, its predictor.
+    """A run folder and its predictor, which is loaded on first use.
 
-    A temporary folder lives as long as the object, and a pickle holds its files. Of a
-    folder that the user named, a pickle holds the path.
+    A temporary folder lives as long as the object, and a pickle contains its files. For
+    a folder that the user named, a pickle contains only the path.
 
     Parameters
     ----------
     path : Path, optional
-        None makes a temporary folder.
+        Folder; None makes a temporary one.
 
     Attributes
     ----------
     path : Path
     key : str
-        Of the stacking stage, once it has finished; says which fit the folder holds.
+        Key of the finished stacking stage, which identifies the fit in the folder.
 
     Raises
     ------
     ConfigError
-        If the folder holds something that no regressor wrote.
+        If the folder contains something that no regressor wrote.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -57,12 +57,12 @@ class RunFolder:
         return self.path / INPUTS_NAME
 
     def claim(self) -> None:
-        """Mark the folder as a fit's, before anything else is written into it."""
+        """Mark the folder as a fit's, before anything else is written to it."""
         write_bytes(self.inputs / _MARKER_NAME, _MARKER_TEXT)
 
     def finish(self) -> None:
-        """Note which fit the folder holds now."""
-        self.key = self._found_key()
+        """Record the key of the fit that the folder contains."""
+        self.key = self._present_key()
 
     def discard(self) -> None:
         """Delete the folder if it is a temporary one."""
@@ -75,7 +75,7 @@ class RunFolder:
         Raises
         ------
         CacheError
-            If the folder is gone or holds another fit by now.
+            If the folder is gone or contains another fit.
         """
         if self._predictor is None:
             self._require_same_fit()
@@ -107,33 +107,33 @@ class RunFolder:
         self.path = Path(tempfile.mkdtemp(prefix="pricestack-"))
         self._remove = weakref.finalize(self, _remove_tree, self.path, os.getpid())
 
-    def _found_key(self) -> str:
+    def _present_key(self) -> str:
         manifest = read_json(self.path / "stack" / MANIFEST_NAME)
         return str(manifest["key"]) if manifest else ""
 
     def _require_same_fit(self) -> None:
-        found = self._found_key()
-        if not found:
+        key = self._present_key()
+        if not key:
             raise CacheError(
-                f"{self.path}: the run folder of this regressor is not there any more, "
-                f"or not whole. Put it back, or call fit again"
+                f"{self.path}: the run folder of this regressor is missing or "
+                f"incomplete. Put it back, or call fit again"
             )
-        if found != self.key:
+        if key != self.key:
             raise CacheError(
-                f"{self.path}: holds another fit ({found[:12]}) than this regressor's "
+                f"{self.path}: contains another fit ({key[:12]}) than this regressor's "
                 f"({self.key[:12]}). Call fit again, and give each regressor that is "
                 f"kept a run_dir of its own, or run_dir=None"
             )
 
 
 def _remove_tree(path: Path, process: int) -> None:
-    """Delete a temporary folder, unless a forked copy of its process asks for it."""
+    """Delete a temporary folder, but not from a forked copy of its process."""
     if os.getpid() == process:
         shutil.rmtree(path, ignore_errors=True)
 
 
 def _require_ours(path: Path) -> None:
-    """Refuse a folder whose files could be overwritten or taken for a fit's."""
+    """Raise if a folder has files that no fit wrote, which a fit might overwrite."""
     if path.exists() and not path.is_dir():
         raise ConfigError(
             f"run_dir {str(path)!r}: must be a folder, it is a file. Name another"
@@ -145,7 +145,7 @@ def _require_ours(path: Path) -> None:
     if _visible(path) - {INPUTS_NAME} or _visible(inputs):
         raise ConfigError(
             f"run_dir {str(path)!r}: must be a new or empty folder, or one of an "
-            f"earlier fit; this one holds other files. Name another"
+            f"earlier fit; this one contains other files. Name another"
         )
 
 
@@ -161,7 +161,7 @@ def _visible(folder: Path) -> set[str]:
 
 
 def _read_files(folder: Path) -> dict[str, bytes]:
-    """Read what a run folder holds, but for locks, unfinished files and photos."""
+    """Read the files of a run folder except locks, unfinished files and photos."""
     photos = folder / INPUTS_NAME / PHOTOS_NAME
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()

@@ -17,7 +17,7 @@ _PRECISIONS = ("auto", "fp32", "bf16")
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Of each stage."""
+    """Settings of the three stages."""
 
     embed: EmbedConfig
     finetune: FinetuneConfig
@@ -25,23 +25,23 @@ class Settings:
 
 
 def with_given(
-    config: Config | None, kind: type[Config], given: dict[str, object]
+    config: Config | None, kind: type[Config], values: dict[str, object]
 ) -> Config:
-    """Take each setting from what was given; where that is None, from the config.
+    """Override settings of a config with the given values that are not None.
 
     Parameters
     ----------
     config : EmbedConfig, FinetuneConfig or StackConfig, optional
-        None: the defaults.
+        Config to override; None for the defaults.
     kind : type
-        What `config` must be.
-    given : dict
-        By name. Numbers may be NumPy's.
+        Type of `config`.
+    values : dict
+        Values by name; numbers may be NumPy's.
 
     Raises
     ------
     ConfigError
-        If one is of another type than the setting, or no run can use it.
+        If a value has another type than the setting, or no run can use it.
     """
     if config is None:
         config = kind()
@@ -52,7 +52,7 @@ def with_given(
         )
     changes: dict[str, Any] = {
         name: _plain(name, value, getattr(kind, name))
-        for name, value in given.items()
+        for name, value in values.items()
         if value is not None
     }
     if changes.get("precision", "auto") not in _PRECISIONS:
@@ -68,7 +68,7 @@ def _parameter(kind: type[object]) -> str:
 
 
 def _plain(name: str, value: object, default: object) -> object:
-    """Turn a value into the plain type of the setting; manifests hold no other."""
+    """Convert a value to the plain type of the setting, for the manifest."""
     is_bool = type(value).__name__ in ("bool", "bool_")
     if isinstance(default, bool):
         if is_bool:

@@ -1,4 +1,4 @@
-"""What a fit or a prediction shows of its progress: all or nothing."""
+"""Progress of a fit or a prediction, shown in full or not at all."""
 
 import logging
 import sys
@@ -12,9 +12,9 @@ _PACKAGES = ("embed", "finetune", "stack")
 
 @contextmanager
 def shown(verbose: bool) -> Iterator[None]:
-    """Show what the stages log, which a notebook does not by itself; or nothing.
+    """Show the log of the stages, which a notebook hides by default, or nothing.
 
-    Handlers that the user has set up get all records that they did before.
+    Handlers that the user has set up get the same records as before.
     """
     if verbose:
         with _handled(BesideBars(sys.stderr), logging.INFO):
@@ -46,7 +46,7 @@ def _handled(handler: logging.Handler, level: int) -> Iterator[None]:
 
 @contextmanager
 def _quiet_transformers() -> Iterator[None]:
-    """Let transformers show nothing but errors, no bar of loading weights either."""
+    """Hide the messages of transformers except errors, and its progress bar."""
     from transformers.utils import logging as transformers_logging
 
     was_shown = transformers_logging.is_progress_bar_enabled()

@@ -37,12 +37,12 @@ class CatalogPrices:
     """High end of each prediction interval."""
 
     flags: tuple[tuple[str, ...], ...]
-    """Reasons to doubt each price, see `stack.price.flags.flag_price`, and what the
-    product lacked."""
+    """Reasons to doubt each price, from `stack.price.flags.flag_price`, then the
+    product's missing inputs."""
 
     @property
     def n_doubtful(self) -> int:
-        """Prices with a reason that is not a lack of text or photo."""
+        """Number of prices with a doubt other than missing text or photo."""
         return sum(bool({*flags} - {NO_TEXT, NO_PHOTO}) for flags in self.flags)
 
     def n_lacking(self, lack: str) -> int:
@@ -64,24 +64,24 @@ def predict_prices(
     Parameters
     ----------
     run_dir : Path
-        With all three stages finished.
+        Run folder with all three stages finished.
     catalog : Catalog
-        Prices in it are not read.
+        Products to price; its own prices are not used.
     images_dir : Path, optional
         Folder of the photos.
     level : int
-        Of the prediction intervals: 80 or 90, percent.
+        Level of the prediction intervals in percent: 80 or 90.
     n_threads : int
         Threads for arithmetic.
     only_fold : int, optional
-        Price by what was trained for this fold alone.
+        Price with the models of this fold alone.
 
     Raises
     ------
     CacheError, WeightsError
-        If the run is not whole, or its encoders are not to be found any more.
+        If the run is incomplete, or its encoders cannot be found.
     ConfigError
-        If there are no intervals of that level, or no such fold.
+        If the run has no intervals of this level, or no such fold.
     """
     folds = None if only_fold is None else [only_fold]
     predictor = Predictor(run_dir, n_threads=n_threads, folds=folds)
@@ -143,7 +143,7 @@ def write_prices(
     intervals : bool
         Add the columns price_low and price_high.
     flags : bool
-        Add the column flags: reasons to doubt the price, with "; " between them.
+        Add the column flags: reasons to doubt the price, separated by "; ".
     """
     columns = ["price", *(["price_low", "price_high"] if intervals else [])]
     text = io.StringIO()

@@ -1,7 +1,7 @@
-"""The one pricing engine: from what towers and networks find to prices.
+"""The pricing engine: prices from the outputs of towers and networks.
 
-It computes with NumPy and with boosters and fitted blocks that it is given. PyTorch,
-OpenVINO and ONNX run the towers elsewhere; an exported folder carries this module.
+It uses NumPy, and the boosters and fitted blocks passed to it. PyTorch, OpenVINO or
+ONNX run the towers elsewhere; an exported folder contains this module.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ _MAX_LOG_BLEND = 50.0  # of two nearly constant models the best weights can be h
 
 
 class Booster(Protocol):
-    """What the engine needs of a LightGBM booster."""
+    """The part of a LightGBM booster that the engine uses."""
 
     def num_trees(self) -> int:
         """Return the number of trees."""
@@ -44,7 +44,7 @@ class FittedBlock(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Encoded:
-    """What towers and networks find of some products."""
+    """Outputs of towers and networks for some products."""
 
     texts: Sequence[str]
     """Composed texts, one for each product."""
@@ -62,7 +62,7 @@ class Encoded:
     """Aligned fused embeddings by each fold, each of shape (n_products, 512)."""
 
     text: NDArray[np.float32] | None = None
-    """Frozen text features, shape (n_products, text dim); needed with boosters only."""
+    """Frozen text features, shape (n_products, text dim); used with boosters only."""
 
     image: NDArray[np.float32] | None = None
     """Frozen photo features, shape (n_products, 1280), 0 without a photo; likewise."""
@@ -70,7 +70,7 @@ class Encoded:
 
 @dataclass(frozen=True, kw_only=True)
 class Predicted:
-    """Prices of some products, row by row, and what they were made from."""
+    """Prices of some products, row by row, and the features behind them."""
 
     network_log_price: NDArray[np.float64]
     """log1p price by the networks, shape (n_products,)."""
@@ -91,7 +91,7 @@ class Predicted:
 
     @property
     def price(self) -> NDArray[np.float64]:
-        """Catalog currency, finite and above 0."""
+        """Prices in catalog currency, finite and above 0."""
         return to_price(self.log_price, self.price_unit)
 
 
@@ -104,22 +104,22 @@ class Trees:
     """In column order."""
 
     log_price_columns: Mapping[str, Sequence[int]]
-    """By block, the columns that are log prices."""
+    """Columns that are log prices, by block."""
 
     n_threads: int = 1
-    """Of LightGBM. Two threads wait for each other longer than a few products take:
-    beside other work 39 instead of 1 ms for one."""
+    """Threads of LightGBM. Two wait for each other longer than a few products take:
+    beside other work, 39 instead of 1 ms for one product."""
 
     def columns(self, blocks: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
         """Return the features, shape (n_products, d)."""
-        chosen = {name: blocks[name] for name in self.blocks}
-        parts = relative_blocks(chosen, self.log_price_columns).values()
+        features = {name: blocks[name] for name in self.blocks}
+        parts = relative_blocks(features, self.log_price_columns).values()
         return np.concatenate(
             [part.reshape(len(part), -1) for part in parts], axis=1, dtype=np.float32
         )
 
     def add(self, blocks: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
-        """Return what the boosters add to the log price, shape (n_products,)."""
+        """Return the boosters' correction of the log price, shape (n_products,)."""
         return mean_of_boosters(
             self.boosters, self.columns(blocks), n_threads=self.n_threads
         )
@@ -133,17 +133,17 @@ class Engine:
     """Unit of the log prices, catalog currency."""
 
     trees: Trees | None = None
-    """Correct the networks; None if these serve alone."""
+    """Boosters that correct the networks; None if the networks predict alone."""
 
     raw_trees: Trees | None = None
-    """Give the block `lightgbm`, where `trees` have it."""
+    """Boosters that predict the block `lightgbm`; None without that block."""
 
     raw_start: float = 0.0
-    """log1p price that `raw_trees` begin from."""
+    """log1p price that `raw_trees` start from."""
 
     start_weights: NDArray[np.float64] | None = None
-    """Of the networks' price and the kernel ridge's, shape (2,); where `trees` begin
-    from the block `start`."""
+    """Weights of the networks' price and the kernel ridge's in the block `start`,
+    shape (2,); None without that block."""
 
     price_blocks: Mapping[str, FittedBlock] = field(default_factory=dict)
     """Blocks that are fitted on prices."""
@@ -161,8 +161,8 @@ class Engine:
         """
         network = average_log_prices(encoded.network_log_prices).astype(np.float64)
         total = np.zeros_like(encoded.fused[0])
-        for of_fold in encoded.fused:
-            total += of_fold
+        for fold_embedding in encoded.fused:
+            total += fold_embedding
         blocks = {
             "fused": half(total / np.float32(len(encoded.fused)), name="fused"),
             "attributes": encoded.attributes,
@@ -185,7 +185,7 @@ class Engine:
         blocks: dict[str, NDArray[np.float32]],
         encoded: Encoded,
     ) -> NDArray[np.float64]:
-        """Return the log prices by the trees; put the blocks that they need in."""
+        """Return the corrected log prices; add the trees' blocks to `blocks`."""
         assert self.trees is not None
         assert encoded.text is not None
         assert encoded.image is not None
@@ -207,7 +207,7 @@ class Engine:
         self, blocks: Mapping[str, NDArray[np.float32]], encoded: Encoded
     ) -> dict[str, NDArray[np.float32]]:
         """Return the blocks that are fitted on prices."""
-        # Late: an export without such blocks does without SciPy.
+        # Imported late: an export without such blocks needs no SciPy.
         from stack.blocks.products import Features, Products
 
         features = Features(
@@ -229,7 +229,7 @@ def half(features: NDArray[np.floating], *, name: str) -> NDArray[np.float32]:
     Raises
     ------
     CacheError
-        If a feature is beyond float16; it gives the block's `name`.
+        If a feature exceeds float16; the message contains `name`.
     """
     return to_float16(features, name=name).astype(np.float32)
 
@@ -237,12 +237,12 @@ def half(features: NDArray[np.floating], *, name: str) -> NDArray[np.float32]:
 def mean_of_boosters(
     boosters: Sequence[Booster], features: NDArray[np.float32], *, n_threads: int
 ) -> NDArray[np.float64]:
-    """Return the mean of what boosters add, shape (n_products,).
+    """Return the mean correction by some boosters, shape (n_products,).
 
     Parameters
     ----------
     boosters : sequence of Booster
-        One without trees adds nothing, and counts in the mean.
+        A booster without trees adds 0 and counts in the mean.
     features : ndarray of shape (n_products, d)
     n_threads : int
     """
@@ -258,16 +258,16 @@ def relative_blocks(
     blocks: Mapping[str, NDArray[Any]],
     log_price_columns: Mapping[str, Sequence[int]],
 ) -> dict[str, NDArray[Any]]:
-    """Subtract the log price that the trees start from, from the blocks' log prices.
+    """Make the blocks' log prices relative to the price that the trees start from.
 
-    Beside the block `start`, or without it beside `network`, the trees learn how far
-    the other log prices are off: one split, instead of a stair of splits on both.
+    The trees start from the block `start`, or from `network` without it. One split on
+    the difference then replaces a stair of splits on both prices.
 
     Parameters
     ----------
     blocks : mapping of str to ndarray of shape (n_products, d) or (n_products,)
     log_price_columns : mapping of str to sequence of int
-        By block, the columns that are log prices.
+        Columns that are log prices, by block.
     """
     base = next((name for name in _BASES if name in blocks), None)
     if base is None:
@@ -290,7 +290,7 @@ def blend(
     Parameters
     ----------
     weights : ndarray of shape (2,) or (n_products, 2)
-        Exponents of the network's price and of the other one's.
+        Exponents of the network's price and of the other price.
     network, other : ndarray of shape (n_products,)
         log1p prices.
 

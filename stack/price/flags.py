@@ -1,21 +1,21 @@
-"""Name what makes a predicted price doubtful."""
+"""Reasons to doubt a predicted price."""
 
 from embed.catalog.amounts import amount
 
 DISAGREEMENT = 3.0
-"""Factor between the highest and the lowest price by the networks of a run's folds from
-which a product counts as one that they disagree on."""
+"""The networks of a run's folds disagree on a product if their highest price is more
+than this many times their lowest."""
 
 
 def flag_price(
     price: float, network_factor: float, trained: tuple[float, float]
 ) -> list[str]:
-    """Return the reasons to doubt one price; none is the usual case.
+    """Return the reasons to doubt one price, usually none.
 
     Parameters
     ----------
     price : float
-        Predicted, catalog currency.
+        Predicted price, catalog currency.
     network_factor : float
         Highest price by the networks of the folds over the lowest one.
     trained : tuple of float

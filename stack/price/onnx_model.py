@@ -1,8 +1,7 @@
-"""An exported model, ready to price: ONNX runs the towers, the engine does the rest.
+"""An exported model, loaded for prices: ONNX runs the towers, the engine the rest.
 
 Beside the standard library it needs numpy, pillow, onnxruntime and tokenizers. A model
-with trees needs lightgbm; where these have blocks that are fitted on prices, it also
-needs scikit-learn.
+with trees needs lightgbm; trees with blocks fitted on prices also need scikit-learn.
 """
 
 import hashlib
@@ -44,19 +43,19 @@ class Model:
     Parameters
     ----------
     folder : Path
-        With manifest.json and the files that it names.
+        Exported folder with manifest.json and the files that it lists.
 
     Raises
     ------
     InputError
-        If a file is missing or not as it was exported.
+        If a file is missing or differs from the exported one.
     """
 
     def __init__(self, folder: Path) -> None:
         self.settings = _read_settings(folder / MANIFEST_NAME)
         _require_whole(folder, self.settings["files"])
         options = onnxruntime.SessionOptions()
-        # Threads that wait by spinning take the core that another one needs.
+        # Spinning threads would take cores that other threads need.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._graphs = {
             name: onnxruntime.InferenceSession(folder / name, options)
@@ -74,14 +73,14 @@ class Model:
         Parameters
         ----------
         text : str
-            As the catalog has it.
+            Catalog text.
         photo : ndarray of uint8, shape (image_size, image_size, 3), optional
-            From `embed.photos.decode.load_image`; None if there is none.
+            Pixels from `embed.photos.decode.load_image`; None without a photo.
 
         Returns
         -------
         Predicted
-            With one row.
+            Prediction with one row.
         """
         if photo is not None and self._is_stand_in(photo):
             photo = None
@@ -106,9 +105,12 @@ class Model:
                 attributes=attributes,
                 has_photo=np.array([photo is not None]),
                 network_log_prices=np.array(
-                    [np.mean([p for p, _ in of_seeds], axis=0) for of_seeds in by_fold]
+                    [
+                        np.mean([log_price for log_price, _ in seed_outputs], axis=0)
+                        for seed_outputs in by_fold
+                    ]
                 ),
-                fused=[of_seeds[0][1] for of_seeds in by_fold],
+                fused=[seed_outputs[0][1] for seed_outputs in by_fold],
                 text=self._text("frozen", ids) if self.settings["boosters"] else None,
                 image=image,
             )
@@ -122,9 +124,11 @@ class Model:
         return float(self.predict(text, photo).log_price[0])
 
     def _is_stand_in(self, photo: NDArray[np.uint8]) -> bool:
-        """Tell whether a picture was taken for a stand-in when the run was embedded."""
-        known = self.settings.get("stand_ins") or []
-        return bool(known) and thumbnail_sha256(encode_thumbnail(photo)) in known
+        """Return whether the run treated this picture as a stand-in."""
+        stand_ins = self.settings.get("stand_ins") or []
+        if not stand_ins:
+            return False
+        return thumbnail_sha256(encode_thumbnail(photo)) in stand_ins
 
     def _price(
         self,
@@ -160,9 +164,9 @@ class Model:
         self, graph: str, **inputs: NDArray[np.generic]
     ) -> list[NDArray[np.float32]]:
         session = self._graphs[graph]
-        wanted = [given.name for given in session.get_inputs()]
+        names = [node.name for node in session.get_inputs()]
         outputs: list[NDArray[np.float32]] = session.run(
-            None, {name: inputs[name] for name in wanted}
+            None, {name: inputs[name] for name in names}
         )
         return outputs
 
@@ -199,17 +203,17 @@ def load_price_blocks(folder: Path, settings: dict[str, Any]) -> dict[str, Fitte
     if not settings["price_blocks"]:
         return {}
     products = importlib.import_module("stack.blocks.products")
-    known = {
+    arrays = {
         path.stem: np.load(path, mmap_mode="r")
         for path in (folder / "known").glob("*.npy")
     }
-    prices = features = None  # what no block looks at is not there
-    if known:
+    prices = features = None  # where no block uses them
+    if arrays:
         prices = products.Prices(
-            log_price=known.pop("log_price"), folds=known.pop("folds")
+            log_price=arrays.pop("log_price"), folds=arrays.pop("folds")
         )
-    if known:
-        features = products.Features(**known)
+    if arrays:
+        features = products.Features(**arrays)
     folds = range(len(settings["folds"]))
     return {
         name: importlib.import_module(f"stack.blocks.{name}").load(
@@ -246,9 +250,9 @@ def _require_whole(folder: Path, files: dict[str, str]) -> None:
         if not path.is_file():
             raise InputError(f"{path}: is missing. Copy or export the model again.")
         with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != expected:
+            checksum = hashlib.file_digest(file, "sha256").hexdigest()
+        if checksum != expected:
             raise InputError(
-                f"{path}: has sha256 {found[:12]}, {expected[:12]} was exported. Copy "
-                f"or export the model again."
+                f"{path}: has sha256 {checksum[:12]}, {expected[:12]} was exported. "
+                f"Copy or export the model again."
             )

@@ -1,4 +1,4 @@
-"""Price new products with a finished run, by whichever predictor it chose."""
+"""Price new products with the predictor that a finished run chose."""
 
 import dataclasses
 import logging
@@ -58,8 +58,8 @@ from stack.trees.matrix import BlockMatrix
 
 logger = logging.getLogger(__name__)
 
-# Products. Threads of BLAS wait for more work by spinning, for 25 ms, in which the
-# encoders of the next product have half a core: 56 instead of 42 ms for one.
+# Products that one BLAS thread prices. More threads spin for 25 ms while they wait, and
+# take half a core from the encoders: 56 instead of 42 ms for one product.
 _FEW = 32
 _BLAS_LIMIT = threading.Lock()
 
@@ -68,29 +68,29 @@ class Predictor:
     """A finished run, loaded once, that prices products in memory.
 
     The networks of all folds are averaged in log space. If the run's verdict chose the
-    stacker, its boosters see the average of the aligned fused embeddings.
+    stacker, the average of the aligned fused embeddings is a feature of its boosters.
 
     Parameters
     ----------
     run_dir : Path
-        With all three stages finished.
+        Run folder with all three stages finished.
     n_threads : int
         Threads for arithmetic.
     folds : sequence of int, optional
-        Only the networks and boosters of these. For a product of the run, those of its
-        own fold alone never saw its price.
+        Folds whose networks and boosters predict; default: all. For a product of the
+        run, only those of its own fold were not trained on its price.
     exact : bool
-        Compute in float32 with eager PyTorch, whatever the run was made with.
+        Compute in float32 with eager PyTorch, whatever the run's settings.
 
     Attributes
     ----------
     run : Run
     config : EmbedConfig
-        How photos and texts are to be read.
+        Settings for reading photos and texts.
     is_stacked : bool
         Whether the run chose the stacker.
     boosters : list of lightgbm.Booster
-        They correct the networks; none if the networks serve alone.
+        They correct the networks; empty if the networks predict alone.
     intervals : Intervals
     trained : tuple of float
         Cheapest and dearest price of the run, catalog currency.
@@ -98,7 +98,7 @@ class Predictor:
     Raises
     ------
     CacheError, WeightsError
-        If the run is not whole, or its encoders are not to be found any more.
+        If the run is incomplete, or its encoders cannot be found.
     ConfigError
         If the run has no such fold.
     """
@@ -116,7 +116,7 @@ class Predictor:
         self.run = run = finished.run
         self._finetune_config = finished.finetune_config
         self._stand_ins = known_stand_ins(run.embed)
-        self._folds = _chosen_folds(folds, self._finetune_config.n_folds)
+        self._folds = _selected_folds(folds, self._finetune_config.n_folds)
         config = config_from(
             run.embed["config"], EmbedConfig, run_dir / "embed" / MANIFEST_NAME
         )
@@ -161,13 +161,13 @@ class Predictor:
     def screen(
         self, photo: NDArray[np.uint8] | UnreadableImage
     ) -> NDArray[np.uint8] | UnreadableImage:
-        """Return a photo, or that the run took this picture for a stand-in."""
+        """Return a photo, or an error if the run treated it as a stand-in."""
         if isinstance(photo, UnreadableImage):
             return photo
         return screen_photo(photo, self._stand_ins)
 
     def price(self, chunk: Chunk) -> NDArray[np.float64]:
-        """Price some products: `predict` without what it was made from."""
+        """Return the prices of some products, without the features behind them."""
         return self.predict(chunk).price
 
     def predict(self, chunk: Chunk) -> Predicted:
@@ -176,7 +176,7 @@ class Predictor:
         Parameters
         ----------
         chunk : Chunk
-            From `prepare_chunk`, or of a catalog from `prepared_chunks`.
+            Result of `prepare_chunk`, or an item of `prepared_chunks` for a catalog.
 
         Returns
         -------
@@ -197,8 +197,8 @@ class Predictor:
 
     @contextmanager
     def _one_blas_thread(self) -> Iterator[None]:
-        # The limit holds for the whole process: of two that overlap, the last to end
-        # would restore what it found, the limit of the other.
+        # The limit holds for the whole process. If two overlapped, the last to end
+        # would restore the other's limit instead of the original one.
         with _BLAS_LIMIT, self._blas.limit(limits=1, user_api="blas"):
             yield
 
@@ -230,8 +230,10 @@ class Predictor:
                 has_photo=has_photo,
                 network_log_prices=np.stack([log_price for log_price, _ in from_folds]),
                 fused=[
-                    align(fused, has_photo, way)
-                    for (_, fused), way in zip(from_folds, self._alignment, strict=True)
+                    align(fused, has_photo, rotation)
+                    for (_, fused), rotation in zip(
+                        from_folds, self._alignment, strict=True
+                    )
                 ],
                 text=text,
                 image=image,
@@ -243,9 +245,9 @@ class Predictor:
         token_ids: list[NDArray[np.int32]],
         thumbnails: list[NDArray[np.uint8]],
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], list[NDArray[np.float32]]]:
-        """Return frozen text and image features, and what the networks' towers find.
+        """Return frozen text and image features, and outputs of the networks' towers.
 
-        Frozen features that nothing reads have no rows.
+        Frozen features that no model uses have no rows.
         """
         size = self._finetune_config.image_size
         # Variants of one product share an array, which is compressed once.
@@ -263,8 +265,8 @@ class Predictor:
             ),
             *self._networks.encoders(token_ids, photos),
         ]
-        # OpenVINO leaves Python to others while it works, and one product is too
-        # little for all cores.
+        # OpenVINO releases Python's lock while it works, and one product does not use
+        # all cores.
         run = self._pool.map if self._source.backend == "openvino" else map
         text, image, *encoded = run(lambda job: job(), jobs)
         return (
@@ -274,19 +276,19 @@ class Predictor:
         )
 
     def matrix(self, blocks: dict[str, NDArray[np.float32]]) -> BlockMatrix:
-        """Put blocks of features side by side, as the boosters get them."""
+        """Join blocks of features in the boosters' column order."""
         return self._matrix(blocks, self._stack_config.blocks)
 
     def _matrix(
-        self, blocks: dict[str, NDArray[np.float32]], chosen: Sequence[str]
+        self, blocks: dict[str, NDArray[np.float32]], names: Sequence[str]
     ) -> BlockMatrix:
         return block_matrix(
-            {name: blocks[name] for name in chosen},
+            {name: blocks[name] for name in names},
             attribute_names=self.run.embed["attribute_names"],
         )
 
     def _load_engine(self) -> Engine:
-        """Load what turns the networks' findings into prices."""
+        """Load the engine that turns the networks' outputs into prices."""
         run, blocks = self.run, self._stack_config.blocks
         if not self.is_stacked:
             return Engine(price_unit=run.price_unit)
@@ -326,29 +328,29 @@ def _trees(boosters: Sequence[Booster], blocks: Sequence[str]) -> Trees:
     return Trees(boosters=boosters, blocks=blocks, log_price_columns=LOG_PRICE_COLUMNS)
 
 
-def _chosen_folds(folds: Sequence[int] | None, n_folds: int) -> list[int]:
-    """Return the folds asked for; none asked for are all, an empty choice is none."""
-    chosen = list(range(n_folds)) if folds is None else [int(fold) for fold in folds]
-    if not chosen or not set(chosen) <= set(range(n_folds)):
-        found = ", ".join(str(fold + 1) for fold in chosen) or "none"
+def _selected_folds(folds: Sequence[int] | None, n_folds: int) -> list[int]:
+    """Return the folds to use: all for None; raise for an empty selection."""
+    selected = list(range(n_folds)) if folds is None else [int(fold) for fold in folds]
+    if not selected or not set(selected) <= set(range(n_folds)):
+        numbers = ", ".join(str(fold + 1) for fold in selected) or "none"
         raise ConfigError(
-            f"--only-fold must be 1 to {n_folds}, got {found}. Leave it out to use "
-            f"all. (From Python, the folds of a Predictor are 0 to {n_folds - 1}.)"
+            f"--only-fold must be 1 to {n_folds}, got {numbers}. Leave it out to use "
+            f"all. (In Python, folds are counted from 0 to {n_folds - 1}.)"
         )
-    return chosen
+    return selected
 
 
 def _readable(
     photos: Sequence[NDArray[np.uint8] | UnreadableImage],
 ) -> tuple[NDArray[np.intp], list[NDArray[np.uint8]]]:
     """Return the products of a chunk that have a photo, and their thumbnails."""
-    found = [
+    readable = [
         (row, photo)
         for row, photo in enumerate(photos)
         if not isinstance(photo, UnreadableImage)
     ]
-    rows = np.array([row for row, _ in found], dtype=np.intp)
-    return rows, [photo for _, photo in found]
+    rows = np.array([row for row, _ in readable], dtype=np.intp)
+    return rows, [photo for _, photo in readable]
 
 
 def _load_networks(
@@ -359,9 +361,9 @@ def _load_networks(
     stage_dir = run.run_dir / "finetune"
     return ServedNetworks(
         [
-            load_network(stage_dir, fold, seed_at, embed=run.embed, config=config)
+            load_network(stage_dir, fold, seed_index, embed=run.embed, config=config)
             for fold in folds
-            for seed_at in range(config.n_seeds)
+            for seed_index in range(config.n_seeds)
         ],
         config,
         backend=source.backend,

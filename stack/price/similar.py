@@ -1,8 +1,7 @@
-"""The priced products of a run that are most like a given one.
+"""The priced products of a run that are most similar to a given one.
 
-Likeness is the cosine of aligned fused embeddings, found by looking at all of them: a
-pass over 75,000 products of 512 numbers takes about a tenth of a second, and needs no
-index that could be out of date.
+Similarity is the cosine of aligned fused embeddings, computed for all products. A pass
+over 75,000 products of 512 numbers takes about a tenth of a second and needs no index.
 """
 
 import logging
@@ -19,32 +18,32 @@ from stack.run import Run
 logger = logging.getLogger(__name__)
 
 _CHUNK_ROWS = 8192
-_READ_CHARS = 2000  # of a text, kept to take its first words from
+_READ_CHARS = 2000  # of each text; the name is among them
 
 
 @dataclass(frozen=True, kw_only=True)
 class SimilarProduct:
-    """A priced product and its likeness to the one asked for."""
+    """A priced product and its similarity to the given one."""
 
     sample_id: str
 
     text: str
-    """Its name, else the first of its text."""
+    """Name of the product, or its description without a name."""
 
     price: float
-    """Catalog currency, as the catalog has it."""
+    """Price in the catalog, catalog currency."""
 
     similarity: float
     """Cosine of the fused embeddings, -1 to 1 (the same)."""
 
 
 class PricedProducts:
-    """The products of a run that have a price, to be searched many times.
+    """The priced products of a run, for repeated searches.
 
     Parameters
     ----------
     run : Run
-        With a finished stacking stage.
+        Run with a finished stacking stage.
 
     Raises
     ------
@@ -66,21 +65,21 @@ class PricedProducts:
         n: int,
         exclude_group_of: int | None = None,
     ) -> list[SimilarProduct]:
-        """Find the products most like one.
+        """Find the products most similar to an embedding.
 
         Parameters
         ----------
         fused : ndarray of shape (512,)
             Aligned fused embedding, of any fold or of all.
         n : int
-            At most so many; fewer if the run has no more.
+            Number of products; fewer if the run has no more.
         exclude_group_of : int, optional
-            Catalog row; it and its duplicates are left out.
+            Catalog row of a product that is left out with its duplicates.
 
         Returns
         -------
         list of SimilarProduct
-            The most similar first, in catalog order where equal.
+            Most similar first; ties in catalog order.
         """
         similarity = self._cosines(fused)
         allowed = np.isfinite(self._price)
@@ -99,15 +98,17 @@ class PricedProducts:
         ]
 
     def _cosines(self, fused: NDArray[np.floating]) -> NDArray[np.float32]:
-        wanted = np.asarray(fused, dtype=np.float32)
-        wanted = wanted / max(float(np.linalg.norm(wanted)), 1e-12)
-        found = np.zeros(len(self._fused), dtype=np.float32)
-        for start in range(0, len(found), _CHUNK_ROWS):
+        direction = np.asarray(fused, dtype=np.float32)
+        direction = direction / max(float(np.linalg.norm(direction)), 1e-12)
+        cosines = np.zeros(len(self._fused), dtype=np.float32)
+        for start in range(0, len(cosines), _CHUNK_ROWS):
             rows = self._fused[start : start + _CHUNK_ROWS].astype(np.float32)
             length = np.maximum(np.linalg.norm(rows, axis=1), 1e-12)
-            found[start : start + len(rows)] = np.clip(rows @ wanted / length, -1, 1)
+            cosines[start : start + len(rows)] = np.clip(
+                rows @ direction / length, -1, 1
+            )
         release_rows(self._fused)
-        return found
+        return cosines
 
     @cached_property
     def _texts(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""From a request to prices: body, photos, queue, and no longer than is wanted."""
+"""Answers to requests: body, photos and queue, until the client leaves."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -20,13 +20,13 @@ from stack.service.schemas import (
 from stack.service.service import EXPLANATION_COST, Service
 
 MAX_SECONDS = 60.0
-"""From the last byte of a request to its answer."""
+"""Longest time from the last byte of a request to its answer."""
 
 T = TypeVar("T")
 
 
 class ClientGoneError(Exception):
-    """Nobody waits for the answer any more."""
+    """The client no longer waits for the answer."""
 
 
 async def price_one(
@@ -65,9 +65,9 @@ async def price_many(request: Request, service: Service) -> PricesAnswer:
             request, most=bodies.MAX_BATCH_BODY_BYTES, take=take
         )
         parse = partial(bodies.parse_json, body, BatchRequest)
-        asked = (await service.in_pool(parse)).products
-        with service.admitted(len(asked)):
-            answers = await _while_wanted(request, _many(service, asked))
+        products = (await service.in_pool(parse)).products
+        with service.admitted(len(products)):
+            answers = await _while_wanted(request, _many(service, products))
     service.count(answers)
     return PricesAnswer(prices=answers)
 
@@ -90,32 +90,32 @@ def _product_of(kind: bodies.ContentType, body: bytes, size: int) -> Product:
     return _product(bodies.parse_json(body, ProductRequest), size=size, where="image")
 
 
-async def _many(service: Service, asked: list[ProductRequest]) -> list[PriceAnswer]:
+async def _many(service: Service, requests: list[ProductRequest]) -> list[PriceAnswer]:
     size = service.ready().image_size
     reading = [
         asyncio.ensure_future(
             service.in_pool(
-                partial(_product, one, size=size, where=f"products[{row}].image")
+                partial(_product, request, size=size, where=f"products[{row}].image")
             )
         )
-        for row, one in enumerate(asked)
+        for row, request in enumerate(requests)
     ]
     try:
         products = await asyncio.gather(*reading)
-    finally:  # one that fails does not end the others
-        for one in reading:
-            one.cancel()
+    finally:  # a failed task does not end the others
+        for task in reading:
+            task.cancel()
     return await service.price(products)
 
 
-def _product(asked: ProductRequest, *, size: int, where: str) -> Product:
-    content = photos.from_base64(asked.image, where=where)
+def _product(request: ProductRequest, *, size: int, where: str) -> Product:
+    content = photos.from_base64(request.image, where=where)
     pixels = photos.thumbnail(content, size=size, where=where)
-    return Product(text=asked.text, photo=pixels, sample_id=asked.sample_id)
+    return Product(text=request.text, photo=pixels, sample_id=request.sample_id)
 
 
 async def _while_wanted(request: Request, work: Coroutine[None, None, T]) -> T:
-    """Wait for some work, as long as the client does and `MAX_SECONDS` at most."""
+    """Wait for some work while the client does, `MAX_SECONDS` at most."""
     working = asyncio.ensure_future(work)
     leaving = asyncio.ensure_future(_left(request))
     try:

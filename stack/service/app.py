@@ -31,7 +31,7 @@ from stack.service.schemas import (
 from stack.service.service import Service
 
 CLIENT_GONE = 499
-"""Nobody is sent it; it is counted."""
+"""Status that is counted but not sent."""
 
 _PAGES = {
     "/": ("index.html", "text/html"),
@@ -44,13 +44,13 @@ _PAGES = {
 _ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorAnswer, "description": description}
     for status, description in (
-        (400, "Another host than this machine, where only it may ask."),
+        (400, "The header Host is not a name of this machine."),
         (408, "The body took too long to arrive."),
         (413, "The body or a photo is too large."),
-        (415, "Another content type than those that are read."),
+        (415, "The content type is not supported."),
         (422, "A field is missing, unknown or wrong, or a photo cannot be read."),
         (500, "The service failed."),
-        (503, "Loading, or too much waits; see the header Retry-After."),
+        (503, "Loading, or the queue is full; see the header Retry-After."),
         (504, "No answer in time."),
     )
 }
@@ -65,7 +65,7 @@ def create_app(service: Service, *, currency: str | None = None) -> FastAPI:
     service : Service
         Started and closed with the application.
     currency : str, optional
-        What /health and the page call the catalog's currency.
+        Code of the catalog's currency for /health and the page.
     """
 
     @contextlib.asynccontextmanager
@@ -81,7 +81,7 @@ def create_app(service: Service, *, currency: str | None = None) -> FastAPI:
         title="pricestack",
         version="1",
         description="Prices products from catalog text and photo.",
-        docs_url=None,  # they would load scripts from another host
+        docs_url=None,  # both would load scripts from another host
         redoc_url=None,
         lifespan=lifespan,
     )
@@ -104,9 +104,7 @@ def _add_prices(app: FastAPI, service: Service) -> None:
     )
     async def price(
         request: Request,
-        explain: Annotated[
-            bool, Query(description="Say what moved the price, too.")
-        ] = False,
+        explain: Annotated[bool, Query(description="Explain the price too.")] = False,
     ) -> PriceAnswer:
         """Price one product."""
         return await price_one(request, service, explain=explain)
@@ -133,7 +131,7 @@ def _body(models: dict[str, type]) -> dict[str, Any]:
 def _add_state(app: FastAPI, service: Service, currency: str | None) -> None:
     @app.get("/health", response_model=Health, responses={503: {"model": Health}})
     async def health(response: Response) -> Health:
-        """Say whether prices are given: 200 if ready, 503 while the run is loaded."""
+        """Return 200 if the service is ready, 503 while it loads the run."""
         backend = service.backend
         response.status_code = 200 if backend else 503
         return Health(
@@ -197,7 +195,7 @@ def _add_errors(app: FastAPI) -> None:
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
-    """Describe the endpoints; bodies are read by us, so their models are put in."""
+    """Describe the endpoints; add the models of bodies, which FastAPI does not read."""
     if app.openapi_schema is None:
         schema = get_openapi(
             title=app.title,
@@ -206,9 +204,9 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             routes=app.routes,
         )
         models = (ProductRequest, ProductForm, BatchRequest)
-        _, found = models_json_schema(
+        _, definitions = models_json_schema(
             [(model, "validation") for model in models], ref_template=_REF
         )
-        schema["components"]["schemas"] |= found["$defs"]
+        schema["components"]["schemas"] |= definitions["$defs"]
         app.openapi_schema = schema
     return app.openapi_schema

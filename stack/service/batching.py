@@ -1,4 +1,4 @@
-"""Joins what waits into batches for one thread, in the order of arrival."""
+"""Batches of waiting items for one thread, in the order of arrival."""
 
 import asyncio
 import time
@@ -18,7 +18,7 @@ class Full(Exception):
 
 
 class Room:
-    """How much may be in progress at a time: a count that is never exceeded."""
+    """A limit on how much is in progress at a time."""
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -31,7 +31,7 @@ class Room:
         Raises
         ------
         Full
-            If there is not so much left.
+            If less than `n` is left.
         """
         if self.taken + n > self.most:
             raise Full
@@ -43,24 +43,24 @@ class Room:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Asked(Generic[Item, Result]):
+class _Request(Generic[Item, Result]):
     item: Item
     answer: asyncio.Future[Result]
 
 
 class Batcher(Generic[Item, Result]):
-    """Calls a function for many items at once, for askers that come one by one.
+    """Call a function for many items at once, for callers that come one by one.
 
     Parameters
     ----------
     work : callable
-        Takes a list of items, returns a result for each, in order. It is called in
-        `thread`, never twice at a time if that has one worker.
+        Function from a list of items to their results, in order. It runs in `thread`,
+        never twice at a time if that has one worker.
     thread : Executor
     most : int
-        Items a batch.
+        Largest number of items in a batch.
     wait_s : float
-        How long an item waits for others to join it.
+        Seconds that an item waits for others to join it.
     """
 
     def __init__(
@@ -73,15 +73,15 @@ class Batcher(Generic[Item, Result]):
     ) -> None:
         self._work, self._thread = work, thread
         self._most, self._wait_s = most, wait_s
-        self._waiting: deque[_Asked[Item, Result]] = deque()
+        self._waiting: deque[_Request[Item, Result]] = deque()
         self._arrived = asyncio.Event()
         self.seconds_per_item = 0.1
 
     async def ask(self, items: Sequence[Item]) -> list[Result]:
         """Return the result of each item.
 
-        More than a batch is asked for a batch at a time, so that others who ask
-        meanwhile need not wait for all of it.
+        Many items are asked for one batch at a time, so that other callers do not wait
+        for all of them.
         """
         results: list[Result] = []
         for start in range(0, len(items), self._most):
@@ -90,10 +90,10 @@ class Batcher(Generic[Item, Result]):
 
     async def _ask_some(self, items: Sequence[Item]) -> list[Result]:
         loop = asyncio.get_running_loop()
-        asked = [_Asked(item=item, answer=loop.create_future()) for item in items]
-        self._waiting.extend(asked)
+        requests = [_Request(item=item, answer=loop.create_future()) for item in items]
+        self._waiting.extend(requests)
         self._arrived.set()
-        return list(await asyncio.gather(*(one.answer for one in asked)))
+        return list(await asyncio.gather(*(request.answer for request in requests)))
 
     async def run(self) -> None:
         """Answer until cancelled."""
@@ -102,7 +102,7 @@ class Batcher(Generic[Item, Result]):
             if batch:
                 await self._answer(batch)
 
-    async def _next(self) -> list[_Asked[Item, Result]]:
+    async def _next(self) -> list[_Request[Item, Result]]:
         await self._arrived.wait()
         if len(self._waiting) < self._most:
             await asyncio.sleep(self._wait_s)
@@ -110,29 +110,29 @@ class Batcher(Generic[Item, Result]):
         batch = [self._waiting.popleft() for _ in range(count)]
         if not self._waiting:
             self._arrived.clear()
-        # Whoever went away or waited too long has cancelled.
-        return [asked for asked in batch if not asked.answer.done()]
+        # A client that left or waited too long has cancelled.
+        return [request for request in batch if not request.answer.done()]
 
-    async def _answer(self, batch: list[_Asked[Item, Result]]) -> None:
+    async def _answer(self, batch: list[_Request[Item, Result]]) -> None:
         started = time.monotonic()
         try:
-            results = await self._call([asked.item for asked in batch])
+            results = await self._call([request.item for request in batch])
         except Exception as error:
             await self._answer_alone(batch, error)
             return
         seconds = (time.monotonic() - started) / len(batch)
         self.seconds_per_item += 0.2 * (seconds - self.seconds_per_item)
-        for asked, result in zip(batch, results, strict=True):
-            if not asked.answer.done():
-                asked.answer.set_result(result)
+        for request, result in zip(batch, results, strict=True):
+            if not request.answer.done():
+                request.answer.set_result(result)
 
     async def _answer_alone(
-        self, batch: list[_Asked[Item, Result]], error: Exception
+        self, batch: list[_Request[Item, Result]], error: Exception
     ) -> None:
-        """Let one item that fails not fail those it was joined with."""
+        """Answer each item alone, so that one that fails does not fail the others."""
         if len(batch) > 1:
-            for asked in batch:
-                await self._answer([asked])
+            for request in batch:
+                await self._answer([request])
         elif not batch[0].answer.done():
             batch[0].answer.set_exception(error)
 

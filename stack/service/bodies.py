@@ -1,4 +1,4 @@
-"""Reads the body of a request within its limits, and the fields in it."""
+"""Bodies of requests, read within limits, and the fields in them."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -28,7 +28,7 @@ FORM_TYPE = "multipart/form-data"
 
 MAX_PHOTO_BYTES = 12_000_000
 MAX_BODY_BYTES = 18_000_000
-"""Of one product: its photo in base64, and the longest text, escaped."""
+"""Largest body of one product: its photo in base64 and the longest text, escaped."""
 MAX_BATCH_BODY_BYTES = 64_000_000
 MAX_BODY_SECONDS = 30.0
 _DISCARD_BYTES = 64_000_000
@@ -39,21 +39,21 @@ Model = TypeVar("Model", bound=BaseModel)
 
 @dataclass(frozen=True, kw_only=True)
 class ContentType:
-    """The header of that name."""
+    """Fields of the header Content-Type."""
 
     name: str
     boundary: bytes | None
 
 
 class BodyBudget:
-    """Memory that all bodies together may take while they are worked on."""
+    """Memory for all bodies in progress together."""
 
     def __init__(self, n_bytes: int) -> None:
         self._left = n_bytes
 
     @contextmanager
     def held(self) -> Iterator[Callable[[int], None]]:
-        """Give a function that takes some bytes, until the end of the block.
+        """Yield a function that reserves some bytes until the end of the block.
 
         It raises `Full` if too few are left.
         """
@@ -78,27 +78,29 @@ def content_type(request: Request, *, allowed: tuple[str, ...]) -> ContentType:
     Raises
     ------
     ApiError
-        415 if it is missing or none of the allowed, for a charset other than UTF-8,
-        and for compressed bodies.
+        415 if it is missing or not allowed, for a charset other than UTF-8, and for
+        compressed bodies.
     """
     name, options = parse_options_header(request.headers.get("content-type"))
-    found = name.decode("latin-1")
+    media_type = name.decode("latin-1")
     encoding = request.headers.get("content-encoding", "identity")
     charset = options.get(b"charset", b"utf-8").lower()
-    if found not in allowed or (found == FORM_TYPE and b"boundary" not in options):
-        raise _unsupported("content-type", found or "none", " or ".join(allowed))
+    if media_type not in allowed or (
+        media_type == FORM_TYPE and b"boundary" not in options
+    ):
+        raise _unsupported("content-type", media_type or "none", " or ".join(allowed))
     if charset not in (b"utf-8", b"utf8"):
         raise _unsupported("content-type", charset.decode("latin-1"), "charset utf-8")
     if encoding != "identity":
         raise _unsupported("content-encoding", encoding, "no compression")
-    return ContentType(name=found, boundary=options.get(b"boundary"))
+    return ContentType(name=media_type, boundary=options.get(b"boundary"))
 
 
-def _unsupported(where: str, found: str, rule: str) -> ApiError:
+def _unsupported(where: str, value: str, rule: str) -> ApiError:
     return ApiError(
         HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
         where=where,
-        message=f"must be {rule}, found {found[:80]!r}",
+        message=f"must be {rule}, found {value[:80]!r}",
         what_to_do=f"Send {rule}.",
     )
 
@@ -112,15 +114,15 @@ async def read_body(
     ----------
     request : Request
     most : int
-        Bytes.
+        Largest number of bytes.
     take : callable
-        From `BodyBudget.held`.
+        Function from `BodyBudget.held`.
 
     Raises
     ------
     ApiError
-        413 if it is longer, 408 if it takes longer than `MAX_BODY_SECONDS`, 503 if
-        the budget has too little left.
+        413 if the body is longer, 408 if it takes longer than `MAX_BODY_SECONDS`, 503
+        if the budget has too little left.
     """
     announced = int(request.headers.get("content-length", 0))
     waits = request.headers.get("expect", "").lower() == "100-continue"
@@ -141,9 +143,9 @@ async def read_body(
 async def _read(
     request: Request, most: int, take: Callable[[int], None]
 ) -> tuple[bytes, int]:
-    """Read on beyond the limit for a while, and drop it.
+    """Read a body; read on beyond the limit for a while, and drop the rest.
 
-    Most clients hear an answer only when they have sent all.
+    Most clients read an answer only after they have sent everything.
     """
     body, n_bytes = bytearray(), 0
     async for piece in request.stream():
@@ -156,14 +158,14 @@ async def _read(
     return bytes(body), n_bytes
 
 
-def too_large(where: str, found: int, most: int) -> ApiError:
-    """Return the answer to what has too many bytes."""
+def too_large(where: str, n_bytes: int, most: int) -> ApiError:
+    """Return the answer to a body or photo of too many bytes."""
     return ApiError(
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         where=where,
-        message=f"too large: {found} bytes, at most {most} are read",
+        message=f"too large: {n_bytes} bytes, at most {most} are read",
         what_to_do="Send a smaller photo, or fewer products at a time.",
-        # What a client still sends would be taken for the next request.
+        # The rest of the body would be read as the next request.
         headers={"Connection": "close"},
     )
 
@@ -173,7 +175,7 @@ def _too_slow() -> ApiError:
         HTTPStatus.REQUEST_TIMEOUT,
         where="body",
         message=f"did not arrive within {MAX_BODY_SECONDS:g} s",
-        what_to_do="Send it again, smaller or by a faster way.",
+        what_to_do="Send a smaller body, or use a faster connection.",
         headers={"Connection": "close"},
     )
 
@@ -184,7 +186,7 @@ def parse_json(body: bytes, model: type[Model]) -> Model:
     Raises
     ------
     ApiError
-        422, if it is no JSON in UTF-8 or has other fields than the model.
+        422 if it is not JSON in UTF-8, or its fields are not the model's.
     """
     try:
         return model.model_validate_json(body)
@@ -198,14 +200,14 @@ def parse_form(body: bytes, boundary: bytes | None) -> ProductForm:
     Raises
     ------
     ApiError
-        422, if it is damaged, not in UTF-8, or has other fields.
+        422 if it is damaged, not in UTF-8, or has other fields.
     """
     fields: dict[str, bytes] = {}
 
     def keep(raw_name: bytes | None, content: bytes) -> None:
         name = (raw_name or b"").decode("utf-8", "replace")
         if name in fields:
-            raise _bad_form(name, "is there twice")
+            raise _bad_form(name, "occurs twice")
         if len(fields) == _MAX_PARTS:
             raise _bad_form("body", f"more than {_MAX_PARTS} fields")
         fields[name] = content
@@ -238,16 +240,18 @@ def _form_parser(
     def on_file(file: File) -> None:
         file.file_object.seek(0)
         content = file.file_object.read()
-        if content or file.file_name:  # else a browser's form without a photo
+        if (
+            content or file.file_name
+        ):  # without either it is a browser's form without a photo
             keep(file.field_name, content)
 
-    # In memory, for that is where the body is already.
+    # In memory, because the body is there already.
     config = {"MAX_MEMORY_FILE_SIZE": n_bytes + 1}
     return FormParser(FORM_TYPE, on_field, on_file, boundary=boundary, config=config)
 
 
 def _is_at_end(parser: FormParser) -> bool:
-    """Say whether the last boundary was read; a part cut before it is dropped."""
+    """Return whether the last boundary was read; the parser drops a cut part."""
     assert isinstance(parser.parser, MultipartParser)
     return parser.parser.state == MultipartState.END
 
@@ -264,5 +268,5 @@ def _bad_form(where: str, message: str) -> ApiError:
         HTTPStatus.UNPROCESSABLE_ENTITY,
         where=where[:80],
         message=message,
-        what_to_do="Send a form with the fields text and, if there is one, photo.",
+        what_to_do="Send a form with the field text and, optionally, photo.",
     )

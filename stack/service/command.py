@@ -28,20 +28,19 @@ _PACKAGES = {
     "--host",
     default="127.0.0.1",
     show_default=True,
-    help="Address to listen on. There is no log-in: one that others reach, such as "
-    "0.0.0.0, lets all of them ask.",
+    help="Address to listen on. There is no log-in: on an address that other machines "
+    "reach, such as 0.0.0.0, anyone can use the service.",
 )
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
     default=8080,
     show_default=True,
-    help="0 for any that is free.",
+    help="Port to listen on; 0 for any free one.",
 )
 @click.option(
     "--currency",
-    help="Code of the catalog's currency, such as INR, for the page to write prices "
-    "with.",
+    help="Code of the catalog's currency, such as INR, for prices on the page.",
 )
 @only_fold_option
 @threads_option
@@ -54,10 +53,10 @@ def serve_command(
     only_fold: int | None,
     n_threads: int,
 ) -> None:
-    """Answer with prices over HTTP, and show a page to try them on.
+    """Predict prices over HTTP, with a page to try it.
 
-    It is ready when it says so; Ctrl-C or SIGTERM ends it, after what was asked has
-    been answered. /docs lists the endpoints, /metrics counts for Prometheus.
+    A line tells when the service is ready. Ctrl-C or SIGTERM ends it after open
+    requests are answered. /docs lists the endpoints, /metrics counts for Prometheus.
 
     \b
     Example:

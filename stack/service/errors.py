@@ -1,4 +1,4 @@
-"""Errors as the service answers them: one shape, without traceback or path."""
+"""Error answers of the service: one form, without traceback or path."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -21,7 +21,7 @@ _SEE = "See /docs for the fields and their types."
 
 
 class ApiError(Exception):
-    """What a client did or met, ready to be sent.
+    """An error answer for a client.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ class ApiError(Exception):
     where : str
         Field, header or part of the request, e.g. ``products[3].image``.
     message : str
-        What was found, and the rule.
+        Value found, and the rule.
     what_to_do : str
     headers : mapping of str to str, optional
     """
@@ -57,7 +57,7 @@ class ApiError(Exception):
 
 
 def of_validation(error: ValidationError | RequestValidationError) -> ApiError:
-    """Say what the first thing is that a request's fields got wrong."""
+    """Return the answer for the first wrong field of a request."""
     first: ErrorDetails = error.errors()[0]
     n_more = len(error.errors()) - 1
     message = first["msg"]
@@ -78,31 +78,31 @@ def place(location: tuple[int | str, ...]) -> str:
 
 
 def of_http(error: HTTPException) -> ApiError:
-    """Put an error of the router, such as an unknown path, into our shape."""
+    """Convert an error of the router, such as an unknown path."""
     is_path = error.status_code == HTTPStatus.NOT_FOUND
     return ApiError(
         error.status_code,
         where="path" if is_path else "request",
         message=HTTPStatus(error.status_code).phrase,
-        what_to_do="See /docs for what there is.",
+        what_to_do="See /docs for the endpoints.",
         headers=error.headers,
     )
 
 
 def unexpected() -> ApiError:
-    """Return the answer where the fault is the service's own."""
+    """Return the answer to a fault of the service itself."""
     return ApiError(
         HTTPStatus.INTERNAL_SERVER_ERROR,
         where="service",
         message="this request could not be answered",
-        what_to_do="Try another product; the log of the service says what went wrong.",
+        what_to_do="Try another product; the log of the service has the reason.",
     )
 
 
 def busy(retry_after_s: int, *, close: bool = False) -> ApiError:
-    """Return the answer where too much waits already.
+    """Return the answer when the queue is full.
 
-    With `close`, the connection ends with it: what is still sent is not read.
+    `close` ends the connection, so that the rest of the request is not read.
     """
     headers = {"Retry-After": str(retry_after_s)}
     return ApiError(
@@ -115,31 +115,31 @@ def busy(retry_after_s: int, *, close: bool = False) -> ApiError:
 
 
 def foreign_host(host: str) -> ApiError:
-    """Return the answer to what was sent to a name that is not this machine's."""
+    """Return the answer to a request for a host that is not this machine."""
     return ApiError(
         HTTPStatus.BAD_REQUEST,
         where="host",
         message=f"must be 127.0.0.1, localhost or [::1], found {host[:80]!r}",
-        what_to_do="Ask by one of these; a proxy in front must send one as Host.",
+        what_to_do="Use one of these; a proxy in front must send one as Host.",
     )
 
 
 def not_ready() -> ApiError:
-    """Return the answer where the run is still being loaded."""
+    """Return the answer while the run is being loaded."""
     return ApiError(
         HTTPStatus.SERVICE_UNAVAILABLE,
         where="service",
         message="the run is still being loaded",
-        what_to_do="Try again when /health says ready.",
+        what_to_do="Try again when the status of /health is ready.",
         headers={"Retry-After": "5"},
     )
 
 
 def no_explanations() -> ApiError:
-    """Return the answer where a price can be given, but not why."""
+    """Return the answer if a price can be predicted but not explained."""
     return ApiError(
         HTTPStatus.SERVICE_UNAVAILABLE,
         where="query.explain",
-        message="prices cannot be explained with what the run holds now",
-        what_to_do="Ask without explain; the log of the service says more.",
+        message="prices cannot be explained: a file of the run is missing or damaged",
+        what_to_do="Ask without explain; the log of the service has the reason.",
     )

@@ -1,4 +1,4 @@
-"""Refuses what a browser was led to send to this machine under another name."""
+"""Refuse requests that a browser sends to this machine under another name."""
 
 import re
 
@@ -13,8 +13,8 @@ _LOCAL = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?", re.IGNORECA
 class LocalHosts:
     """An application that answers only to names of this machine.
 
-    A page of another host can have its own name lead to 127.0.0.1 (DNS rebinding), and
-    a browser would then let it read the answers; the header Host still has that name.
+    A page of another host can point its own name to 127.0.0.1 (DNS rebinding), and a
+    browser would then let it read the answers. The header Host still has that name.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What the service counts, in a registry of its own, as Prometheus reads it."""
+"""Counts of the service for Prometheus, in a registry of their own."""
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -47,7 +47,7 @@ class Metrics:
         )
         self.waiting = Gauge(
             "pricestack_queue_products",
-            "Products asked for and not yet answered.",
+            "Products in the queue, not yet priced.",
             registry=registry,
         )
         self.placeholders = Counter(
@@ -57,9 +57,9 @@ class Metrics:
             registry=registry,
         )
         self.ready = Gauge(
-            "pricestack_ready", "1 if prices are given.", registry=registry
+            "pricestack_ready", "1 if the service is ready.", registry=registry
         )
 
     def text(self) -> bytes:
-        """Return all of them in the text format of Prometheus."""
+        """Return all counts in the text format of Prometheus."""
         return generate_latest(self.registry)

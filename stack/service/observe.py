@@ -1,4 +1,4 @@
-"""Around the application: headers for safety, counts, and the last word on failures."""
+"""Security headers, counts and a log of failures, around the application."""
 
 import logging
 import time
@@ -26,15 +26,15 @@ _RAW_HEADERS = [
 
 
 class Observed:
-    """An application whose every answer is counted and carries the headers.
+    """An application whose every answer is counted and has the headers.
 
     Parameters
     ----------
     app : ASGI application
-        Answers its own failures; what it raises is logged here.
+        Application that answers its own failures; its exceptions are logged here.
     metrics : Metrics
     paths : collection of str
-        Counted by name; all others together, for a client can invent any number.
+        Paths counted by name; the others count together, as clients can invent many.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, paths: Collection[str]) -> None:
@@ -56,7 +56,7 @@ class Observed:
 
         try:
             await self._app(scope, receive, send_more)
-        except Exception:  # it was answered, or nobody is there to be answered
+        except Exception:  # it was answered, or the client is gone
             logger.exception("%s %s failed", scope["method"], self._path(scope))
         finally:
             path = self._path(scope)

@@ -1,4 +1,4 @@
-"""Photos of requests: base64 undone, decoded, cut to thumbnails."""
+"""Photos of requests: decoded from base64 and made into thumbnails."""
 
 import base64
 import binascii
@@ -16,12 +16,12 @@ NO_PHOTO = "none given"
 
 
 def from_base64(image: str | None, *, where: str) -> bytes | None:
-    """Undo base64.
+    """Decode base64.
 
     Raises
     ------
     ApiError
-        422 if it is no base64, or nothing.
+        422 if it is empty or not base64.
     """
     if image is None:
         return None
@@ -48,8 +48,8 @@ def thumbnail(
     Raises
     ------
     ApiError
-        413 if it is longer than `MAX_PHOTO_BYTES`, 422 if it cannot be read: whoever
-        sends a photo would not expect a price without it.
+        413 if it is longer than `MAX_PHOTO_BYTES`, 422 if it cannot be read: a client
+        that sends a photo does not expect a price without it.
     """
     if content is None:
         return UnreadableImage(NO_PHOTO)

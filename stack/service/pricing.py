@@ -1,4 +1,4 @@
-"""The one predictor of the service; all of it is to be called from one thread."""
+"""The predictor of the service, to be called from one thread."""
 
 import contextlib
 import logging
@@ -28,7 +28,7 @@ N_WORDS = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Product:
-    """What a client asked the price of."""
+    """A product to price for a client."""
 
     text: str
     photo: NDArray[np.uint8] | UnreadableImage
@@ -36,19 +36,19 @@ class Product:
 
 
 class Pricer:
-    """A finished run that prices products, and says why.
+    """A finished run that prices products and explains prices.
 
     Parameters
     ----------
     run_dir : Path
     n_threads : int
     only_fold : int, optional
-        Price by what was trained for this fold alone.
+        Price with the models of this fold alone.
 
     Raises
     ------
     CacheError, WeightsError
-        If the run is not whole, or its encoders are not to be found any more.
+        If the run is incomplete, or its encoders cannot be found.
     ConfigError
         If the run has no such fold.
     """
@@ -72,7 +72,7 @@ class Pricer:
             photo=np.full(shape, 127, dtype=np.uint8),
         )
         self.price([product])
-        with contextlib.suppress(ApiError):  # prices can be given all the same
+        with contextlib.suppress(ApiError):  # prices do not need explanations
             self.explain(product)
 
     def price(self, products: Sequence[Product]) -> list[PriceAnswer]:
@@ -104,35 +104,35 @@ class Pricer:
         ]
 
     def explain(self, product: Product) -> PriceAnswer:
-        """Price one product, and say what moved its price.
+        """Price one product and explain its price.
 
         Raises
         ------
         ApiError
-            503 if the run holds no more what it is explained with.
+            503 if a file that explanations need is missing or damaged.
         """
         product = self._screened(product)
         try:
-            found = self._explanation(product)
+            record = self._explanation(product)
         except InputError as error:
             logger.warning("no explanations: %s", error)
             raise no_explanations() from None
-        image = found.get("image") or {}
+        image = record.get("image") or {}
         explanation = Explanation.model_validate(
-            {**found, "without_photo_percent": image.get("without_photo_percent")}
+            {**record, "without_photo_percent": image.get("without_photo_percent")}
         )
-        ends = {level: tuple(found["intervals"][str(level)]) for level in LEVELS}
+        ends = {level: tuple(record["intervals"][str(level)]) for level in LEVELS}
         answer = self._answer(
-            product, price=found["price"], flags=found["flags"], ends=ends
+            product, price=record["price"], flags=record["flags"], ends=ends
         )
         return answer.model_copy(update={"explanation": explanation})
 
     def _screened(self, product: Product) -> Product:
-        """Leave out a picture that the run took for a stand-in."""
+        """Leave out a picture that the run treated as a stand-in."""
         return replace(product, photo=self.predictor.screen(product.photo))
 
     def _explanation(self, product: Product) -> dict[str, Any]:
-        from stack.explain.explanation import explain_product  # late: few need it
+        from stack.explain.explanation import explain_product  # late: not all need it
 
         photo = product.photo
         return explain_product(
@@ -165,10 +165,10 @@ class Pricer:
 
 
 def _placeholders(product: Product) -> list[Placeholder]:
-    found = []
+    placeholders = []
     if compose_text(parse_fields(product.text)) == MISSING_TEXT:
         reason = "no letters or digits in it" if product.text.strip() else "none given"
-        found.append(Placeholder(field="text", reason=reason))
+        placeholders.append(Placeholder(field="text", reason=reason))
     if isinstance(product.photo, UnreadableImage):
-        found.append(Placeholder(field="image", reason=str(product.photo)))
-    return found
+        placeholders.append(Placeholder(field="image", reason=str(product.photo)))
+    return placeholders

@@ -1,4 +1,4 @@
-"""What the service takes and gives: the fields of requests and answers."""
+"""Fields of the service's requests and answers."""
 
 from typing import Annotated, Literal
 
@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 from embed.text import MAX_TEXT_CHARS
 
 MAX_PRODUCTS = 256
-"""Of one request to /prices."""
+"""Largest number of products in one request to /prices."""
 
 MAX_ID_CHARS = 200
 
@@ -22,7 +22,7 @@ Text = Annotated[
     ),
 ]
 SampleId = Annotated[
-    str | None, Field(max_length=MAX_ID_CHARS, description="Comes back as it was sent.")
+    str | None, Field(max_length=MAX_ID_CHARS, description="Returned unchanged.")
 ]
 
 
@@ -36,7 +36,7 @@ class ProductRequest(BaseModel):
         str | None,
         Field(
             description="Photo as base64 (JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF), at "
-            "most 12 MB. One that cannot be read is an error; none is fine.",
+            "most 12 MB. An unreadable photo is an error; no photo is fine.",
             json_schema_extra={"contentEncoding": "base64"},
         ),
     ] = None
@@ -70,7 +70,7 @@ class BatchRequest(BaseModel):
 
 
 class Interval(BaseModel):
-    """Between which prices that of `level` percent of new products lies."""
+    """A prediction interval: it contains the price of `level` % of new products."""
 
     level: int
     price_low: float
@@ -78,7 +78,7 @@ class Interval(BaseModel):
 
 
 class Placeholder(BaseModel):
-    """What a product lacked, and was priced without."""
+    """An input that the product was priced without, and the reason."""
 
     field: Literal["text", "image"]
     reason: str
@@ -93,14 +93,14 @@ class Part(BaseModel):
 
 
 class Word(BaseModel):
-    """By how much the price changes if these words are left out."""
+    """Change of the price if these words are left out."""
 
     text: str
     change_percent: float
 
 
 class Attribute(BaseModel):
-    """By how much the price changes if this value is left out."""
+    """Change of the price if this value is left out."""
 
     name: str
     value: str
@@ -108,7 +108,7 @@ class Attribute(BaseModel):
 
 
 class Similar(BaseModel):
-    """A product of the run that is near to the one asked for."""
+    """A product of the run that is similar to the requested one."""
 
     sample_id: str
     text: str
@@ -117,22 +117,22 @@ class Similar(BaseModel):
 
 
 class Explanation(BaseModel):
-    """What moved a price, and which products are like this one."""
+    """Parts of a price, effects of its inputs, and similar products."""
 
     price_unit: Annotated[
-        float, Field(gt=0, description="What log prices count as 1, catalog currency.")
+        float, Field(gt=0, description="Unit of log prices, catalog currency.")
     ]
     parts: list[Part]
     words: list[Word]
     attributes: list[Attribute]
     without_photo_percent: Annotated[
-        float | None, Field(description="By how much the price changes without it.")
+        float | None, Field(description="Change of the price without the photo.")
     ]
     similar: list[Similar]
 
 
 class PriceAnswer(BaseModel):
-    """A price, how far it may be off, and what it was made without."""
+    """A price, its prediction intervals and its missing inputs."""
 
     sample_id: str | None = None
     price: Annotated[float, Field(gt=0, description="Catalog currency.")]
@@ -150,7 +150,7 @@ class PricesAnswer(BaseModel):
 
 
 class Health(BaseModel):
-    """Whether prices are given, and by which run."""
+    """Status of the service, and the run that it uses."""
 
     status: Literal["loading", "ready"]
     run: Annotated[str | None, Field(description="Key of the run's stacking stage.")]
@@ -159,7 +159,7 @@ class Health(BaseModel):
 
 
 class ErrorDetail(BaseModel):
-    """Where the trouble was, what it was, and what to do."""
+    """Place, problem and remedy of an error."""
 
     where: str
     message: str
@@ -167,6 +167,6 @@ class ErrorDetail(BaseModel):
 
 
 class ErrorAnswer(BaseModel):
-    """What every status from 400 on comes with."""
+    """Body of every answer with a status from 400 on."""
 
     error: ErrorDetail

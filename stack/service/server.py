@@ -1,4 +1,4 @@
-"""Runs the service on a port until a signal stops it."""
+"""Run the service on a port until a signal stops it."""
 
 import ipaddress
 import logging
@@ -20,7 +20,7 @@ from stack.service.pricing import Pricer
 from stack.service.service import Backend, Service
 
 STOP_SECONDS = 10
-"""For what is being answered when a signal comes."""
+"""Seconds for open requests when a signal comes."""
 
 
 def serve(
@@ -33,7 +33,7 @@ def serve(
     only_fold: int | None = None,
     say: Callable[[str], None],
 ) -> None:
-    """Give prices over HTTP until SIGTERM or SIGINT.
+    """Serve prices over HTTP until SIGTERM or SIGINT.
 
     Parameters
     ----------
@@ -41,22 +41,22 @@ def serve(
     host : str
         Address to listen on.
     port : int
-        0 for any that is free.
+        Port; 0 for any free one.
     currency : str, optional
-        Code that the page writes prices with.
+        Currency code for prices on the page.
     n_threads : int
         Threads for arithmetic.
     only_fold : int, optional
-        Price by what was trained for this fold alone.
+        Price with the models of this fold alone.
     say : callable
-        Takes a line for the user.
+        Function that prints a line for the user.
 
     Raises
     ------
     ConfigError
         If the address cannot be listened on, or the run has no such fold.
     CacheError, WeightsError
-        If the run is not whole.
+        If the run is incomplete.
     """
     listening = listen(host, port)
     url = _url(listening)
@@ -79,7 +79,7 @@ def serve(
         on_failed=failed,
     )
     server = _server(service, currency, is_local=_is_local(listening))
-    say(f"loading {run_dir}; {url}/health says when prices are given")
+    say(f"loading {run_dir}; {url}/health shows when it is ready")
     _run(server, listening)
     if failures:
         raise failures[0]
@@ -93,7 +93,7 @@ def _server(
     paths = [route.path for route in app.routes if isinstance(route, APIRoute)]
     config = uvicorn.Config(
         Observed(LocalHosts(app) if is_local else app, service.metrics, paths),
-        log_config=None,  # the commands' own
+        log_config=None,  # the commands set it up
         log_level=logging.WARNING,
         access_log=False,
         server_header=False,
@@ -105,7 +105,7 @@ def _server(
 
 
 class _Server(uvicorn.Server):
-    """One that a second Ctrl-C does not cut short: it soon ends anyway."""
+    """A server that a second Ctrl-C does not interrupt: it soon ends anyway."""
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         super().handle_exit(sig, frame)
@@ -113,7 +113,7 @@ class _Server(uvicorn.Server):
 
 
 def _run(server: uvicorn.Server, listening: socket.socket) -> None:
-    """Run it; a signal that stopped it is not passed on, so that this returns."""
+    """Run the server; swallow the signal that stopped it, so that this returns."""
     before = {
         number: signal.signal(number, lambda *_: None)
         for number in (signal.SIGINT, signal.SIGTERM)
@@ -131,7 +131,7 @@ def listen(host: str, port: int) -> socket.socket:
     Raises
     ------
     ConfigError
-        If it is taken, or the address is not one of this machine.
+        If the port is taken, or the address is not of this machine.
     """
     if not host:
         raise ConfigError(
@@ -141,7 +141,10 @@ def listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=256)
-    except (OSError, UnicodeError) as error:  # the latter: no name at all, as `a..b`
+    except (
+        OSError,
+        UnicodeError,
+    ) as error:  # UnicodeError for an impossible name such as `a..b`
         reason = (getattr(error, "strerror", None) or str(error)).lower()
         raise ConfigError(
             f"--host {host} --port {port}: must be a free port of this machine, "

@@ -1,4 +1,4 @@
-"""What stands between requests and the predictor: queue, threads, limits."""
+"""Queue, threads and limits between requests and the predictor."""
 
 import asyncio
 import math
@@ -16,20 +16,20 @@ from stack.service.pricing import Product
 from stack.service.schemas import MAX_PRODUCTS, PriceAnswer
 
 MAX_WAITING = MAX_PRODUCTS
-"""Products asked for and not yet answered; more are told to come again.
+"""Largest number of products in the queue; further requests must try again.
 
-The largest request has place if nothing else waits, and what has place is answered in
-time (`MAX_SECONDS`) where a product takes less than 0.2 s.
+The largest request fits if nothing else waits. The whole queue is answered in time
+(`MAX_SECONDS`) if a product takes less than 0.2 s.
 """
 EXPLANATION_COST = 24
-"""Products that an explanation counts for: so many variants it prices."""
+"""Number of products that an explanation counts as: it prices that many variants."""
 MAX_BODIES_BYTES = 256_000_000
 
 T = TypeVar("T")
 
 
 class Backend(Protocol):
-    """What prices are asked of: `Pricer`, or what stands in for it in a test."""
+    """The source of prices: `Pricer`, or a stand-in in tests."""
 
     run_key: str
     chosen: Literal["network", "stacker"]
@@ -43,17 +43,17 @@ class Backend(Protocol):
 
 
 class Service:
-    """One predictor in one thread, and those who wait for it.
+    """One predictor in one thread, and the queue for it.
 
     Parameters
     ----------
     load : callable
-        Gives the predictor; called in its thread, once.
+        Function that returns the predictor; called once, in its thread.
     metrics : Metrics
     on_ready, on_failed : callable
-        Called when the predictor has given its first price, or with what it raised.
+        Called with the predictor after its first price, or with its exception.
     max_waiting : int
-        Products.
+        Largest number of products in the queue.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Service:
         self._pool = ThreadPoolExecutor(2, thread_name_prefix="photos")
 
     async def run(self) -> None:
-        """Load the predictor, then give prices until cancelled."""
+        """Load the predictor, then predict prices until cancelled."""
         self._batcher = Batcher(self._price, self._thread)
         loop = asyncio.get_running_loop()
         try:
@@ -89,7 +89,7 @@ class Service:
             self._on_failed(error)
 
     def close(self) -> None:
-        """Let go of the threads; what has not begun by now never will."""
+        """Release the threads; drop all work that has not begun."""
         for threads in (self._thread, self._pool):
             threads.shutdown(wait=False, cancel_futures=True)
 
@@ -99,7 +99,7 @@ class Service:
         Raises
         ------
         ApiError
-            503 if it is not there yet.
+            503 if it is not loaded yet.
         """
         if self.backend is None:
             raise not_ready()
@@ -107,12 +107,12 @@ class Service:
 
     @contextmanager
     def admitted(self, n_products: int) -> Iterator[None]:
-        """Hold a place for some products while they are worked on.
+        """Reserve room for some products while they are in progress.
 
         Raises
         ------
         ApiError
-            503 if there is no place left.
+            503 if there is no room left.
         """
         try:
             with self._room.take(n_products):
@@ -121,7 +121,7 @@ class Service:
             raise busy(self.retry_after()) from None
 
     def retry_after(self) -> int:
-        """Return in how many seconds what waits now will be done, 1 to 30."""
+        """Return the seconds until the queue is done, 1 to 30."""
         seconds = self._room.taken * self._batcher.seconds_per_item
         return min(max(math.ceil(seconds), 1), 30)
 
@@ -130,10 +130,10 @@ class Service:
         return await self._batcher.ask(products)
 
     async def explain(self, product: Product) -> PriceAnswer:
-        """Price one product and say why, between two batches of others.
+        """Price and explain one product, between two batches of others.
 
-        Only one at a time is handed to the thread, so that prices need not wait for
-        all that were asked for before them.
+        The thread gets one explanation at a time, so that prices do not wait for all
+        earlier explanations.
         """
         loop = asyncio.get_running_loop()
         explain = self.ready().explain
@@ -141,14 +141,14 @@ class Service:
             return await loop.run_in_executor(self._thread, explain, product)
 
     def count(self, answers: Sequence[PriceAnswer]) -> None:
-        """Count what was answered."""
+        """Count the answered products and their placeholders."""
         self.n_priced += len(answers)
         for answer in answers:
             for placeholder in answer.placeholders:
                 self.metrics.placeholders.labels(placeholder.field).inc()
 
     async def in_pool(self, work: Callable[[], T]) -> T:
-        """Do what takes some time, such as reading a photo, beside the event loop."""
+        """Do slow work, such as reading a photo, outside the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
     def _loaded(self) -> Backend:

@@ -8,12 +8,12 @@ from stack.tell.lines import LABEL, score, table, wrap
 
 
 def format_comparison(comparison: Mapping[str, Any]) -> str:
-    """Lay a comparison out for the terminal.
+    """Lay out a comparison for the terminal.
 
     Parameters
     ----------
     comparison : mapping
-        From `stack.judge.compare.compare_runs`, or read back from its JSON.
+        Result of `stack.judge.compare.compare_runs`, or its JSON.
 
     Returns
     -------
@@ -33,10 +33,10 @@ def format_comparison(comparison: Mapping[str, Any]) -> str:
 
 
 def _side(comparison: Mapping[str, Any], side: str) -> str:
-    about = comparison[side]
+    facts = comparison[side]
     return wrap(
-        f"{side.upper()}  {about['run']}: {about['predictor']}, recipe "
-        f"{about['recipe']}, {about['n_folds']} folds, {about['n_priced']:,} priced "
+        f"{side.upper()}  {facts['run']}: {facts['predictor']}, recipe "
+        f"{facts['recipe']}, {facts['n_folds']} folds, {facts['n_priced']:,} priced "
         f"products",
         hanging="   ",
     )
@@ -44,13 +44,13 @@ def _side(comparison: Mapping[str, Any], side: str) -> str:
 
 def _scores(comparison: Mapping[str, Any]) -> str:
     lines = [f"Out of fold, {comparison['n_common']:,} common products"]
-    for side, found in comparison["scores"].items():
+    for side, row in comparison["scores"].items():
         name = f"  SMAPE of {side.upper()} ± s.e."
-        lines.append(f"{name:{LABEL}}{found['smape']:9.2f} ± {found['smape_se']:.2f}")
-    found = comparison["difference"]
+        lines.append(f"{name:{LABEL}}{row['smape']:9.2f} ± {row['smape_se']:.2f}")
+    gap = comparison["difference"]
     lines.append(
-        f"{'  A - B, 95 % interval':{LABEL}}{found['mean']:+9.3f}"
-        f"   [{found['low']:+.3f}, {found['high']:+.3f}]"
+        f"{'  A - B, 95 % interval':{LABEL}}{gap['mean']:+9.3f}"
+        f"   [{gap['low']:+.3f}, {gap['high']:+.3f}]"
     )
     return "\n".join(lines)
 
@@ -85,12 +85,12 @@ def _notes(comparison: Mapping[str, Any]) -> list[str]:
     mismatch = comparison["price_mismatch"]
     if not mismatch["n"]:
         return list(comparison["notes"])
-    named = ", ".join(mismatch["first_sample_ids"])
+    sample_ids = ", ".join(mismatch["first_sample_ids"])
     more = mismatch["n"] - len(mismatch["first_sample_ids"])
     rest = f" and {more:,} more" if more else ""
     return [
-        f"{mismatch['n']:,} common products are left out, for the runs hold different "
-        f"prices of them: {named}{rest}.",
+        f"{mismatch['n']:,} common products are left out, because the runs contain "
+        f"different prices for them: {sample_ids}{rest}.",
         *comparison["notes"],
     ]
 

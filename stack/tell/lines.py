@@ -1,4 +1,4 @@
-"""Lines of plain text, at most 100 columns wide: what all reports are laid out with."""
+"""Layout of plain-text reports in lines of at most 100 columns."""
 
 import textwrap
 from collections.abc import Sequence
@@ -23,11 +23,11 @@ def wrap(
     ----------
     text : str
     indent : str
-        Before the first line.
+        Text before the first line.
     hanging : str, optional
-        Before the others; without it `indent`.
+        Text before each further line; default: `indent`.
     whole_words : bool
-        Break no word, not even one that is longer than a line.
+        Never break a word, not even one longer than a line.
     """
     return textwrap.fill(
         text,
@@ -40,13 +40,13 @@ def wrap(
 
 
 def table(rows: Sequence[tuple[str, Sequence[str]]], *, n_headings: int = 0) -> str:
-    """Lay rows of a label and cells out, the cells right-aligned.
+    """Lay out rows of a label and right-aligned cells.
 
     Parameters
     ----------
     rows : sequence of (str, sequence of str)
     n_headings : int
-        Rows above the rule; 0: no rule.
+        Rows above the rule; 0 for no rule.
     """
     lines = [
         f"{label:{LABEL}}" + "".join(f"{cell:>{_CELL}}" for cell in cells)

@@ -7,16 +7,16 @@ from embed.catalog.amounts import short_amount
 from stack.price.flags import DISAGREEMENT
 from stack.tell.lines import LABEL, score, table, wrap
 
-_MAX_FOLDS = 10  # that are shown one by one
+_MAX_FOLDS = 10  # shown one by one
 
 
 def format_report(report: Mapping[str, Any]) -> str:
-    """Lay a report out for the terminal.
+    """Lay out a report for the terminal.
 
     Parameters
     ----------
     report : mapping
-        From `stack.judge.evaluate.evaluate_predictions`, or read back from its JSON.
+        Result of `stack.judge.evaluate.evaluate_predictions`, or its JSON.
 
     Returns
     -------
@@ -104,25 +104,27 @@ def _smape_table(
 
 def _calibration(slopes: Mapping[str, float | None], chosen: str) -> str:
     names = {"network": "network", "chosen": chosen[0].lower() + chosen[1:]}
-    found = ", ".join(
+    slope_list = ", ".join(
         f"{names[name]} {'-' if slope is None else f'{slope:.3f}'}"
         for name, slope in slopes.items()
     )
     return wrap(
-        f"Calibration slope of ln price on ln predicted: {found}. "
+        f"Calibration slope of ln price on ln predicted: {slope_list}. "
         f"1 is calibrated; below 1 predictions spread too far, above 1 too little."
     )
 
 
 def _intervals(intervals: list[Mapping[str, Any]]) -> str:
-    found = "; ".join(
-        f"{part['level']} % intervals hold {100 * part['coverage']:.1f} % of the true "
-        f"prices (their high end is {part['width_ratio']:.1f} times the low one)"
+    coverages = "; ".join(
+        f"{part['level']} % intervals contain {100 * part['coverage']:.1f} % of the "
+        f"true prices (their high end is {part['width_ratio']:.1f} times the low one)"
         for part in intervals
     )
-    summary = wrap(f"Prediction intervals, their ends from the other folds: {found}.")
+    summary = wrap(
+        f"Prediction intervals, their ends from the other folds: {coverages}."
+    )
     bands = intervals[0]["bands"]
-    rows = [("Held, by true price", [_range(band) for band in bands])]
+    rows = [("Coverage by true price", [_range(band) for band in bands])]
     rows += [
         (
             f"{part['level']} % intervals",
@@ -134,7 +136,7 @@ def _intervals(intervals: list[Mapping[str, Any]]) -> str:
 
 
 def _doubts(doubts: Mapping[str, Any] | None) -> list[str]:
-    """List scores by fold, prices outside the true ones, and what is doubtful."""
+    """Return scores by fold, prices outside the range of true ones, and doubts."""
     if not doubts:
         return []
     lines = [
@@ -144,7 +146,7 @@ def _doubts(doubts: Mapping[str, Any] | None) -> list[str]:
     outside = doubts["outside"]["chosen"]
     lines.append(
         wrap(
-            f"Of the chosen prices {outside['above']:,} are above the dearest true "
+            f"Of the chosen prices, {outside['above']:,} are above the dearest true "
             f"one, {outside['below']:,} below the cheapest."
         )
     )
@@ -172,10 +174,10 @@ def _verdict(verdict: Mapping[str, Any]) -> str:
         ("stacker - network", "interval_network"),
         ("stacker - blend", "interval_blend"),
     ):
-        found = verdict[key]
+        interval = verdict[key]
         lines.append(
-            f"  {label:{LABEL - 2}}{found['mean']:+9.3f}"
-            f"   [{found['low']:+.3f}, {found['high']:+.3f}]"
+            f"  {label:{LABEL - 2}}{interval['mean']:+9.3f}"
+            f"   [{interval['low']:+.3f}, {interval['high']:+.3f}]"
         )
     return "\n".join([*lines, "", wrap(f"Verdict: {verdict['sentence']}")])
 

@@ -45,7 +45,7 @@ function endpoint(api, path, method, operation) {
   }
   const answers = element("dl");
   for (const [status, answer] of Object.entries(operation.responses)) {
-    const kinds = Object.values(answer.content || {}).map((one) => typeOf(one.schema));
+    const kinds = Object.values(answer.content || {}).map((body) => typeOf(body.schema));
     answers.append(element("dt", "", element("code", status), ` ${kinds.join(" or ")}`),
       element("dd", answer.description));
   }
@@ -60,14 +60,14 @@ function model(api, name) {
 }
 
 function show(api) {
-  const found = [];
+  const sections = [];
   for (const [path, methods] of Object.entries(api.paths)) {
     for (const [method, operation] of Object.entries(methods)) {
-      found.push(endpoint(api, path, method, operation));
+      sections.push(endpoint(api, path, method, operation));
     }
   }
-  for (const name of Object.keys(api.components.schemas)) found.push(model(api, name));
-  document.getElementById("endpoints").replaceChildren(...found);
+  for (const name of Object.keys(api.components.schemas)) sections.push(model(api, name));
+  document.getElementById("endpoints").replaceChildren(...sections);
 }
 
 async function read() {

@@ -8,13 +8,13 @@ Unit: Count`;
 const MAX_PHOTO_BYTES = 12e6;
 const MAX_ROWS = 8;
 const PARTS = {
-  text: "text features", image: "photo features", fused: "what the network sees",
+  text: "text features", image: "photo features", fused: "the network's features",
   attributes: "sizes and counts", lightgbm: "trees on raw features",
 };
 const SVG = "http://www.w3.org/2000/svg";
 const $ = (id) => document.getElementById(id);
 let currency = null;
-let newest = new AbortController(); // of the newest question: older ones are dropped
+let newest = new AbortController(); // of the newest request: older ones are dropped
 let photo = null;
 
 function element(name, attributes = {}, ...children) {
@@ -116,7 +116,7 @@ function showPrice(answer) {
     element("p", { class: "price" }, money(answer.price)),
     rangeOf(answer),
     element("p", {}, element("b", {}, line(narrow)),
-      " holds the true price of 8 in 10 new products, ", line(wide), " of 9 in 10."));
+      " contains the true price of 8 in 10 new products, ", line(wide), " of 9 in 10."));
   if (notes.childElementCount) $("price-box").append(notes);
   if (!currency) {
     $("price-box").append(element("p", { class: "hint" }, "In the catalog's currency."));
@@ -163,7 +163,7 @@ function showWhy(why) {
       name: PARTS[name] || name, change: 100 * (factor - 1),
       shown: `× ${factor.toFixed(3)}` }));
     const start = money(why.price_unit * Math.expm1(network.log_price));
-    box.append(...bars(`The network says ${start}; from there`, rows));
+    box.append(...bars(`The network predicts ${start}; from there`, rows));
   }
   $("why").hidden = !box.childElementCount;
 }
@@ -174,18 +174,18 @@ function firstLine(text) {
   return line.length > 110 ? `${line.slice(0, 109).trimEnd()}…` : line;
 }
 
-function showSimilar(found) {
-  $("similar-box").replaceChildren(...found.map((product) => element("li", {},
+function showSimilar(products) {
+  $("similar-box").replaceChildren(...products.map((product) => element("li", {},
     element("span", { class: "title" },
       firstLine(product.text) || `Product ${product.sample_id}`),
     element("span", { class: "cost" }, money(product.price)),
     element("span", { class: "hint" },
       `${Math.round(100 * product.similarity)} % alike, ${product.sample_id}`))));
-  $("similar").hidden = !found.length;
+  $("similar").hidden = !products.length;
 }
 
 async function explainIt(form, signal) {
-  $("why-state").textContent = "Looking for what moved it…";
+  $("why-state").textContent = "Explaining the price…";
   try {
     const answer = await ask("/price?explain=true", form, signal);
     if (signal.aborted) return;
@@ -195,7 +195,7 @@ async function explainIt(form, signal) {
   } catch (error) {
     if (signal.aborted) return;
     if (!error.text) throw error;
-    $("why-state").textContent = `What moved it is not known: ${error.text}`;
+    $("why-state").textContent = `No explanation: ${error.text}`;
   }
 }
 
@@ -209,14 +209,14 @@ async function priceIt(event) {
   event.preventDefault();
   clearErrors();
   if (!$("text").value.trim() && !photo) {
-    showError("text", "Write what it is, or choose a photo.");
+    showError("text", "Write a text, or choose a photo.");
     $("text").focus();
     return;
   }
   newest.abort();
   newest = new AbortController();
   const { signal } = newest;
-  const form = productForm(); // once: it may be edited before the explanation
+  const form = productForm(); // once: the user may edit it before the explanation
   for (const id of ["why", "similar"]) $(id).hidden = true;
   $("why-state").textContent = "";
   working(true);
@@ -273,7 +273,7 @@ async function watchHealth() {
     currency = health.currency;
     const loading = health.status !== "ready";
     $("state").textContent = loading
-      ? "The run is still being loaded; prices come when this line goes." : "";
+      ? "The run is still being loaded; this line disappears when it is ready." : "";
     if (loading) setTimeout(watchHealth, 1000);
   } catch {
     $("state").textContent = "The service does not answer.";
