@@ -232,7 +232,8 @@ def predict_command(
     run_columns = columns_of_run(require_stage(run_dir, "embed"))
     catalog = read_and_mention(catalog_path, _columns_of_run(run_columns, columns))
     click.echo(f"{catalog.n_products} products. Loading the run …", err=True)
-    from stack.price.catalog import NO_PHOTO, NO_TEXT, predict_prices, write_prices
+    from stack.price.catalog import predict_prices, write_prices
+    from stack.price.flags import NO_PHOTO, NO_TEXT
 
     prices = predict_prices(
         run_dir,

@@ -83,6 +83,11 @@ class Run:
         """
         return read_run_catalog(self.run_dir, self.embed)
 
+    def price_range(self) -> tuple[float, float]:
+        """Return the cheapest and the dearest true price, catalog currency."""
+        price = self.array("finetune/price")
+        return float(np.nanmin(price)), float(np.nanmax(price))
+
     def log_price(self) -> NDArray[np.float64]:
         """Return true log1p prices in units of the run, NaN where unpriced.
 

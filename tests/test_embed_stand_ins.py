@@ -247,7 +247,8 @@ def test_a_run_knows_its_stand_in_again(finished_run, sample_catalog, tmp_path):
     from embed.errors import UnreadableImage
     from embed.photos.decode import encode_thumbnail, load_image, thumbnail_sha256
     from embed.photos.files import find_photos
-    from stack.price.catalog import NO_PHOTO, predict_prices
+    from stack.price.catalog import predict_prices
+    from stack.price.flags import NO_PHOTO
     from stack.price.predictor import Predictor
     from stack.service.pricing import Pricer, Product
 

@@ -33,6 +33,8 @@ from stack.export.predict_file import price_catalog
 from stack.export.price_blocks import write_price_blocks
 from stack.export.target import whole_folder
 from stack.fit import fit_stack
+from stack.price.catalog import predict_prices
+from stack.price.flags import NO_PHOTO, NO_TEXT
 from stack.price.onnx_model import Model, load_price_blocks
 from stack.price.predictor import Predictor
 from stack.run import open_run
@@ -198,6 +200,19 @@ def test_predict_py_prices_as_the_run_does_without_its_packages(
         end = np.array([float(row[column]) for row in rows])
         expected_end = np.maximum(np.expm1(np.log1p(expected) + offset), 0.01)
         np.testing.assert_allclose(end, expected_end, rtol=2e-3, atol=1e-3)
+
+
+def test_predict_py_flags_what_pricestack_predict_flags(
+    run_of, model_of, sample_catalog
+):
+    images_dir = sample_catalog.parent / "images"
+    rows = prices_by_script(model_of["network"], sample_catalog, images_dir, "--flags")
+    own = predict_prices(
+        run_of["network"], read_catalog(sample_catalog), images_dir=images_dir
+    )
+    assert [row["flags"] for row in rows] == ["; ".join(of) for of in own.flags]
+    assert own.n_lacking(NO_PHOTO)
+    assert own.n_lacking(NO_TEXT)
 
 
 def test_the_boosters_of_the_stacker_have_a_say_in_its_export(model_of, sample_catalog):

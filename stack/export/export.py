@@ -228,6 +228,7 @@ def _manifest(finished: FinishedRun, folder: Path) -> dict[str, Any]:
         "target": "log1p of price / price_unit, in the catalog's currency, which is "
         "not recorded",
         "price_unit": run.price_unit,
+        "trained": run.price_range(),
         "columns": inputs["columns"],
         "max_tokens": run.embed["config"]["max_tokens"],
         "image_size": run.embed["config"]["image_size"],

@@ -24,7 +24,9 @@ from embed.catalog.reader import CatalogColumns, read_catalog
 from embed.errors import InputError, UnreadableImage
 from embed.photos.decode import load_image
 from embed.photos.files import find_photos
+from embed.text import MISSING_TEXT, compose_text, parse_fields
 from finetune.price_unit import to_price
+from stack.price.flags import NO_PHOTO, NO_TEXT, flag_price
 from stack.price.onnx_model import Model
 
 # Messages about a catalog advise these options.
@@ -44,9 +46,11 @@ def price_catalog(
     catalog_path: Path,
     images: Path | None,
     level: str | None,
+    *,
+    flags: bool = False,
     **options: Any,
 ) -> list[list[str]]:
-    """Return sample_id and price of each product, and the ends of its interval.
+    """Return sample_id, price, ends of the interval and doubts of each product.
 
     `options` are fields of `CatalogColumns`; None stands for the model's own.
     """
@@ -62,9 +66,22 @@ def price_catalog(
         photo = None
         with suppress(UnreadableImage):
             photo = load_image(path, size=size) if path else None
-        log_price = model.log_price(text, photo)
-        prices = to_price(log_price + np.array(offsets), model.settings["price_unit"])
+        predicted = model.predict(text, photo)
+        prices = to_price(
+            predicted.log_price + np.array(offsets), model.settings["price_unit"]
+        )
         rows.append([sample_id, *(csv_amount(price) for price in prices)])
+        if flags:
+            doubts = flag_price(
+                float(prices[0]),
+                float(predicted.network_factor[0]),
+                model.settings["trained"],
+            )
+            if compose_text(parse_fields(text)) == MISSING_TEXT:
+                doubts.append(NO_TEXT)
+            if photo is None:
+                doubts.append(NO_PHOTO)
+            rows[-1].append("; ".join(doubts))
     return rows
 
 
@@ -86,6 +103,7 @@ def main() -> None:
     parser.add_argument("--images", type=Path, help="folder of the photos")
     parser.add_argument("--out", type=Path, required=True, help="CSV file to write")
     parser.add_argument("--intervals", choices=["80", "90"], help="percent")
+    parser.add_argument("--flags", action="store_true", help="reasons to doubt a price")
     for option, settings in _COLUMN_OPTIONS.items():
         parser.add_argument(option, **settings)
     arguments = parser.parse_args()
@@ -99,10 +117,16 @@ def main() -> None:
         names = [settings["dest"] for settings in _COLUMN_OPTIONS.values()]
         columns = {name: getattr(arguments, name) for name in names}
         rows = price_catalog(
-            model, arguments.catalog, arguments.images, arguments.intervals, **columns
+            model,
+            arguments.catalog,
+            arguments.images,
+            arguments.intervals,
+            flags=arguments.flags,
+            **columns,
         )
-        heads = ["sample_id", "price", "price_low", "price_high"]
-        lines = [heads if arguments.intervals else heads[:2], *rows]
+        heads = ["sample_id", "price"]
+        heads += ["price_low", "price_high"] if arguments.intervals else []
+        lines = [[*heads, "flags"] if arguments.flags else heads, *rows]
         with arguments.out.open("w", newline="", encoding="utf-8") as file:
             csv.writer(file, lineterminator="\n").writerows(lines)
     except (InputError, OSError) as error:

@@ -17,10 +17,8 @@ from embed.store.durable import write_bytes
 from embed.terminal.progress import track
 from embed.text import MISSING_TEXT
 from stack.price.engine import Predicted
-from stack.price.flags import flag_price
+from stack.price.flags import NO_PHOTO, NO_TEXT, flag_price
 from stack.price.predictor import Predictor
-
-NO_TEXT, NO_PHOTO = "no usable text", "no usable photo"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,8 @@ DISAGREEMENT = 3.0
 """The networks of a run's folds disagree on a product if their highest price is more
 than this many times their lowest."""
 
+NO_TEXT, NO_PHOTO = "no usable text", "no usable photo"
+
 
 def flag_price(
     price: float, network_factor: float, trained: tuple[float, float]

@@ -134,8 +134,7 @@ class Predictor:
         self._pool = ThreadPoolExecutor(n_threads)
         self._blas = ThreadpoolController()
         self._stack_config = finished.stack_config
-        priced = run.array("finetune/price")
-        self.trained = (float(np.nanmin(priced)), float(np.nanmax(priced)))
+        self.trained = run.price_range()
         self.intervals = Intervals.of_manifest(
             finished.stack, price_unit=run.price_unit
         )
