@@ -58,7 +58,7 @@ def finetune(
     only_fold : int, optional
         Train this fold only; the stage stays unfinished until all folds exist.
     tracking : Tracking
-        What to record of training. No array depends on it, so it is not in the stage's
+        Records to write. No array depends on it, so it is not in the stage's
         key: another choice does not train finished folds again.
 
     Returns

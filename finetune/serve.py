@@ -74,7 +74,7 @@ class ServedNetworks:
     config : FinetuneConfig
         Settings of their training.
     backend, dtype, device
-        Where and how the towers run; projections and head run in float64.
+        Execution of the towers; projections and head run in float64.
     """
 
     def __init__(
@@ -251,6 +251,6 @@ def encode_once(
     source = np.array(
         [first.setdefault(key, place) for place, key in enumerate(keys)], np.intp
     )
-    distinct, which = np.unique(source, return_inverse=True)
-    features: NDArray[np.float32] = encode([inputs[place] for place in distinct])[which]
-    return features
+    distinct, inverse = np.unique(source, return_inverse=True)
+    features: NDArray[np.float32] = encode([inputs[place] for place in distinct])
+    return features[inverse]

@@ -174,7 +174,7 @@ def _ids(finished: _Finished) -> Check:
     """Look for features that rank products as ids do, or differ by id alone."""
     rows = finished.sample(_SAMPLE_ROWS)
     ids = [_order_of_ids(finished.catalog.sample_id[rows]), rows.astype(np.float64)]
-    strongest, where = 0.0, "none"
+    strongest, nearest = 0.0, "none"
     differing, n_compared = 0, 0
     for name, content in _features(finished):
         block = finished.run.array(name).reshape(len(finished.folds), -1)
@@ -184,7 +184,7 @@ def _ids(finished: _Finished) -> Check:
                 [_rank_correlation(columns, order) for order in ids], axis=0
             )
             if correlations.max() > strongest:
-                strongest, where = (
+                strongest, nearest = (
                     float(correlations.max()),
                     f"{name}-{start + correlations.argmax()}",
                 )
@@ -195,7 +195,7 @@ def _ids(finished: _Finished) -> Check:
     return Check(
         name="ids",
         passed=strongest < _ID_CORRELATION and not differing,
-        detail=f"nearest to an id is {where} (rank correlation {strongest:.2f}); "
+        detail=f"nearest to an id is {nearest} (rank correlation {strongest:.2f}); "
         f"{differing} of {n_compared} features differ between products of the same "
         f"text or photo",
     )
@@ -403,14 +403,16 @@ def _priced_again(finished: _Finished, n_products: int) -> Check:
     rows = finished.sample(n_products)
     folds = np.unique(finished.folds[rows]).tolist()
     by_fold = [_predicted(finished, rows, fold) for fold in folds]
-    again = {
+    reproduced = {
         "network": np.column_stack([prices.network_log_price for prices in by_fold])
     }
     if finished.opened.is_stacked:
-        again["stacker"] = np.column_stack([prices.log_price for prices in by_fold])
+        reproduced["stacker"] = np.column_stack(
+            [prices.log_price for prices in by_fold]
+        )
     is_own = finished.folds[rows][:, None] == np.array(folds)
     passed, details = True, []
-    for name, log_prices in again.items():
+    for name, log_prices in reproduced.items():
         stored = finished.run.out_of_fold(name)[rows]
         gaps = np.abs(log_prices - stored[:, None])
         own = float(np.quantile(gaps[is_own], 0.9))

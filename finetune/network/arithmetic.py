@@ -13,7 +13,7 @@ from finetune.config import Precision
 
 @dataclass(frozen=True, kw_only=True)
 class Arithmetic:
-    """Where a network runs, and in which number format."""
+    """Device and number format of a network."""
 
     device: torch.device
     autocast_dtype: torch.dtype | None

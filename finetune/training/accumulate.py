@@ -65,8 +65,8 @@ def accumulate_gradients(
         ):
             _set_random_state(arithmetic.device, state)
             with arithmetic.autocast():
-                again = fuse_batch(network, part)
-            again.backward(gradient)
+                embedding = fuse_batch(network, part)
+            embedding.backward(gradient)
     _set_random_state(arithmetic.device, after)
     return float(loss.detach()), predicted.detach()
 

@@ -118,7 +118,7 @@ def train_network(
     sample_ids : ndarray of shape (n_products,), optional
         Names of products in errors; without them, errors name rows.
     tracking : Tracking
-        What to record; it does not affect the weights.
+        Records to write; they do not affect the weights.
 
     Raises
     ------

@@ -63,7 +63,7 @@ class WordReferences:
     ----------
     terms : Terms
     rows : csr_array of shape (n, d), float32
-        From `Terms.weigh`.
+        Weighed terms from `Terms.weigh`.
     """
 
     def __init__(self, terms: Terms, rows: csr_array) -> None:

@@ -73,12 +73,12 @@ class Neighbours:
 
         NaN where there is no neighbour: without a photo, without a common word.
         """
-        features, every = products.features, np.ones(len(products.texts), dtype=bool)
+        features, always = products.features, np.ones(len(products.texts), dtype=bool)
         queries: dict[str, tuple[Any, NDArray[np.bool_]]] = {
-            "text": (features.text, every),
+            "text": (features.text, always),
             "image": (features.image, np.asarray(features.image_ok)),
-            "fused": (features.fused, every),
-            "words": (products.counts[0], every),
+            "fused": (features.fused, always),
+            "words": (products.counts[0], always),
         }
         parts = [_search(self.spaces[name], *queries[name]) for name in SPACES]
         return np.concatenate(parts, axis=1)
@@ -125,10 +125,10 @@ def load(
     known = prices.known_to(folds)
     photo = known & np.asarray(features.image_ok)
 
-    def dense(rows: NDArray[Any], which: NDArray[np.bool_]) -> Space:
+    def dense(rows: NDArray[Any], is_reference: NDArray[np.bool_]) -> Space:
         return Space(
-            references=DenseReferences(rows, np.flatnonzero(which)),
-            log_price=prices.log_price[which].astype(np.float32),
+            references=DenseReferences(rows, np.flatnonzero(is_reference)),
+            log_price=prices.log_price[is_reference].astype(np.float32),
         )
 
     return Neighbours(

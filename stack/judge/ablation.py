@@ -37,12 +37,12 @@ def left_out(blocks: Sequence[str]) -> list[tuple[str, ...]]:
     list of tuple of str
         Empty if nothing can be left out.
     """
-    each = [
+    parts = [
         (block, "start") if block == "kernel" and "start" in blocks else (block,)
         for block in blocks
         if block not in _BEGINNINGS
     ]
-    return [names for names in each if len(names) < len(blocks)]
+    return [names for names in parts if len(names) < len(blocks)]
 
 
 def fit_without_each(

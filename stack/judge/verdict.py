@@ -32,7 +32,7 @@ class Interval:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """Which predictor serves, and why."""
+    """The predictor that serves, and the reason."""
 
     chosen: Literal["network", "stacker"]
     interval_network: Interval

@@ -31,7 +31,7 @@ def average_boosters(boosters: Sequence[lgb.Booster]) -> lgb.Booster:
                 value = booster.get_leaf_output(number, leaf)
                 booster.set_leaf_output(number, leaf, value / len(boosters))
     # One with trees first: a booster without trees has no settings to keep.
-    first, *others = sorted(boosters, key=lambda each: not each.num_trees())
+    first, *others = sorted(boosters, key=lambda booster: not booster.num_trees())
     merged = lgb.Booster(model_str=first.model_to_string())
     for booster in others:
         # LightGBM's C interface; the Python one merges only for further training.
@@ -54,7 +54,7 @@ def load_boosters(
     Parameters
     ----------
     directory : Path
-        Where they were saved.
+        Folder of the boosters.
     feature_names : sequence of str
         Columns of the matrix they will be used on.
 
