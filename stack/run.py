@@ -39,7 +39,7 @@ REPORT_NAME = "report.json"
 def report_remedy(run_dir: Path) -> str:
     """Return the advice to write the report of a run again."""
     command = f"pricestack evaluate --run {shlex.quote(str(run_dir))}"
-    return f"Run `{command}`, which writes it anew."
+    return f"Run `{command}`, which writes it again."
 
 
 @dataclass(frozen=True, kw_only=True)

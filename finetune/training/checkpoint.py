@@ -111,7 +111,7 @@ class TrainingState:
             reason = str(error).strip().split("\n", 1)[0]
             raise CacheError(
                 f"{path}: not a checkpoint of this network ({reason}). Delete it; the "
-                f"fold then begins anew."
+                f"fold then starts again."
             ) from error
         logger.info("%s: goes on after epoch %d", fold_dir, self.epochs_done)
 

@@ -171,7 +171,7 @@ def require_tame_embedding(head: nn.Module, *, fold: int, epoch: int) -> None:
     variance = float(norm.running_var.max())
     if not variance <= EXPLODED_VARIANCE:
         raise TrainingError(
-            f"fold {fold + 1}, epoch {epoch + 1}: the fused embedding has run away, "
+            f"fold {fold + 1}, epoch {epoch + 1}: the fused embedding has diverged, "
             f"its variance in the head is {variance:.3g}, above {EXPLODED_VARIANCE:g}. "
             f"{_kept(epoch)} Lower --image-learning-rate and --fusion-learning-rate; "
             f"at their defaults, give --freeze-image."
