@@ -230,8 +230,8 @@ def verify_fold(job: Job, fold: int, manifest: dict[str, Any]) -> None:
             damaged.append(str((folder / MODEL_NAME).relative_to(job.stage_dir)))
     if damaged:
         raise CacheError(
-            f"{job.stage_dir / damaged[0]}: has changed since fold {fold + 1} was finished. "
-            f"{remedy(job.stage_dir)}"
+            f"{job.stage_dir / damaged[0]}: has changed since fold {fold + 1} was "
+            f"finished. {remedy(job.stage_dir)}"
         )
 
 

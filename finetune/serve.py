@@ -120,9 +120,8 @@ class ServedNetworks:
             for network in networks
             if network.image_backbone is not None
         ]
-        for (
-            network
-        ) in networks:  # the compiled towers have their own copy of the weights
+        # The compiled towers have their own copy of the weights.
+        for network in networks:
             network.text_backbone, network.image_backbone = nn.Identity(), None
             # In float32 a price would depend on the batch size.
             network.text_projection.double()
