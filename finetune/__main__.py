@@ -1,4 +1,4 @@
-"""`python -m finetune`: one network per fold."""
+"""`python -m finetune`: train one network per fold."""
 
 import dataclasses
 from pathlib import Path
@@ -15,13 +15,13 @@ _SETTINGS: tuple[tuple[str, type, str], ...] = (
     ("smooth_l1_epochs", int, "Epochs of phase 1, SmoothL1 on log price."),
     ("smape_epochs", int, "Epochs of phase 2, differentiable SMAPE."),
     ("batch_size", int, "Products for one update."),
-    ("micro_batch_size", int, "Products through the towers at once."),
-    ("text_learning_rate", float, "Peak, text tower."),
-    ("image_learning_rate", float, "Peak, photo tower."),
-    ("fusion_learning_rate", float, "Peak, projections and head."),
-    ("adam_epsilon", float, "1e-5: the same score for any number of threads."),
-    ("image_dropout", float, "Share of the photos left out of each batch, whole."),
-    ("max_tokens", int, "Tokens of each text."),
+    ("micro_batch_size", int, "Products in one pass through the towers."),
+    ("text_learning_rate", float, "Peak learning rate, text tower."),
+    ("image_learning_rate", float, "Peak learning rate, photo tower."),
+    ("fusion_learning_rate", float, "Peak learning rate, projections and head."),
+    ("adam_epsilon", float, "1e-5 gives the same score for any number of threads."),
+    ("image_dropout", float, "Share of the photos left out of each batch."),
+    ("max_tokens", int, "Largest number of tokens of a text."),
     ("image_size", int, "Side of the photos, pixels."),
     ("freeze_layers", int, "First layers of the text tower that are not trained."),
 )
@@ -44,7 +44,7 @@ def _setting_options(command: Any) -> Any:
     type=click.Choice(get_args(Recipe)),
     default=FinetuneConfig.recipe,
     show_default=True,
-    help="default: ours, by measurement. paper: the source document's.",
+    help="default: our settings, by measurement. paper: those of the source document.",
 )
 @click.option(
     "--folds", "n_folds", default=FinetuneConfig.n_folds, show_default=True, type=int
@@ -65,8 +65,8 @@ def _setting_options(command: Any) -> Any:
     type=click.Choice(get_args(NetworkInputs)),
     default=FinetuneConfig.inputs,
     show_default=True,
-    help="What the networks see. text: no photo; image: neither text nor the sizes "
-    "that it states. The folds stay the same.",
+    help="Inputs of the networks. text: no photo; image: neither text nor the sizes "
+    "in it. The folds stay the same.",
 )
 @_setting_options
 @click.option(
@@ -79,8 +79,8 @@ def _setting_options(command: Any) -> Any:
     "--wide/--no-wide",
     "use_wide",
     default=None,
-    help="Give the head the log price by n-grams of tokens and sizes too, or do "
-    "without.  [default: the recipe's; with it in `default`]",
+    help="Give the head the log price of a network on n-grams and sizes too, or not.  "
+    "[default: the recipe's; with it in `default`]",
 )
 @click.option(
     "--precision",
@@ -98,14 +98,14 @@ def _setting_options(command: Any) -> Any:
     "n_seeds",
     default=FinetuneConfig.n_seeds,
     show_default=True,
-    help="Networks of each fold, from as many seeds; a price is their mean. Two take "
-    "twice the time.",
+    help="Networks of each fold, each with its own seed; a price is their mean. Two "
+    "take twice the time.",
 )
 @click.option(
     "--track-held-out",
     is_flag=True,
-    help="Record SMAPE on the held-out products after each epoch; for the record only, "
-    "one more pass over them.",
+    help="Record SMAPE on the held-out products after each epoch; it takes one more "
+    "pass over them and changes no result.",
 )
 @click.option(
     "--tensorboard",
@@ -128,12 +128,12 @@ def finetune_command(
     Example:
       pricestack finetune --run runs/mine --folds 5
     """
-    if tensorboard:  # before the work, not after it
+    if tensorboard:  # fails before the training, not after it
         require_tensorboard()
     tracking = Tracking(held_out=track_held_out, tensorboard=tensorboard)
-    given = {name: value for name, value in settings.items() if value is not None}
-    config = dataclasses.replace(RECIPES[recipe], **given)
-    from finetune.out_of_fold import finetune  # late: it brings torch
+    changes = {name: value for name, value in settings.items() if value is not None}
+    config = dataclasses.replace(RECIPES[recipe], **changes)
+    from finetune.out_of_fold import finetune  # imported here, as it loads torch
 
     manifest = finetune(
         run_dir,

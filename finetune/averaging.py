@@ -1,18 +1,18 @@
-"""Average the prices of several networks so that a bad one cannot drag them."""
+"""Average the prices of several networks, with bounded influence of each."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 MAX_PULL = 0.5
-"""Log price, a factor of 1.65, by which one network counts at most away from the median
-of all."""
+"""Largest distance from the median, in log price, with which a network enters the mean:
+a factor of 1.65."""
 
 
 def average_log_prices(log_prices: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Return the mean over networks, each brought to within `MAX_PULL` of the median.
+    """Return the mean over networks, each limited to within `MAX_PULL` of the median.
 
-    Ordinary networks differ by less, so it is their mean, which errs less than their
-    median; benchmarks/SOUNDNESS.md has what both were measured at.
+    Ordinary networks differ by less, so the result is their mean, whose error is below
+    that of their median; benchmarks/SOUNDNESS.md has both.
 
     Parameters
     ----------
@@ -22,7 +22,7 @@ def average_log_prices(log_prices: NDArray[np.floating]) -> NDArray[np.floating]
     Returns
     -------
     ndarray of shape (n_products,)
-        Of the same dtype.
+        Mean log1p price, of the same dtype.
     """
     middle = np.median(log_prices, axis=0)
     bounded = np.clip(log_prices, middle - MAX_PULL, middle + MAX_PULL)

@@ -1,4 +1,4 @@
-"""Cached tokens and thumbnails to batches of similar length."""
+"""Build batches of similar text length from cached tokens and thumbnails."""
 
 import io
 import itertools
@@ -17,7 +17,7 @@ from embed.store.arrays import RaggedRows, read_rows, release_rows
 from embed.text import cut_tokens
 
 _POOL_BATCHES = 32  # batches that are sorted by length together
-_SMALLEST_CROP = 0.85  # of the side, when a training photo is cropped
+_SMALLEST_CROP = 0.85  # of the side, for random crops in training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,7 @@ class Batch:
 
 
 class ProductCache:
-    """What the embedding stage left for fine-tuning, memory-mapped.
+    """The embedding stage's arrays for fine-tuning, memory-mapped.
 
     Parameters
     ----------
@@ -68,14 +68,14 @@ class ProductCache:
     image_size : int
         Side of the photos, pixels.
     frozen_photos : bool
-        Give frozen features (1280) in place of photos.
+        Whether batches hold frozen features (1280) in place of photos.
     use_photos : bool
-        Without: no product has a photo.
+        If False, no product has a photo.
 
     Attributes
     ----------
     hidden : RaggedRows or None
-        What the frozen layers of the text tower say of each text, if it is known.
+        Output of the text tower's frozen layers for each text, if computed.
     """
 
     def __init__(
@@ -121,11 +121,11 @@ class ProductCache:
         rows : ndarray of shape (batch,)
             Catalog rows.
         augment : Generator, optional
-            Crop and mirror the photos at random; without it they are whole.
+            Crops and mirrors the photos at random; without it they are whole.
         image_dropout : float, optional
-            Share of the photos that are left out, drawn by `augment`.
+            Share of the photos to leave out, drawn by `augment`.
         wide : ndarray of shape (n_products,), optional
-            Log prices to take in place of those by the network's wide part.
+            Log prices to use instead of those from the network's wide part.
         """
         tokens, mask = self.text_batch(rows)
         with_photo = np.flatnonzero(self.image_ok[rows])
@@ -159,8 +159,8 @@ class ProductCache:
             for row, length in zip(rows, mask.sum(1).tolist(), strict=True)
         ]
         padded = np.zeros((*mask.shape, states[0].shape[1]), np.float16)
-        for at, state in enumerate(states):
-            padded[at, : len(state)] = state
+        for place, state in enumerate(states):
+            padded[place, : len(state)] = state
         release_rows(self.hidden.flat)
         return torch.from_numpy(padded)
 
@@ -171,21 +171,21 @@ class ProductCache:
             return torch.from_numpy(self._features[rows].astype(np.float32))
         size = self.image_size
         pixels = np.zeros((len(rows), size, size, 3), dtype=np.uint8)
-        for at, row in enumerate(rows):
+        for place, row in enumerate(rows):
             jpeg = self.thumbnails[int(row)].tobytes()
-            pixels[at] = read_photo(jpeg, size, augment=augment)
+            pixels[place] = read_photo(jpeg, size, augment=augment)
         return torch.from_numpy(pixels)
 
 
 def read_photo(
     jpeg: bytes, size: int, *, augment: np.random.Generator | None = None
 ) -> NDArray[np.uint8]:
-    """Decode a thumbnail and bring it to `size` pixels, shape (size, size, 3).
+    """Decode a thumbnail and scale it to shape (size, size, 3).
 
     Parameters
     ----------
     augment : Generator, optional
-        Crop and mirror at random.
+        Crops and mirrors at random.
     """
     photo = Image.open(io.BytesIO(jpeg))
     side = photo.width
@@ -216,7 +216,7 @@ def shuffled_batches(
     lengths : ndarray of shape (n_products,)
         Tokens of every text of the catalog.
     batch_size : int
-        Near size of each; at least 2 rows if there are as many.
+        Approximate size of each batch; at least 2 rows if there are that many.
     rng : Generator
         The same state gives the same batches.
     """
@@ -231,7 +231,7 @@ def shuffled_batches(
         pool = pool[np.argsort(lengths[pool], kind="stable")]
         n_batches = max(1, min(round(len(pool) / batch_size), len(pool) // 2))
         batches.extend(np.array_split(pool, n_batches))
-    return [batches[at] for at in rng.permutation(len(batches))]
+    return [batches[place] for place in rng.permutation(len(batches))]
 
 
 def sorted_batches(
@@ -239,4 +239,6 @@ def sorted_batches(
 ) -> list[NDArray[np.integer]]:
     """Cut rows into batches of similar text length, in a fixed order."""
     order = rows[np.argsort(lengths[rows], kind="stable")]
-    return [order[at : at + batch_size] for at in range(0, len(order), batch_size)]
+    return [
+        order[start : start + batch_size] for start in range(0, len(order), batch_size)
+    ]

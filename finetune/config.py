@@ -9,66 +9,76 @@ Recipe = Literal["default", "paper"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 NetworkInputs = Literal["both", "text", "image"]
 _N_SPECIAL_TOKENS = 2
+_WITHOUT_OPTION = {
+    "smooth_l1_beta",
+    "weight_decay",
+    "clip_norm",
+    "warmup_fraction",
+    "ema_decay",
+    "head_dropout",
+    "encoder_dropout",
+}
+"""Numbers that only the Python interface sets."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneConfig:
-    """How the network is trained; the whole of it is in the manifest."""
+    """Settings of the network and its training; the manifest records all of them."""
 
     recipe: Recipe = "default"
-    """Name of the recipe that the other fields began from."""
+    """Name of the recipe that gives the defaults."""
 
     n_folds: int = 5
-    """Parts of the products; networks of each are judged on it and never saw it."""
+    """Folds of the products; the networks of a fold are judged, not trained, on it."""
 
     seed: int = 0
-    """Of folds, batches, dropout and new weights."""
+    """Seed of folds, batches, dropout and new weights."""
 
     n_seeds: int = 1
     """Networks of each fold, from `seed`, `seed` + 1 and so on. Their price is the mean
-    on the log scale, the fused embedding the first one's."""
+    on the log scale, their fused embedding that of the first."""
 
     inputs: NetworkInputs = "both"
-    """What the networks see of a product. `text`: no photo. `image`: no text, and so no
-    sizes and no wide part. Folds are the same."""
+    """Inputs of the networks. `text`: no photo. `image`: no text, and so no sizes and
+    no wide part. The folds are the same for all."""
 
     smooth_l1_epochs: int = 3
-    """Phase 1: SmoothL1 on log1p price."""
+    """Epochs of phase 1: SmoothL1 on log1p price."""
 
     smape_epochs: int = 2
-    """Phase 2: differentiable SMAPE, which is non-convex far from the answer."""
+    """Epochs of phase 2: differentiable SMAPE, which is non-convex for large errors."""
 
     smooth_l1_beta: float = 0.5
-    """Log price; errors below it are squared, above it linear."""
+    """Error in log price below which the loss is squared, above which it is linear."""
 
     batch_size: int = 32
     """Products for one update."""
 
     micro_batch_size: int = 64
-    """Products through the towers at once; smaller takes less memory and time more,
-    and the update stays the same."""
+    """Products in one pass through the towers. A smaller value takes less memory and
+    more time; the update stays the same."""
 
     text_learning_rate: float = 2e-4
-    """Peak, AdamW. 5e-5 to 1e-4 worked for MiniLM elsewhere."""
+    """Peak learning rate, AdamW. 5e-5 to 1e-4 worked for MiniLM elsewhere."""
 
     image_learning_rate: float = 1e-4
-    """Peak, AdamW. With the batch statistics kept, nothing holds the photo tower's
-    activations: at 3e-4 one of twenty networks ran away in its first epoch."""
+    """Peak learning rate, AdamW. With frozen batch statistics, nothing bounds the photo
+    tower's activations: at 3e-4 one of twenty networks diverged in its first epoch."""
 
     fusion_learning_rate: float = 1e-3
-    """Peak, AdamW: projections and head, which start from random numbers."""
+    """Peak learning rate, AdamW, of projections and head, which start at random."""
 
     weight_decay: float = 0.01
-    """AdamW, on matrices only."""
+    """Weight decay of AdamW, on matrices only."""
 
     adam_epsilon: float = 1e-5
-    """Gradients well below it hardly move a weight. Some are zero but for rounding (a
-    bias before a batch norm), and at AdamW's usual 1e-8 it makes whole steps of them,
-    which differ with the number of threads: by 0.1 SMAPE on 600 sample products,
-    against 0.001 at 1e-5."""
+    """Epsilon of AdamW; gradients well below it hardly move a weight. Some gradients
+    are zero except for rounding (a bias before a batch norm). At the usual 1e-8 AdamW
+    takes whole steps on them, which differ with the number of threads: by 0.1 SMAPE on
+    600 sample products, against 0.001 at 1e-5."""
 
     warmup_fraction: float = 0.08
-    """Share of all updates in which the learning rates rise from 0."""
+    """Share of all updates during which the learning rates rise from 0."""
 
     smooth_l1_cycle_epochs: int = 0
     """Length of a cosine cycle in phase 1, with a warm restart after each; 0 in both
@@ -78,53 +88,55 @@ class FinetuneConfig:
     """Length of a cosine cycle in phase 2."""
 
     clip_norm: float = 1.0
-    """Largest norm of the gradient; longer ones are scaled to it."""
+    """Largest norm of the gradient; larger gradients are scaled down to it."""
 
     ema_decay: float = 0.995
-    """Of the running average of weights that is kept in the end; 0: none."""
+    """Decay of the running average of weights, which is what the network keeps; 0: no
+    average."""
 
     head_dropout: float = 0.25
-    """After each hidden layer of the head."""
+    """Dropout after each hidden layer of the head."""
 
     encoder_dropout: float = 0.0
-    """Inside the text encoder. Dropout biases regression towards the mean."""
+    """Dropout inside the text encoder. Dropout biases regression towards the mean."""
 
     image_dropout: float = 0.0
-    """Share of the photos of each training batch that are left out, whole: the learned
-    vector of products without a photo takes their place (modality dropout)."""
+    """Share of the photos of each training batch that are left out: the learned vector
+    of products without a photo replaces them (modality dropout)."""
 
     freeze_batch_norm: bool = True
-    """Keep the photo tower's batch statistics: a batch holds few photos."""
+    """Freeze the photo tower's batch statistics: a batch has few photos."""
 
     bound_price: bool = True
-    """Predict no price beyond twice the dearest that was trained on, nor below half the
+    """Predict no price above twice the dearest training price or below half the
     cheapest."""
 
     normalise_image: bool = True
-    """Bring each photo's features to mean 0 and variance 1 before the projection, so
-    that no photo's embedding is many times as long as the others'."""
+    """Scale each photo's features to mean 0 and variance 1 before the projection, so no
+    photo's embedding is many times as long as the others."""
 
     freeze_layers: int | None = None
-    """Layers of the text encoder that stay as they are, the embedding included if it is
-    one or more; None: two thirds of them, 4 of MiniLM's 6. Each makes training faster,
-    and on some thousand products the score no worse, see benchmarks/ABLATIONS.md."""
+    """Layers of the text encoder that are not trained; with one or more, nor is its
+    embedding. None: two thirds of the layers, 4 of MiniLM's 6. Each frozen layer makes
+    training faster, and on some thousand products the score does not get worse, see
+    benchmarks/ABLATIONS.md."""
 
     freeze_image: bool = False
-    """Keep the photo tower as it is and train on the frozen features of the embedding
-    stage: no photo is decoded or passed through it again, none is augmented."""
+    """Freeze the photo tower and train on the features of the embedding stage: no photo
+    is decoded, encoded again or augmented."""
 
     use_attributes: bool = True
-    """Give sizes and pack counts to the head beside the 512 fused values."""
+    """Whether the head gets sizes and pack counts beside the 512 fused values."""
 
     use_wide: bool = True
-    """Give the head the log price too that a shallow network finds by tokens and sizes:
-    a vector for each n-gram and each bin of a size, then two layers."""
+    """Whether the head also gets the log price of a shallow network on tokens and
+    sizes: a vector for each n-gram and each bin of a size, then two layers."""
 
     max_tokens: int = 64
-    """Tokens of each text; the cache may hold more."""
+    """Largest number of tokens of a text; the cache may hold more."""
 
     image_size: int = 160
-    """Side of the photo as the network sees it, pixels; half the work of 224."""
+    """Side of the network's input photo, pixels; 160 takes half the work of 224."""
 
     precision: Precision = "auto"
     """`auto`: fp16 with a gradient scaler on CUDA, bf16 on a CPU that has it, fp32
@@ -138,7 +150,7 @@ class FinetuneConfig:
         if not 2 <= self.n_folds <= 127:
             raise ConfigError(
                 f"--folds must be at least 2 (each product is priced by a network "
-                f"that never saw it) and at most 127, got {self.n_folds}"
+                f"that was not trained on it) and at most 127, got {self.n_folds}"
             )
         if not 1 <= self.n_seeds <= 20:
             raise ConfigError(f"--seeds must be 1 to 20, got {self.n_seeds}")
@@ -191,10 +203,9 @@ class FinetuneConfig:
             (("image_dropout",), 0 <= self.image_dropout < 1, "in [0, 1)"),
         ):
             if not holds:
-                found = ", ".join(f"{getattr(self, name):g}" for name in names)
-                raise ConfigError(
-                    f"FinetuneConfig.{', '.join(names)} must be {rule}, got {found}"
-                )
+                values = ", ".join(f"{getattr(self, name):g}" for name in names)
+                options = ", ".join(map(_option, names))
+                raise ConfigError(f"{options} must be {rule}, got {values}")
 
     @property
     def n_epochs(self) -> int:
@@ -213,21 +224,21 @@ class FinetuneConfig:
 
     @property
     def n_tokens(self) -> int:
-        """Tokens of a text that reach the network at most.
+        """Largest number of tokens of a text that reach the network.
 
-        Without texts they are the opening and the closing one.
+        Without texts, only the opening and the closing token do.
         """
         return self.max_tokens if self.sees_text else _N_SPECIAL_TOKENS
 
     def of_seed(self, at: int) -> "FinetuneConfig":
-        """Return what the `at`-th network of a fold is trained with, counted from 0."""
+        """Return the settings of the `at`-th network of a fold, counted from 0."""
         return replace(self, seed=(self.seed + at) % 2**31)
 
 
-# What the source document states, kept exactly: SmoothL1 with beta 0.5, then SMAPE;
+# The settings that the source document states: SmoothL1 with beta 0.5, then SMAPE;
 # AdamW with these three rates; warm restarts, short cycles in the second phase; all
-# layers unfrozen; 20 epochs. What it does not state (batch, tokens, image side, the
-# split of the 20 epochs) is chosen here.
+# layers unfrozen; 20 epochs. It does not state batch, tokens, image side and the split
+# of the 20 epochs, which are our choice.
 PAPER = FinetuneConfig(
     recipe="paper",
     smooth_l1_epochs=12,
@@ -249,3 +260,10 @@ PAPER = FinetuneConfig(
     use_wide=False,
 )
 RECIPES: dict[Recipe, FinetuneConfig] = {"default": FinetuneConfig(), "paper": PAPER}
+
+
+def _option(name: str) -> str:
+    """Return the option of a setting, or its name if it has no option."""
+    if name in _WITHOUT_OPTION:
+        return name
+    return f"--{name.removeprefix('n_').replace('_', '-')}"

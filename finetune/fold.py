@@ -1,4 +1,4 @@
-"""The networks of one fold: trained, applied to what they held out, recorded."""
+"""Train the networks of one fold, apply them to the held-out products, record them."""
 
 import logging
 import time
@@ -38,12 +38,12 @@ logger = logging.getLogger(__name__)
 
 
 def finish_fold(job: Job, fold: int) -> None:
-    """Train what is missing of a fold's networks, and write what they say.
+    """Train the missing networks of a fold and write their predictions.
 
     Raises
     ------
     CacheError, TrainingError
-        With one line that says where, what and what to do.
+        If a file of the fold is damaged or training goes wrong.
     """
     fold_dir = job.stage_dir / f"fold-{fold}"
     fold_dir.mkdir(exist_ok=True)
@@ -53,8 +53,8 @@ def finish_fold(job: Job, fold: int) -> None:
         return
     seconds = {"train": 0.0, "apply": 0.0}
     for seed_at in range(job.config.n_seeds):
-        network, took = _trained(job, fold, seed_at)
-        seconds["train"] += took
+        network, train_seconds = _trained(job, fold, seed_at)
+        seconds["train"] += train_seconds
         started = time.monotonic()
         _apply(job, fold, seed_at, network)
         seconds["apply"] += time.monotonic() - started
@@ -62,7 +62,10 @@ def finish_fold(job: Job, fold: int) -> None:
     held_out_smape = scores[-1]
     logger.info(
         "fold %d of %d: SMAPE %.2f on the %d products it held out",
-        *(fold + 1, job.config.n_folds, held_out_smape, int((job.folds == fold).sum())),
+        fold + 1,
+        job.config.n_folds,
+        held_out_smape,
+        int((job.folds == fold).sum()),
     )
     folders = network_folders(job, fold)
     write_json(
@@ -74,7 +77,7 @@ def finish_fold(job: Job, fold: int) -> None:
             "n_held_out": int((job.folds == fold).sum()),
             "held_out_smape": held_out_smape,
             "seed_smape": scores[:-1],
-            "models_sha256": [sha256_file(each / MODEL_NAME) for each in folders],
+            "models_sha256": [sha256_file(folder / MODEL_NAME) for folder in folders],
             "checksums": _fold_checksums(job, fold),
             "seconds": {name: round(value, 2) for name, value in seconds.items()},
         },
@@ -82,9 +85,10 @@ def finish_fold(job: Job, fold: int) -> None:
 
 
 def _trained(job: Job, fold: int, seed_at: int) -> tuple[PriceNetwork, float]:
-    """Return a network and the seconds that its training took.
+    """Return a trained network and the seconds that its training took.
 
-    One that is there already is taken: a run that gets more seeds, or fewer, keeps it.
+    A network that exists already is loaded: it stays valid if the number of seeds
+    changes.
     """
     started = time.monotonic()
     config = job.config.of_seed(seed_at)
@@ -144,7 +148,7 @@ def _trained(job: Job, fold: int, seed_at: int) -> tuple[PriceNetwork, float]:
 
 
 def _apply(job: Job, fold: int, seed_at: int, network: PriceNetwork) -> None:
-    """Write what a network says of the rows that it held out, and of the unpriced."""
+    """Write a network's predictions for its held-out rows and for unpriced rows."""
     files = _open_arrays(job)
     held_out = np.flatnonzero(job.folds == fold)
     unpriced = np.flatnonzero(job.folds < 0)
@@ -169,29 +173,29 @@ def _apply(job: Job, fold: int, seed_at: int, network: PriceNetwork) -> None:
     if len(unpriced):
         log_price, fused = apply(unpriced)
         files["unpriced_log_price.npy"][fold, seed_at] = log_price
-        # Seen by no network: they take the first one's embedding.
+        # No network was trained on them; they get the first network's embedding.
         if fold == seed_at == 0:
             files["fused.npy"][unpriced] = fused
     _flush(files)
 
 
 def _average_seeds(job: Job, fold: int) -> list[float]:
-    """Write the mean price of a fold's networks; return the SMAPE of each, and its."""
+    """Write the mean price of a fold's networks; return each SMAPE, then the mean's."""
     files = _open_arrays(job)
     held_out = np.flatnonzero(job.folds == fold)
-    of_seeds = files["seed_log_price.npy"][held_out]
-    mean = of_seeds.mean(1)
+    seed_log_prices = files["seed_log_price.npy"][held_out]
+    mean = seed_log_prices.mean(1)
     files["oof_log_price.npy"][held_out] = mean
     _flush(files)
     price = job.price[held_out]
     return [
         smape(price, to_price(log_price, job.price_unit))
-        for log_price in (*of_seeds.T, mean)
+        for log_price in (*seed_log_prices.T, mean)
     ]
 
 
 def _fold_checksums(job: Job, fold: int) -> dict[str, int]:
-    """Of the rows that this fold's network wrote."""
+    """Return the checksums of the rows that this fold's networks wrote."""
     held_out = np.flatnonzero(job.folds == fold)
     # The first network also embeds the unpriced products.
     embedded = np.flatnonzero(np.maximum(job.folds, 0) == fold)
@@ -210,23 +214,24 @@ def _fold_checksums(job: Job, fold: int) -> dict[str, int]:
 
 
 def verify_fold(job: Job, fold: int, manifest: dict[str, Any]) -> None:
-    """Compare a fold's rows, which later folds have not touched, with its record.
+    """Compare a fold's rows with the checksums in its record.
 
     Raises
     ------
     CacheError
-        If an array or a network is not as it was written.
+        If an array or a network has changed since.
     """
-    found = _fold_checksums(job, fold)
-    damaged = [name for name in found if found[name] != manifest["checksums"].get(name)]
+    expected = manifest["checksums"]
+    checksums = _fold_checksums(job, fold)
+    damaged = [name for name in checksums if checksums[name] != expected.get(name)]
     folders = network_folders(job, fold)
-    for folder, expected in zip(folders, manifest["models_sha256"], strict=True):
-        if sha256_file(folder / MODEL_NAME) != expected:
+    for folder, sha256 in zip(folders, manifest["models_sha256"], strict=True):
+        if sha256_file(folder / MODEL_NAME) != sha256:
             damaged.append(str((folder / MODEL_NAME).relative_to(job.stage_dir)))
     if damaged:
         raise CacheError(
-            f"{job.stage_dir / damaged[0]}: what the network of fold {fold + 1} wrote "
-            f"is not there any more. {remedy(job.stage_dir)}"
+            f"{job.stage_dir / damaged[0]}: has changed since fold {fold + 1} was "
+            f"finished. {remedy(job.stage_dir)}"
         )
 
 

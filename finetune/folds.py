@@ -1,4 +1,4 @@
-"""Which fold each product belongs to: duplicates together, prices balanced, stable."""
+"""Assign products to folds: duplicates together, prices balanced, reproducible."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from embed.errors import ConfigError
 
 
 def duplicate_groups(*keys: Sequence[str]) -> NDArray[np.int64]:
-    """Group rows that share a key, directly or by way of others.
+    """Group rows that share a key, directly or through other rows.
 
     Parameters
     ----------
@@ -34,8 +34,8 @@ def duplicate_groups(*keys: Sequence[str]) -> NDArray[np.int64]:
         first: dict[str, int] = {}
         for row, key in enumerate(kind):
             if key:
-                one, other = sorted((root(first.setdefault(key, row)), root(row)))
-                parent[other] = one
+                lower, upper = sorted((root(first.setdefault(key, row)), root(row)))
+                parent[upper] = lower
     return np.array([root(row) for row in range(len(parent))], dtype=np.int64)
 
 
@@ -47,7 +47,7 @@ def assign_folds(
     seed: int,
     order_keys: Sequence[str] | None = None,
 ) -> NDArray[np.int8]:
-    """Assign whole groups to folds of equal size and like prices.
+    """Assign whole groups to folds of equal size and similar prices.
 
     Groups are sorted by mean log1p price. Each run of `n_folds` neighbours goes to
     `n_folds` different folds, in random order; larger groups go first, each to the
@@ -56,14 +56,14 @@ def assign_folds(
     Parameters
     ----------
     price : ndarray of shape (n_products,)
-        In units of the run; NaN: unpriced.
+        Prices in units of the run; NaN: unpriced.
     groups : ndarray of shape (n_products,)
         Products of one group share a fold.
     n_folds : int
     seed : int
         The same input and seed give the same folds.
     order_keys : sequence of str, one per product, optional
-        Break ties in price independently of the order of rows; ids, for example.
+        Keys, such as ids, that break ties in price regardless of the order of rows.
 
     Returns
     -------
@@ -76,7 +76,7 @@ def assign_folds(
         If there are fewer than two folds, or fewer priced groups than folds.
     """
     # In order of price, NaN last: a sum in order of rows would round differently
-    # when the rows are shuffled, and part groups of equal means.
+    # when the rows are shuffled, and groups of equal mean would differ.
     by_price = np.argsort(price, kind="stable")
     priced = by_price[: np.count_nonzero(~np.isnan(price))]
     names, member, sizes = np.unique(
@@ -98,7 +98,7 @@ def assign_folds(
         fold = int(np.argmin(filled + rng.random(n_folds)))
         fold_of_group[group] = fold
         filled[fold] += sizes[group]
-    # Singles come last; what is left of them after whole deals evens the folds out.
+    # Singles come last; the incomplete last deal makes the folds equal in size.
     singles = order[sizes[order] == 1]
     for start in range(0, len(singles), n_folds):
         hand = singles[start : start + n_folds]
@@ -120,7 +120,9 @@ def _tie_breakers(
     if order_keys is None:
         return np.arange(n_groups)
     rank = np.empty(len(priced), dtype=np.int64)
-    by_key = sorted(range(len(priced)), key=lambda at: order_keys[int(priced[at])])
+    by_key = sorted(
+        range(len(priced)), key=lambda place: order_keys[int(priced[place])]
+    )
     rank[by_key] = np.arange(len(priced))
     first = np.full(n_groups, len(priced), dtype=np.int64)
     np.minimum.at(first, member, rank)

@@ -1,4 +1,4 @@
-"""All that training needs, resolved from a run folder and a configuration."""
+"""Resolve a run folder and a configuration into the inputs of training."""
 
 import dataclasses
 import logging
@@ -27,12 +27,12 @@ from finetune.training.tracking import Tracking
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 12  # raise it when the same inputs give other arrays or records than before
+FORMAT = 12  # raise it when the same inputs give different arrays or records
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """All that training needs, resolved."""
+    """Inputs of training."""
 
     stage_dir: Path
     embed: dict[str, Any]  # manifest
@@ -63,7 +63,7 @@ def prepare_job(
     Raises
     ------
     CatalogError, CacheError, ConfigError
-        If the embedding stage is not whole, or too few products have a price.
+        If the embedding stage is incomplete, or too few products have a price.
     """
     embed = require_stage(run_dir, "embed")
     embed_dir = run_dir / "embed"
@@ -75,7 +75,8 @@ def prepare_job(
     if n_unpriced := int(np.isnan(price).sum()):
         logger.warning(
             "%d products have no usable price and are not trained on: %s",
-            *(n_unpriced, describe_unpriced(catalog)),
+            n_unpriced,
+            describe_unpriced(catalog),
         )
     cache = ProductCache(
         embed_dir,
@@ -100,22 +101,24 @@ def prepare_job(
     _require_enough(folds, config.n_folds)
     settings = dataclasses.asdict(config)
     del settings["n_threads"]
-    if config.inputs == "both":  # as runs were before there was a choice
+    if config.inputs == "both":  # keeps the key of runs without this setting
         del settings["inputs"]
     arithmetic = choose_arithmetic(config.precision, pick_device())
     key_parts = {
         "format": FORMAT,
         "embed": embed["key"],
-        # Made again with other threads, features have the same key, not bytes.
+        # With another number of threads, features have the same key but other bytes.
         "image_features": embed["files"] if config.freeze_image else None,
         "settings": settings,
         "autocast": str(arithmetic.autocast_dtype),
         "device": arithmetic.device.type,
         "price_sha256": sha256_strings(map(repr, price.tolist())),
     }
-    if price_unit != 1:  # as runs were before there were others
+    if price_unit != 1:  # keeps the key of runs without a unit
         key_parts["price_unit"] = price_unit
-    of_each = {name: value for name, value in settings.items() if name != "n_seeds"}
+    network_settings = {
+        name: value for name, value in settings.items() if name != "n_seeds"
+    }
     return Job(
         stage_dir=run_dir / "finetune",
         embed=embed,
@@ -130,18 +133,18 @@ def prepare_job(
         anchor_rows=choose_anchors(cache, config.seed),
         tracking=tracking,
         key=content_key(key_parts),
-        networks_key=content_key({**key_parts, "settings": of_each}),
+        networks_key=content_key({**key_parts, "settings": network_settings}),
     )
 
 
 def _price_unit(price: NDArray[np.float64], config: FinetuneConfig) -> float:
-    """Return the unit that prices are counted in; recipe `paper` has none but 1."""
+    """Return the unit of prices; in the recipe `paper` it is always 1."""
     if config.recipe != "paper":
         return choose_price_unit(price)
     if np.nanmedian(price) < 1:
         logger.warning(
-            "Recipe paper takes log(1 + price) of prices as they are, which tells "
-            "small prices apart badly: the median is %.3g. Expect poor scores; recipe "
+            "Recipe paper takes log(1 + price) of prices as they are, which separates "
+            "small prices badly: the median is %.3g. Expect poor scores; recipe "
             "default counts prices in a unit that suits them.",
             float(np.nanmedian(price)),
         )

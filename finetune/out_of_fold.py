@@ -1,4 +1,4 @@
-"""Train networks for each fold; price each product by those that never saw it."""
+"""Train networks for each fold; price each product by those that held it out."""
 
 import dataclasses
 import logging
@@ -46,20 +46,20 @@ def finetune(
     only_fold: int | None = None,
     tracking: Tracking = UNTRACKED,
 ) -> dict[str, Any] | None:
-    """Write `run_dir/finetune`: the networks of each fold and what they held out.
+    """Write `run_dir/finetune`: the networks of each fold and held-out predictions.
 
     Parameters
     ----------
     run_dir : Path
-        With a finished embedding stage. Finished folds and epochs are kept.
+        Run with a finished embedding stage. Finished folds and epochs are kept.
     config : FinetuneConfig
     drop_unpriced : bool
-        Train without the products that have no usable price, instead of refusing.
+        Whether to leave out products without a usable price instead of refusing.
     only_fold : int, optional
-        Train this fold only; the stage stays unfinished until all are there.
+        Train this fold only; the stage stays unfinished until all folds exist.
     tracking : Tracking
-        What to record of training. It is not in the stage's key, for no array depends
-        on it: a finished fold is not trained again to be recorded otherwise.
+        Records to write. No array depends on it, so it is not in the stage's
+        key: another choice does not train finished folds again.
 
     Returns
     -------
@@ -69,7 +69,7 @@ def finetune(
     Raises
     ------
     CatalogError, CacheError, ConfigError, TrainingError
-        With one line that says where, what and what to do.
+        If the run, the settings or the training do not allow it.
     """
     if only_fold is not None and not 0 <= only_fold < config.n_folds:
         raise ConfigError(
@@ -86,14 +86,14 @@ def finetune(
             logger.info("%s: up to date", job.stage_dir)
             return finished
         _begin(job)
-        chosen = range(config.n_folds) if only_fold is None else [only_fold]
-        for fold in chosen:
+        folds = range(config.n_folds) if only_fold is None else [only_fold]
+        for fold in folds:
             finish_fold(job, fold)
         return _finish_stage(job, n_unpriced=int(np.isnan(job.price).sum()))
 
 
 def _begin(job: Job) -> None:
-    """Take up a stopped run of the same inputs, or clear what another one left."""
+    """Resume a stopped run of the same inputs, or delete the files of another."""
     job.stage_dir.mkdir(parents=True, exist_ok=True)
     remove_partial_files(job.stage_dir)
     plan = read_json(job.stage_dir / _PLAN_NAME)
@@ -133,8 +133,8 @@ def _finish_stage(job: Job, *, n_unpriced: int) -> dict[str, Any] | None:
     remove_hidden_states(job.stage_dir)
     log_price = read_rows(job.stage_dir / "oof_log_price.npy", mode="r+")
     if n_unpriced:
-        from_each = read_rows(job.stage_dir / "unpriced_log_price.npy")
-        log_price[job.folds < 0] = average_log_prices(from_each.mean(axis=1))
+        log_prices = read_rows(job.stage_dir / "unpriced_log_price.npy")
+        log_price[job.folds < 0] = average_log_prices(log_prices.mean(axis=1))
         log_price.flush()  # type: ignore[attr-defined]
     priced = job.folds >= 0
     manifest = {

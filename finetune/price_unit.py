@@ -1,14 +1,14 @@
-"""Prices and their logs: the one place where log space is entered and left.
+"""Convert prices to log prices and back; no other module does.
 
-Networks, blocks and trees work on log1p of the price, counted in a unit of the run. The
-unit is a power of ten, small beside the usual price. So a catalog scores the same in
-cents, dollars or thousands: log1p of a price near zero is the price itself, and equal
-errors in percent would weigh less the smaller the currency makes the numbers. On three
+Networks, blocks and trees work on log1p of the price in a unit of the run. The unit is
+a power of ten, small beside the usual price. So a catalog scores the same in cents,
+dollars or thousands: log1p of a price near zero is close to the price itself, where
+equal errors in percent would count less. On three
 catalogs a ridge on words scored best from a median of 10 to 100 units on; with a median
 of one unit it was 1 to 4 SMAPE worse on two of them.
 
-The unit is chosen by the prices of all folds, as the folds themselves are balanced by
-them: of a held-out price, nothing but the decade of the median can show in it.
+The prices of all folds determine the unit, as they determine the folds. A held-out
+price can influence it only through the decade of the median.
 """
 
 import math
@@ -17,14 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 PRICE_FLOOR = 0.01
-"""The least price that is ever predicted, in units of the run: one cent of a dollar."""
+"""Lowest predicted price, in units of the run: one cent of a dollar."""
 
 _CHEAP_QUANTILE = 0.05
 _LEAST_POWER = -300  # a float has no power of ten below -323
 
 
 def choose_price_unit(price: NDArray[np.floating]) -> float:
-    """Choose the unit that a run counts its prices in.
+    """Choose the unit of a run's prices.
 
     Parameters
     ----------
@@ -34,14 +34,14 @@ def choose_price_unit(price: NDArray[np.floating]) -> float:
     Returns
     -------
     float
-        The power of ten by which the median price is 10 to 100. Where prices spread so
-        far that more than 5 % are well below one, the power nearest to the price that
-        5 % are below. It is 1 where the median is some tens of dollars or euros.
+        The power of ten in which the median price is 10 to 100. If more than 5 % of
+        prices are well below one such unit, the power nearest to the 5 % quantile. The
+        unit is 1 if the median is some tens of dollars or euros.
     """
     known = price[~np.isnan(price)]
-    # Prices themselves: a mean of two would not scale with them exactly.
+    # Quantiles that are prices: an interpolated one would not scale exactly.
     usual, cheap = np.quantile(known, (0.5, _CHEAP_QUANTILE), method="inverted_cdf")
-    # A median of exactly 10 must not fall below it by rounding in another currency.
+    # Rounding in another currency must not move a median of exactly 10 below 10.
     power = min(math.floor(math.log10(usual) + 1e-9) - 1, round(math.log10(cheap)))
     return float(10.0 ** max(power, _LEAST_POWER))
 
@@ -68,8 +68,8 @@ def to_price(log_price: NDArray[np.floating], unit: float = 1.0) -> NDArray[np.f
     log_price : ndarray
         log1p prices in units of the run.
     unit : float
-        Catalog currency. Leave it out where prices are compared with others in units
-        of the run only, as for a score: a percentage is the same in any unit.
+        Unit in catalog currency. Leave it out to get prices in units of the run, as
+        for a score: a percentage is the same in any unit.
 
     Returns
     -------

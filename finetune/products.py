@@ -1,4 +1,4 @@
-"""A run's products: which are duplicates, and which are anchors."""
+"""Find a run's duplicates and choose its anchors."""
 
 import logging
 from collections import Counter
@@ -25,17 +25,17 @@ def product_groups(
 ) -> NDArray[np.int64]:
     """Group products with the same text, the same photo or the same link.
 
-    Photos are compared by their pixels, links as a whole. A link joins no products
-    whose photos are seen to differ, and none if products of unlike texts share it, as
-    they share the link of a stand-in.
+    Photos are compared by their pixels, links as whole strings. A link does not join
+    products whose photos differ. Nor does it join products of unlike texts, as such
+    products share the link of a placeholder.
 
     Parameters
     ----------
     catalog : Catalog
     embed_dir : Path
-        Of the finished embedding stage.
+        Folder of the finished embedding stage.
     keep_shared : bool
-        Let links join products of unlike texts too.
+        Whether links also join products of unlike texts.
 
     Returns
     -------
@@ -58,7 +58,7 @@ def product_groups(
 def _joining_links(
     catalog: Catalog, photos: Sequence[str], *, keep_shared: bool
 ) -> list[str]:
-    """Return each product's link where it is evidence of one photo, else ""."""
+    """Return each product's link if it identifies one photo, else ""."""
     links = [parse_link(link).identity if link else "" for link in catalog.image_link]
     photo_of: dict[str, str] = {}
     refused = set()
@@ -84,13 +84,15 @@ def _mention_large_group(
     first = names[sizes.argmax()]
     rows = np.flatnonzero(groups == first).tolist()
     counts = {
-        kind: max(Counter(of[row] for row in rows if of[row]).values(), default=0)
-        for kind, of in keys.items()
+        kind: max(
+            Counter(values[row] for row in rows if values[row]).values(), default=0
+        )
+        for kind, values in keys.items()
     }
-    what = max(counts, key=counts.__getitem__)
-    way = "leave --keep-shared-photos out" if keep_shared else "delete its files"
+    shared = max(counts, key=counts.__getitem__)
+    change = "leave --keep-shared-photos out" if keep_shared else "delete its files"
     remedy = {
-        "photo": f"If it is a picture that stands in for photos, {way}",
+        "photo": f"If it is a picture that stands in for photos, {change}",
         "text": "If they are different products, tell their texts apart",
         "link": "If they have photos of their own, mend their links",
     }
@@ -98,15 +100,19 @@ def _mention_large_group(
         "%d products count as duplicates of sample_id %r and share a fold, so folds "
         "differ in size: up to %d have the same %s. %s and run `pricestack embed` "
         "again.",
-        *(largest, str(catalog.sample_id[first]), counts[what], what, remedy[what]),
+        largest,
+        str(catalog.sample_id[first]),
+        counts[shared],
+        shared,
+        remedy[shared],
     )
 
 
 def choose_anchors(cache: ProductCache, seed: int) -> NDArray[np.int64]:
-    """Choose the rows that every fold network embeds; half with photo if possible."""
+    """Choose the rows that every fold's network embeds; half with photo if possible."""
     rng = np.random.default_rng([seed, 1])
     order = rng.permutation(len(cache))
     with_photo = order[np.asarray(cache.image_ok)[order]][: MAX_ANCHORS // 2]
     others = order[~np.isin(order, with_photo)]
-    chosen = np.concatenate([with_photo, others[: MAX_ANCHORS - len(with_photo)]])
-    return np.sort(chosen)
+    anchors = np.concatenate([with_photo, others[: MAX_ANCHORS - len(with_photo)]])
+    return np.sort(anchors)

@@ -22,7 +22,7 @@ __all__ = [
 def smape_rows(
     price: NDArray[np.floating], predicted: NDArray[np.floating]
 ) -> NDArray[np.float64]:
-    """Symmetric absolute percentage error of each row.
+    """Compute the symmetric absolute percentage error of each row.
 
     Parameters
     ----------
@@ -58,18 +58,18 @@ def smape_rows(
 
 
 def smape(price: NDArray[np.floating], predicted: NDArray[np.floating]) -> float:
-    """Official SMAPE: percent, 0 to 200; arguments and errors as `smape_rows`."""
+    """Compute the official SMAPE, percent, 0 to 200; arguments as in `smape_rows`."""
     return float(smape_rows(price, predicted).mean())
 
 
 def smape_half(price: NDArray[np.floating], predicted: NDArray[np.floating]) -> float:
-    """SMAPE in the 0 to 100 convention: half the official one."""
+    """Compute SMAPE in the 0 to 100 convention: half the official one."""
     return smape(price, predicted) / 2
 
 
 def smape_log1p(price: NDArray[np.floating], predicted: NDArray[np.floating]) -> float:
-    """SMAPE (0 to 200) of log1p prices; comparable to neither of the others.
+    """Compute the SMAPE (0 to 200) of log1p prices.
 
-    The only one that depends on the currency, by its definition.
+    It depends on the currency and is not comparable to the other two.
     """
     return smape(np.log1p(price), np.log1p(predicted))

@@ -1,4 +1,4 @@
-"""Trained networks whose towers run behind the backend of the frozen encoders."""
+"""Price products with trained networks, on the backend of the frozen encoders."""
 
 import copy
 import hashlib
@@ -29,33 +29,34 @@ from finetune.training.guards import require_finite_prices
 
 
 class TextTowers(Tower):
-    """Text backbones of several networks; layers that all share are computed once.
+    """Text backbones of several networks; shared layers are computed once.
 
     Parameters
     ----------
     backbones : sequence of nn.Module
     n_shared : int
-        First layers, with the embedding, that are the same in all of them.
+        Number of first layers, with the embedding, that are the same in all networks.
     """
 
     def __init__(self, backbones: Sequence[nn.Module], *, n_shared: int) -> None:
         super().__init__()
         self.shared: nn.Module | None = None
-        own = [copy.deepcopy(each) for each in backbones]
+        own = [copy.deepcopy(backbone) for backbone in backbones]
         if n_shared and can_be_split(own[0]):
             self.shared = lower_layers(own[0], n_shared)
-            own = [upper_layers(each, n_shared) for each in own]
+            own = [upper_layers(backbone, n_shared) for backbone in own]
         self.own = nn.ModuleList(own)
         self.eval()
 
     def forward(self, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Turn int64 tokens and mask (batch, length) into (batch, networks * dim)."""
-        given = {"input_ids": tokens}
+        inputs = {"input_ids": tokens}
         if self.shared is not None:
             hidden = self.shared(input_ids=tokens, attention_mask=mask)
-            given = {"inputs_embeds": hidden.last_hidden_state}
-        found = [own(**given, attention_mask=mask) for own in self.own]
-        return torch.cat([mean_pool(f.last_hidden_state, mask) for f in found], dim=1)
+            inputs = {"inputs_embeds": hidden.last_hidden_state}
+        outputs = [own(**inputs, attention_mask=mask) for own in self.own]
+        pooled = [mean_pool(output.last_hidden_state, mask) for output in outputs]
+        return torch.cat(pooled, dim=1)
 
     def example_inputs(self) -> tuple[torch.Tensor, ...]:
         """Return inputs to trace with; one text is padded."""
@@ -68,12 +69,12 @@ class ServedNetworks:
     Parameters
     ----------
     networks : sequence of PriceNetwork
-        Trained with one configuration, fold by fold and there seed by seed; on the CPU,
-        in float32. Their backbones are taken from them.
+        Networks of one configuration, ordered by fold, then seed; on the CPU, in
+        float32. Their backbones are removed from them.
     config : FinetuneConfig
-        What they were trained with.
+        Settings of their training.
     backend, dtype, device
-        Of the towers; projections and head run in float64.
+        Execution of the towers; projections and head run in float64.
     """
 
     def __init__(
@@ -119,9 +120,10 @@ class ServedNetworks:
             for network in networks
             if network.image_backbone is not None
         ]
-        for network in networks:  # the compiled towers hold the weights anew
+        # The compiled towers have their own copy of the weights.
+        for network in networks:
             network.text_backbone, network.image_backbone = nn.Identity(), None
-            # Else a price depends on how many are asked for.
+            # In float32 a price would depend on the batch size.
             network.text_projection.double()
             network.image_projection.double()
             network.head.double()
@@ -137,9 +139,9 @@ class ServedNetworks:
         Parameters
         ----------
         token_ids : sequence of ndarray of int
-            Of each product's text.
+            Token ids of each product's text.
         photos : sequence of ndarray of uint8, shape (size, size, 3)
-            Of the products that have one, at the size of the networks' training.
+            Photos of the products that have one, at the networks' image size.
 
         Returns
         -------
@@ -169,11 +171,11 @@ class ServedNetworks:
         Parameters
         ----------
         encoded : sequence of ndarray
-            What the calls of `encoders` returned.
+            Results of the calls from `encoders`.
         token_ids : sequence of ndarray of int
-            That they were given.
+            Token ids passed to `encoders`.
         photo_rows : ndarray of shape (n_photos,)
-            Which products have a photo.
+            Rows of the products that have a photo.
         attributes : ndarray of shape (n_products, n_attributes), NaN: unknown
         frozen_image : ndarray of shape (n_photos, 1280), optional
             Frozen features of the photos, for networks trained on them.
@@ -181,8 +183,8 @@ class ServedNetworks:
         Returns
         -------
         list of (ndarray of shape (n_products,), ndarray of shape (n_products, 512))
-            log1p price and fused embedding, by fold: the mean over the seeds and the
-            embedding of the first.
+            log1p price (mean over the seeds) and fused embedding (first seed) of each
+            fold.
 
         Raises
         ------
@@ -199,7 +201,7 @@ class ServedNetworks:
         tokens, mask = pad_tokens(cut or [np.zeros(0, np.int32)])
         tokens, mask = tokens[: len(cut)], mask[: len(cut)]
         known = torch.from_numpy(attributes)
-        found = []
+        priced = []
         for network, text, image in zip(self._networks, texts, images, strict=True):
             fused = network.combine(
                 torch.from_numpy(np.ascontiguousarray(text)),
@@ -211,9 +213,9 @@ class ServedNetworks:
             embedded = fused.float().numpy()
             rows = np.arange(len(log_price))
             require_finite_prices(log_price, embedded, rows=rows, sample_ids=None)
-            found.append((log_price, embedded))
-        folds = range(0, len(found), self._n_seeds)
-        return [_average(found[at : at + self._n_seeds]) for at in folds]
+            priced.append((log_price, embedded))
+        folds = range(0, len(priced), self._n_seeds)
+        return [_average(priced[first : first + self._n_seeds]) for first in folds]
 
 
 def _average(
@@ -232,9 +234,9 @@ def encode_once(
     Parameters
     ----------
     encode : callable
-        Of a `TextEncoder` or an `ImageEncoder`.
+        The `encode` method of a `TextEncoder` or an `ImageEncoder`.
     inputs : sequence of ndarray
-        All of one type; token ids, or photos of one shape.
+        Token ids, or photos of one shape.
 
     Returns
     -------
@@ -245,7 +247,9 @@ def encode_once(
         hashlib.blake2b(np.ascontiguousarray(array).data, digest_size=16).digest()
         for array in inputs
     )
-    source = np.array([first.setdefault(k, at) for at, k in enumerate(keys)], np.intp)
-    distinct, which = np.unique(source, return_inverse=True)
-    features: NDArray[np.float32] = encode([inputs[at] for at in distinct])[which]
-    return features
+    source = np.array(
+        [first.setdefault(key, place) for place, key in enumerate(keys)], np.intp
+    )
+    distinct, inverse = np.unique(source, return_inverse=True)
+    features: NDArray[np.float32] = encode([inputs[place] for place in distinct])
+    return features[inverse]

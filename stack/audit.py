@@ -1,8 +1,8 @@
-"""Look for leaks in a finished run: whether a prediction has seen its own price.
+"""Look for leaks in a finished run: predictions that used their own price.
 
 Source: "Leakage and the reproducibility crisis in machine-learning-based science",
 Kapoor & Narayanan, Patterns 2023. Each check can fail, and a canary, a leak made on
-purpose, shows that the audit would see one.
+purpose, shows that the audit detects one.
 """
 
 import dataclasses
@@ -21,9 +21,7 @@ from embed.chunks import Chunk, prepare_chunk, prepared_chunks
 from embed.errors import UnreadableImage
 from embed.photos.decode import decode_thumbnail
 from embed.store.arrays import RaggedRows, release_rows
-from embed.store.manifest import (
-    sha256_strings,
-)
+from embed.store.manifest import sha256_strings
 from embed.text import compose_text, parse_fields
 from finetune.price_unit import to_log_price, to_price
 from finetune.score import smape, smape_rows
@@ -40,30 +38,30 @@ from stack.trees.residual import fit_out_of_fold
 _SHUFFLED_ROUNDS = 30
 _NOISE = 3.0  # standard errors
 _ONE_LEVEL = 0.5
-"""SMAPE. Products of two folds describe each other, so what trees learn of the one's
-price has the other's in it: on 7,232 products with shuffled prices, less than 0.1. A
-product that sees its own price gains tens."""
-_SAMPLE_ROWS = 1000  # that columns are ranked on, and neighbours are sought for
+"""SMAPE points. The price of a product enters the features of products in other folds,
+and theirs enter its own features. With shuffled prices of 7,232 products, this gains
+less than 0.1; a product whose features contain its own price gains tens."""
+_SAMPLE_ROWS = 1000  # for rank correlations and nearest neighbours
 _ID_CORRELATION = 0.99
-_SAME_CONTENT = 0.05  # of a block's spread: float16, and batches of other lengths
+_SAME_CONTENT = 0.05  # of a block's spread: float16 and batch lengths change values
 _CANARY_SHARE = 0.1
-_REPRODUCED = 0.03  # log price: photos and texts in other batches, float16
+_REPRODUCED = 0.03  # log price: float16 and batch composition change it
 _CHUNK_COLUMNS = 256
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """What one check found."""
+    """The result of one check."""
 
     name: str
     passed: bool
     detail: str
-    """The figures behind it, in one line."""
+    """The figures behind the result, in one line."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Finished:
-    """A finished run, with what the checks share."""
+    """A finished run, with the arrays that the checks share."""
 
     opened: FinishedRun
     catalog: Catalog
@@ -100,12 +98,12 @@ def audit_run(
     Parameters
     ----------
     run_dir : Path
-        With all three stages finished, its catalog and photos where they were.
+        Run with all three stages finished; its catalog and photos have not moved.
     n_products : int
-        Priced again by each fold's network.
+        Number of products to price again by each fold's network.
     n_threads : int
     seed : int
-        Of the shuffled prices and the products drawn.
+        Seed of the shuffled prices and the products drawn.
 
     Yields
     ------
@@ -138,7 +136,7 @@ def audit_run(
 def _duplicates(finished: _Finished) -> Check:
     """Look for texts, photos and recorded groups that lie in two folds."""
     texts = [" ".join(text.lower().split()) for text in finished.catalog.text]
-    finished.run.array("embed/thumbnails")  # refuses damaged ones
+    finished.run.array("embed/thumbnails")  # raises an error if damaged
     photos = RaggedRows(finished.run.run_dir / "embed" / "thumbnails.npy")
     hashes = _photo_hashes(finished.run, photos)
     groups = [str(group) for group in finished.run.array("finetune/groups")]
@@ -146,16 +144,16 @@ def _duplicates(finished: _Finished) -> Check:
         name: _n_split(keys, finished.folds)
         for name, keys in (("texts", texts), ("photos", hashes), ("groups", groups))
     }
-    found = ", ".join(f"{n} {name}" for name, n in split.items())
+    counts = ", ".join(f"{n} {name}" for name, n in split.items())
     return Check(
         name="duplicates",
         passed=not any(split.values()),
-        detail=f"in two folds or more: {found}",
+        detail=f"in two folds or more: {counts}",
     )
 
 
 def _photo_hashes(run: Run, photos: RaggedRows) -> list[str]:
-    """Return a hash for each product's photo, "" where it has none or a stand-in."""
+    """Return a hash of each product's photo, "" where there is no usable photo."""
     image_ok = run.array("embed/image_ok")
     return [_hash(photos[row]) if ok else "" for row, ok in enumerate(image_ok)]
 
@@ -169,24 +167,26 @@ def _n_split(keys: Sequence[str], folds: NDArray[np.integer]) -> int:
     for key, fold in zip(keys, folds.tolist(), strict=True):
         if key and fold >= 0:
             folds_of.setdefault(key, set()).add(fold)
-    return sum(len(found) > 1 for found in folds_of.values())
+    return sum(len(key_folds) > 1 for key_folds in folds_of.values())
 
 
 def _ids(finished: _Finished) -> Check:
-    """Look for features that order products as ids do, or differ by id alone."""
+    """Look for features that rank products as ids do, or differ by id alone."""
     rows = finished.sample(_SAMPLE_ROWS)
     ids = [_order_of_ids(finished.catalog.sample_id[rows]), rows.astype(np.float64)]
-    strongest, where = 0.0, "none"
+    strongest, nearest = 0.0, "none"
     differing, n_compared = 0, 0
     for name, content in _features(finished):
         block = finished.run.array(name).reshape(len(finished.folds), -1)
         for start in range(0, block.shape[1], _CHUNK_COLUMNS):
             columns = block[rows, start : start + _CHUNK_COLUMNS].astype(np.float64)
-            found = np.max([_rank_correlation(columns, one) for one in ids], axis=0)
-            if found.max() > strongest:
-                strongest, where = (
-                    float(found.max()),
-                    f"{name}-{start + found.argmax()}",
+            correlations = np.max(
+                [_rank_correlation(columns, order) for order in ids], axis=0
+            )
+            if correlations.max() > strongest:
+                strongest, nearest = (
+                    float(correlations.max()),
+                    f"{name}-{start + correlations.argmax()}",
                 )
         pairs = _pairs(content) if content is not None else np.empty((0, 2), np.intp)
         n_compared += len(pairs)
@@ -195,14 +195,17 @@ def _ids(finished: _Finished) -> Check:
     return Check(
         name="ids",
         passed=strongest < _ID_CORRELATION and not differing,
-        detail=f"nearest to an id is {where} (rank correlation {strongest:.2f}); "
+        detail=f"nearest to an id is {nearest} (rank correlation {strongest:.2f}); "
         f"{differing} of {n_compared} features differ between products of the same "
         f"text or photo",
     )
 
 
 def _features(finished: _Finished) -> Iterator[tuple[str, list[str] | None]]:
-    """Yield arrays of features, with what alone must decide them; None: prices too."""
+    """Yield names of feature arrays and the content that determines each row.
+
+    None if prices determine it too.
+    """
     texts = list(finished.catalog.text)
     thumbnails = RaggedRows(finished.run.run_dir / "embed" / "thumbnails.npy")
     yield "embed/text", texts
@@ -219,16 +222,18 @@ def _features(finished: _Finished) -> Iterator[tuple[str, list[str] | None]]:
 def _order_of_ids(sample_ids: NDArray[np.str_]) -> NDArray[np.float64]:
     try:
         return sample_ids.astype(np.float64)
-    except ValueError:  # not numbers: in the order of a dictionary
+    except ValueError:  # not numbers: alphabetical order
         return np.unique(sample_ids, return_inverse=True)[1].astype(np.float64)
 
 
 def _rank_correlation(
-    columns: NDArray[np.float64], one: NDArray[np.float64]
+    columns: NDArray[np.float64], order: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Return the size of Spearman's correlation of each column; 0 where constant."""
-    found = np.nan_to_num(np.column_stack([columns, one]), nan=-np.inf, neginf=-np.inf)
-    ranks = rankdata(found, axis=0)
+    values = np.nan_to_num(
+        np.column_stack([columns, order]), nan=-np.inf, neginf=-np.inf
+    )
+    ranks = rankdata(values, axis=0)
     ranks -= ranks.mean(axis=0)
     length = np.linalg.norm(ranks, axis=0)
     product = np.abs(ranks[:, :-1].T @ ranks[:, -1])
@@ -244,14 +249,14 @@ def _pairs(content: Sequence[str]) -> NDArray[np.intp]:
     pairs = [
         (first.setdefault(key, row), row) for row, key in enumerate(content) if key
     ]
-    some = [pair for pair in pairs if pair[0] != pair[1]][:_SAMPLE_ROWS]
-    return np.array(some, np.intp).reshape(-1, 2)
+    repeats = [pair for pair in pairs if pair[0] != pair[1]][:_SAMPLE_ROWS]
+    return np.array(repeats, np.intp).reshape(-1, 2)
 
 
 def _n_differing(block: NDArray[Any], pairs: NDArray[np.intp]) -> int:
-    one, other = (block[rows].astype(np.float64) for rows in pairs.T)
+    left, right = (block[rows].astype(np.float64) for rows in pairs.T)
     spread = np.nan_to_num(block[:_SAMPLE_ROWS].astype(np.float64)).std(axis=0)
-    same = np.isclose(one, other, rtol=0, atol=_SAME_CONTENT * spread, equal_nan=True)
+    same = np.isclose(left, right, rtol=0, atol=_SAME_CONTENT * spread, equal_nan=True)
     return int((~same).any(axis=1).sum())
 
 
@@ -259,16 +264,16 @@ def _recorded_scores(finished: _Finished) -> Check:
     """Compare stored network prices with what each network scored when trained."""
     network = finished.predicted("network")
     recorded = [fold["held_out_smape"] for fold in finished.run.finetune["folds"]]
-    found = [
+    scores = [
         smape(finished.price[rows], network[rows])
         for fold in range(len(recorded))
         for rows in [np.flatnonzero(finished.folds == fold)]
     ]
-    apart = float(np.abs(np.subtract(found, recorded)).max())
+    largest_gap = float(np.abs(np.subtract(scores, recorded)).max())
     return Check(
         name="recorded scores",
-        passed=apart < 0.01,
-        detail=f"network by fold {_numbers(found)}, when trained {_numbers(recorded)}",
+        passed=largest_gap < 0.01,
+        detail=f"network by fold {_numbers(scores)}, when trained {_numbers(recorded)}",
     )
 
 
@@ -294,7 +299,7 @@ def _sound(finished: _Finished) -> Check:
 
 
 def _canary(finished: _Finished) -> Check:
-    """See that a leak made on purpose shows, and that no stored price is like it."""
+    """Check that a leak made on purpose shows and that stored prices are unlike it."""
     rows = finished.sample(_SAMPLE_ROWS)
     text = _normalised(finished.run.array("embed/text")[finished.priced])
     likeness = _normalised(finished.run.array("embed/text")[rows]) @ text.T
@@ -318,13 +323,13 @@ def _canary(finished: _Finished) -> Check:
 
 
 def _normalised(rows: NDArray[Any]) -> NDArray[np.float32]:
-    found: NDArray[np.float32] = rows.astype(np.float32)
-    found /= np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
-    return found
+    units: NDArray[np.float32] = rows.astype(np.float32)
+    units /= np.maximum(np.linalg.norm(units, axis=1, keepdims=True), 1e-12)
+    return units
 
 
 def _shuffled_prices(finished: _Finished) -> Iterator[Check]:
-    """See that nothing is learned that holds of prices dealt out anew."""
+    """Check that models learn nothing from prices shuffled over the products."""
     run, rows = finished.run, finished.priced
     price = finished.price.copy()
     price[rows] = np.random.default_rng(finished.seed).permutation(price[rows])
@@ -335,22 +340,23 @@ def _shuffled_prices(finished: _Finished) -> Iterator[Check]:
         passed=gain <= noise,
         detail=f"{gain:+.2f} SMAPE better than the constant median, noise {noise:.2f}",
     )
-    of_prices = _blocks_of(finished, price)
-    if not of_prices:
+    price_blocks = _blocks_of(finished, price)
+    if not price_blocks:
         return
-    gain, noise = _gain(finished, price, blocks | of_prices)
+    gain, noise = _gain(finished, price, blocks | price_blocks)
     yield Check(
         name="shuffled blocks",
         passed=gain <= noise + _ONE_LEVEL,
-        detail=f"{gain:+.2f} SMAPE better than the constant median by trees that see "
-        f"{', '.join(of_prices)} too, noise {noise:.2f}, {_ONE_LEVEL:.2f} let through",
+        detail=f"{gain:+.2f} SMAPE better than the constant median by trees that use "
+        f"{', '.join(price_blocks)} too, noise {noise:.2f}, "
+        f"{_ONE_LEVEL:.2f} let through",
     )
 
 
 def _blocks_of(
     finished: _Finished, price: NDArray[np.float64]
 ) -> dict[str, NDArray[Any]]:
-    """Fit the run's blocks anew on other prices, out of fold as ever."""
+    """Fit the run's blocks on other prices, out of fold."""
     config = finished.opened.stack_config
     products = Products(
         texts=[compose_text(parse_fields(text)) for text in finished.catalog.text],
@@ -366,7 +372,7 @@ def _blocks_of(
 def _gain(
     finished: _Finished, price: NDArray[np.float64], blocks: dict[str, NDArray[Any]]
 ) -> tuple[float, float]:
-    """Return by how much trees beat the constant median, and what chance can do."""
+    """Return the SMAPE by which trees beat the constant median, and the noise in it."""
     run, folds, rows = finished.run, finished.folds, finished.priced
     config = dataclasses.replace(
         finished.opened.stack_config,
@@ -393,20 +399,24 @@ def _gain(
 
 
 def _priced_again(finished: _Finished, n_products: int) -> Check:
-    """Find stored prices again by the networks that never saw them, by no others."""
+    """Reproduce stored prices by the networks that held them out, and by no others."""
     rows = finished.sample(n_products)
     folds = np.unique(finished.folds[rows]).tolist()
     by_fold = [_predicted(finished, rows, fold) for fold in folds]
-    again = {"network": np.column_stack([found.network_log_price for found in by_fold])}
+    reproduced = {
+        "network": np.column_stack([prices.network_log_price for prices in by_fold])
+    }
     if finished.opened.is_stacked:
-        again["stacker"] = np.column_stack([found.log_price for found in by_fold])
+        reproduced["stacker"] = np.column_stack(
+            [prices.log_price for prices in by_fold]
+        )
     is_own = finished.folds[rows][:, None] == np.array(folds)
     passed, details = True, []
-    for name, log_prices in again.items():
+    for name, log_prices in reproduced.items():
         stored = finished.run.out_of_fold(name)[rows]
-        apart = np.abs(log_prices - stored[:, None])
-        own = float(np.quantile(apart[is_own], 0.9))
-        others = float(np.median(apart[~is_own]))
+        gaps = np.abs(log_prices - stored[:, None])
+        own = float(np.quantile(gaps[is_own], 0.9))
+        others = float(np.median(gaps[~is_own]))
         passed &= own < _REPRODUCED and others > 3 * own
         details.append(
             f"{name} of the own fold within {own:.4f} of the stored log price, others "
@@ -420,7 +430,7 @@ def _priced_again(finished: _Finished, n_products: int) -> Check:
 
 
 def _predicted(finished: _Finished, rows: NDArray[np.intp], fold: int) -> Predicted:
-    """Price products by one fold alone, under one another's ids and in other rows."""
+    """Price products by one fold alone, with their ids and rows exchanged."""
     predictor = Predictor(
         finished.run.run_dir, n_threads=finished.n_threads, folds=[fold]
     )
@@ -430,9 +440,9 @@ def _predicted(finished: _Finished, rows: NDArray[np.intp], fold: int) -> Predic
 def _chunk_of(
     finished: _Finished, predictor: Predictor, rows: NDArray[np.intp]
 ) -> Chunk:
-    """Prepare products with their photos, else from the run's thumbnails."""
+    """Prepare products with their photos, or with the run's thumbnails."""
     catalog = finished.catalog
-    some = dataclasses.replace(
+    sample = dataclasses.replace(
         catalog,
         sample_id=catalog.sample_id[rows],
         text=tuple(catalog.text[row] for row in rows),
@@ -450,9 +460,9 @@ def _chunk_of(
             else UnreadableImage("none in the run")
             for row in rows
         ]
-        return prepare_chunk(some.text, photos, decimal=predictor.config.decimal)
-    inputs = predictor.inputs(some, Path(folder))
-    renamed = dataclasses.replace(some, sample_id=some.sample_id[::-1])
+        return prepare_chunk(sample.text, photos, decimal=predictor.config.decimal)
+    inputs = predictor.inputs(sample, Path(folder))
+    renamed = dataclasses.replace(sample, sample_id=sample.sample_id[::-1])
     inputs = dataclasses.replace(inputs, catalog=renamed)
     config = dataclasses.replace(predictor.config, chunk_size=len(rows))
     (chunk,) = prepared_chunks(inputs, config, 0)

@@ -24,7 +24,7 @@ Objective = Literal["l1", "log_smape"]
 
 @dataclass(frozen=True, kw_only=True)
 class StackConfig:
-    """What the boosters are made with; the whole of it is in the manifest."""
+    """Settings of the boosters; the manifest records all of them."""
 
     blocks: tuple[BlockName, ...] = (
         "fused",
@@ -37,33 +37,32 @@ class StackConfig:
         "kernel",
         "statistics",
     )
-    """What the trees see: the network's fused embedding, sizes and pack counts; then,
-    all of them out of fold, the network's log price and that of a LightGBM on the raw
-    features, prices of the nearest products (`neighbours`), the log prices by a ridge
-    (`lexical`) and by a kernel ridge (`kernel`, with prices of what it finds alike) on
-    words and sizes, and mean prices by first words and unit (`statistics`). With
-    `start`, which needs `kernel`, the trees begin at two weights of the prices by the
-    network and by `kernel`, and see that; without it at the network's. Off unless
-    named are the frozen text and image features themselves: `lightgbm`, `neighbours`
-    and `kernel` have said what they say, and their columns take most of the time."""
+    """Features of the trees: the network's fused embedding, sizes and pack counts. The
+    others are out of fold: the log prices of the network, of a LightGBM on the raw
+    features (`lightgbm`), of a ridge on words and sizes (`lexical`) and of a kernel
+    ridge (`kernel`, with prices of the products most alike); prices of the nearest
+    products (`neighbours`); mean prices by first words and unit (`statistics`). With
+    `start`, which needs `kernel`, the trees start from a weighted blend of the network
+    and `kernel`, which is a feature too; without it, from the network's price. The
+    frozen text and image features are off by default: their information is already in
+    `lightgbm`, `neighbours` and `kernel`, and their columns take most of the time."""
 
     objective: Objective = "log_smape"
-    """What the trees minimise: `l1` on log1p price, or `log_smape`, the score itself,
-    which pulls less on products that are far out."""
+    """Objective of the trees: `l1` on log1p price, or `log_smape`, the score itself,
+    whose gradient is smaller for large errors."""
 
     n_trials: int = 0
-    """Other settings that each fold's booster of the stacker is tried with; the best on
-    the part of its training rows that is set aside are kept, for all seeds. 0: those of
-    here alone."""
+    """Number of other settings to try for each fold's stacker. The best settings on the
+    validation part of its training rows are kept for all seeds. 0: no trials."""
 
     learning_rate: float = 0.05
-    """Shrinkage of each tree; half of it takes twice the rounds."""
+    """Shrinkage of each tree; half the rate takes twice the rounds."""
 
     num_leaves: int = 31
     """Leaves of a tree; the residual of a trained network is a shallow function."""
 
     max_rounds: int = 1000
-    """Trees at most; early stopping decides how many, down to none."""
+    """Largest number of trees; early stopping may keep fewer, even none."""
 
     early_stopping_rounds: int = 50
     """Rounds without a better SMAPE after which a booster stops."""
@@ -73,14 +72,14 @@ class StackConfig:
 
     embedding_gain: float = 0.25
     """Factor on the gain of a split on an embedding column (text, image, fused). There
-    are thousands of them, so at 1 the best by chance crowds out sizes and the
+    are thousands of them, so at 1 chance splits crowd out sizes and the
     network's price: 55.3 against 56.1 SMAPE on the catalog of benchmarks/SCORES.md."""
 
     bagging_fraction: float = 0.8
     """Share of the rows each tree is grown on."""
 
     min_data_in_leaf: int = 40
-    """Rows in a leaf; what it adds is noisy below about 30."""
+    """Smallest number of rows in a leaf; leaf values are noisy below about 30."""
 
     lambda_l2: float = 1.0
     """L2 penalty in the gain of a split."""
@@ -96,17 +95,16 @@ class StackConfig:
     """Share of the training rows set aside for early stopping, duplicates together."""
 
     n_seeds: int = 4
-    """Boosters whose mean is a fold's one, from `seed`, `seed` + 1 and so on: each
-    stops early on other rows, and grows its trees on others. The raw LightGBM is made
-    of one."""
+    """Boosters averaged in each fold, from `seed`, `seed` + 1 and so on. Each draws its
+    own validation part and its own rows for each tree. The raw LightGBM has one."""
 
     refit: bool = True
-    """Whether as many trees as early stopping found are grown anew on all training
-    rows, those set aside for it included."""
+    """Whether the number of trees that early stopping finds is grown again on all
+    training rows, including the validation part."""
 
     ablation: bool = True
     """Whether the stacker is fitted once more without each block, with one seed and no
-    trials, for the report to say what each adds. It changes no price."""
+    trials, so the report can show what each adds. It changes no price."""
 
     n_bootstrap: int = 10_000
     """Resamples behind each interval."""
@@ -115,7 +113,8 @@ class StackConfig:
     """Threads of LightGBM."""
 
     seed: int = 0
-    """Of the validation part, the columns and rows of each tree, and the bootstrap."""
+    """Seed of the validation part, the columns and rows of each tree, and the
+    bootstrap."""
 
     def __post_init__(self) -> None:
         """Refuse values that no run can use."""
@@ -150,16 +149,26 @@ class StackConfig:
         blocks = self.blocks
         valid = bool(blocks) and set(blocks) <= set(known)
         self._check("blocks", valid and len(set(blocks)) == len(blocks), rule)
-        rule = "must have kernel beside start, which is made of it"
+        rule = "must have kernel beside start, which is computed from it"
         self._check("blocks", "start" not in blocks or "kernel" in blocks, rule)
 
     def _check(self, name: str, valid: bool, rule: str) -> None:
         if not valid:
             raise ConfigError(
-                f"StackConfig.{name} {rule}, got {getattr(self, name)!r}. "
+                f"{_OPTIONS.get(name, name)} {rule}, got {getattr(self, name)!r}. "
                 f"Leave it out for the default, {getattr(StackConfig, name)!r}."
             )
 
+
+_OPTIONS = {
+    "blocks": "--blocks",
+    "objective": "--objective",
+    "n_trials": "--tune",
+    "n_seeds": "--seeds",
+    "n_threads": "--threads",
+    "seed": "--seed",
+}
+"""By setting, its option on the command line; the others have none."""
 
 _COUNTS = (
     "max_rounds",

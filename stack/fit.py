@@ -1,4 +1,4 @@
-"""The stacking job: arrays of a run to boosters, a comparison and a verdict."""
+"""The stacking job: fit boosters on a run's arrays, compare, decide."""
 
 import dataclasses
 import logging
@@ -58,7 +58,7 @@ from stack.trees.tune import settings_of_boosters
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 10  # raise it when the same inputs give other results than before
+FORMAT = 10  # raise it when the same inputs give different results
 _PLAN_NAME = "plan.json"
 _ABLATION_DIR = "ablation"
 
@@ -69,7 +69,7 @@ def fit_stack(run_dir: Path, *, config: StackConfig) -> dict[str, Any]:
     Parameters
     ----------
     run_dir : Path
-        With finished embedding and fine-tuning stages.
+        Run with finished embedding and fine-tuning stages.
     config : StackConfig
 
     Returns
@@ -80,7 +80,7 @@ def fit_stack(run_dir: Path, *, config: StackConfig) -> dict[str, Any]:
     Raises
     ------
     CacheError
-        With one line that says where, what and what to do.
+        If a stage is missing, damaged or stale.
     """
     prepare_machine(config.n_threads)
     open_run(run_dir)  # before the lock makes a folder
@@ -91,7 +91,7 @@ def fit_stack(run_dir: Path, *, config: StackConfig) -> dict[str, Any]:
         if finished is None or finished.get("key") != key:
             return _fit_stack(run, config, key)
         if config.ablation and _ablation(run, config) is None:
-            return _fit_stack(run, config, key)  # the rest is taken from disk
+            return _fit_stack(run, config, key)  # reads the rest from disk
     logger.info("%s: up to date", run_dir / "stack")
     return evaluate_run(run_dir)
 
@@ -123,7 +123,7 @@ def _fit_stack(run: Run, config: StackConfig, key: str) -> dict[str, Any]:
 
 
 def _begin(stage_dir: Path, key: str) -> None:
-    """Take up a stopped run of the same inputs, or clear what another one left."""
+    """Resume a stopped run of the same inputs, or delete the files of another."""
     (stage_dir / RAW_DIR).mkdir(parents=True, exist_ok=True)
     remove_partial_files(stage_dir)
     plan = read_json(stage_dir / _PLAN_NAME)
@@ -143,8 +143,8 @@ def _begin(stage_dir: Path, key: str) -> None:
 
 def _finished_files(stage_dir: Path) -> list[str]:
     patterns = ("**/*.npy", "**/booster-*.txt", f"{BLOCKS_DIR}/**/*.json")
-    found = [path for pattern in patterns for path in stage_dir.glob(pattern)]
-    return [path.relative_to(stage_dir).as_posix() for path in found]
+    paths = [path for pattern in patterns for path in stage_dir.glob(pattern)]
+    return [path.relative_to(stage_dir).as_posix() for path in paths]
 
 
 def evaluate_run(run_dir: Path, *, n_folds: int | None = None) -> dict[str, Any]:
@@ -154,7 +154,7 @@ def evaluate_run(run_dir: Path, *, n_folds: int | None = None) -> dict[str, Any]
     ----------
     run_dir : Path
     n_folds : int, optional
-        What the caller takes the run's number of folds to be.
+        Number of folds that the caller expects.
 
     Raises
     ------
@@ -166,11 +166,11 @@ def evaluate_run(run_dir: Path, *, n_folds: int | None = None) -> dict[str, Any]
         If the report has to be written and another process works on the run.
     """
     finished = open_finished_run(run_dir, verify=())
-    found = int(finished.run.finetune["config"]["n_folds"])
-    if n_folds is not None and n_folds != found:
+    actual = int(finished.run.finetune["config"]["n_folds"])
+    if n_folds is not None and n_folds != actual:
         raise ConfigError(
-            f"--folds {n_folds}: the run {run_dir} has {found} folds, and each needs "
-            f"networks of its own. Evaluate with --folds {found}, or run `make "
+            f"--folds {n_folds}: the run {run_dir} has {actual} folds, and each "
+            f"needs networks of its own. Evaluate with --folds {actual}, or run `make "
             f"finetune stack RUN={shlex.quote(str(run_dir))} FOLDS={n_folds}` first."
         )
     verify_files(run_dir / "stack", finished.stack["files"])
@@ -184,12 +184,12 @@ def evaluate_run(run_dir: Path, *, n_folds: int | None = None) -> dict[str, Any]
 
 def _stack_key(run: Run, config: StackConfig) -> str:
     settings = dataclasses.asdict(config)
-    del settings["n_threads"], settings["ablation"]  # no other prices by them
+    del settings["n_threads"], settings["ablation"]  # they do not change prices
     return content_key(
         {
             "format": FORMAT,
             "finetune": run.finetune["key"],
-            # Made again with other threads, stages have the same key, not bytes.
+            # With another number of threads, a stage has the same key but other bytes.
             "embed_files": run.embed["files"],
             "finetune_files": run.finetune["files"],
             "settings": settings,
@@ -198,7 +198,7 @@ def _stack_key(run: Run, config: StackConfig) -> str:
 
 
 def _align(run: Run, stage_dir: Path) -> list[dict[str, Any]]:
-    """Write the fused embeddings in one space, and the way into it."""
+    """Write the fused embeddings in the common space and the maps into it."""
     fused, image_ok = run.array("finetune/fused"), run.array("embed/image_ok")
     folds = np.asarray(run.array("finetune/folds"))
     anchor_rows = np.asarray(run.array("finetune/anchor_rows"))
@@ -211,10 +211,10 @@ def _align(run: Run, stage_dir: Path) -> list[dict[str, Any]]:
     path = stage_dir / "fused.npy"
     aligned = open_rows(path, shape=fused.shape, dtype="float16", resume=False)
     embedded_by = np.maximum(folds, 0)  # unpriced products by the first network
-    for fold, way in enumerate(alignment):
+    for fold, affine in enumerate(alignment):
         rows = np.flatnonzero(embedded_by == fold)
         aligned[rows] = to_float16(
-            align(fused[rows], image_ok[rows], way), name="fused"
+            align(fused[rows], image_ok[rows], affine), name="fused"
         )
     aligned.flush()  # type: ignore[attr-defined]
     return residuals
@@ -223,7 +223,7 @@ def _align(run: Run, stage_dir: Path) -> list[dict[str, Any]]:
 def _fit_predictors(
     run: Run, stage_dir: Path, config: StackConfig
 ) -> dict[str, list[int]]:
-    """Fit the raw LightGBM, the blend and the stacker; write what each predicts."""
+    """Fit the raw LightGBM, the blend and the stacker; write their predictions."""
     log_price = run.log_price()
     folds = np.asarray(run.array("finetune/folds"))
     groups = np.asarray(run.array("finetune/groups"))
@@ -232,12 +232,13 @@ def _fit_predictors(
     names = run.embed["attribute_names"]
 
     def fit(
-        chosen: Sequence[str],
+        block_names: Sequence[str],
         init: NDArray[np.floating] | None,
         settings: StackConfig,
         folder: Path | None = None,
     ) -> ResidualFit:
-        matrix = block_matrix({b: blocks[b] for b in chosen}, attribute_names=names)
+        features = {name: blocks[name] for name in block_names}
+        matrix = block_matrix(features, attribute_names=names)
         return fit_out_of_fold(
             matrix,
             log_price,
@@ -249,7 +250,7 @@ def _fit_predictors(
         )
 
     logger.info("lightgbm: on %s", ", ".join(RAW_BLOCKS))
-    # A yardstick, the same whatever the stacker tries.
+    # The baseline has the same settings however the stacker is tuned.
     plain = dataclasses.replace(config, n_trials=0, n_seeds=1)
     raw = fit(RAW_BLOCKS, None, plain, stage_dir / RAW_DIR)
     blocks["lightgbm"] = raw.out_of_fold
@@ -263,7 +264,7 @@ def _fit_predictors(
             network=network,
             other=blocks["kernel"][:, 0],
             folds=folds,
-            limits=(0.0, 1.0),  # outside them the trees could begin anywhere
+            limits=(0.0, 1.0),  # outside them the start could be anywhere
         )
         blocks["start"] = start
         save_array(stage_dir / "start_weights.npy", weights)
@@ -271,8 +272,8 @@ def _fit_predictors(
     stacker = fit(config.blocks, start, config, stage_dir)
     if config.ablation:
         fit_without_each(
-            lambda chosen: (
-                fit(chosen, start if "start" in chosen else network, plain).out_of_fold
+            lambda names: (
+                fit(names, start if "start" in names else network, plain).out_of_fold
             ),
             config.blocks,
             stage_dir / _ABLATION_DIR,
@@ -285,7 +286,7 @@ def _fit_predictors(
 
 
 def _blocks(run: Run, stage_dir: Path, config: StackConfig) -> dict[str, NDArray[Any]]:
-    """Return all blocks but `lightgbm` and `start`, which are made of them."""
+    """Return all blocks except `lightgbm` and `start`, which are computed from them."""
     blocks: dict[str, NDArray[Any]] = {
         "text": run.array("embed/text"),
         "image": run.array("embed/image"),
@@ -293,15 +294,15 @@ def _blocks(run: Run, stage_dir: Path, config: StackConfig) -> dict[str, NDArray
         "attributes": run.array("embed/attributes"),
         "network": np.asarray(run.array("finetune/oof_log_price")),
     }
-    chosen = [name for name in config.blocks if name in PRICE_BLOCKS]
-    if not chosen:
-        return blocks  # only those fitted on prices need the catalog
+    price_blocks = [name for name in config.blocks if name in PRICE_BLOCKS]
+    if not price_blocks:
+        return blocks  # only blocks fitted on prices need the catalog
     texts = run.catalog().text
     products = Products(
         texts=[compose_text(parse_fields(text)) for text in texts],
         features=features_of(run),
     )
-    return blocks | fit_blocks(chosen, products, prices_of(run), stage_dir)
+    return blocks | fit_blocks(price_blocks, products, prices_of(run), stage_dir)
 
 
 def _evaluate(run: Run, config: StackConfig) -> dict[str, Any]:
@@ -319,14 +320,17 @@ def _evaluate(run: Run, config: StackConfig) -> dict[str, Any]:
         price_unit=run.price_unit,
         by_network=run.anchor_prices(),
     )
-    kept, chosen = folds >= 0, predictions[report["verdict"]["chosen"]]
+    priced, chosen = folds >= 0, predictions[report["verdict"]["chosen"]]
     report["intervals"] = interval_coverage(
-        price[kept], chosen[kept], folds[kept], price_unit=run.price_unit
+        price[priced], chosen[priced], folds[priced], price_unit=run.price_unit
     )
     report["ablation"] = score_without_each(
-        run.log_price()[kept],
-        {names: of[kept] for names, of in (_ablation(run, config) or {}).items()},
-        groups=np.asarray(run.array("finetune/groups"))[kept],
+        run.log_price()[priced],
+        {
+            names: log_price[priced]
+            for names, log_price in (_ablation(run, config) or {}).items()
+        },
+        groups=np.asarray(run.array("finetune/groups"))[priced],
     )
     return report
 

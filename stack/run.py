@@ -1,6 +1,6 @@
 """A run whose networks are trained: its records and its arrays, checked when opened.
 
-Light: neither torch nor LightGBM is imported.
+It imports neither torch nor LightGBM.
 """
 
 import shlex
@@ -37,9 +37,9 @@ REPORT_NAME = "report.json"
 
 
 def report_remedy(run_dir: Path) -> str:
-    """Say how the report of a run is made anew."""
+    """Return the advice to write the report of a run again."""
     command = f"pricestack evaluate --run {shlex.quote(str(run_dir))}"
-    return f"Run `{command}`, which writes it anew."
+    return f"Run `{command}`, which writes it again."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +56,7 @@ class Run:
         Raises
         ------
         CacheError
-            If it is not what its stage wrote; it names the file, the place and what
-            to do.
+            If the array is not as its stage wrote it.
         """
         stage, _, array = name.partition("/")
         if stage == "embed":
@@ -70,11 +69,11 @@ class Run:
 
     @property
     def price_unit(self) -> float:
-        """Catalog currency that the run counts as 1; older runs have no other unit."""
+        """Amount of catalog currency that the run counts as 1; 1.0 if not recorded."""
         return float(self.finetune.get("price_unit", 1.0))
 
     def catalog(self) -> Catalog:
-        """Read the catalog as it was embedded.
+        """Read the catalog as the embedding stage read it.
 
         Raises
         ------
@@ -94,14 +93,14 @@ class Run:
         Raises
         ------
         CacheError
-            If the prices are not what their stage wrote.
+            If the prices are not as their stage wrote them.
         """
         return to_log_price(self.array("finetune/price"), self.price_unit)
 
     def anchor_prices(self) -> NDArray[np.float64] | None:
-        """Return prices of some products by the network of each fold.
+        """Return the anchors' prices by the network of each fold.
 
-        Of shape (n_folds, m), in catalog currency; None in runs of older versions.
+        Shape (n_folds, m), catalog currency; None if the run has not recorded them.
         """
         name = "anchor_log_price"
         if f"{name}.npy" not in self.finetune["files"]:
@@ -121,7 +120,7 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class FinishedRun:
-    """A run of which every stage has finished."""
+    """A run whose stages have all finished."""
 
     run: Run
     stack: dict[str, Any]  # manifest
@@ -155,7 +154,7 @@ def open_run(run_dir: Path) -> Run:
     Raises
     ------
     CacheError
-        If a stage has not finished, or was made from another one's inputs.
+        If a stage has not finished or was made from other inputs.
     """
     embed = require_stage(run_dir, "embed")
     finetune = require_stage(run_dir, "finetune")
@@ -166,19 +165,19 @@ def open_run(run_dir: Path) -> Run:
 def open_finished_run(
     run_dir: Path, *, verify: Sequence[str] = ("stack",)
 ) -> FinishedRun:
-    """Open a run of which every stage has finished.
+    """Open a run whose stages have all finished.
 
     Parameters
     ----------
     run_dir : Path
     verify : sequence of str
-        Stages of which every file is compared with its checksum: `finetune`, `stack`.
-        Arrays are compared when they are read, in any case.
+        Stages whose files are all compared with their checksums: `finetune`, `stack`.
+        Each array is compared when it is read, in any case.
 
     Raises
     ------
     CacheError
-        If a stage has not finished, was made from another one's inputs or is damaged.
+        If a stage has not finished, was made from other inputs or is damaged.
     """
     run = open_run(run_dir)
     stack = require_stage(run_dir, "stack")

@@ -149,5 +149,5 @@ def test_what_a_finished_fold_wrote_is_checked_when_the_last_one_ends(run_dir):
     rows = np.load(stage_dir / "fused.npy", mmap_mode="r+")
     rows[np.flatnonzero(folds == 0)[0], 0] += 1
     rows.flush()
-    with pytest.raises(CacheError, match=r"fused\.npy: what the network of fold 1"):
+    with pytest.raises(CacheError, match=r"fused\.npy: has changed since fold 1"):
         finetune(run_dir, config=TINY_TRAINING)

@@ -315,7 +315,7 @@ def test_an_embedding_that_runs_away_is_not_kept(goes_wrong_and_recovers, tally)
             network.image_projection.weight *= 1e6
 
     message = goes_wrong_and_recovers(damaged(change))
-    assert "fold 1, epoch 2: the fused embedding has run away, its variance" in message
+    assert "fold 1, epoch 2: the fused embedding has diverged, its variance" in message
     assert "Epoch 1 is kept" in message
     assert "--fusion-learning-rate; at their defaults, give --freeze-image" in message
     tally("ways for training to go wrong")

@@ -333,11 +333,11 @@ def name_encoder(run_dir, name):
         ({"max_tokens": 4}, "--max-tokens must be 8 to 512, got 4"),
         ({"image_size": 8}, "--image-size must be 32 to 1024 pixels, got 8"),
         ({"n_folds": 300}, "--folds must be .* at most 127, got 300"),
-        ({"n_threads": 0}, "n_threads must be at least 1, got 0"),
-        ({"seed": -1}, "seed must be 0 to 2147483647, got -1"),
-        ({"image_learning_rate": -1.0}, "image_learning_rate.* must be 0 to 1.*, -1"),
+        ({"n_threads": 0}, "--threads must be at least 1, got 0"),
+        ({"seed": -1}, "--seed must be 0 to 2147483647, got -1"),
+        ({"image_learning_rate": -1.0}, "--image-learning-rate.* must be 0 to 1.*, -1"),
         ({"head_dropout": 1.0}, r"head_dropout must be in \[0, 1\), got 1"),
-        ({"image_dropout": -0.1}, r"image_dropout must be in \[0, 1\), got -0.1"),
+        ({"image_dropout": -0.1}, r"--image-dropout must be in \[0, 1\), got -0.1"),
     ],
 )
 def test_settings_that_no_run_can_use_are_refused(change, message):

@@ -243,7 +243,7 @@ REPORT = {  # command: what becomes of the report
 }
 
 
-@advice("`, which writes it anew", "pricestack evaluate --run \0")
+@advice("`, which writes it again", "pricestack evaluate --run \0")
 @pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", REPORT)
 def test_the_report_of_a_run_is_written_anew(shell, run_dir, tmp_path, name):

@@ -19,7 +19,7 @@ def train(run_dir):
     return ("finetune", "--run", run_dir, "--folds", 2, "--smooth-l1-epochs", 4)
 
 
-@advice("the fused embedding has run away")
+@advice("the fused embedding has diverged")
 @pytest.mark.parametrize("too_high", ["--fusion-learning-rate", "all"])
 def test_an_embedding_that_runs_away_is_held_by_lower_rates(shell, run_dir, too_high):
     rates = [f"--{name}-learning-rate" for name in ("text", "image", "fusion")]
@@ -38,7 +38,7 @@ class Loud(nn.Module):
         return 1e5 * maps
 
 
-@advice("the fused embedding has run away")
+@advice("the fused embedding has diverged")
 def test_a_photo_tower_that_runs_away_is_frozen(shell, run_dir, monkeypatch):
     def load(weights, *, seed=0):
         return small_image_backbone(weights, seed=seed).append(Loud())

@@ -239,5 +239,5 @@ def test_the_mean_of_boosters_is_one_booster():
 
 
 def test_no_seeds_of_boosters_are_refused():
-    with pytest.raises(ConfigError, match="n_seeds must be at least 1"):
+    with pytest.raises(ConfigError, match="--seeds must be at least 1"):
         StackConfig(n_seeds=0)

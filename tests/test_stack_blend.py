@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from finetune.score import smape, to_price
-from stack.trees.blend import blend_out_of_fold, blend_with, fit_weights
+from stack.price.engine import blend as blend_prices
+from stack.trees.blend import blend_out_of_fold, fit_weights
 
 N = 900
 
@@ -113,10 +114,8 @@ def test_limits_that_do_not_bind_change_little(predictions):
 def test_new_products_are_blended_like_those_of_the_run(predictions):
     blended, weights = blend(predictions)
     rows = predictions["folds"] == 2
-    found = blend_with(
-        weights[2],
-        network=predictions["network"][rows],
-        other=predictions["lightgbm"][rows],
+    found = blend_prices(
+        weights[2], predictions["network"][rows], predictions["lightgbm"][rows]
     )
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, blended[rows])

@@ -209,9 +209,9 @@ def test_a_bad_price_in_training_names_the_row_and_the_remedy(embedded_run, tmp_
         (("--only-fold", 9), "--only-fold must be 1 to 5, got 9"),
         (("--folds", 100), "--folds must be 2 to the number of distinct"),
         (("--folds", 200), "--folds must be"),
-        (("--threads", 0), "n_threads must be at least 1, got 0"),
-        (("--seed", -1), "seed must be 0 to 2147483647, got -1"),
-        (("--text-learning-rate", -1), "text_learning_rate"),
+        (("--threads", 0), "--threads must be at least 1, got 0"),
+        (("--seed", -1), "--seed must be 0 to 2147483647, got -1"),
+        (("--text-learning-rate", -1), "--text-learning-rate"),
     ],
 )
 def test_finetune_refuses_settings_that_no_run_can_use(

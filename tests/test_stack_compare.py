@@ -73,7 +73,7 @@ def test_the_comparison_is_the_paired_one_computed_by_hand(run_a, run_b):
     assert found["closer"]["a"] == closer
     assert sum(found["closer"].values()) == pytest.approx(1)
     (note,) = found["notes"]
-    assert "not that of training" in note
+    assert "not the randomness of training" in note
 
 
 @pytest.mark.parametrize(

@@ -1,1 +1,1 @@
-"""The network, and what is saved of it."""
+"""The network, and its files."""

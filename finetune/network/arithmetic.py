@@ -1,4 +1,4 @@
-"""Device and number formats of a network's work."""
+"""Device and number format in which a network runs."""
 
 import contextlib
 from contextlib import AbstractContextManager
@@ -13,7 +13,7 @@ from finetune.config import Precision
 
 @dataclass(frozen=True, kw_only=True)
 class Arithmetic:
-    """Where a network runs, and in which number format."""
+    """Device and number format of a network."""
 
     device: torch.device
     autocast_dtype: torch.dtype | None
@@ -36,7 +36,7 @@ def choose_arithmetic(precision: Precision, device: torch.device) -> Arithmetic:
     Parameters
     ----------
     precision : {"auto", "fp32", "bf16", "fp16"}
-        `auto` is fp16 on CUDA, bf16 on a CPU that multiplies in it, else fp32.
+        `auto` is fp16 on CUDA, bf16 on a CPU that supports it, else fp32.
     """
     dtypes = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
     if precision != "auto":

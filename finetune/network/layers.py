@@ -1,4 +1,4 @@
-"""A BERT in two parts: its first layers and the others."""
+"""Split a BERT into its first layers and the rest."""
 
 import copy
 from typing import Any
@@ -8,7 +8,7 @@ from torch import nn
 
 
 class Embedded(nn.Module):
-    """Stands in for a backbone's embedding where its input is embedded already."""
+    """Replacement for a backbone's embedding when its input is already embedded."""
 
     def forward(self, *, inputs_embeds: torch.Tensor, **_: Any) -> torch.Tensor:
         """Return the input."""
@@ -16,7 +16,7 @@ class Embedded(nn.Module):
 
 
 def can_be_split(backbone: nn.Module) -> bool:
-    """Tell a BERT from encoders of which it is not known what surrounds the layers."""
+    """Return whether the encoder is a BERT, whose parts around the layers are known."""
     return getattr(backbone.config, "model_type", "") == "bert"
 
 
@@ -33,11 +33,13 @@ def upper_layers(backbone: nn.Module, n_layers: int) -> nn.Module:
     return _part(backbone, slice(n_layers, None), {"embeddings": Embedded()})
 
 
-def _part(backbone: nn.Module, which: slice, others: dict[str, nn.Module]) -> nn.Module:
+def _part(
+    backbone: nn.Module, layers: slice, others: dict[str, nn.Module]
+) -> nn.Module:
     whole: Any = backbone
     encoder = copy.copy(whole.encoder)
-    encoder._modules = {**encoder._modules, "layer": whole.encoder.layer[which]}
+    encoder._modules = {**encoder._modules, "layer": whole.encoder.layer[layers]}
     part = copy.copy(whole)
     part._modules = {**part._modules, "encoder": encoder, **others}
-    found: nn.Module = part
-    return found
+    module: nn.Module = part
+    return module

@@ -1,8 +1,8 @@
 """The two losses, on log1p prices.
 
-SMAPE of prices is 2 tanh(|ln p - ln y| / 2), bounded and smooth but for the kink at
-p = y. It says little far from the answer, so training starts with SmoothL1 (Girshick,
-2015, "Fast R-CNN", arXiv:1504.08083).
+SMAPE of prices is 2 tanh(|ln p - ln y| / 2), bounded and smooth except at p = y. Its
+gradient vanishes for large errors, so training starts with SmoothL1 (Girshick, 2015,
+"Fast R-CNN", arXiv:1504.08083).
 """
 
 import math
@@ -13,21 +13,21 @@ import torch.nn.functional as F
 from finetune.price_unit import PRICE_FLOOR
 
 LOG_FLOOR = math.log1p(PRICE_FLOOR)
-"""log1p price below which SMAPE goes on as a straight line: a network may start below
+"""log1p price below which SMAPE continues as a straight line: a network may start below
 zero, where the price would be negative and the loss flat."""
 
 
 def smooth_l1_loss(
     predicted: torch.Tensor, target: torch.Tensor, *, beta: float = 0.5
 ) -> torch.Tensor:
-    """Mean SmoothL1: squared below `beta`, linear above.
+    """Compute the mean SmoothL1: squared below `beta`, linear above.
 
     Parameters
     ----------
     predicted, target : Tensor of shape (batch,)
         log1p prices.
     beta : float
-        In log price.
+        Error in log price.
 
     Returns
     -------
@@ -43,10 +43,10 @@ def smooth_l1_loss(
 
 
 def smape_loss(predicted: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Mean SMAPE of prices, as a fraction 0 to 2, differentiable.
+    """Compute the mean SMAPE of prices as a differentiable fraction, 0 to 2.
 
-    Below `LOG_FLOOR` it goes on along its tangent there, so that the gradient pushes
-    upwards from however far below; the loss may then exceed 2.
+    Below `LOG_FLOOR` it continues along its tangent there, so that the gradient never
+    vanishes; the loss may then exceed 2.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def smape_loss(predicted: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     Returns
     -------
     Tensor of shape ()
-        100 times it is the official score in percent.
+        The loss; 100 times it is the official score in percent.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def smape_loss(predicted: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 
 
 def _log_price(log1p_price: torch.Tensor) -> torch.Tensor:
-    """ln(e^z - 1) as z + ln(1 - e^-z), which does not overflow."""
+    """Compute ln(e^z - 1) as z + ln(1 - e^-z), which does not overflow."""
     return log1p_price + torch.log(-torch.expm1(-log1p_price))
 
 

@@ -25,40 +25,41 @@ TOWER_DIM = 256
 FUSED_DIM = 2 * TOWER_DIM
 
 PRICE_MARGIN = 2.0
-"""Factor by which a predicted price may be outside those that were trained on."""
+"""Factor by which a predicted price may exceed the range of training prices."""
 
-_NO_LIMIT = torch.finfo(torch.float32).max  # finite, as all weights have to be
+_NO_LIMIT = torch.finfo(torch.float32).max  # finite, as the checks on weights require
 
 
 class PriceNetwork(nn.Module):
-    """Text and photo to a log1p price, by way of a fused embedding of 256 + 256.
+    """Predict the log1p price from text and photo through an embedding of 256 + 256.
 
     Parameters
     ----------
     text_backbone : nn.Module
-        BERT-like; masked mean of its last hidden states.
+        BERT-like encoder; the masked mean of its last hidden states describes a text.
     image_backbone : nn.Module or None
-        Images (batch, 3, h, w) to feature maps (batch, 1280, h / 32, w / 32). None:
-        frozen features stand in for photos.
+        Maps images (batch, 3, h, w) to features (batch, 1280, h / 32, w / 32). None if
+        frozen features replace photos.
     n_attributes : int
-        Numbers that join the fused embedding before the head; 0: none.
+        Number of attribute values that the head gets beside the fused embedding.
     use_wide : bool
-        Whether the log price by `finetune.network.wide` joins them.
+        Whether the head also gets the log price from `finetune.network.wide`.
     head_dropout : float
     freeze_batch_norm : bool
-        Keep the image backbone's batch statistics while training.
+        Whether the image backbone's batch statistics stay fixed in training.
     bound_price : bool
-        Predict no price beyond `PRICE_MARGIN` times the dearest of the training rows,
-        nor below the cheapest divided by it.
+        Whether prices are limited to `PRICE_MARGIN` times the dearest training price
+        and the cheapest divided by it.
     normalise_image : bool
-        Bring each photo's features to mean 0 and variance 1 before the projection.
+        Whether each photo's features are scaled to mean 0 and variance 1 before the
+        projection.
 
     Notes
     -----
-    A product without a photo gets a learned vector in place of its image half, so it
-    costs nothing in the image tower. The head works in standardised log price; the
-    median and spread of the training prices are buffers, so that an untrained head
-    starts at the median.
+    A product without a photo gets a learned vector as its image half and skips the
+    image tower. The head works in standardised log price; the
+    median and spread of the training prices are buffers, so an untrained head starts
+    at the median.
     """
 
     price_centre: torch.Tensor
@@ -102,7 +103,7 @@ class PriceNetwork(nn.Module):
         self.register_buffer("attribute_scale", torch.ones(n_attributes // 2))
 
     def train(self, mode: bool = True) -> "PriceNetwork":
-        """Set training mode, with the photo tower's batch statistics kept if asked."""
+        """Set training mode; frozen batch norms of the photo tower do not train."""
         super().train(mode)
         if self.freeze_batch_norm and self.image_backbone is not None:
             for module in self.image_backbone.modules():
@@ -133,8 +134,8 @@ class PriceNetwork(nn.Module):
                 self.attribute_scale[column] = max(float(known.std()), 1e-3)
 
     def begin_text_at(self, n_layers: int) -> None:
-        """Be ready to take up texts where the first layers of a BERT have left them."""
-        # Past nn.Module, for which the layers would be there twice.
+        """Prepare to start from the output of a BERT's first layers."""
+        # Bypasses nn.Module, which would register the layers twice.
         self.__dict__["_upper_text"] = upper_layers(self.text_backbone, n_layers)
 
     def fuse(
@@ -151,21 +152,21 @@ class PriceNetwork(nn.Module):
         ----------
         tokens, mask : int64 Tensors of shape (batch, length)
         photos : uint8 Tensor of shape (n_images, size, size, 3)
-            Without an image backbone: float32 features of shape (n_images, 1280).
+            Without an image backbone, float32 features of shape (n_images, 1280).
         image_rows : int64 Tensor of shape (n_images,)
             Rows of the batch that the images belong to; the others have no photo.
         hidden : Tensor of shape (batch, length, text dim), optional
-            What the layers below `begin_text_at` say of the tokens.
+            Output of the layers below `begin_text_at`.
 
         Returns
         -------
         float32 Tensor of shape (batch, 512): text half, then image half
         """
         if hidden is None:
-            found = self.text_backbone(input_ids=tokens, attention_mask=mask)
+            output = self.text_backbone(input_ids=tokens, attention_mask=mask)
         else:
-            found = self._upper_text(inputs_embeds=hidden.float(), attention_mask=mask)
-        text = mean_pool(found.last_hidden_state, mask)
+            output = self._upper_text(inputs_embeds=hidden.float(), attention_mask=mask)
+        text = mean_pool(output.last_hidden_state, mask)
         image = self.pool_images(photos) if len(image_rows) else None
         return self.combine(text, image, image_rows)
 
@@ -175,13 +176,13 @@ class PriceNetwork(nn.Module):
         image: torch.Tensor | None,
         image_rows: torch.Tensor,
     ) -> torch.Tensor:
-        """Project what the towers say of products into the fused embedding.
+        """Project the towers' features into the fused embedding.
 
         Parameters
         ----------
         text : float32 Tensor of shape (batch, text dim)
             Masked mean of the text backbone's last hidden states.
-        image : float32 Tensor of shape (n_images, 1280), or None where there is none
+        image : float32 Tensor of shape (n_images, 1280), or None without photos
             Mean of the image backbone's maps.
         image_rows : int64 Tensor of shape (n_images,)
 
@@ -200,8 +201,8 @@ class PriceNetwork(nn.Module):
     def project_image(self, image: torch.Tensor) -> torch.Tensor:
         """Return the image half of the fused embedding of photos.
 
-        Text features come out of a layer norm. Photo features are normalised here, as
-        otherwise one photo's may be a hundred times as long as another's.
+        Text features come from a layer norm. Photo features are normalised here, as
+        those of one photo may be a hundred times as long as those of another.
 
         Parameters
         ----------
@@ -223,13 +224,13 @@ class PriceNetwork(nn.Module):
         Parameters
         ----------
         photos : Tensor
-            As `fuse` takes them.
+            Photos as `fuse` takes them.
         """
         if self.image_backbone is None:
             return photos
         images = normalise_images(photos)
         # On a CPU the backward pass of bf16 depthwise convolutions is many times
-        # slower than in fp32, and takes the gain of the others with it.
+        # slower than in fp32, which outweighs the gain elsewhere.
         in_fp32 = images.device.type == "cpu"
         with _full_precision(images) if in_fp32 else contextlib.nullcontext():
             maps: torch.Tensor = self.image_backbone(images)
@@ -238,7 +239,7 @@ class PriceNetwork(nn.Module):
     def price_wide(
         self, tokens: torch.Tensor, mask: torch.Tensor, attributes: torch.Tensor
     ) -> torch.Tensor | None:
-        """Return log1p price by the wide part, shape (batch,), if there is one.
+        """Return the wide part's log1p price, shape (batch,), or None without one.
 
         Parameters
         ----------
@@ -256,14 +257,14 @@ class PriceNetwork(nn.Module):
         attributes: torch.Tensor,
         wide: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Predict log1p price, shape (batch,), from what is known of products.
+        """Predict log1p prices, shape (batch,), from embeddings and attributes.
 
         Parameters
         ----------
         fused : Tensor of shape (batch, 512)
         attributes : float32 Tensor of shape (batch, n_attributes / 2), NaN: unknown
         wide : float32 Tensor of shape (batch,)
-            From `price_wide`; None where the network does without.
+            Log price from `price_wide`; None without a wide part.
         """
         if self.n_attributes:
             known = ~torch.isnan(attributes)
@@ -278,9 +279,9 @@ class PriceNetwork(nn.Module):
             inputs = fused.to(next(self.head.parameters()).dtype)
             standardised: torch.Tensor = self.head(inputs).squeeze(1).float()
         log_price = standardised * self.price_scale + self.price_centre
-        if self.training:  # beyond a limit there is no gradient
+        if self.training:  # a clamped price has no gradient
             return log_price
-        # What is not finite must not pass for a price at a limit.
+        # A clamp alone would turn an infinite price into a price at a limit.
         return log_price.clamp(*self.price_limits) + 0 * log_price
 
     def parameter_groups(
@@ -295,14 +296,14 @@ class PriceNetwork(nn.Module):
         )
         groups: list[dict[str, object]] = []
         for rate, parameters in rates:
-            every = [p for p in parameters if p.requires_grad]
-            for decay, few in (
-                (weight_decay, [p for p in every if p.ndim > 1]),
-                (0.0, [p for p in every if p.ndim <= 1]),
+            trained = [p for p in parameters if p.requires_grad]
+            for decay, members in (
+                (weight_decay, [p for p in trained if p.ndim > 1]),
+                (0.0, [p for p in trained if p.ndim <= 1]),
             ):
                 groups.append(
                     {
-                        "params": few,
+                        "params": members,
                         "lr": rate,
                         "initial_lr": rate,
                         "weight_decay": decay,
@@ -331,19 +332,19 @@ def build_network(
     no_image_backbone: bool = False,
     seed: int,
 ) -> PriceNetwork:
-    """Load both backbones and draw projections and head from `seed`.
+    """Load both backbones and initialise projections and head from `seed`.
 
     Parameters
     ----------
     freeze_layers : int
-        First layers of the text backbone that are not trained, with its embedding;
-        None: two thirds of them.
+        Number of first layers of the text backbone that are not trained, with its
+        embedding; None: two thirds of them.
     no_image_backbone : bool
-        Frozen features stand in for photos, or there are none.
+        Whether frozen features replace photos, or photos are not used.
     n_attributes : int
         Columns of the attribute array; the head gets each with a flag "known".
     use_wide : bool
-        Whether the head gets the log price by `finetune.network.wide`.
+        Whether the head also gets the log price from `finetune.network.wide`.
     """
     text_backbone = load_text_backbone(text_weights, dropout=encoder_dropout)
     freeze_text_layers(text_backbone, freeze_layers)
@@ -387,7 +388,7 @@ def freeze_text_layers(backbone: nn.Module, n_layers: int | None) -> None:
 
 
 def n_frozen_layers(backbone: nn.Module, n_layers: int | None) -> int:
-    """Return how many layers `FinetuneConfig.freeze_layers` freezes of an encoder."""
+    """Return the number of an encoder's layers that the setting freezes."""
     return len(_layers(backbone)) * 2 // 3 if n_layers is None else n_layers
 
 
@@ -397,7 +398,7 @@ def _layers(backbone: nn.Module) -> nn.ModuleList:
 
 
 def use_eager_attention(backbone: nn.Module) -> None:
-    """Compute a text backbone's attention by matrix products, where it can be set."""
+    """Compute a text backbone's attention by matrix products, if it can be set."""
     choose = getattr(backbone, "set_attn_implementation", None)
     if callable(choose):  # older versions of transformers cannot
         choose("eager")

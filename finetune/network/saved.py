@@ -1,4 +1,4 @@
-"""The networks of a run: built from its encoders, kept as safetensors."""
+"""Build a run's networks from its encoders; save and load them as safetensors."""
 
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,12 @@ MODEL_NAME = "model.safetensors"
 
 
 def network_folder(stage_dir: Path, fold: int, seed_at: int) -> Path:
-    """Return where the `seed_at`-th network of a fold lies, counted from 0."""
+    """Return the folder of the `seed_at`-th network of a fold, counted from 0."""
     return stage_dir / (f"fold-{fold}" + (f"-seed-{seed_at}" if seed_at else ""))
 
 
 def network_of_run(embed: dict[str, Any], config: FinetuneConfig) -> PriceNetwork:
-    """Build the network that a run begins with, from the encoders it was embedded with.
+    """Build a run's untrained network from the encoders of its embedding stage.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def network_of_run(embed: dict[str, Any], config: FinetuneConfig) -> PriceNetwor
     Raises
     ------
     WeightsError
-        If an encoder's weights are gone or have changed since.
+        If an encoder's weights are missing or have changed since.
     """
     text, image = weights_of_run(embed)
     n_attributes = len(embed["attribute_names"])
@@ -43,7 +43,7 @@ def network_of_run(embed: dict[str, Any], config: FinetuneConfig) -> PriceNetwor
         use_wide=config.use_wide and config.sees_text,
         head_dropout=config.head_dropout,
         encoder_dropout=config.encoder_dropout,
-        # Random weights come without the statistics that normalise them.
+        # Random weights have no statistics that fit them.
         freeze_batch_norm=config.freeze_batch_norm and image is not None,
         bound_price=config.bound_price,
         normalise_image=config.normalise_image,
@@ -74,7 +74,7 @@ def load_network(
     stage_dir : Path
         The fine-tuning stage's folder.
     fold, seed_at : int
-        Which, as in `network_folder`.
+        Number of the fold and of the seed, as in `network_folder`.
     embed : dict
         Manifest of the embedding stage.
     config : FinetuneConfig
@@ -90,7 +90,7 @@ def load_network(
 
 
 def load_weights(network: PriceNetwork, folder: Path, stage_dir: Path) -> None:
-    """Give a network the weights that `save_network` wrote.
+    """Load the weights that `save_network` wrote into a network.
 
     Raises
     ------

@@ -1,10 +1,10 @@
-"""A shallow network on a bag of terms: their vectors added up, then two layers.
+"""A shallow network on a bag of terms: the sum of their vectors, then two layers.
 
 References
 ----------
 Joulin et al. (2016), "Bag of Tricks for Efficient Text Classification",
-arXiv:1607.01759: n-grams with vectors of their own, in hashed columns, do as well as
-deep networks where texts are short. It learns in seconds.
+arXiv:1607.01759: on short texts, vectors of hashed n-grams score as well as deep
+networks. Training takes seconds.
 """
 
 from typing import Any
@@ -17,20 +17,21 @@ from scipy.sparse import csr_array
 from torch import nn
 
 WIDTH = 64
-"""Of the vectors and of the hidden layer; 128 gain 0.1 SMAPE at thrice the time."""
+"""Width of the vectors and the hidden layer; 128 gains 0.1 SMAPE in three times the
+time."""
 
-_LEAST_ROWS = 2  # that a column is in, or it has no vector
+_LEAST_ROWS = 2  # a column in fewer rows has no vector
 _N_EPOCHS, _WARM_SHARE = 8, 0.1
-_RATE, _RATE_OF_VECTORS = 4e-3, 1e-2  # of learning, at the highest
-_STEPS_PER_EPOCH = 12  # or more: a step has 16 to 512 rows
+_RATE, _RATE_OF_VECTORS = 4e-3, 1e-2  # peak learning rates
+_STEPS_PER_EPOCH = 12  # at least: a step has 16 to 512 rows
 _BATCH = (16, 512)
 _BETA = 0.3  # of SmoothL1, in standard deviations of log price
 _FIRST_SPREAD = 0.05  # of the vectors
-_PREDICTED_ROWS = 4096  # at once
+_PREDICTED_ROWS = 4096  # in one batch
 
 
 class ShallowNetwork(nn.Module):
-    """Log price by the columns that a product has values in.
+    """A network that predicts the log price from a sparse row of terms.
 
     Parameters
     ----------
@@ -52,7 +53,7 @@ class ShallowNetwork(nn.Module):
         self.output = nn.Linear(WIDTH, 1).requires_grad_(False)
 
     def look_up(self, columns: torch.Tensor) -> torch.Tensor:
-        """Return the vectors of columns, shape (..., WIDTH); 0 without one."""
+        """Return the vectors of columns, shape (..., WIDTH); 0 where there is none."""
         return self.vectors[self.place[columns].long()]
 
     def forward(self, total: torch.Tensor) -> torch.Tensor:
@@ -70,7 +71,7 @@ class ShallowNetwork(nn.Module):
     def fit(
         self, matrix: csr_array, log_price: NDArray[np.floating], *, seed: int
     ) -> "ShallowNetwork":
-        """Learn from some products, from the start.
+        """Fit on some products, from new weights.
 
         Parameters
         ----------
@@ -78,7 +79,7 @@ class ShallowNetwork(nn.Module):
         log_price : ndarray of shape (n_products,)
             log1p price.
         seed : int
-            Of the first weights and the order.
+            Seed of the initial weights and the order of rows.
         """
         rng = torch.Generator().manual_seed(seed)
         self._prepare(matrix, log_price, rng)
@@ -87,7 +88,7 @@ class ShallowNetwork(nn.Module):
         n_steps = _N_EPOCHS * -(-n // batch)
         target = torch.from_numpy(log_price.astype(np.float32))
         self.requires_grad_(True)
-        # Its steps leave the vectors alone that a batch has nothing of.
+        # SparseAdam updates only the vectors that a batch uses.
         optimizers = [
             torch.optim.SparseAdam([self.vectors], lr=_RATE_OF_VECTORS),
             torch.optim.Adam(
@@ -95,13 +96,15 @@ class ShallowNetwork(nn.Module):
             ),
         ]
         schedules = [
-            torch.optim.lr_scheduler.LambdaLR(of, lambda at: _share(at, n_steps))
-            for of in optimizers
+            torch.optim.lr_scheduler.LambdaLR(
+                optimizer, lambda step: _share(step, n_steps)
+            )
+            for optimizer in optimizers
         ]
-        for at in range(n_steps):
-            if at % (n_steps // _N_EPOCHS) == 0:
+        for step in range(n_steps):
+            if step % (n_steps // _N_EPOCHS) == 0:
                 order = torch.randperm(n, generator=rng).numpy()
-            start = at % (n_steps // _N_EPOCHS) * batch
+            start = step % (n_steps // _N_EPOCHS) * batch
             rows = np.sort(order[start : start + batch])
             loss = F.smooth_l1_loss(
                 self._price(matrix[rows]) / self.scale,
@@ -114,26 +117,26 @@ class ShallowNetwork(nn.Module):
             for optimizer, schedule in zip(optimizers, schedules, strict=True):
                 optimizer.step()
                 schedule.step()
-        self.zero_grad()  # what is left would count in the norm that others clip by
+        self.zero_grad()  # leftover gradients would count in the norm for clipping
         return self.requires_grad_(False)
 
     def predict(self, matrix: csr_array) -> NDArray[np.float32]:
         """Return log1p price, shape (n_products,)."""
-        found = [
+        chunks = [
             self._price(matrix[start : start + _PREDICTED_ROWS]).numpy()
             for start in range(0, matrix.shape[0], _PREDICTED_ROWS)
         ]
-        return np.concatenate(found)
+        return np.concatenate(chunks)
 
     def _load_from_state_dict(
         self, state_dict: dict[str, torch.Tensor], prefix: str, *others: Any
     ) -> None:
-        """Make room for as many vectors as were learned; refuse places beyond them."""
+        """Allocate as many vectors as were learned; refuse places beyond them."""
         vectors = state_dict.get(f"{prefix}vectors")
         if vectors is not None and vectors.shape[1:] == (WIDTH,):
             if vectors.shape != self.vectors.shape:
-                room = self.vectors.new_zeros(vectors.shape)
-                self.vectors = nn.Parameter(room, requires_grad=False)
+                zeros = self.vectors.new_zeros(vectors.shape)
+                self.vectors = nn.Parameter(zeros, requires_grad=False)
             place = state_dict.get(f"{prefix}place")
             if place is not None and not _within(place, len(vectors)):
                 errors: list[str] = others[-1]
@@ -146,7 +149,7 @@ class ShallowNetwork(nn.Module):
         log_price: NDArray[np.floating],
         rng: torch.Generator,
     ) -> None:
-        """Give columns their vectors, and everything its first value."""
+        """Assign vectors to columns and initialise all weights."""
         n_rows = np.bincount(matrix.indices, minlength=len(self.place))
         known = np.flatnonzero(n_rows >= _LEAST_ROWS)
         self.place.zero_()[known] = torch.arange(1, len(known) + 1, dtype=torch.int32)
@@ -180,6 +183,6 @@ def _within(place: torch.Tensor, n_vectors: int) -> bool:
 
 
 def _share(step: int, n_steps: int) -> float:
-    """Return the share of the highest learning rate: up for a tenth, then down."""
+    """Return the share of the peak learning rate: it rises for a tenth, then falls."""
     warm = max(1.0, _WARM_SHARE * n_steps)
     return min((step + 1) / warm, (n_steps - step) / (n_steps - warm))

@@ -1,10 +1,10 @@
-"""The wide part of the network: a shallow one's log price from tokens and sizes.
+"""The wide part of the network: a shallow network's log price from tokens and sizes.
 
 Wide and deep (Cheng et al., 2016, "Wide & Deep Learning for Recommender Systems",
-arXiv:1606.07792): what has a weight for each term remembers which words are dear and
-what a larger pack adds, which a network trained on some thousand products learns
-slowly. It is fitted first, by itself; the head gets what it says beside the fused
-embedding. On products that it was fitted on it says too much, so the head learns from
+arXiv:1606.07792): a model with a weight for each term learns which words are dear and
+what a larger pack adds; a network trained on some thousand products learns this slowly.
+The wide part is fitted first, on its own; the head gets its log price beside the fused
+embedding. On its own training products it predicts too well, so the head is trained on
 nested out-of-fold prices.
 """
 
@@ -24,36 +24,36 @@ from finetune.folds import duplicate_groups
 from finetune.network.shallow import ShallowNetwork
 
 N_COLUMNS = 2**18
-"""Of hashed terms, for each kind (Weinberger et al., 2009, arXiv:0902.2206)."""
+"""Columns of hashed terms for each kind (Weinberger et al., 2009, arXiv:0902.2206)."""
 
-_KINDS = ((512, 2), (24, 3))  # of how many first tokens, terms of how many at most
+_KINDS = ((512, 2), (24, 3))  # number of first tokens, longest term
 _CROSSED = ("log_total_amount", "log_pack_count", "log_item_size")
-_CROSSED_TOKENS = 24  # first ones, each with the bin of each of these attributes
+_CROSSED_TOKENS = 24  # first tokens, each crossed with the bin of each attribute
 _N_KINDS = len(_KINDS) + 1
-# Of the hash; its products fit in 64 bits.
+# Hash constants; their products fit in 64 bits.
 _FACTOR, _SECOND_FACTOR, _MODULUS = 40503, 1037449, 2**31 - 1
 _N_NESTED = 5
 _CHUNK_ROWS = 2048
 
 
 class WidePart(nn.Module):
-    """Log price by a text's terms and a product's sizes.
+    """A network that predicts the log price from a text's terms and a product's sizes.
 
-    A term is one to three tokens in a row, weighed by its inverse document frequency;
-    the terms of a text, those of its beginning, and those that are a token of the
-    beginning and the bin of a size are brought to length 1 each: a larger pack adds
-    more to the price of saffron. Each attribute has a vector for each of its bins, and
-    one for "unknown".
+    A term is one to three tokens in a row, weighed by its inverse document frequency.
+    There are three kinds: terms of the text, terms of its beginning, and tokens of the
+    beginning crossed with the bin of a size, as a larger pack adds more to the price of
+    saffron. Each kind is scaled to length 1. Each attribute has a vector for each of
+    its bins and one for "unknown".
 
     Parameters
     ----------
     n_attributes : int
-        Columns of the attribute array, those of `ATTRIBUTE_NAMES`; 0: tokens alone.
+        Columns of the attribute array, one per `ATTRIBUTE_NAMES`; 0: tokens alone.
 
     Raises
     ------
     ValueError
-        If there are others: some are crossed with tokens, by their place.
+        If there is another number: some columns are crossed with tokens, by position.
     """
 
     idf: torch.Tensor
@@ -112,48 +112,52 @@ class WidePart(nn.Module):
         *,
         rng: np.random.Generator,
     ) -> NDArray[np.float32]:
-        """Learn from some rows, and anew without each fifth of them.
+        """Fit on `rows`, and price each fifth of them by a fit on the other fifths.
 
         Parameters
         ----------
         cache : ProductCache
         log_price : ndarray of shape (n_products,)
-            log1p price; only those of `rows` are read.
+            log1p price; only `rows` are read.
         rows : ndarray of shape (n_train,)
         groups : ndarray of shape (n_products,)
             Duplicates share a number.
         rng : Generator
-            Deals the rows to fifths, where duplicates share one, and so do texts that
-            are equal once they are cut; and draws the seeds.
+            Draws the seeds and the fifths. Duplicates, and texts that are equal after
+            the cut, share a fifth.
 
         Returns
         -------
         ndarray of shape (n_products,), float32
-            Log price of each of `rows` by what has not seen it; NaN elsewhere.
+            Log price of each of `rows` by a fit that did not use it; NaN elsewhere.
         """
         matrix = self._matrix(cache, rows)
         target = log_price[rows]
         seed = int(rng.integers(2**31))
         fifth = _deal(cache, rows, groups, rng)
         nested = np.full(len(log_price), np.nan, np.float32)
-        for at in range(int(fifth.max()) + 1):
-            inside, outside = np.flatnonzero(fifth == at), np.flatnonzero(fifth != at)
+        for number in range(int(fifth.max()) + 1):
+            inside, outside = (
+                np.flatnonzero(fifth == number),
+                np.flatnonzero(fifth != number),
+            )
             if not len(outside):  # all are duplicates of one another
                 nested[rows] = target.mean()
                 break
-            self.shallow.fit(matrix[outside], target[outside], seed=seed + at)
+            self.shallow.fit(matrix[outside], target[outside], seed=seed + number)
             nested[rows[inside]] = self.shallow.predict(matrix[inside])
         self.shallow.fit(matrix, target, seed=seed + _N_NESTED)
         return nested
 
     def _matrix(self, cache: ProductCache, rows: NDArray[np.integer]) -> csr_array:
-        """Set what comes from inputs alone; return what is learned from."""
+        """Set the buffers that depend on inputs alone; return the training matrix."""
         parts = []
         if len(self.edges):
             self.edges.copy_(torch.from_numpy(bin_edges(cache.attributes[rows])))
         for kind, counts in enumerate(self._count_terms(cache, rows)):
             n_texts = np.bincount(counts.indices, minlength=N_COLUMNS)
-            # A term not met weighs as one met once: it tells of a longer text.
+            # An unknown term weighs as much as a term of one text, as it makes the text
+            # longer.
             idf = np.log((1 + len(rows)) / (1 + np.maximum(n_texts, 1))) + 1
             self.idf[kind] = torch.from_numpy(idf)
             parts.append(_weigh(counts, idf.astype(np.float32)))
@@ -164,25 +168,25 @@ class WidePart(nn.Module):
     def _count_terms(
         self, cache: ProductCache, rows: NDArray[np.integer]
     ) -> list[csr_array]:
-        """Count terms: of each kind, shape (len(rows), N_COLUMNS), float32."""
-        found: list[list[csr_array]] = [[] for _ in self.idf]
+        """Count the terms of each kind, shape (len(rows), N_COLUMNS), float32."""
+        parts_of_kind: list[list[csr_array]] = [[] for _ in self.idf]
         for start in range(0, len(rows), _CHUNK_ROWS):
-            some = rows[start : start + _CHUNK_ROWS]
-            tokens, mask = cache.text_batch(some)
-            bins = self._bins(torch.from_numpy(cache.attributes[some]))
+            chunk = rows[start : start + _CHUNK_ROWS]
+            tokens, mask = cache.text_batch(chunk)
+            bins = self._bins(torch.from_numpy(cache.attributes[chunk]))
             for kind, (columns, known) in enumerate(_terms(tokens, mask, bins)):
                 indices = columns[known.bool()].numpy().astype(np.int32)
                 bounds = np.concatenate([[0], np.cumsum(known.sum(1).numpy())])
                 ones = np.ones(len(indices), np.float32)
-                rows_of = (ones, indices, bounds.astype(np.int32))
-                part = csr_array(rows_of, shape=(len(tokens), N_COLUMNS))
+                entries = (ones, indices, bounds.astype(np.int32))
+                part = csr_array(entries, shape=(len(tokens), N_COLUMNS))
                 part.sum_duplicates()
-                found[kind].append(part)
-        return [csr_array(vstack(parts, format="csr")) for parts in found]
+                parts_of_kind[kind].append(part)
+        return [csr_array(vstack(parts, format="csr")) for parts in parts_of_kind]
 
 
 def _weigh(counts: csr_array, idf: NDArray[np.float32]) -> csr_array:
-    """Weigh terms, and bring each text to length 1."""
+    """Weigh terms and scale each text to length 1."""
     weight = idf[counts.indices]
     row = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
     squares = np.bincount(row, counts.data * weight * weight, minlength=counts.shape[0])
@@ -194,7 +198,7 @@ def _weigh(counts: csr_array, idf: NDArray[np.float32]) -> csr_array:
 def _terms(
     tokens: torch.Tensor, mask: torch.Tensor, bins: torch.Tensor | None
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield columns and known (1 or 0), (batch, n_terms), of each kind of terms."""
+    """Yield columns and mask (1 or 0), (batch, n_terms), of each kind of terms."""
     for n_tokens, longest in _KINDS:
         part, known = tokens[:, :n_tokens], mask[:, :n_tokens]
         key, key_known = part, known
@@ -210,11 +214,11 @@ def _terms(
         columns = [
             (
                 part * _FACTOR
-                + (bins[:, at, None] + which * (N_BINS + 1)) * _SECOND_FACTOR
+                + (bins[:, attribute, None] + place * (N_BINS + 1)) * _SECOND_FACTOR
             )
             % _MODULUS
             % N_COLUMNS
-            for which, at in enumerate(map(ATTRIBUTE_NAMES.index, _CROSSED))
+            for place, attribute in enumerate(map(ATTRIBUTE_NAMES.index, _CROSSED))
         ]
         yield torch.cat(columns, 1), known.repeat(1, len(_CROSSED))
 
@@ -225,7 +229,7 @@ def _deal(
     groups: NDArray[np.integer],
     rng: np.random.Generator,
 ) -> NDArray[np.intp]:
-    """Deal rows to fifths at random, those that are alike to the same one."""
+    """Assign rows to fifths at random, similar rows to the same fifth."""
     alike = duplicate_groups(
         [str(group) for group in groups[rows]],
         [

@@ -1,1 +1,1 @@
-"""One visible training loop and what guards it."""
+"""One visible training loop and its guards."""

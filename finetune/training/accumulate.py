@@ -1,4 +1,4 @@
-"""Gradients of a large batch in the memory of a small one.
+"""Compute the gradient of a large batch in the memory of a small one.
 
 Gao et al., 2021, "Scaling Deep Contrastive Learning Batch Size under Memory Limited
 Setup", arXiv:2101.06983.
@@ -27,11 +27,11 @@ def accumulate_gradients(
     scaler: torch.amp.GradScaler,
     micro_batch_size: int,
 ) -> tuple[float, torch.Tensor]:
-    """Add the gradient of a batch's mean loss, its towers run in micro-batches.
+    """Add the gradient of a batch's mean loss; run the towers in micro-batches.
 
     The head normalises over the batch, so averaging the gradients of micro-batches
     would not give the update of the whole. Instead the towers embed the micro-batches
-    without a graph, the head sees the whole batch, and the gradient that it sends back
+    without a graph and the head runs on the whole batch. The gradient at its input then
     goes through the towers one micro-batch at a time.
 
     Returns
@@ -65,8 +65,8 @@ def accumulate_gradients(
         ):
             _set_random_state(arithmetic.device, state)
             with arithmetic.autocast():
-                again = fuse_batch(network, part)
-            again.backward(gradient)
+                embedding = fuse_batch(network, part)
+            embedding.backward(gradient)
     _set_random_state(arithmetic.device, after)
     return float(loss.detach()), predicted.detach()
 
@@ -107,7 +107,7 @@ def _set_random_state(device: torch.device, state: torch.Tensor) -> None:
 
 @contextlib.contextmanager
 def _frozen_batch_statistics(backbone: nn.Module | None) -> Iterator[None]:
-    """Keep running averages as they are: the first pass has already counted them."""
+    """Freeze the running averages: the first pass has already updated them."""
     modules = backbone.modules() if backbone is not None else ()
     norms = [m for m in modules if isinstance(m, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]

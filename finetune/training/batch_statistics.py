@@ -1,8 +1,8 @@
-"""Estimate batch-norm statistics anew, for the weights that are kept.
+"""Estimate batch-norm statistics again, for the final weights.
 
-The running statistics of training belong to weights that are gone: they lag behind the
-last update, and those of an average of weights never met a batch. A network may then
-price well in training and badly ever after.
+The running statistics of training belong to other weights: they lag behind the last
+update, and averaged weights have never processed a batch. A network may then price well
+in training and badly in service.
 
 References
 ----------
@@ -23,7 +23,7 @@ from finetune.network.model import PriceNetwork
 from finetune.training.accumulate import fuse_batch, price_batch
 
 MAX_PRODUCTS = 10_000
-"""Training products that statistics are estimated on at most."""
+"""Largest number of training products for the estimate."""
 
 _BATCH_PRODUCTS = 128
 
@@ -38,28 +38,28 @@ def estimate_batch_statistics(
     arithmetic: Arithmetic,
     rng: np.random.Generator,
 ) -> None:
-    """Estimate the statistics of all batch norms but the frozen ones.
+    """Estimate the statistics of all batch norms except frozen ones.
 
-    Photos are whole and nothing is dropped, as when the network serves. The photo
-    tower comes first: the head's statistics are those of what the tower then gives.
+    Photos are whole and there is no dropout, as in service. The photo tower comes
+    first: the head's statistics depend on its output.
 
     Parameters
     ----------
     network : PriceNetwork
-        On the device, with the weights that are kept; it ends in evaluation mode.
+        Network on the device, with its final weights; it ends in evaluation mode.
     cache : ProductCache
     rows : ndarray of shape (n_train,)
-        Training rows; of more than `MAX_PRODUCTS` a sample is taken.
+        Training rows; more than `MAX_PRODUCTS` are sampled.
     wide : ndarray of shape (n_products,), optional
         Log prices by the wide part, out of fold within the training rows.
     arithmetic : Arithmetic
     rng : Generator
         Draws the sample and the batches.
     """
-    some = rng.permutation(rows)[:MAX_PRODUCTS]
-    with_photo = some[cache.image_ok[some]]
+    sample = rng.permutation(rows)[:MAX_PRODUCTS]
+    with_photo = sample[cache.image_ok[sample]]
     backbone = network.image_backbone
-    # One photo may be one value a channel, which has no variance.
+    # One photo may give one value per channel, which has no variance.
     if backbone is not None and not network.freeze_batch_norm and len(with_photo) > 1:
         _begin(network, backbone)
         for batch_rows in _deal(with_photo):
@@ -67,7 +67,7 @@ def estimate_batch_statistics(
             with arithmetic.autocast():
                 network.pool_images(batch.photos)
     _begin(network, network.head)
-    for batch_rows in _deal(some):
+    for batch_rows in _deal(sample):
         batch = cache.batch(batch_rows, wide=wide).to(arithmetic.device)
         with arithmetic.autocast():
             price_batch(network, batch, fuse_batch(network, batch))
@@ -75,7 +75,7 @@ def estimate_batch_statistics(
 
 
 def _begin(network: nn.Module, part: nn.Module) -> None:
-    """Have the batch norms of a part average the statistics of the batches to come."""
+    """Set the batch norms of a part to average the statistics of all coming batches."""
     network.eval()
     for module in part.modules():
         if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
@@ -85,5 +85,5 @@ def _begin(network: nn.Module, part: nn.Module) -> None:
 
 
 def _deal(rows: NDArray[np.integer]) -> list[NDArray[np.integer]]:
-    """Deal rows to batches of nearly one size, so that each may count as much."""
+    """Split rows into batches of nearly equal size, as each batch has equal weight."""
     return np.array_split(rows, max(1, round(len(rows) / _BATCH_PRODUCTS)))

@@ -1,7 +1,7 @@
-"""The state of a training run after an epoch, so that a stopped one goes on.
+"""Save the state of training after an epoch, so that a stopped run can resume.
 
-One safetensors file: tensors by name, and everything else as JSON in its header. No
-part of it is ever unpickled, so a run folder from elsewhere stays data.
+The checkpoint is one safetensors file: tensors by name, and the rest as JSON in its
+header. Nothing is unpickled, so a run folder from elsewhere cannot run code.
 """
 
 import json
@@ -23,7 +23,7 @@ from finetune.training.tracking import HISTORY_COLUMNS, HISTORY_ROW, HistoryRow
 
 logger = logging.getLogger(__name__)
 _CHECKPOINT_NAME = "checkpoint.safetensors"
-_RECORD = "training"  # key of the header that holds what is not a tensor
+_RECORD = "training"  # key in the header for everything but tensors
 Tensors = dict[str, torch.Tensor]
 _SCHEMA = fields(
     epochs_done=whole(1),
@@ -35,7 +35,7 @@ _SCHEMA = fields(
 
 @dataclass(kw_only=True)
 class TrainingState:
-    """All that changes while a network is trained."""
+    """The state that changes during training."""
 
     network: PriceNetwork
     optimizer: torch.optim.Optimizer
@@ -50,7 +50,7 @@ class TrainingState:
 
     @torch.no_grad()
     def update_average(self, *, decay: float, updates_done: int) -> None:
-        """Move the average towards the weights; early on it follows them closely."""
+        """Move the average towards the weights, by larger steps in early updates."""
         keep = min(decay, (1 + updates_done) / (10 + updates_done)) if decay else 0.0
         if self._moving is None:
             self._moving = self._pair_tensors()
@@ -61,22 +61,22 @@ class TrainingState:
                 average.copy_(tensor)
 
     def _pair_tensors(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Return the average of each tensor that moves, and the tensor.
+        """Return each trained tensor with its average.
 
-        Once for all steps: a look for them takes 8 to 16 ms.
+        The result is kept for all steps, as the search takes 8 to 16 ms.
         """
         parameters = self.network.named_parameters()
         frozen = {name for name, tensor in parameters if not tensor.requires_grad}
         return [
-            (self.average[name], tensor)  # of the network's own memory
+            (self.average[name], tensor)  # shares memory with the network
             for name, tensor in self.network.state_dict().items()
             if name not in frozen
         ]
 
     def save(self, fold_dir: Path) -> None:
-        """Write the checkpoint whole, then put it in the old one's place."""
-        # The optimizer's groups are left out: they are the configuration's, and the
-        # learning rates in them are set anew for every batch.
+        """Write the checkpoint whole, then replace the old one."""
+        # The optimizer's groups are left out: they come from the configuration, and
+        # their learning rates are set for every batch.
         tensors = {
             **_prefixed("network", self.network.state_dict()),
             **_prefixed("average", self.average),
@@ -95,35 +95,35 @@ class TrainingState:
             file.write(content)
 
     def resume(self, fold_dir: Path) -> None:
-        """Take up the checkpoint of the folder, if there is one.
+        """Load the checkpoint of the folder, if there is one.
 
         Raises
         ------
         CacheError
-            If there is one that cannot be read, or that is another network's.
+            If the checkpoint cannot be read or belongs to another network.
         """
         path = fold_dir / _CHECKPOINT_NAME
         if not path.exists():
             return
         try:
-            self._take_up(*_read(path))
-        except Exception as error:  # safetensors and torch have a kind for each fault
+            self._load(*_read(path))
+        except Exception as error:  # safetensors and torch raise many types
             reason = str(error).strip().split("\n", 1)[0]
             raise CacheError(
                 f"{path}: not a checkpoint of this network ({reason}). Delete it; the "
-                f"fold then begins anew."
+                f"fold then starts again."
             ) from error
         logger.info("%s: goes on after epoch %d", fold_dir, self.epochs_done)
 
-    def _take_up(self, tensors: Tensors, record: dict[str, Any]) -> None:
+    def _load(self, tensors: Tensors, record: dict[str, Any]) -> None:
         fault = _SCHEMA(record)
         if fault is not None:
             raise ValueError(fault.lstrip("."))
         if record["epochs_done"] != len(record["history"]):
             raise ValueError("epochs_done and the rows of its history differ")
-        _copy_into(self.network.state_dict(), _of("network", tensors))
-        _copy_into(self.average, _of("average", tensors))
-        self._take_up_optimizer(_of("optimizer", tensors))
+        _copy_into(self.network.state_dict(), _without_prefix("network", tensors))
+        _copy_into(self.average, _without_prefix("average", tensors))
+        self._load_optimizer(_without_prefix("optimizer", tensors))
         if record["crc32"] != _checksum(tensors):
             raise ValueError("its tensors are not those that were written")
         self.scaler.load_state_dict(record["scaler"])
@@ -131,7 +131,7 @@ class TrainingState:
             self.history.append({name: row[name] for name in HISTORY_COLUMNS})
         self.epochs_done = record["epochs_done"]
 
-    def _take_up_optimizer(self, tensors: Tensors) -> None:
+    def _load_optimizer(self, tensors: Tensors) -> None:
         groups = self.optimizer.state_dict()["param_groups"]
         parameters = [p for g in self.optimizer.param_groups for p in g["params"]]
         state: dict[int, Tensors] = {}
@@ -140,7 +140,7 @@ class TrainingState:
             like = parameters[_index(number)]
             if key == "step":
                 like = like.new_zeros(())
-            # In its parameter's order of memory, which a file of tensors does not keep.
+            # In its parameter's memory order, which safetensors does not record.
             moved = torch.empty_like(like, dtype=tensor.dtype)
             _copy_into({name: moved}, {name: tensor})
             state.setdefault(_index(number), {})[key] = moved
@@ -148,14 +148,14 @@ class TrainingState:
 
 
 def remove_checkpoint(fold_dir: Path) -> None:
-    """Delete what a finished fold no longer needs."""
+    """Delete the checkpoint of a finished fold."""
     (fold_dir / _CHECKPOINT_NAME).unlink(missing_ok=True)
 
 
 def _read(path: Path) -> tuple[Tensors, dict[str, Any]]:
     with safe_open(path, framework="pt") as file:
         record = json.loads(file.metadata()[_RECORD])
-        names = file.keys()  # a list; the file itself is no mapping
+        names = file.keys()  # a list, as the file itself is not a mapping
         return {name: file.get_tensor(name) for name in names}, record
 
 
@@ -169,8 +169,8 @@ def _checksum(tensors: Tensors) -> int:
 
 def _flat(state: dict[int, Tensors]) -> Tensors:
     return {
-        f"{at}/{key}": tensor
-        for at, tensors in state.items()
+        f"{number}/{key}": tensor
+        for number, tensors in state.items()
         for key, tensor in tensors.items()
     }
 
@@ -179,7 +179,7 @@ def _prefixed(part: str, tensors: Tensors) -> Tensors:
     return {f"{part}/{name}": tensor for name, tensor in tensors.items()}
 
 
-def _of(part: str, tensors: Tensors) -> Tensors:
+def _without_prefix(part: str, tensors: Tensors) -> Tensors:
     return {
         name.removeprefix(f"{part}/"): tensor
         for name, tensor in tensors.items()

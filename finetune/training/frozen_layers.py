@@ -1,8 +1,8 @@
-"""The frozen layers of the text tower, computed once for all folds and epochs.
+"""Compute the frozen layers of the text tower once for all folds and epochs.
 
-What they say of a text never changes while the layers above are trained, and is the
+Their output for a text does not change while the layers above are trained, and is the
 same in every fold's network. It takes 2 bytes for each token and dimension, 42 kB for a
-text of 55 tokens, for as long as the stage runs.
+text of 55 tokens, until the stage has finished.
 """
 
 import logging
@@ -41,23 +41,23 @@ def skip_frozen_layers(
     stage_dir: Path,
     key: str,
 ) -> None:
-    """Have batches begin above the frozen layers, and the network take them up there.
+    """Let batches carry the frozen layers' output, and the network start from it.
 
-    Nothing happens where no layer is frozen, where dropout would have them say
-    something else each time, or where the encoder is no BERT.
+    Nothing changes if no layer is frozen, if dropout makes their output random, or if
+    the encoder is not a BERT.
 
     Parameters
     ----------
     network : PriceNetwork
-        Fresh, on the CPU.
+        Untrained network on the CPU.
     cache : ProductCache
-        Gets `hidden`, if it has not got it already.
+        Cache whose `hidden` is set, unless it is already.
     config : FinetuneConfig
     arithmetic : Arithmetic
     stage_dir : Path
-        `hidden.npy` in it is taken if it is whole and of the same key, else written.
+        Its `hidden.npy` is used if it is whole and has the same key, else written.
     key : str
-        Of what the states depend on.
+        Key of the inputs of the frozen layers.
     """
     backbone = network.text_backbone
     n_layers = n_frozen_layers(backbone, config.freeze_layers)
@@ -76,7 +76,7 @@ def skip_frozen_layers(
 
 
 def remove_hidden_states(stage_dir: Path) -> None:
-    """Delete what `skip_frozen_layers` wrote; it would be computed again."""
+    """Delete the files of `skip_frozen_layers`."""
     path = stage_dir / HIDDEN_NAME
     for file in (stage_dir / _RECORD_NAME, path, offsets_path(path)):
         file.unlink(missing_ok=True)
@@ -121,16 +121,18 @@ def _states(
     rows: NDArray[np.integer],
     arithmetic: Arithmetic,
 ) -> list[NDArray[np.float16]]:
-    found: list[NDArray[np.float16]] = [np.zeros(0, np.float16)] * len(rows)
+    row_states: list[NDArray[np.float16]] = [np.zeros(0, np.float16)] * len(rows)
     places = np.arange(len(rows))
-    for at in sorted_batches(places, cache.lengths[rows], batch_size=_BATCH):
-        tokens, mask = cache.text_batch(rows[at])
+    for batch in sorted_batches(places, cache.lengths[rows], batch_size=_BATCH):
+        tokens, mask = cache.text_batch(rows[batch])
         with arithmetic.autocast():
             hidden = lower(
                 input_ids=tokens.to(arithmetic.device),
                 attention_mask=mask.to(arithmetic.device),
             ).last_hidden_state
         states = to_float16(hidden.float().cpu().numpy(), name="hidden states")
-        for place, state, length in zip(at, states, mask.sum(1).tolist(), strict=True):
-            found[place] = state[:length].reshape(-1)
-    return found
+        for place, state, length in zip(
+            batch, states, mask.sum(1).tolist(), strict=True
+        ):
+            row_states[place] = state[:length].reshape(-1)
+    return row_states

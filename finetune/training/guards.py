@@ -1,4 +1,4 @@
-"""Stop training that goes wrong, before it reaches the weights that are kept."""
+"""Stop training that goes wrong, before it damages the checkpoint."""
 
 import logging
 import math
@@ -16,30 +16,29 @@ from embed.errors import InputError
 logger = logging.getLogger(__name__)
 
 EXPLODED_NORM = 1e6
-"""Norm of a gradient above which training stops. Both losses fall by at most about 100
-for each unit of log price, so that such a norm says of the network, and not of the
-prices, that it has left what a step of the optimizer can mend; ordinary batches stay
-below 100 (the largest of 135 measured was 17)."""
+"""Norm of a gradient above which training stops. The slope of both losses is at most
+about 100 per unit of log price, so such a norm comes from a diverged network and not
+from the prices. Ordinary batches stay below 100 (the largest of 135 was 17)."""
 
 EXPLODED_VARIANCE = 1e6
 """Variance in the first layer of the head above which training stops; it is about 0.1
-in networks that learn, and 1e10 in one that had run away."""
+in networks that learn, and was 1e10 in one that diverged."""
 
 LEAST_SCALE = 1.0
-"""Scale of fp16 gradients below which they overflow even as they are. It starts at
-65536 and halves at each overflow, which a few first batches may well have."""
+"""Scale of fp16 gradients below which even unscaled ones overflow. It starts at 65536
+and halves at each overflow, which is normal in the first batches."""
 
 _LARGEST_LOG_PRICE = math.log(sys.float_info.max)
-_NAMED = 5  # products in a message; the log has all of the batch
+_NAMED = 5  # products in a message; the log names all of the batch
 
 
 class TrainingError(InputError):
-    """Training came to a point from which it cannot go on."""
+    """Training that cannot continue."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BatchPlace:
-    """Which batch of a fold's training, for the message of an error."""
+    """Position of a batch in a fold's training, for error messages."""
 
     fold: int
     epoch: int  # counted from 0
@@ -51,7 +50,7 @@ class BatchPlace:
 def product_names(
     rows: NDArray[np.integer], sample_ids: NDArray[np.str_] | None
 ) -> list[str]:
-    """Name catalog rows by their sample_id, or by their number where none is known."""
+    """Name catalog rows by their sample_id, or by their number without ids."""
     if sample_ids is None:
         return [f"row {row}" for row in rows]
     return [repr(str(sample_ids[row])) for row in rows]
@@ -63,7 +62,7 @@ def require_finite_loss(loss: float, place: BatchPlace) -> None:
     Raises
     ------
     TrainingError
-        Naming the batch and its products.
+        If it does; the message names the batch and its products.
     """
     if not math.isfinite(loss):
         raise _stopped(
@@ -76,21 +75,20 @@ def require_finite_loss(loss: float, place: BatchPlace) -> None:
 def require_sound_gradient(
     norm: float, place: BatchPlace, *, scaler: torch.amp.GradScaler
 ) -> None:
-    """Stop, before the optimizer's step, at a gradient that no step should follow.
+    """Stop before the optimizer's step if the gradient has exploded.
 
     Parameters
     ----------
     norm : float
-        Of the gradient, unscaled and before it is clipped.
+        Norm of the gradient, unscaled and before clipping.
     place : BatchPlace
     scaler : GradScaler
-        One that is enabled skips what is not finite by itself; see
-        `require_live_scaler`.
+        If enabled, it skips gradients that are not finite; see `require_live_scaler`.
 
     Raises
     ------
     TrainingError
-        Naming the batch and its products.
+        If it does; the message names the batch and its products.
     """
     if not math.isfinite(norm) and scaler.is_enabled():
         return
@@ -108,7 +106,7 @@ def require_live_scaler(scaler: torch.amp.GradScaler, place: BatchPlace) -> None
     Raises
     ------
     TrainingError
-        Naming the batch and its products.
+        If it does; the message names the batch and its products.
     """
     if scaler.is_enabled() and not scaler.get_scale() >= LEAST_SCALE:
         raise _stopped(
@@ -134,7 +132,7 @@ def require_finite_weights(
     Raises
     ------
     TrainingError
-        Naming the first such tensor.
+        If it does; the message names the first such tensor.
     """
     bad = [
         name
@@ -151,15 +149,15 @@ def require_finite_weights(
 
 
 def require_tame_embedding(head: nn.Module, *, fold: int, epoch: int) -> None:
-    """Stop if the fused embedding has run away, of which no loss need tell.
+    """Stop if the fused embedding diverges; the loss may not show it.
 
-    A photo tower whose activations grow without bound says the same of all products
-    to a head that normalises, and its gradient, clipped, takes that of the rest along.
+    If the photo tower's activations grow without bound, the head, which normalises,
+    cannot distinguish products, and clipping shrinks all other gradients.
 
     Parameters
     ----------
     head : nn.Module
-        Its first batch norm holds the variance of what the embedding is turned into.
+        Head whose first batch norm records the variance.
     fold, epoch : int
         Counted from 0.
 
@@ -173,7 +171,7 @@ def require_tame_embedding(head: nn.Module, *, fold: int, epoch: int) -> None:
     variance = float(norm.running_var.max())
     if not variance <= EXPLODED_VARIANCE:
         raise TrainingError(
-            f"fold {fold + 1}, epoch {epoch + 1}: the fused embedding has run away, "
+            f"fold {fold + 1}, epoch {epoch + 1}: the fused embedding has diverged, "
             f"its variance in the head is {variance:.3g}, above {EXPLODED_VARIANCE:g}. "
             f"{_kept(epoch)} Lower --image-learning-rate and --fusion-learning-rate; "
             f"at their defaults, give --freeze-image."
@@ -186,7 +184,7 @@ def require_updates(optimizer: torch.optim.Optimizer, *, fold: int) -> None:
     Raises
     ------
     TrainingError
-        If the optimizer has not taken one step.
+        If the optimizer has not taken a step.
     """
     steps = [float(state["step"]) for state in optimizer.state.values()]
     if not max(steps, default=0.0) > 0:
@@ -204,20 +202,20 @@ def require_finite_prices(
     rows: NDArray[np.integer],
     sample_ids: NDArray[np.str_] | None,
 ) -> None:
-    """Refuse what a network says of products where it is not a price.
+    """Stop if a network's prices or embeddings are not finite.
 
     Parameters
     ----------
     log_price : ndarray of shape (n,), log1p price
     fused : ndarray of shape (n, 512)
     rows : ndarray of shape (n,)
-        Catalog rows that they are of.
+        Catalog rows of the products.
     sample_ids : ndarray of shape (n_products,), optional
 
     Raises
     ------
     TrainingError
-        Naming the first products that have NaN, infinity or an infinite price.
+        If a value is NaN or infinite; the message names the first products.
     """
     sound = np.isfinite(log_price) & (log_price < _LARGEST_LOG_PRICE)
     bad = np.flatnonzero(~(sound & np.isfinite(fused).all(axis=1)))
@@ -230,7 +228,7 @@ def require_finite_prices(
         )
 
 
-def _stopped(place: BatchPlace, found: str, advice: str) -> TrainingError:
+def _stopped(place: BatchPlace, fault: str, advice: str) -> TrainingError:
     where = (
         f"fold {place.fold + 1}, epoch {place.epoch + 1}, batch {place.at + 1} of "
         f"{place.n_batches}"
@@ -240,7 +238,7 @@ def _stopped(place: BatchPlace, found: str, advice: str) -> TrainingError:
     rest = len(place.products) - _NAMED
     more = f" and {rest} more" if rest > 0 else ""
     return TrainingError(
-        f"{where} ({named}{more}): {found}. The batch was not learned from. "
+        f"{where} ({named}{more}): {fault}. The batch was not learned from. "
         f"{_kept(place.epoch)} {advice}."
     )
 

@@ -53,8 +53,8 @@ from finetune.training.tracking import (
 
 logger = logging.getLogger(__name__)
 _EVALUATION_BATCH = 64
-# Tokens up to which matrix products beat PyTorch's fused attention on a CPU, whose
-# backward pass takes six times as long as its forward one; they keep all weights.
+# Up to this number of tokens, matrix products beat PyTorch's fused attention on a CPU,
+# whose backward pass takes six times its forward pass; they store all weights.
 _EAGER_ATTENTION_TOKENS = 128
 
 
@@ -102,23 +102,23 @@ def train_network(
     Parameters
     ----------
     network : PriceNetwork
-        Fresh; its scales and its wide part are fitted here, on `rows`.
+        Untrained network; its scales and its wide part are fitted here, on `rows`.
     cache : ProductCache
     log_price : ndarray of shape (n_products,)
-        log1p price, NaN where unpriced; nothing is learned from others than `rows`.
+        log1p price, NaN where unpriced; training reads only `rows`.
     rows : ndarray of shape (n_train,)
     config : FinetuneConfig
     arithmetic : Arithmetic
     fold_dir : Path
-        Gets history.csv, and a checkpoint after every epoch to go on from.
+        Folder for history.csv and for the checkpoint after every epoch.
     fold : int
-        Enters the seeds.
+        Fold number, which is part of the seeds.
     groups : ndarray of shape (n_products,), optional
-        Duplicates share a number; without it there are none.
+        Duplicates share a number; None: there are no duplicates.
     sample_ids : ndarray of shape (n_products,), optional
-        Names products in an error; without them it names their rows.
+        Names of products in errors; without them, errors name rows.
     tracking : Tracking
-        What to record; the weights are the same bytes whatever it says.
+        Records to write; they do not affect the weights.
 
     Raises
     ------
@@ -152,13 +152,13 @@ def train_network(
         )
         criterion = _criterion(epoch, config)
         network.train()
-        for at, batch_rows in track(
-            ((len(batch), (at, batch)) for at, batch in enumerate(batches)),
+        for number, batch_rows in track(
+            ((len(batch), (number, batch)) for number, batch in enumerate(batches)),
             total=len(rows),
             label=f"{_name(fold, config)}, epoch {epoch + 1} of {config.n_epochs}",
             unit="products",
         ):
-            factor = learning_rate_factor(epoch + at / len(batches), config)
+            factor = learning_rate_factor(epoch + number / len(batches), config)
             for group, peak in zip(optimizer.param_groups, peaks, strict=True):
                 group["lr"] = peak * factor
             batch = cache.batch(
@@ -177,7 +177,7 @@ def train_network(
             place = BatchPlace(
                 fold=fold,
                 epoch=epoch,
-                at=at,
+                at=number,
                 n_batches=len(batches),
                 products=product_names(batch_rows, sample_ids),
             )
@@ -192,7 +192,7 @@ def train_network(
             require_live_scaler(scaler, place)
             optimizer.zero_grad(set_to_none=True)
             state.update_average(
-                decay=config.ema_decay, updates_done=epoch * len(batches) + at
+                decay=config.ema_decay, updates_done=epoch * len(batches) + number
             )
             tally.add(
                 loss=loss,
@@ -213,7 +213,7 @@ def train_network(
                 state, training, arithmetic=arithmetic, seed=seed
             )
         _log_epoch(fold, state, config)
-        # The checkpoint after it: a run stopped between the two does the epoch again.
+        # The checkpoint comes second: a run stopped between the two repeats the epoch.
         write_history(fold_dir / HISTORY_NAME, state.history)
         state.save(fold_dir)
         if tracking.tensorboard:
@@ -234,9 +234,9 @@ def train_network(
 def prepare_torch(
     network: PriceNetwork, config: FinetuneConfig, arithmetic: Arithmetic
 ) -> None:
-    """Have training, and what is priced after it, give the same bytes each time."""
+    """Configure torch so that training and pricing give the same bytes each time."""
     torch.use_deterministic_algorithms(True, warn_only=True)
-    # Else each new tensor is filled before it is written: some percent of the time.
+    # Filling each new tensor first would take some percent of the time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     is_short = config.n_tokens <= _EAGER_ATTENTION_TOKENS
     if arithmetic.device.type == "cpu" and is_short:
@@ -279,19 +279,20 @@ def apply_network(
     Raises
     ------
     TrainingError
-        If one of them is not finite; it names products as `train_network` does.
+        If a value is not finite; the message names products as in `train_network`.
     """
     network.to(arithmetic.device).eval()
     log_price = np.zeros(len(rows), dtype=np.float32)
     fused = np.zeros((len(rows), FUSED_DIM), dtype=np.float32)
     places = np.arange(len(rows))
-    for at in sorted_batches(places, cache.lengths[rows], batch_size=_EVALUATION_BATCH):
-        batch = cache.batch(rows[at]).to(arithmetic.device)
+    lengths = cache.lengths[rows]
+    for chunk in sorted_batches(places, lengths, batch_size=_EVALUATION_BATCH):
+        batch = cache.batch(rows[chunk]).to(arithmetic.device)
         with arithmetic.autocast():
             embedded = fuse_batch(network, batch)
             predicted = price_batch(network, batch, embedded)
-        fused[at] = embedded.float().cpu().numpy()
-        log_price[at] = predicted.float().cpu().numpy()
+        fused[chunk] = embedded.float().cpu().numpy()
+        log_price[chunk] = predicted.float().cpu().numpy()
     require_finite_prices(log_price, fused, rows=rows, sample_ids=sample_ids)
     return log_price, fused
 
@@ -314,14 +315,14 @@ def _held_out_smape(
     held_out = np.setdiff1d(np.flatnonzero(np.isfinite(log_price)), training.rows)
     if not len(held_out):
         return None
-    # A copy, so that modes, statistics and weights of the trained one stay as they are.
+    # A copy leaves modes, statistics and weights of the trained network unchanged.
     network = copy.deepcopy(state.network)
     prepare_to_serve(network, state.average, training, arithmetic=arithmetic, seed=seed)
     try:
         predicted, _ = apply_network(
             network, training.cache, held_out, arithmetic=arithmetic
         )
-    except TrainingError as error:  # a record must not end what would go on without it
+    except TrainingError as error:  # recording must not stop training
         logger.warning("No held-out SMAPE of this epoch: %s", error)
         return None
     return round(smape(np.expm1(log_price[held_out]), to_price(predicted)), 4)
@@ -337,8 +338,11 @@ def _log_epoch(fold: int, state: TrainingState, config: FinetuneConfig) -> None:
     held_out = last["held_out_smape"]
     logger.info(
         "%s, epoch %d of %d: loss %.4f, SMAPE on its training rows %.2f%s, %.0f s",
-        *(_name(fold, config), state.epochs_done, config.n_epochs),
-        *(last["loss"], last["train_smape"]),
+        _name(fold, config),
+        state.epochs_done,
+        config.n_epochs,
+        last["loss"],
+        last["train_smape"],
         "" if held_out is None else f", held out {held_out:.2f}",
         last["seconds"],
     )

@@ -1,8 +1,8 @@
-"""Keep weights that price as well in service as training said they do.
+"""Keep weights that price as well in service as in training.
 
-Training normalises by the batch, drops and augments; service does not. A network may
-score well in training and run away in service, and its loss does not show it. So the
-finished network prices its own training products as it will serve.
+Training normalises by the batch, drops inputs and augments photos; service does not. A
+network may score well in training and diverge in service, and its loss does not show
+it. So the finished network prices its own training products as in service.
 """
 
 import logging
@@ -38,7 +38,7 @@ class TrainingRows:
     log_price: NDArray[np.float64]
     """log1p price of all catalog rows, shape (n_products,)."""
     wide: NDArray[np.float32] | None
-    """Log price by the wide part, nested, shape (n_products,); None without it."""
+    """Nested log price of the wide part, shape (n_products,); None without it."""
 
 
 def keep_sound_weights(
@@ -51,22 +51,22 @@ def keep_sound_weights(
     seed: list[int],
     name: str,
 ) -> None:
-    """Load the first weights that are sound in service, their statistics anew.
+    """Load the first weights that are sound in service, with new statistics.
 
     Parameters
     ----------
     network : PriceNetwork
-        On the device; it ends in evaluation mode.
+        Network on the device; it ends in evaluation mode.
     candidates : dict of str to dict
-        State dicts by what they are, the preferred first.
+        State dicts by description, the preferred first.
     training : TrainingRows
     train_smape : float
         SMAPE of the last epoch of training, percent.
     arithmetic : Arithmetic
     seed : list of int
-        Draws the products that statistics are estimated on.
+        Seed of the products for estimating statistics.
     name : str
-        Of the network, for messages.
+        Name of the network, for messages.
 
     Raises
     ------
@@ -74,14 +74,16 @@ def keep_sound_weights(
         If none of them is sound.
     """
     faults: list[str] = []
-    for what, weights in candidates.items():
+    for description, weights in candidates.items():
         prepare_to_serve(network, weights, training, arithmetic=arithmetic, seed=seed)
         fault = _find_fault(network, training, train_smape, arithmetic)
         if fault is None:
             if faults:
-                logger.warning("%s: %s; %s are kept instead", name, faults[-1], what)
+                logger.warning(
+                    "%s: %s; %s are kept instead", name, faults[-1], description
+                )
             return
-        faults.append(f"with {what} {fault}")
+        faults.append(f"with {description} {fault}")
     raise TrainingError(
         f"{name}: the finished network does not price its own training products as it "
         f"did in training: {'; '.join(faults)}. Lower --image-learning-rate or give "
@@ -97,7 +99,7 @@ def prepare_to_serve(
     arithmetic: Arithmetic,
     seed: list[int],
 ) -> None:
-    """Give a network weights, and batch-norm statistics that belong to them.
+    """Load weights into a network and estimate their batch-norm statistics.
 
     The parameters are those of `keep_sound_weights`.
     """
@@ -118,7 +120,7 @@ def _find_fault(
     train_smape: float,
     arithmetic: Arithmetic,
 ) -> str | None:
-    """Return what is wrong with the prices of training products, if anything is."""
+    """Return the fault in the prices of training products, or None."""
     rows = training.rows[:: -(-len(training.rows) // MAX_PRODUCTS)]
     log_price = _price_rows(network, training, rows, arithmetic)
     if not np.isfinite(log_price).all():
@@ -138,13 +140,13 @@ def _price_rows(
     rows: NDArray[np.integer],
     arithmetic: Arithmetic,
 ) -> NDArray[np.float32]:
-    """Return log1p prices as served, but for the wide part's, which stay nested."""
+    """Return log1p prices as in service, except that wide prices stay nested."""
     log_price = np.zeros(len(rows), np.float32)
     places, lengths = np.arange(len(rows)), training.cache.lengths[rows]
-    for at in sorted_batches(places, lengths, batch_size=_BATCH_PRODUCTS):
-        batch = training.cache.batch(rows[at], wide=training.wide)
+    for chunk in sorted_batches(places, lengths, batch_size=_BATCH_PRODUCTS):
+        batch = training.cache.batch(rows[chunk], wide=training.wide)
         batch = batch.to(arithmetic.device)
         with arithmetic.autocast():
             predicted = price_batch(network, batch, fuse_batch(network, batch))
-        log_price[at] = predicted.float().cpu().numpy()
+        log_price[chunk] = predicted.float().cpu().numpy()
     return log_price

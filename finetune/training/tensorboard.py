@@ -1,6 +1,6 @@
-"""history.csv as TensorBoard scalars, one small file of events for each epoch.
+"""Write history.csv as TensorBoard scalars, one small event file for each epoch.
 
-A file is named by its epoch and written once, so that no step can come twice, however
+Each file is named by its epoch and written once, so no step appears twice, however
 often training was stopped. TensorBoard joins the files of a folder in order of name.
 """
 
@@ -23,12 +23,12 @@ _PREFIX = "events.out.tfevents."
 
 
 def require_tensorboard() -> None:
-    """Refuse to begin without the package.
+    """Refuse to start without the package.
 
     Raises
     ------
     ConfigError
-        Naming the extra that brings it.
+        If it is missing; the message names the extra to install.
     """
     try:
         importlib.import_module("tensorboard.summary.writer.record_writer")
@@ -46,7 +46,7 @@ def events_dir(fold_dir: Path) -> Path:
 
 
 def remove_events(fold_dir: Path) -> None:
-    """Delete what an earlier training of the fold left."""
+    """Delete the events of an earlier training of the fold."""
     for old in events_dir(fold_dir).glob(f"{_PREFIX}*"):
         old.unlink()
 
@@ -67,7 +67,7 @@ def update_events(fold_dir: Path, history: list[HistoryRow]) -> None:
     for row in reversed(history):
         path = folder / f"{_PREFIX}{_epoch(row):04d}"
         if not path.exists():
-            # TensorBoard reads whatever has "tfevents" in its name, finished or not.
+            # TensorBoard reads every file with "tfevents" in its name, finished or not.
             partial = folder / f"epoch-{_epoch(row)}{PARTIAL_SUFFIX}"
             with named_errors(partial):
                 partial.write_bytes(_event_file(row, ended))
@@ -76,12 +76,12 @@ def update_events(fold_dir: Path, history: list[HistoryRow]) -> None:
 
 
 def write_stage_events(stage_dir: Path) -> None:
-    """Write what is missing of the events of all trained networks.
+    """Write the missing events of all trained networks.
 
     Raises
     ------
     CacheError
-        If a history.csv is not one of ours.
+        If a history.csv is not in our format.
     """
     for record in sorted(stage_dir.glob(f"fold-*/{RECORD_NAME}")):
         fold_dir = record.parent

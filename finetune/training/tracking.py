@@ -1,6 +1,6 @@
-"""What is recorded of training, epoch by epoch: history.csv.
+"""Record training epoch by epoch in history.csv.
 
-Nothing reads it to choose anything, and recording more of it changes no weight.
+No decision depends on the record, and recording more changes no weight.
 """
 
 import csv
@@ -17,7 +17,7 @@ from embed.store.schema import fields, optional, real
 from finetune.config import FinetuneConfig
 
 HISTORY_NAME = "history.csv"
-RECORD_NAME = "network.json"  # what a trained network was made from
+RECORD_NAME = "network.json"  # the inputs of a trained network
 HISTORY_COLUMNS = (
     "epoch",
     "phase",
@@ -32,9 +32,9 @@ HISTORY_COLUMNS = (
     "seconds",
     "products_per_second",
 )
-"""Of history.csv, a row for each epoch. Losses are means over the epoch's batches, the
-norm of the gradient before it is clipped is their median, learning rates are means over
-its updates, seconds those of training alone."""
+"""Columns of history.csv, which has a row for each epoch. Losses and learning rates are
+means over the epoch's batches, the gradient's norm before clipping is their median, and
+seconds count training alone."""
 
 MAY_BE_EMPTY = ("held_out_smape", "gradient_norm")
 """Columns without a value where held-out products are not tracked, or where every
@@ -52,7 +52,7 @@ HISTORY_ROW = fields(
 
 @dataclass(frozen=True, kw_only=True)
 class Tracking:
-    """What is recorded beyond what always is; no result depends on it."""
+    """Optional records; no result depends on them."""
 
     held_out: bool = False
     """SMAPE on the held-out products after each epoch: one more pass over them."""
@@ -66,7 +66,7 @@ UNTRACKED = Tracking()
 
 @dataclass(kw_only=True)
 class EpochTally:
-    """Gathers what the batches of one epoch say of it."""
+    """Statistics of the batches of one epoch."""
 
     started: float = field(default_factory=time.monotonic)
     losses: list[float] = field(default_factory=list)
@@ -78,19 +78,19 @@ class EpochTally:
     def add(
         self, *, loss: float, smape: float, size: int, factor: float, norm: float
     ) -> None:
-        """Count a batch in.
+        """Add a batch.
 
         Parameters
         ----------
         loss : float
         smape : float
-            Percent, of the prices as they were before the update.
+            Percent, of the prices before the update.
         size : int
-            Its products.
+            Number of its products.
         factor : float
             Share of the peak learning rates.
         norm : float
-            Of its gradient, before clipping; may be infinite in fp16.
+            Norm of its gradient, before clipping; may be infinite in fp16.
         """
         self.losses.append(loss)
         self.smapes.append(smape)
@@ -99,7 +99,7 @@ class EpochTally:
         self.norms.append(norm)
 
     def history_row(self, epoch: int, config: FinetuneConfig) -> HistoryRow:
-        """Close the epoch, counted from 0, and sum it up."""
+        """Return the history row of the epoch, counted from 0."""
         seconds = time.monotonic() - self.started
         factor = float(np.mean(self.factors))
         finite = [norm for norm in self.norms if np.isfinite(norm)]
@@ -120,7 +120,7 @@ class EpochTally:
 
 
 def write_history(path: Path, history: list[HistoryRow]) -> None:
-    """Write history.csv whole; a value that is not known is an empty cell."""
+    """Write history.csv whole; an unknown value is an empty cell."""
     text = io.StringIO()
     lines = csv.DictWriter(text, HISTORY_COLUMNS, lineterminator="\n")
     lines.writeheader()
@@ -134,7 +134,7 @@ def read_history(path: Path) -> list[HistoryRow]:
     Returns
     -------
     list of dict
-        A row for each epoch, its keys `HISTORY_COLUMNS`; empty cells are None.
+        A row for each epoch, with keys `HISTORY_COLUMNS`; empty cells are None.
 
     Raises
     ------
@@ -148,15 +148,15 @@ def read_history(path: Path) -> list[HistoryRow]:
             {name: _number(cell) for name, cell in row.items() if name is not None}
             for row in csv.DictReader(file)
         ]
-    for at, row in enumerate(rows):
+    for number, row in enumerate(rows, 1):
         fault = HISTORY_ROW(row)
         if fault is not None:
             raise CacheError(
-                f"{path}: epoch {at + 1}: {fault.lstrip('.').lstrip()}. It was written "
+                f"{path}: epoch {number}: {fault.lstrip('.').lstrip()}. It was written "
                 f"by another version or changed by hand; delete the folder "
                 f"{path.parent} and run the fine-tuning again."
             )
-    # Known to be numbers now, where a value is asked for.
+    # The check above leaves only numbers and None.
     return [{name: row[name] for name in HISTORY_COLUMNS} for row in rows]  # type: ignore[misc]
 
 

@@ -1,4 +1,4 @@
-"""Prices and sizes of the products that block `kernel` finds most alike."""
+"""Describe the prices and sizes of the products that `kernel` finds most alike."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +12,12 @@ _QUANTILES = (10, 25, 50, 75, 90)
 _SPREADS = (10, 30)
 _RANKS = (1, 10, 100)
 _SIZES = (
-    *("log_value", "log_field_total", "log_pack_count"),
-    *("log_item_size", "log_total_amount", "log_largest_number"),
+    "log_value",
+    "log_field_total",
+    "log_pack_count",
+    "log_item_size",
+    "log_total_amount",
+    "log_largest_number",
 )
 _PLACES = [ATTRIBUTE_NAMES.index(name) for name in _SIZES]
 # Powers of the similarity that weigh a product.
@@ -39,7 +43,7 @@ def describe(
     sizes: NDArray[np.float32],
     other_sizes: NDArray[np.float32],
 ) -> NDArray[np.float32]:
-    """Describe the most similar of some products whose prices are known.
+    """Describe, for each product, the most similar products of known price.
 
     Parameters
     ----------
@@ -48,29 +52,30 @@ def describe(
     log_price : ndarray of shape (m,)
         log1p price.
     sizes, other_sizes : ndarray of shape (n, 2 a) and (m, 2 a)
-        As `Parts` has them.
+        Standardised attributes and flags, as in `Parts`.
 
     Returns
     -------
     ndarray of shape (n, len(COLUMNS))
-        Medians of the first few, means and quantiles weighed by similarity, standard
-        deviations, similarities by rank, and how much larger they are in the mean, in
-        standard deviations; NaN where no size is known, or no product.
+        Medians of the first few log prices, means and quantiles weighed by similarity,
+        standard deviations, similarities by rank, and how much larger the similar
+        products are on average, in standard deviations. NaN where no size is known,
+        or where there is no similar product.
     """
-    places, found = find_nearest(similarity, N_ALIKE)
+    places, similarities = find_nearest(similarity, N_ALIKE)
     if not places.size:
         return np.full((len(similarity), len(COLUMNS)), np.nan, np.float32)
     price, n = log_price[places], places.shape[1]
-    weight = found.clip(_LEAST) ** _SHARPNESS
+    weight = similarities.clip(_LEAST) ** _SHARPNESS
     weight /= weight.sum(axis=1, keepdims=True)
-    milder = found.clip(_LEAST) ** _MEAN_SHARPNESS
+    milder = similarities.clip(_LEAST) ** _MEAN_SHARPNESS
     columns = [
         *(np.median(price[:, :first], axis=1) for first in _MEDIANS),
         (milder * price).sum(axis=1) / milder.sum(axis=1),
         *_quantiles(price, weight),
         *(price[:, :first].std(axis=1) for first in _SPREADS),
-        *(found[:, min(rank, n) - 1] for rank in _RANKS),
-        *(_larger(sizes, other_sizes, places, weight, at) for at in _PLACES),
+        *(similarities[:, min(rank, n) - 1] for rank in _RANKS),
+        *(_larger(sizes, other_sizes, places, weight, size) for size in _PLACES),
     ]
     return np.stack(columns, axis=1).astype(np.float32)
 
@@ -78,7 +83,7 @@ def describe(
 def _quantiles(
     price: NDArray[np.float32], weight: NDArray[np.float32]
 ) -> list[NDArray[np.float32]]:
-    """Return weighted quantiles: the first price with so much weight up to it."""
+    """Return weighted quantiles: the first price that reaches each share of weight."""
     order = np.argsort(price, axis=1, kind="stable")
     ordered = np.take_along_axis(price, order, axis=1)
     reached = np.take_along_axis(weight, order, axis=1).cumsum(axis=1)
@@ -94,12 +99,12 @@ def _larger(
     other_sizes: NDArray[np.float32],
     places: NDArray[np.intp],
     weight: NDArray[np.float32],
-    at: int,
+    size: int,
 ) -> NDArray[np.float32]:
-    flag = sizes.shape[1] // 2 + at
+    flag = sizes.shape[1] // 2 + size
     known = (other_sizes[places, flag] > 0) & (sizes[:, flag, None] > 0)
-    by = np.where(known, weight, 0)
-    difference = by * (other_sizes[places, at] - sizes[:, at, None])
-    total = by.sum(axis=1)
-    found = difference.sum(axis=1) / np.where(total > 0, total, np.nan)
-    return np.asarray(found, np.float32)
+    weights = np.where(known, weight, 0)
+    difference = weights * (other_sizes[places, size] - sizes[:, size, None])
+    total = weights.sum(axis=1)
+    mean = difference.sum(axis=1) / np.where(total > 0, total, np.nan)
+    return np.asarray(mean, np.float32)

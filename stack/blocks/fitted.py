@@ -1,7 +1,7 @@
 """The blocks that are fitted on prices: fit them for a run, load them to predict.
 
-A product of fold k is described by exactly what a predictor of fold k alone loads, so
-that what the boosters learn from is what they are later given.
+The features of a product of fold k come from exactly the block that a predictor of
+fold k alone loads, so the boosters are trained on the features that they later get.
 """
 
 import logging
@@ -58,24 +58,24 @@ _CHUNK_ROWS = 1024
 def fit_blocks(
     names: Iterable[str], products: Products, prices: Prices, stage_dir: Path
 ) -> dict[str, NDArray[np.float32]]:
-    """Fit blocks out of fold; what a stopped run has finished is taken.
+    """Fit blocks out of fold; keep the blocks that a stopped run has finished.
 
     Parameters
     ----------
     names : iterable of str
-        Of blocks; those not in `PRICE_BLOCKS` are passed over.
+        Names of blocks; those not in `PRICE_BLOCKS` are skipped.
     products : Products
-        Of the run.
+        Products of the run.
     prices : Prices
-        Of the run. The row of a product comes from the prices outside its fold, that
-        of an unpriced one from all.
+        Prices of the run. The features of a product come from the prices outside its
+        fold; those of an unpriced product from all prices.
     stage_dir : Path
-        Of the stacking stage; `blocks/NAME` in it gets the block's files.
+        Folder of the stacking stage; each block writes its files to `blocks/NAME`.
 
     Returns
     -------
     dict of str to ndarray of shape (n_products, d), float32
-        By name, memory-mapped; NaN where missing.
+        Features by block name, memory-mapped; NaN where missing.
     """
     return {
         name: _fit_block(name, products, prices, stage_dir)
@@ -87,36 +87,36 @@ def fit_blocks(
 def load_blocks(
     names: Iterable[str], run: Run, folds: Collection[int]
 ) -> dict[str, FittedBlock]:
-    """Load the blocks of a finished run as the networks of some folds may see them.
+    """Load the blocks of a finished run, fitted on the prices that the folds may use.
 
     Parameters
     ----------
     names : iterable of str
-        Of blocks; those not in `PRICE_BLOCKS` are passed over.
+        Names of blocks; those not in `PRICE_BLOCKS` are skipped.
     run : Run
     folds : collection of int
-        If a single one is chosen, prices of its own products are not used.
+        For a single fold, the prices of its own products are not used.
 
     Raises
     ------
     CacheError
         If a file is missing or damaged.
     """
-    chosen = [name for name in names if name in PRICE_BLOCKS]
-    if not chosen:
+    known_names = [name for name in names if name in PRICE_BLOCKS]
+    if not known_names:
         return {}
     features, prices = features_of(run), prices_of(run)
     directory = run.run_dir / "stack" / BLOCKS_DIR
     return {
         name: PRICE_BLOCKS[name].load(directory / name, features, prices, folds)
-        for name in chosen
+        for name in known_names
     }
 
 
 def block_matrix(
     blocks: dict[str, NDArray[Any]], *, attribute_names: list[str]
 ) -> BlockMatrix:
-    """Put blocks side by side, each under the names that its columns have.
+    """Put blocks side by side, with their column names.
 
     Log prices are relative, see `stack.price.engine.relative_blocks`.
     """
@@ -126,7 +126,7 @@ def block_matrix(
 
 
 def features_of(run: Run) -> Features:
-    """Return the features of a run's products; the fused ones have to be aligned."""
+    """Return the features of a run's products; alignment must have finished."""
     return Features(
         text=run.array("embed/text"),
         image=run.array("embed/image"),
@@ -163,24 +163,24 @@ def _fit_block(
 def _out_of_fold(
     block: Any, folder: Path, products: Products, prices: Prices
 ) -> NDArray[np.float32]:
-    found = np.full((len(products.texts), len(block.COLUMNS)), np.nan, np.float32)
+    features = np.full((len(products.texts), len(block.COLUMNS)), np.nan, np.float32)
     for fold in range(-1, prices.n_folds):
         rows = np.flatnonzero(prices.folds == fold)
         if not len(rows):
             continue
-        chosen = [fold] if fold >= 0 else range(prices.n_folds)
-        fitted = block.load(folder, products.features, prices, chosen)
+        folds = [fold] if fold >= 0 else range(prices.n_folds)
+        fitted = block.load(folder, products.features, prices, folds)
         for start in range(0, len(rows), _CHUNK_ROWS):
             chunk = rows[start : start + _CHUNK_ROWS]
-            found[chunk] = fitted.predict(products.take(chunk))
+            features[chunk] = fitted.predict(products.take(chunk))
             for array in vars(products.features).values():
                 release_rows(array)
-        del fitted  # its references, before those of the next fold are read
-    return found
+        del fitted  # frees its references before those of the next fold are read
+    return features
 
 
 def _is_whole(folder: Path, stage_dir: Path) -> bool:
-    """Say whether a stopped run has finished a block, and nothing has damaged it."""
+    """Return whether a block is finished and undamaged."""
     path = folder / RECORD_NAME
     try:
         record = read_json(path)

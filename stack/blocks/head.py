@@ -1,9 +1,9 @@
 """The head of a composed text: its amount, its unit and the product's name.
 
 `embed.text.compose_text` puts the value and unit first, then the name, as sentences.
-Reading them back keeps the blocks to the one text that the encoders see too. A name
-with a sentence in it is cut there: 93 % of the 7,232 Amazon names are found exactly,
-and a ridge on them scores as one on the names themselves (56.7 SMAPE).
+Reading them back keeps the blocks on the same text as the encoders. A name that
+contains a sentence is cut there: 93 % of the 7,232 Amazon names are recovered exactly,
+and a ridge on them scores like one on the names themselves (56.7 SMAPE).
 """
 
 import re
@@ -14,20 +14,20 @@ _AMOUNT = re.compile(
     _NUMBER + r"(?: ([^\d.!?]{1,24}(?:\. ?oz)?))?[.!?] ", re.IGNORECASE
 )
 _END = re.compile(r"(?<=[^\s.!?]{2})[.!?] (?=[^a-z(])")
-_SHORTEST_NAME = 15  # before it, "Dr. " and "St. " are no ends of sentences
+_SHORTEST_NAME = 15  # before it, "Dr. " and "St. " do not end a sentence
 _LONGEST_NAME = 250
 _PUNCTUATION = re.compile(r"[^\w\s]|_")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Head:
-    """What a composed text says first; "" where missing."""
+    """The first parts of a composed text; "" where missing."""
 
     amount: str
     """Value and unit, "72 Fl Oz"."""
 
     unit: str
-    """In small letters without punctuation, "fl oz"."""
+    """Unit in small letters without punctuation, "fl oz"."""
 
     name: str
 
@@ -43,7 +43,7 @@ def read_head(text: str) -> Head:
     Parameters
     ----------
     text : str
-        From `embed.text.compose_text`.
+        Text from `embed.text.compose_text`.
 
     Returns
     -------
@@ -54,13 +54,13 @@ def read_head(text: str) -> Head:
     >>> read_head("72 Fl Oz. Green Taco Sauce, Mild. Best with tacos")
     Head(amount='72 Fl Oz', unit='fl oz', name='Green Taco Sauce, Mild')
     """
-    found = _AMOUNT.match(text)
-    start = found.end() if found else 0
+    amount = _AMOUNT.match(text)
+    start = amount.end() if amount else 0
     end = _END.search(text, start + _SHORTEST_NAME)
     stop = min(end.start() if end else len(text), start + _LONGEST_NAME)
     return Head(
-        amount=found[0][:-2] if found else "",
-        unit=" ".join(_plain(found[1] or "").split()) if found else "",
+        amount=amount[0][:-2] if amount else "",
+        unit=" ".join(_plain(amount[1] or "").split()) if amount else "",
         name=text[start:stop],
     )
 

@@ -1,12 +1,12 @@
-"""Block `kernel`: the log price by a kernel ridge on words, sizes and embeddings.
+"""Block `kernel`: a kernel ridge on words, sizes and embeddings predicts log prices.
 
-Products are alike by words (w: cosines of TF-IDF, of the words of the whole text and of
-the words and letters of its head), by frozen text and image features (t, i: cosines)
-and by sizes (s: a Gaussian of their distance). The kernel is
-w + s (1 + w + t + t³ + i + i³), each with a weight: that two products of one kind and
-one size cost about the same is more than what kind and size say each for itself. The
-weights, and how far each size reaches, are learned for each fold from the rows that it
-is fitted on. By the same kernel it finds the products that are most alike.
+The kernel compares words (w: cosines of TF-IDF, for the words of the whole text and the
+words and letters of its head), frozen text and image features (t, i: cosines) and sizes
+(s: a Gaussian of their distance). It is w + s (1 + w + t + t³ + i + i³), each term with
+a weight: products of the same kind and the same size cost about the same, which kind
+and size alone do not capture. The weights and the scale of each size are learned for
+each fold from the rows that it is fitted on. The same kernel finds the most similar
+products.
 
 References
 ----------
@@ -36,34 +36,34 @@ COLUMNS = ("kernel-log-price", *(f"kernel-{name}" for name in alike.COLUMNS))
 LOG_PRICES = ("kernel-log-price", *(f"kernel-{name}" for name in alike.PRICES))
 
 N_REFERENCES = 10_000
-"""Products that it is fitted on at most, a sample of larger catalogs: memory grows with
+"""Largest number of products in a fit; a larger catalog is sampled. Memory grows with
 the square (1 GB at 10,000, and 0.8 GB to learn the weights), time with the cube (some
 seconds a fold, after half a minute to learn its weights)."""
 
 _LARGEST = 4.0  # standard deviations
 _MATRIX = ("data", "indices", "indptr")
-_CHUNK_VALUES = 1 << 22  # of the kernel in memory at once
+_CHUNK_VALUES = 1 << 22  # of the kernel in memory at a time
 
 
 @dataclass(frozen=True, kw_only=True)
 class References:
-    """Products to be compared with."""
+    """Products of known price that others are compared with."""
 
     kinds: tuple[Terms, ...]
     words: tuple[csr_array, ...]
     """TF-IDF of each kind, transposed: shape (N_COLUMNS, n)."""
 
     text: NDArray[np.float32]
-    """Of length 1, shape (n, d)."""
+    """Text features of length 1, shape (n, d)."""
 
     with_photo: NDArray[np.intp]
-    """Which of them have a photo, shape (m,)."""
+    """Numbers of the references that have a photo, shape (m,)."""
 
     image: NDArray[np.float32]
-    """Of those, of length 1, shape (m, d)."""
+    """Image features of length 1 of references with a photo, shape (m, d)."""
 
     sizes: NDArray[np.float32]
-    """Standardised, with flags, shape (n, 2 a)."""
+    """Standardised attributes, with flags, shape (n, 2 a)."""
 
     scale: NDArray[np.float32]
     """Mean and standard deviation of each attribute, shape (2, a)."""
@@ -72,23 +72,24 @@ class References:
     """log1p price, shape (n,)."""
 
     folds: NDArray[np.integer]
-    """Shape (n,)."""
+    """Fold of each reference, shape (n,)."""
 
     def parts(self, products: Products) -> Parts:
-        """Return how products (rows) are like the references (columns)."""
-        of = products.features
+        """Compare products (rows) with the references (columns)."""
+        features = products.features
         weighed = weigh_kinds(self.kinds, products.counts)
         image = np.zeros((len(products.texts), len(self.text)), np.float32)
-        seen = np.flatnonzero(of.image_ok)
-        image[np.ix_(seen, self.with_photo)] = _unit(of.image[seen]) @ self.image.T
+        pictured = np.flatnonzero(features.image_ok)
+        queries = _unit(features.image[pictured])
+        image[np.ix_(pictured, self.with_photo)] = queries @ self.image.T
         return Parts(
             words=tuple(
                 (rows @ by_term).toarray()
                 for rows, by_term in zip(weighed, self.words, strict=True)
             ),
-            text=_unit(of.text) @ self.text.T,
+            text=_unit(features.text) @ self.text.T,
             image=image,
-            sizes=_standardise(of.attributes, self.scale),
+            sizes=_standardise(features.attributes, self.scale),
             other_sizes=self.sizes,
         )
 
@@ -102,33 +103,33 @@ class Kernel:
     folds: tuple[int, ...]
 
     settings: NDArray[np.float32]
-    """Of each fold, shape (n_folds, 12 + a), as `start_settings` has them."""
+    """Settings of each fold, shape (n_folds, 12 + a), as in `start_settings`."""
 
     coefficients: NDArray[np.float32]
-    """Of each fold, shape (n_folds, n); 0 for its own products."""
+    """Coefficients of each fold, shape (n_folds, n); 0 for its own products."""
 
     intercepts: NDArray[np.float32]
 
     def predict(self, products: Products) -> NDArray[np.float32]:
         """Return the columns of the block, shape (n_products, len(COLUMNS)).
 
-        Means over the folds, each by the prices outside it.
+        Each is the mean over the folds, fitted on the prices outside each fold.
         """
         n = len(products.texts)
-        found = []
+        chunks = []
         for rows in _chunks(n, self.coefficients.shape[1]):
-            some = products.take(rows) if len(rows) < n else products
-            parts = self.references.parts(some)
-            of_folds = [self._describe(parts, at) for at in range(len(self.folds))]
-            found.append(np.mean(of_folds, axis=0))
-        return np.concatenate(found)
+            queries = products.take(rows) if len(rows) < n else products
+            parts = self.references.parts(queries)
+            by_fold = [self._describe(parts, place) for place in range(len(self.folds))]
+            chunks.append(np.mean(by_fold, axis=0))
+        return np.concatenate(chunks)
 
-    def _describe(self, parts: Parts, at: int) -> NDArray[np.float32]:
-        kernel = mix(parts, self.settings[at], np.exp)
-        log_price = kernel @ self.coefficients[at] + self.intercepts[at]
-        known = np.flatnonzero(self.references.folds != self.folds[at])
+    def _describe(self, parts: Parts, place: int) -> NDArray[np.float32]:
+        kernel = mix(parts, self.settings[place], np.exp)
+        log_price = kernel @ self.coefficients[place] + self.intercepts[place]
+        known = np.flatnonzero(self.references.folds != self.folds[place])
         most_alike = alike.describe(
-            kernel[:, known] / greatest(self.settings[at]),
+            kernel[:, known] / greatest(self.settings[place]),
             self.references.log_price[known],
             parts.sizes,
             parts.other_sizes[known],
@@ -142,12 +143,12 @@ def fit(products: Products, prices: Prices, folder: Path) -> None:
     Parameters
     ----------
     products : Products
-        Of the run.
+        Products of the run.
     prices : Prices
     folder : Path
-        To keep the ridges, and the products that they compare with, in.
+        Folder for the ridges and their references.
     """
-    from stack.blocks.tuning import tune  # late: an export has no torch
+    from stack.blocks.tuning import tune  # imported here, as an export has no torch
 
     rows = np.flatnonzero(prices.folds >= 0)
     if len(rows) > N_REFERENCES:
@@ -155,12 +156,12 @@ def fit(products: Products, prices: Prices, folder: Path) -> None:
         rows = np.sort(rng.choice(rows, N_REFERENCES, replace=False))
     _save_references(products, prices, rows, folder)
     parts = _all_pairs(_load_references(folder), products.take(rows))
-    log_price, known = prices.log_price[rows], prices.folds[rows]
+    log_price, folds = prices.log_price[rows], prices.folds[rows]
     settings, coefficients = [], np.zeros((prices.n_folds, len(rows)), np.float32)
     intercepts = np.zeros(prices.n_folds, np.float32)
     for fold in range(prices.n_folds):
-        settings.append(tune(parts, log_price, known, fold=fold))
-        inside = np.flatnonzero(known != fold)
+        settings.append(tune(parts, log_price, folds, fold=fold))
+        inside = np.flatnonzero(folds != fold)
         intercepts[fold] = log_price[inside].mean()
         target = (log_price[inside] - intercepts[fold]).astype(np.float32)
         coefficients[fold, inside] = _fit_ridge(parts, settings[fold], inside, target)
@@ -176,8 +177,8 @@ def _all_pairs(references: References, products: Products) -> Parts:
     text, image = np.empty((n, n), np.float16), np.empty((n, n), np.float16)
     for rows in _chunks(n, n):
         parts = references.parts(products.take(rows))
-        for to, cosines in zip(words, parts.words, strict=True):
-            to[rows] = cosines
+        for matrix, cosines in zip(words, parts.words, strict=True):
+            matrix[rows] = cosines
         text[rows], image[rows] = parts.text, parts.image
     sizes = references.sizes
     return Parts(
@@ -191,16 +192,16 @@ def _fit_ridge(
     rows: NDArray[np.intp],
     target: NDArray[np.float32],
 ) -> NDArray[np.float32]:
-    """Return the coefficients of some rows, shape (len(rows),)."""
+    """Return the ridge coefficients of `rows`, shape (len(rows),)."""
     matrix = np.empty((len(rows), len(rows)), np.float32)
     for chunk in _chunks(len(rows), len(rows)):
         block = take_pairs(parts, rows[chunk], rows)
         matrix[chunk] = mix(block, settings, np.exp)
     matrix[np.diag_indices_from(matrix)] += penalty(settings, np.exp)
-    # Symmetric, and transposed in the order of memory that LAPACK overwrites.
+    # The transpose is the same matrix in the memory order that LAPACK overwrites.
     factor = cho_factor(matrix.T, lower=True, overwrite_a=True, check_finite=False)
-    found: NDArray[np.float32] = cho_solve(factor, target, check_finite=False)
-    return found
+    coefficients: NDArray[np.float32] = cho_solve(factor, target, check_finite=False)
+    return coefficients
 
 
 def load(
@@ -211,9 +212,9 @@ def load(
     Parameters
     ----------
     folder : Path
-        That `fit` wrote to.
+        Folder that `fit` wrote to.
     features, prices
-        Not needed.
+        Not used.
     folds : collection of int
 
     Raises
@@ -222,13 +223,13 @@ def load(
         If a file is missing or damaged.
     """
     del features, prices
-    chosen = sorted(set(folds))
+    distinct = sorted(set(folds))
     return Kernel(
         references=_load_references(folder),
-        folds=tuple(chosen),
-        settings=read_rows(folder / "settings.npy")[chosen],
-        coefficients=read_rows(folder / "coefficients.npy")[chosen],
-        intercepts=read_rows(folder / "intercepts.npy")[chosen],
+        folds=tuple(distinct),
+        settings=read_rows(folder / "settings.npy")[distinct],
+        coefficients=read_rows(folder / "coefficients.npy")[distinct],
+        intercepts=read_rows(folder / "intercepts.npy")[distinct],
     )
 
 
@@ -240,50 +241,50 @@ def _save_references(
     kinds = fit_kinds(products.texts)
     save_array(folder / "idf.npy", np.stack([kind.idf for kind in kinds]))
     references = products.take(rows)
-    for at, weighed in enumerate(weigh_kinds(kinds, references.counts)):
+    for kind, weighed in enumerate(weigh_kinds(kinds, references.counts)):
         for name in _MATRIX:
-            save_array(folder / f"{name}-{at}.npy", getattr(weighed, name))
-    chosen = references.features
-    # Of sizes alone; no price is in it.
+            save_array(folder / f"{name}-{kind}.npy", getattr(weighed, name))
+    features = references.features
+    # The scale is computed from sizes alone, not from prices.
     attributes = products.features.attributes
     scale = _scale(attributes)
     save_array(folder / "scale.npy", scale)
-    save_array(folder / "sizes.npy", _standardise(chosen.attributes, scale))
-    save_array(folder / "text.npy", _unit(chosen.text))
-    with_photo = np.flatnonzero(chosen.image_ok)
+    save_array(folder / "sizes.npy", _standardise(features.attributes, scale))
+    save_array(folder / "text.npy", _unit(features.text))
+    with_photo = np.flatnonzero(features.image_ok)
     save_array(folder / "with_photo.npy", with_photo)
-    save_array(folder / "image.npy", _unit(chosen.image[with_photo]))
+    save_array(folder / "image.npy", _unit(features.image[with_photo]))
 
 
 def _load_references(folder: Path) -> References:
-    def kept(name: str) -> NDArray[Any]:
+    def array(name: str) -> NDArray[Any]:
         return np.asarray(read_rows(folder / f"{name}.npy"))
 
-    text, kinds = kept("text"), kinds_of(kept("idf"))
+    text, kinds = array("text"), kinds_of(array("idf"))
     words = []
-    for at in range(len(kinds)):
-        parts = tuple(kept(f"{name}-{at}") for name in _MATRIX)
+    for kind in range(len(kinds)):
+        parts = tuple(array(f"{name}-{kind}") for name in _MATRIX)
         words.append(csr_array(parts, shape=(len(text), N_COLUMNS)).T.tocsr())
     return References(
         kinds=kinds,
         words=tuple(words),
         text=text,
-        with_photo=kept("with_photo"),
-        image=kept("image"),
-        sizes=kept("sizes"),
-        scale=kept("scale"),
-        log_price=kept("log_price"),
-        folds=kept("folds"),
+        with_photo=array("with_photo"),
+        image=array("image"),
+        sizes=array("sizes"),
+        scale=array("scale"),
+        log_price=array("log_price"),
+        folds=array("folds"),
     )
 
 
 def _scale(attributes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return mean and standard deviation of what is known of each attribute."""
+    """Return mean and standard deviation of the known values of each attribute."""
     scale = np.ones((2, attributes.shape[1]), np.float32)
-    for at, column in enumerate(attributes.T):
+    for place, column in enumerate(attributes.T):
         known = column[~np.isnan(column)].astype(np.float64)
         if len(known):
-            scale[:, at] = known.mean(), max(known.std(), 1e-3)
+            scale[:, place] = known.mean(), max(known.std(), 1e-3)
     return scale
 
 
@@ -297,11 +298,11 @@ def _standardise(
 
 
 def _unit(rows: NDArray[Any]) -> NDArray[np.float32]:
-    """Bring rows to length 1; those of zeros stay."""
+    """Scale rows to length 1; rows of zeros stay."""
     values = np.asarray(rows, np.float32)
     length = np.linalg.norm(values, axis=1, keepdims=True)
-    found: NDArray[np.float32] = values / np.maximum(length, np.float32(1e-6))
-    return found
+    units: NDArray[np.float32] = values / np.maximum(length, np.float32(1e-6))
+    return units
 
 
 def _chunks(n_rows: int, n_references: int) -> Iterator[NDArray[np.intp]]:

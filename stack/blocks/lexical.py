@@ -1,8 +1,8 @@
-"""Block `lexical`: the log price that words and sizes suggest to a linear model.
+"""Block `lexical`: a linear model on words and sizes predicts log prices.
 
-A ridge on TF-IDF of the words of the whole text, the words of its head and the letters
-of its head, and on sizes and pack counts by bins. On two folds of the Amazon catalog
-its out-of-fold SMAPE is 55.1, and 57.2 without the sizes.
+It is a ridge on TF-IDF of the words of the whole text, the words of its head and the
+letters of its head, and on sizes and pack counts by bins. On two folds of the Amazon
+catalog its out-of-fold SMAPE is 55.1, and 57.2 without the sizes.
 """
 
 from collections.abc import Collection, Sequence
@@ -40,7 +40,7 @@ class Lexical:
     intercept: np.float32
 
     def predict(self, products: Products) -> NDArray[np.float32]:
-        """Return the log1p price by words and sizes, shape (n_products, 1)."""
+        """Predict log1p prices from words and sizes, shape (n_products, 1)."""
         matrix = _matrix(self.kinds, self.edges, products)
         return np.asarray(matrix @ self.weights + self.intercept, "f4")[:, None]
 
@@ -51,13 +51,13 @@ def fit(products: Products, prices: Prices, folder: Path) -> None:
     Parameters
     ----------
     products : Products
-        Of the run.
+        Products of the run.
     prices : Prices
     folder : Path
-        To keep the ridges in.
+        Folder for the ridges.
     """
     kinds = fit_kinds(products.texts)
-    # Quantiles of sizes alone; no price is in them.
+    # Quantiles of sizes alone, not of prices.
     edges = bin_edges(products.features.attributes)
     matrix = _matrix(kinds, edges, products)
     ridges = []
@@ -82,9 +82,9 @@ def load(
     Parameters
     ----------
     folder : Path
-        That `fit` wrote to.
+        Folder that `fit` wrote to.
     features, prices
-        Not needed.
+        Not used.
     folds : collection of int
 
     Raises
@@ -93,12 +93,12 @@ def load(
         If a file is missing or damaged.
     """
     del features, prices
-    chosen = sorted(set(folds))
+    distinct = sorted(set(folds))
     return Lexical(
         kinds=kinds_of(read_rows(folder / "idf.npy")),
         edges=np.array(read_rows(folder / "edges.npy")),
-        weights=read_rows(folder / "weights.npy")[chosen].mean(axis=0),
-        intercept=read_rows(folder / "intercepts.npy")[chosen].mean(),
+        weights=read_rows(folder / "weights.npy")[distinct].mean(axis=0),
+        intercept=read_rows(folder / "intercepts.npy")[distinct].mean(),
     )
 
 

@@ -1,4 +1,4 @@
-"""The kernel of block `kernel`: what makes two products alike, and how much it counts.
+"""The kernel of block `kernel`: a weighted sum of similarities of two products.
 
 It works on NumPy arrays and on tensors, which `tuning` differentiates.
 """
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-N_KINDS = 3  # of words, as `kinds` has them
+N_KINDS = 3  # kinds of terms in `kinds`
 FLAG = 0.7
 """Distance of "known" from "unknown", beside sizes of standard deviation 1."""
 
@@ -19,7 +19,10 @@ _START = {
     "words": (1.0,) * N_KINDS,
     "words_by_size": (1.0,) * N_KINDS,
     "size": (1.0,),
-    "text": (0.05, 2.0),  # cosines of embeddings are all alike, so they are cubed too
+    "text": (
+        0.05,
+        2.0,
+    ),  # cosines of embeddings differ little, so their cubes enter too
     "image": (0.05, 2.0),
     "penalty": (0.5,),
 }
@@ -28,7 +31,7 @@ _START_DECAY = 0.07
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """How some products (rows) are like others (columns); arrays or tensors."""
+    """Similarities of products (rows) to others (columns); arrays or tensors."""
 
     words: tuple[Any, ...]
     """Cosines of TF-IDF of each kind, shape (n, m)."""
@@ -40,16 +43,17 @@ class Parts:
     """Cosines of image features, shape (n, m); 0 unless both have a photo."""
 
     sizes: Any
-    """Of the rows: standardised attributes, 0 where unknown, and flags, (n, 2 a)."""
+    """Standardised attributes of the rows, 0 where unknown, and flags, (n, 2 a)."""
 
     other_sizes: Any
-    """Of the columns, shape (m, 2 a)."""
+    """The same of the columns, shape (m, 2 a)."""
 
 
 def start_settings(n_attributes: int) -> NDArray[np.float32]:
-    """Return settings from which others may be learned: natural logarithms.
+    """Return the settings that learning starts from.
 
-    Of weights, of the penalty and of the factor on each attribute's squared distance.
+    They are natural logarithms of the weights, of the penalty and of the factor on each
+    attribute's squared distance.
 
     Returns
     -------
@@ -66,14 +70,16 @@ def penalty(settings: Any, exp: Callable[[Any], Any]) -> Any:
 
 def greatest(settings: NDArray[np.float32]) -> np.float32:
     """Return the kernel of a product without a photo with itself."""
-    of = {name: np.exp(settings[place]).sum() for name, place in _PLACES.items()}
-    return np.float32(of["words"] + of["words_by_size"] + of["size"] + of["text"])
+    sums = {name: np.exp(settings[place]).sum() for name, place in _PLACES.items()}
+    return np.float32(
+        sums["words"] + sums["words_by_size"] + sums["size"] + sums["text"]
+    )
 
 
 def take_pairs(
     parts: Parts, rows: NDArray[np.intp], columns: NDArray[np.intp]
 ) -> Parts:
-    """Return some rows and columns, arrays of float32."""
+    """Return the pairs of `rows` and `columns`, as float32."""
     pairs = np.ix_(rows, columns)
     return Parts(
         words=tuple(cosines[pairs].astype(np.float32) for cosines in parts.words),
@@ -91,22 +97,22 @@ def mix(parts: Parts, settings: Any, exp: Callable[[Any], Any]) -> Any:
     ----------
     parts : Parts
     settings : array or tensor of shape (12 + a,)
-        As `start_settings` has them.
+        Settings in the order of `start_settings`.
     exp : callable
         `np.exp` or `torch.exp`.
     """
-    of = {name: exp(settings[place]) for name, place in _PLACES.items()}
+    weights = {name: exp(settings[place]) for name, place in _PLACES.items()}
     decay = exp(settings[_N_WEIGHTS:])
     alike = (
-        of["size"][0]
-        + of["text"][0] * parts.text
-        + of["text"][1] * _cube(parts.text)
-        + of["image"][0] * parts.image
-        + of["image"][1] * _cube(parts.image)
+        weights["size"][0]
+        + weights["text"][0] * parts.text
+        + weights["text"][1] * _cube(parts.text)
+        + weights["image"][0] * parts.image
+        + weights["image"][1] * _cube(parts.image)
     )
     alone = 0.0
     for weight, by_size, cosines in zip(
-        of["words"], of["words_by_size"], parts.words, strict=True
+        weights["words"], weights["words_by_size"], parts.words, strict=True
     ):
         alone = alone + weight * cosines
         alike = alike + by_size * cosines
@@ -124,19 +130,19 @@ def mix(parts: Parts, settings: Any, exp: Callable[[Any], Any]) -> Any:
 
 
 def _cube(values: Any) -> Any:
-    return values * values * values  # NumPy's power is slow
+    return values * values * values  # faster than NumPy's power
 
 
 def _squares(left: Any, right: Any) -> Any:
-    """Return squared distances, which rounding may have made negative."""
+    """Return squared distances; rounding may make them negative."""
     return (left**2).sum(1)[:, None] + (right**2).sum(1) - 2 * left @ right.T
 
 
 def _places() -> dict[str, slice]:
-    places, at = {}, 0
+    places, start = {}, 0
     for name, values in _START.items():
-        places[name] = slice(at, at + len(values))
-        at += len(values)
+        places[name] = slice(start, start + len(values))
+        start += len(values)
     return places
 
 

@@ -1,7 +1,7 @@
-"""Which reference products are nearest, by cosine, in bounded memory.
+"""Find the reference products nearest by cosine, in bounded memory.
 
-All of them are looked at, as in `stack.price.similar`: there is no index that could be
-out of date.
+The search compares with all of them, as `stack.price.similar` does: there is no index
+that could be out of date.
 """
 
 from typing import Any
@@ -13,19 +13,19 @@ from scipy.sparse import csr_array
 from embed.store.arrays import release_rows
 from stack.blocks.terms import Terms
 
-_HELD_BYTES = 1 << 29  # float32 references of one space that stay in memory
+_HELD_BYTES = 1 << 29  # references of one space up to this size stay in memory
 _CHUNK_ROWS = 8192
-_TIE = 1e-5  # cosines that differ by less are equal but for rounding
+_TIE = 1e-5  # cosines that differ by less differ only by rounding
 
 
 class DenseReferences:
-    """Rows of an array of embeddings, to be compared with others.
+    """Rows of an array of embeddings as references.
 
     Parameters
     ----------
     rows : ndarray of shape (n_products, d)
-        float16 or float32, usually a memmap. Many rows stay there and are read anew
-        for each comparison; few are held in memory.
+        float16 or float32, usually a memmap. Few references are held in memory; many
+        are read again for each comparison.
     which : ndarray of shape (n,), int
         The rows that are references.
     """
@@ -39,16 +39,16 @@ class DenseReferences:
     def similarity(self, queries: NDArray[Any]) -> NDArray[np.float32]:
         """Return cosines of shape (n_queries, n) with queries of shape (n_queries, d).
 
-        A row of zeros is like nothing: its cosines are 0.
+        The cosines of a row of zeros are 0.
         """
         wanted = _unit(queries)
         if self._held is not None:
             return wanted @ self._held.T
-        found = np.zeros((len(wanted), len(self._which)), dtype=np.float32)
+        cosines = np.zeros((len(wanted), len(self._which)), dtype=np.float32)
         for start in range(0, len(self._which), _CHUNK_ROWS):
             chunk = slice(start, start + _CHUNK_ROWS)
-            found[:, chunk] = wanted @ self._read(chunk).T
-        return found
+            cosines[:, chunk] = wanted @ self._read(chunk).T
+        return cosines
 
     def _read(self, chunk: slice) -> NDArray[np.float32]:
         units = _unit(self._rows[self._which[chunk]])
@@ -57,26 +57,26 @@ class DenseReferences:
 
 
 class WordReferences:
-    """TF-IDF rows, to be compared with other texts.
+    """TF-IDF rows of texts as references.
 
     Parameters
     ----------
     terms : Terms
     rows : csr_array of shape (n, d), float32
-        From `Terms.weigh`.
+        Weighed terms from `Terms.weigh`.
     """
 
     def __init__(self, terms: Terms, rows: csr_array) -> None:
         self._terms = terms
-        self._by_term = rows.T.tocsr()  # a product looks only at its own terms
+        self._by_term = rows.T.tocsr()  # a query reads only the rows of its own terms
 
     def similarity(self, queries: csr_array) -> NDArray[np.float32]:
-        """Return cosines of shape (n_queries, n) with texts, as `count_terms` has them.
+        """Return cosines of shape (n_queries, n) with the counts from `count_terms`.
 
-        They are 0 without a common word.
+        A cosine is 0 without a common word.
         """
-        found = self._terms.weigh_counts(queries) @ self._by_term
-        return np.asarray(found.toarray(), dtype=np.float32)
+        cosines = self._terms.weigh_counts(queries) @ self._by_term
+        return np.asarray(cosines.toarray(), dtype=np.float32)
 
 
 def find_nearest(
@@ -88,13 +88,13 @@ def find_nearest(
     ----------
     similarity : ndarray of shape (n_queries, n_references)
     n : int
-        At most so many; fewer if there are fewer references.
+        Number of references to find; fewer if there are fewer references.
 
     Returns
     -------
     places : ndarray of shape (n_queries, k), int
-        The most similar first. Of those that are equal but for rounding, the first
-        references come first, so that chunks of another size find the same.
+        Reference numbers, the most similar first. Cosines that differ only by rounding
+        are ordered by reference number, so the result does not depend on chunk size.
     found : ndarray of shape (n_queries, k), float32
         Their similarities.
     """
@@ -103,8 +103,8 @@ def find_nearest(
     if not n or not n_queries:
         shape = (n_queries, n)
         return np.zeros(shape, np.intp), np.zeros(shape, np.float32)
-    last = np.partition(similarity, -n, axis=1)[:, -n]
-    query, place = np.nonzero(similarity >= (last - _TIE)[:, None])
+    lowest = np.partition(similarity, -n, axis=1)[:, -n]
+    query, place = np.nonzero(similarity >= (lowest - _TIE)[:, None])
     rounded = np.rint(similarity[query, place] / _TIE)
     order = np.lexsort((place, -rounded, query))
     query, place = query[order], place[order]

@@ -1,7 +1,8 @@
 """Block `neighbours`: prices of the most similar products whose price may be known.
 
-Similar in four ways: frozen text and image features, the aligned fused embedding, and
-the words of the text. Near-identical variants share words more surely than embeddings:
+Similarity counts in four spaces: frozen text features, frozen image features, the
+aligned fused embedding, and the words of the text. Words find near-identical variants
+better than embeddings do:
 the weighted mean of the ten nearest scores 60.1 SMAPE by words, 63.5 by text features
 and 66.8 by image features (two folds of the Amazon catalog).
 """
@@ -22,27 +23,34 @@ from stack.blocks.products import Features, Prices, Products
 from stack.blocks.terms import N_COLUMNS, Terms
 
 N_NEIGHBOURS = 10
-"""In each space. 5 and 20 are within 0.15 SMAPE in trees on the Amazon catalog."""
+"""Neighbours in each space. On the Amazon catalog, trees on 5 and 20 are within 0.15
+SMAPE."""
 
 SHARPNESS = 4
-"""Power of the cosine that weighs a neighbour: plain cosines of embeddings are all
-alike. By text features, the mean of ten scores 64.3 SMAPE at 1 and 63.5 at 4."""
+"""Power of the cosine that weighs a neighbour: plain cosines of embeddings differ
+little. By text features, the mean of ten scores 64.3 SMAPE at 1 and 63.5 at 4."""
 
 SPACES = ("text", "image", "fused", "words")
 STATISTICS = (
-    *("mean", "weighted", "median", "spread", "least", "most"),
-    *("nearest", "distance"),
+    "mean",
+    "weighted",
+    "median",
+    "spread",
+    "least",
+    "most",
+    "nearest",
+    "distance",
 )
-COLUMNS = tuple(f"neighbours-{space}-{what}" for space in SPACES for what in STATISTICS)
+COLUMNS = tuple(f"neighbours-{space}-{name}" for space in SPACES for name in STATISTICS)
 LOG_PRICES = tuple(
-    f"neighbours-{space}-{what}"
+    f"neighbours-{space}-{name}"
     for space in SPACES
-    for what in ("mean", "weighted", "median", "least", "most")
+    for name in ("mean", "weighted", "median", "least", "most")
 )
 
 _KIND: dict[str, Any] = {"analyzer": "word", "lengths": (1, 2)}
 _MATRIX = ("data", "indices", "indptr")
-_CHUNK_VALUES = 1 << 24  # similarities in memory at once
+_CHUNK_VALUES = 1 << 24  # similarities in memory at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +64,7 @@ class Space:
 
 @dataclass(frozen=True, kw_only=True)
 class Neighbours:
-    """Products whose prices are known, ready to be searched."""
+    """Products of known price in all spaces, ready to search."""
 
     spaces: dict[str, Space]
 
@@ -65,24 +73,24 @@ class Neighbours:
 
         NaN where there is no neighbour: without a photo, without a common word.
         """
-        of, every = products.features, np.ones(len(products.texts), dtype=bool)
+        features, always = products.features, np.ones(len(products.texts), dtype=bool)
         queries: dict[str, tuple[Any, NDArray[np.bool_]]] = {
-            "text": (of.text, every),
-            "image": (of.image, np.asarray(of.image_ok)),
-            "fused": (of.fused, every),
-            "words": (products.counts[0], every),
+            "text": (features.text, always),
+            "image": (features.image, np.asarray(features.image_ok)),
+            "fused": (features.fused, always),
+            "words": (products.counts[0], always),
         }
         parts = [_search(self.spaces[name], *queries[name]) for name in SPACES]
         return np.concatenate(parts, axis=1)
 
 
 def fit(products: Products, prices: Prices, folder: Path) -> None:
-    """Keep the words of the priced products; the run has the rest.
+    """Write the words of the priced products; the run already has their other features.
 
     Parameters
     ----------
     products : Products
-        Of the run.
+        Products of the run.
     prices : Prices
     folder : Path
     """
@@ -97,16 +105,16 @@ def fit(products: Products, prices: Prices, folder: Path) -> None:
 def load(
     folder: Path, features: Features, prices: Prices, folds: Collection[int]
 ) -> Neighbours:
-    """Take the products as references whose prices the chosen folds know.
+    """Load, as references, the products on whose prices the folds may be fitted.
 
     Parameters
     ----------
     folder : Path
-        That `fit` wrote to.
+        Folder that `fit` wrote to.
     features : Features
-        Of the run.
+        Features of the run.
     prices : Prices
-        Of the run.
+        Prices of the run.
     folds : collection of int
 
     Raises
@@ -117,10 +125,10 @@ def load(
     known = prices.known_to(folds)
     photo = known & np.asarray(features.image_ok)
 
-    def dense(rows: NDArray[Any], which: NDArray[np.bool_]) -> Space:
+    def dense(rows: NDArray[Any], is_reference: NDArray[np.bool_]) -> Space:
         return Space(
-            references=DenseReferences(rows, np.flatnonzero(which)),
-            log_price=prices.log_price[which].astype(np.float32),
+            references=DenseReferences(rows, np.flatnonzero(is_reference)),
+            log_price=prices.log_price[is_reference].astype(np.float32),
         )
 
     return Neighbours(
@@ -147,14 +155,14 @@ def _search(
     space: Space, queries: NDArray[Any] | csr_array, wanted: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
     """Describe the neighbours of the wanted queries; NaN for the others."""
-    found = np.full((len(wanted), len(STATISTICS)), np.nan, dtype=np.float32)
+    described = np.full((len(wanted), len(STATISTICS)), np.nan, dtype=np.float32)
     if not len(space.log_price):  # a run without photos
-        return found
+        return described
     for rows in _chunks(np.flatnonzero(wanted), len(space.log_price)):
         similarity = space.references.similarity(queries[rows])
         places, cosine = find_nearest(similarity, N_NEIGHBOURS)
-        found[rows] = _describe(space.log_price[places], cosine)
-    return found
+        described[rows] = _describe(space.log_price[places], cosine)
+    return described
 
 
 def _chunks(rows: NDArray[np.intp], n_references: int) -> Iterator[NDArray[np.intp]]:
@@ -166,19 +174,20 @@ def _chunks(rows: NDArray[np.intp], n_references: int) -> Iterator[NDArray[np.in
 def _describe(
     log_price: NDArray[np.float32], cosine: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """Return `STATISTICS` of neighbours; those with a cosine of 0 or less are none."""
-    is_one = cosine > 0
-    n = is_one.sum(axis=1)
+    """Return `STATISTICS` of the neighbours; a cosine of 0 or less is no neighbour."""
+    is_near = cosine > 0
+    n = is_near.sum(axis=1)
     described = np.full((len(cosine), len(STATISTICS)), np.nan, dtype=np.float32)
-    some = n > 0
-    is_one, n, log_price, cosine = is_one[some], n[some], log_price[some], cosine[some]
-    # Not NumPy's nanmean and its like: for one product they take ten times as long.
-    price, near = np.where(is_one, log_price, 0), np.where(is_one, cosine, 0)
+    any_near = n > 0
+    is_near, n = is_near[any_near], n[any_near]
+    log_price, cosine = log_price[any_near], cosine[any_near]
+    # NumPy's nanmean and similar functions take ten times as long for one product.
+    price, near = np.where(is_near, log_price, 0), np.where(is_near, cosine, 0)
     mean, weight = price.sum(axis=1) / n, near**SHARPNESS
-    spread = (np.where(is_one, price - mean[:, None], 0) ** 2).sum(axis=1) / n
-    ordered = np.sort(np.where(is_one, log_price, np.inf), axis=1)
+    spread = (np.where(is_near, price - mean[:, None], 0) ** 2).sum(axis=1) / n
+    ordered = np.sort(np.where(is_near, log_price, np.inf), axis=1)
     row = np.arange(len(ordered))
-    described[some] = np.stack(
+    described[any_near] = np.stack(
         [
             mean,
             (price * weight).sum(axis=1) / weight.sum(axis=1),

@@ -1,4 +1,4 @@
-"""What the blocks read: products as the run has them, and what is known of prices."""
+"""The input of the blocks: products, their features and their prices."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class Features:
     """Frozen image features, shape (n_products, d)."""
 
     image_ok: NDArray[np.bool_]
-    """Where there is a photo; elsewhere the image features mean nothing."""
+    """True where there is a photo; elsewhere the image features are meaningless."""
 
     fused: NDArray[Any]
     """Aligned fused embeddings, shape (n_products, d)."""
@@ -38,26 +38,26 @@ class Products:
     """Products to compute a block for."""
 
     texts: Sequence[str]
-    """Composed, as the encoder reads them, length n_products."""
+    """Composed texts, as the encoder reads them, length n_products."""
 
     features: Features
 
     @cached_property
     def counts(self) -> tuple[csr_array, ...]:
-        """Counts of the terms of each kind, from `count_kinds`: several blocks ask."""
+        """Counts of the terms of each kind, shared by several blocks."""
         return count_kinds(self.texts)
 
     def take(self, rows: NDArray[np.integer]) -> "Products":
-        """Return some rows, in the order given, in memory."""
-        of = self.features
+        """Return the products in `rows`, in that order, in memory."""
+        features = self.features
         return Products(
             texts=[self.texts[row] for row in rows.tolist()],
             features=Features(
-                text=np.asarray(of.text[rows]),
-                image=np.asarray(of.image[rows]),
-                image_ok=np.asarray(of.image_ok[rows]),
-                fused=np.asarray(of.fused[rows]),
-                attributes=np.asarray(of.attributes[rows]),
+                text=np.asarray(features.text[rows]),
+                image=np.asarray(features.image[rows]),
+                image_ok=np.asarray(features.image_ok[rows]),
+                fused=np.asarray(features.fused[rows]),
+                attributes=np.asarray(features.attributes[rows]),
             ),
         )
 
@@ -99,7 +99,7 @@ class Prices:
         return int(self.folds.max()) + 1
 
     def known_to(self, chosen: Collection[int]) -> NDArray[np.bool_]:
-        """Say which prices the networks of some folds have been trained on.
+        """Mark the prices on which the networks of some folds have been trained.
 
         Parameters
         ----------
@@ -109,7 +109,7 @@ class Prices:
         Returns
         -------
         ndarray of shape (n_products,), bool
-            All priced rows; if a single fold is chosen, those outside it.
+            True in all priced rows; for a single fold, only in those outside it.
         """
         priced = np.asarray(self.folds >= 0)
         distinct = set(chosen)

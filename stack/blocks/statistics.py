@@ -1,9 +1,10 @@
-"""Block `statistics`: prices of products of the same first words, or the same unit.
+"""Block `statistics`: mean prices of products with equal first words or equal unit.
 
 References
 ----------
 Micci-Barreca (2001), "A preprocessing scheme for high-cardinality categorical
-attributes in classification and prediction problems": means shrunk to that of all.
+attributes in classification and prediction problems": means shrunk towards the overall
+mean.
 """
 
 from collections.abc import Callable, Collection
@@ -22,8 +23,8 @@ from stack.blocks.head import Head, read_head
 from stack.blocks.products import Features, Prices, Products
 
 SMOOTHING = 3.0
-"""Products' worth of the overall mean in each mean. 1, 3 and 10 score alike in trees
-on the Amazon catalog, which see the count too."""
+"""Weight of the overall mean in each mean, in products. On the Amazon catalog, 1, 3 and
+10 score alike in trees, which use the count too."""
 
 # The brand comes first in most names; sizes ("72 fl oz") as keys gained nothing.
 _KEYS: dict[str, Callable[[Head], str]] = {
@@ -32,7 +33,7 @@ _KEYS: dict[str, Callable[[Head], str]] = {
     "unit": lambda head: head.unit,
 }
 COLUMNS = tuple(
-    f"statistics-{kind}-{what}" for kind in _KEYS for what in ("mean", "count")
+    f"statistics-{kind}-{name}" for kind in _KEYS for name in ("mean", "count")
 )
 LOG_PRICES = tuple(f"statistics-{kind}-mean" for kind in _KEYS)
 _RECORD = fields(**{kind: many(text) for kind in _KEYS})
@@ -53,10 +54,10 @@ class Statistics:
         unknown = (self.overall, 0.0)
         rows = []
         for head in map(read_head, products.texts):
-            found = (
+            pairs = (
                 self.of_key[kind].get(_KEYS[kind](head), unknown) for kind in _KEYS
             )
-            rows.append([value for pair in found for value in pair])
+            rows.append([value for pair in pairs for value in pair])
         return np.array(rows, dtype=np.float32)
 
 
@@ -66,10 +67,10 @@ def fit(products: Products, prices: Prices, folder: Path) -> None:
     Parameters
     ----------
     products : Products
-        Of the run.
+        Products of the run.
     prices : Prices
     folder : Path
-        To keep the sums in.
+        Folder for the sums.
     """
     rows = np.flatnonzero(prices.folds >= 0)
     heads = [read_head(products.texts[row]) for row in rows.tolist()]
@@ -87,16 +88,16 @@ def fit(products: Products, prices: Prices, folder: Path) -> None:
 def load(
     folder: Path, features: Features, prices: Prices, folds: Collection[int]
 ) -> Statistics:
-    """Take the statistics of the prices that the chosen folds know.
+    """Load the statistics of the prices on which the folds may be fitted.
 
     Parameters
     ----------
     folder : Path
-        That `fit` wrote to.
+        Folder that `fit` wrote to.
     features
-        Not needed.
+        Not used.
     prices : Prices
-        Of the run.
+        Prices of the run.
     folds : collection of int
 
     Raises
@@ -107,7 +108,7 @@ def load(
     del features
     known = prices.known_to(folds)
     overall = float(np.mean(prices.log_price[known], dtype=np.float64))
-    # Never all less the own fold: its prices would stay, as a difference in rounding.
+    # Never the total minus the own fold: rounding would leave a trace of its prices.
     counted = np.unique(prices.folds[known])
     names = _read_keys(folder / "keys.json")
     of_key = {}

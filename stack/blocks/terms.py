@@ -1,4 +1,4 @@
-"""TF-IDF of words or letters, hashed, so that no vocabulary has to be kept.
+"""TF-IDF of words or letters, hashed, so that no vocabulary is stored.
 
 References
 ----------
@@ -28,11 +28,11 @@ class Terms:
     analyzer: Literal["word", "char_wb"]
 
     lengths: tuple[int, int]
-    """Words or letters in a term, at least and at most."""
+    """Smallest and largest number of words or letters in a term."""
 
     idf: NDArray[np.float32]
-    """Inverse document frequencies, shape (N_COLUMNS,). They come from texts alone;
-    no price is in them."""
+    """Inverse document frequencies, shape (N_COLUMNS,). They come from texts alone,
+    not from prices."""
 
     @classmethod
     def fit(
@@ -42,27 +42,28 @@ class Terms:
         analyzer: Literal["word", "char_wb"],
         lengths: tuple[int, int],
     ) -> "Terms":
-        """Count in how many texts each term is.
+        """Count for each term the texts that contain it.
 
         Parameters
         ----------
         texts : sequence of str
         analyzer : {"word", "char_wb"}
-            Words, or letters within words.
+            Whether terms are words, or letters within words.
         lengths : tuple of int
+            Smallest and largest number of words or letters in a term.
         """
         n_texts = np.zeros(N_COLUMNS)
         for start in range(0, len(texts), _CHUNK_TEXTS):
             chunk = texts[start : start + _CHUNK_TEXTS]
-            found = count_terms(chunk, analyzer=analyzer, lengths=lengths)
-            n_texts += np.bincount(found.indices, minlength=N_COLUMNS)
-        # A term that a new product alone has weighs what one product's own term does
-        # in the run, so that out-of-fold rows are what new products will be.
+            counts_in_chunk = count_terms(chunk, analyzer=analyzer, lengths=lengths)
+            n_texts += np.bincount(counts_in_chunk.indices, minlength=N_COLUMNS)
+        # A term that only a new product has weighs as much as a term that one product
+        # of the run has, so out-of-fold rows are distributed like new products.
         idf = np.log((1 + len(texts)) / (1 + np.maximum(n_texts, 1))) + 1
         return cls(analyzer=analyzer, lengths=lengths, idf=idf.astype(np.float32))
 
     def weigh(self, texts: Sequence[str]) -> csr_array:
-        """Return texts as rows of length 1, or 0 without any term.
+        """Return texts as rows of length 1; rows without any term are zero.
 
         Returns
         -------
@@ -76,7 +77,7 @@ class Terms:
         return csr_array(vstack(parts, format="csr") if len(parts) > 1 else parts[0])
 
     def weigh_counts(self, counts: csr_array) -> csr_array:
-        """Return the rows of `weigh` for what `count_terms` found."""
+        """Return the rows of `weigh` for the counts from `count_terms`."""
         values = (1 + np.log(counts.data)) * self.idf[counts.indices]
         row = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
         length = np.sqrt(np.bincount(row, values**2, minlength=counts.shape[0]))
@@ -91,7 +92,7 @@ def count_terms(
     lengths: tuple[int, int],
 ) -> csr_array:
     """Count the terms of each text, shape (n_texts, N_COLUMNS), float32."""
-    found = HashingVectorizer(
+    counts = HashingVectorizer(
         analyzer=analyzer,
         ngram_range=lengths,
         token_pattern=_WORD,
@@ -100,4 +101,4 @@ def count_terms(
         norm=None,
         dtype=np.float32,
     ).transform(texts)
-    return csr_array(found)
+    return csr_array(counts)

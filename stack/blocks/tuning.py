@@ -1,8 +1,8 @@
-"""Settings of block `kernel`, learned from the rows that a fold's ridge is fitted on.
+"""Learn the settings of block `kernel` from the rows that a fold's ridge is fitted on.
 
-Gradient descent on the error of ridges that are fitted on some of those rows and judged
-on others. The rows that the fold holds out have no part in it, so that its score stays
-out of fold.
+Gradient descent minimises the error of ridges that are fitted on some of those rows and
+judged on others. The rows that the fold holds out are not used, so its score stays out
+of fold.
 
 References
 ----------
@@ -18,13 +18,13 @@ from stack.blocks.mixture import Parts, mix, penalty, start_settings, take_pairs
 
 N_STEPS = 60
 N_FITTED, N_JUDGED = 2000, 1000
-"""Rows of a step at most."""
+"""Largest numbers of rows in a step."""
 
 FEWEST = 200
-"""Rows below which there is too little to learn from."""
+"""With fewer rows, the settings are not learned."""
 
 _RATE, _LAST_RATE = 0.08, 0.005
-_PULL = 3e-4  # towards the start: on the squared distance, in logarithms
+_PULL = 3e-4  # weight of the squared distance from the start, in logarithms
 
 
 def tune(
@@ -34,22 +34,23 @@ def tune(
     *,
     fold: int,
 ) -> NDArray[np.float32]:
-    """Learn settings for the ridge that a fold is priced by.
+    """Learn the settings of a fold's ridge.
 
     Parameters
     ----------
     parts : Parts
-        Of n products with themselves.
+        Similarities of n products to each other.
     log_price : ndarray of shape (n,)
-        log1p price; that of the fold's own rows is not read.
+        log1p price; the fold's own rows are not read.
     folds : ndarray of shape (n,)
-        Duplicates share one. Each step judges on one of the others.
+        Fold of each product; duplicates share one. Each step judges on one other fold.
     fold : int
+        Fold whose ridge is tuned.
 
     Returns
     -------
     ndarray of shape (12 + n_attributes,)
-        As `start_settings`, which are returned where less than `FEWEST` rows or less
+        Learned settings; those of `start_settings` if fewer than `FEWEST` rows or fewer
         than two folds are left.
     """
     start = start_settings(parts.sizes.shape[1] // 2)
@@ -69,9 +70,9 @@ def tune(
         is_judged = folds == others[step % len(others)]
         fitted = _draw(inside & ~is_judged, N_FITTED, rng)
         judged = _draw(is_judged, N_JUDGED, rng)
-        found = _predict(parts, target, settings, fitted, judged)
-        # SMAPE / 100 of a log price that is off by so much.
-        error = 2 * torch.tanh((found - target[judged]).abs() / 2)
+        predicted = _predict(parts, target, settings, fitted, judged)
+        # SMAPE / 100 for this error in the log price.
+        error = 2 * torch.tanh((predicted - target[judged]).abs() / 2)
         loss = error.mean() + _PULL * ((settings - prior) ** 2).sum()
         optimizer.zero_grad()
         loss.backward()
@@ -94,23 +95,23 @@ def _predict(
     fitted: NDArray[np.intp],
     judged: NDArray[np.intp],
 ) -> torch.Tensor:
-    """Fit a ridge on some rows; return the log price of others by it."""
+    """Fit a ridge on `fitted` rows; predict the log prices of `judged` rows."""
     centre = target[fitted].mean()
     kernel = mix(_tensors(parts, fitted, fitted), settings, torch.exp)
     kernel = kernel + penalty(settings, torch.exp) * torch.eye(len(fitted))
     factor = torch.linalg.cholesky(kernel)
     dual = torch.cholesky_solve((target[fitted] - centre)[:, None], factor)
     between = mix(_tensors(parts, judged, fitted), settings, torch.exp)
-    found: torch.Tensor = (between @ dual)[:, 0] + centre
-    return found
+    log_price: torch.Tensor = (between @ dual)[:, 0] + centre
+    return log_price
 
 
 def _tensors(parts: Parts, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> Parts:
-    of = take_pairs(parts, rows, columns)
+    pairs = take_pairs(parts, rows, columns)
     return Parts(
-        words=tuple(map(torch.from_numpy, of.words)),
-        text=torch.from_numpy(of.text),
-        image=torch.from_numpy(of.image),
-        sizes=torch.from_numpy(of.sizes),
-        other_sizes=torch.from_numpy(of.other_sizes),
+        words=tuple(map(torch.from_numpy, pairs.words)),
+        text=torch.from_numpy(pairs.text),
+        image=torch.from_numpy(pairs.image),
+        sizes=torch.from_numpy(pairs.sizes),
+        other_sizes=torch.from_numpy(pairs.other_sizes),
     )

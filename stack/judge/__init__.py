@@ -1,1 +1,1 @@
-"""Which predictor is better, how sure that is, and what is doubtful."""
+"""Compare predictors and runs, measure the uncertainty and find doubts."""

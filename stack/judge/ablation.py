@@ -1,9 +1,9 @@
-"""What each block adds to the stacker: how much more it errs without it.
+"""Ablation: how much worse the stacker is without each block.
 
-The trees are grown anew without each block, with one seed and no trials, and judged
-beside trees of that seed that see all of them, out of fold and paired on the same
-products. All begin at the network's price, or at `start`, so these two are not left
-out; but `kernel` takes `start` along, which is made of it.
+The trees are grown again without each block, with one seed and no trials. They are
+compared with trees of the same seed on all blocks, out of fold and paired on the same
+products. All trees begin at the network's price, or at `start`, so these two are not
+left out alone; `start` is computed from `kernel`, so both are left out together.
 """
 
 import logging
@@ -25,24 +25,24 @@ _BEGINNINGS = ("network", "start")
 
 
 def left_out(blocks: Sequence[str]) -> list[tuple[str, ...]]:
-    """Return what to leave out, one after another.
+    """Return the blocks to leave out, one fit after another.
 
     Parameters
     ----------
     blocks : sequence of str
-        That the stacker sees.
+        Blocks that the stacker is fitted on.
 
     Returns
     -------
     list of tuple of str
         Empty if nothing can be left out.
     """
-    each = [
+    parts = [
         (block, "start") if block == "kernel" and "start" in blocks else (block,)
         for block in blocks
         if block not in _BEGINNINGS
     ]
-    return [names for names in each if len(names) < len(blocks)]
+    return [names for names in parts if len(names) < len(blocks)]
 
 
 def fit_without_each(
@@ -50,12 +50,12 @@ def fit_without_each(
     blocks: Sequence[str],
     folder: Path,
 ) -> None:
-    """Fit the stacker on all blocks, then without each; what is there is taken.
+    """Fit the stacker on all blocks, then without each; keep fits that exist already.
 
     Parameters
     ----------
     fit : callable
-        Of the names of blocks; returns out-of-fold log1p prices, shape (n_products,).
+        Takes names of blocks; returns out-of-fold log1p prices, shape (n_products,).
     blocks : sequence of str
     folder : Path
         Gets the log prices of each fit: all.npy, kernel+start.npy and so on.
@@ -64,20 +64,20 @@ def fit_without_each(
     for names, path in _paths(blocks, folder).items():
         if path.exists():
             continue
-        what = f"without {' and '.join(names)}" if names else "with all blocks"
-        logger.info("ablation: %s", what)
+        description = f"without {' and '.join(names)}" if names else "with all blocks"
+        logger.info("ablation: %s", description)
         save_array(path, fit([block for block in blocks if block not in names]))
 
 
 def read_without_each(
     blocks: Sequence[str], folder: Path
 ) -> dict[tuple[str, ...], NDArray[np.float32]] | None:
-    """Read what `fit_without_each` wrote.
+    """Read the log prices that `fit_without_each` wrote.
 
     Returns
     -------
     dict of tuple of str to ndarray of shape (n_products,), float32, or None
-        log1p prices by what is left out; None if a file is missing.
+        log1p prices by the blocks left out; None if a file is missing.
     """
     paths = _paths(blocks, folder)
     if not all(path.exists() for path in paths.values()):
@@ -91,40 +91,43 @@ def score_without_each(
     *,
     groups: NDArray[np.integer],
 ) -> list[dict[str, Any]]:
-    """Say how much worse the stacker is without each block.
+    """Measure how much worse the stacker is without each block.
 
     Parameters
     ----------
     log_price : ndarray of shape (n,)
         log1p of the true prices.
     found : mapping of tuple of str to ndarray of shape (n,)
-        From `read_without_each`, of these products.
+        Log prices of these products from `read_without_each`.
     groups : ndarray of shape (n,), int
         Duplicates share a number.
 
     Returns
     -------
     list of dict
-        `left_out` (names), `smape`, and `adds`: SMAPE without them less SMAPE with all,
-        `adds_se` its standard error over products (not over seeds). All blocks come
-        first, with None for both; then what adds most.
+        `left_out` (names), `smape`, and `adds`: SMAPE without them minus SMAPE with
+        all blocks, `adds_se` its standard error over products (not over seeds). The fit
+        on all blocks comes first, with None for both; then the largest `adds` first.
     """
     if not found:
         return []
     price = to_price(log_price)
-    rows = {names: smape_rows(price, to_price(of)) for names, of in found.items()}
-    whole = rows.pop(())
+    errors = {
+        names: smape_rows(price, to_price(predicted))
+        for names, predicted in found.items()
+    }
+    all_blocks = errors.pop(())
     scores: list[dict[str, Any]] = [
         {
             "left_out": list(names),
-            "smape": float(of.mean()),
-            "adds": float((of - whole).mean()),
-            "adds_se": standard_error(of - whole, groups),
+            "smape": float(rows.mean()),
+            "adds": float((rows - all_blocks).mean()),
+            "adds_se": standard_error(rows - all_blocks, groups),
         }
-        for names, of in rows.items()
+        for names, rows in errors.items()
     ]
     scores.sort(key=lambda part: -part["adds"])
-    first = {"left_out": [], "smape": float(whole.mean()), "adds": None}
+    first = {"left_out": [], "smape": float(all_blocks.mean()), "adds": None}
     return [{**first, "adds_se": None}, *scores]
 
 

@@ -24,7 +24,7 @@ _run_folder = click.Path(path_type=Path, file_okay=False)
 @_json_option
 @one_line_errors
 def runs_command(folder: Path, as_json: bool) -> None:
-    """List the runs below FOLDER (runs), best first, with what is wrong with any.
+    """List the runs below FOLDER (runs), best first, with their problems.
 
     \b
     Example:
@@ -45,14 +45,14 @@ def runs_command(folder: Path, as_json: bool) -> None:
     type=click.Choice(get_args(Predictor)),
     default="chosen",
     show_default=True,
-    help="Whose out-of-fold prices; chosen: each run's own verdict.",
+    help="Predictor to compare; chosen: each run's own verdict.",
 )
 @click.option(
     "--seed",
     type=click.IntRange(min=0),
     default=StackConfig.seed,
     show_default=True,
-    help="Of the bootstrap.",
+    help="Seed of the bootstrap.",
 )
 @_json_option
 @one_line_errors

@@ -1,4 +1,4 @@
-"""Two runs against each other, on the products that both have priced out of fold."""
+"""Compare two runs on the products that both have priced out of fold."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from stack.judge.verdict import Interval, paired_bootstrap
 from stack.run import PREDICTIONS, open_run
 
 Predictor = Literal["chosen", "network", "stacker", "lightgbm", "blend"]
-_SAME_PRICE = 1e-6  # relative; the same price by way of float32 is as near
+_SAME_PRICE = 1e-6  # relative; float32 rounding stays below it
 _NAMED = 5
 
 
@@ -34,7 +34,7 @@ class PricedRun:
 
     run_dir: Path
     predictor: str
-    """By its own name, never "chosen"."""
+    """Name of the predictor itself, never "chosen"."""
 
     recipe: str
     n_folds: int
@@ -47,10 +47,10 @@ class PricedRun:
     image_ok: NDArray[np.bool_]  # (n,)
 
     def rows(self, at: NDArray[np.intp]) -> "PricedRun":
-        """Return the run with some of its products only."""
+        """Return the run with only the products in rows `at`."""
         names = ("sample_id", "price", "predicted", "folds", "groups", "image_ok")
-        kept = {name: getattr(self, name)[at] for name in names}
-        return PricedRun(**{**vars(self), **kept})
+        arrays = {name: getattr(self, name)[at] for name in names}
+        return PricedRun(**{**vars(self), **arrays})
 
 
 def compare_runs(
@@ -68,15 +68,16 @@ def compare_runs(
     run_a, run_b : Path
         Run folders; with `predictor="network"` stacking need not have finished.
     predictor : str
-        Whose out-of-fold prices; "chosen" is each run's own verdict.
+        Predictor whose out-of-fold prices are compared; "chosen" is each run's own
+        verdict.
     n_bootstrap, seed : int
-        Of the interval.
+        Resamples and seed of the interval.
 
     Returns
     -------
     dict
-        Ready for JSON: `a`, `b` (what they are), `n_common`, `price_mismatch` (products
-        left out because the runs hold different prices of them), `scores`, `difference`
+        Ready for JSON: `a`, `b` (descriptions), `n_common`, `price_mismatch` (products
+        left out because their prices differ between the runs), `scores`, `difference`
         (SMAPE of A minus that of B with its 95 % interval), `closer` (shares of
         products), `bands`, `image`, `notes`, `sentence`.
 
@@ -143,7 +144,7 @@ def open_priced(run_dir: Path, predictor: Predictor) -> PricedRun:
         return rows
 
     folds = np.asarray(array("finetune/folds"))
-    kept = np.flatnonzero(folds >= 0)
+    priced_rows = np.flatnonzero(folds >= 0)
     path = run_dir / "finetune" / MANIFEST_NAME
     config = config_from(run.finetune["config"], FinetuneConfig, path)
     return PricedRun(
@@ -152,12 +153,12 @@ def open_priced(run_dir: Path, predictor: Predictor) -> PricedRun:
         recipe=config.recipe,
         n_folds=config.n_folds,
         catalog_sha256=run.embed["inputs"]["catalog_sha256"],
-        sample_id=array("embed/sample_id")[kept],
-        price=array("finetune/price")[kept],
-        predicted=to_price(array(PREDICTIONS[name])[kept], run.price_unit),
-        folds=folds[kept],
-        groups=array("finetune/groups")[kept],
-        image_ok=array("embed/image_ok")[kept],
+        sample_id=array("embed/sample_id")[priced_rows],
+        price=array("finetune/price")[priced_rows],
+        predicted=to_price(array(PREDICTIONS[name])[priced_rows], run.price_unit),
+        folds=folds[priced_rows],
+        groups=array("finetune/groups")[priced_rows],
+        image_ok=array("embed/image_ok")[priced_rows],
     )
 
 
@@ -171,7 +172,7 @@ def _require_shape(rows: NDArray[Any], path: Path, n_products: int) -> None:
 
 
 def _pair(a: PricedRun, b: PricedRun) -> tuple[PricedRun, PricedRun, dict[str, Any]]:
-    """Bring both to their common products, in the order of A."""
+    """Restrict both runs to their common products, in the order of A."""
     _, in_a, in_b = np.intersect1d(
         a.sample_id, b.sample_id, assume_unique=True, return_indices=True
     )
@@ -191,10 +192,10 @@ def _pair(a: PricedRun, b: PricedRun) -> tuple[PricedRun, PricedRun, dict[str, A
             f"different prices ({differing[0]}: {a.price[0]:g} against "
             f"{b.price[0]:g}). Compare runs on prices of one currency and one time."
         )
-    kept = np.flatnonzero(same)
+    same_rows = np.flatnonzero(same)
     return (
-        a.rows(kept),
-        b.rows(kept),
+        a.rows(same_rows),
+        b.rows(same_rows),
         {
             "n": len(differing),
             "first_sample_ids": differing[:_NAMED],
@@ -217,8 +218,8 @@ def _scores(
     predicted: NDArray[np.float64],
     groups: NDArray[np.integer],
 ) -> dict[str, float]:
-    found = score(price, predicted, groups)
-    return {"smape": found.smape, "smape_se": found.smape_se}
+    scores = score(price, predicted, groups)
+    return {"smape": scores.smape, "smape_se": scores.smape_se}
 
 
 def _part(
@@ -237,17 +238,17 @@ def _part(
 def _notes(
     whole_a: PricedRun, whole_b: PricedRun, a: PricedRun, b: PricedRun
 ) -> list[str]:
-    """Say what else than the model differs between two runs."""
+    """Describe what differs between two runs besides the model."""
     notes = [
-        "The interval counts the chance in which products there are, not that of "
+        "The interval covers the random choice of products, not the randomness of "
         "training: the same recipe with another seed may differ as well. Train both "
         "with other seeds before choosing a recipe by a small difference."
     ]
     if whole_a.catalog_sha256 != whole_b.catalog_sha256:
         notes.append(
             f"The catalogs differ: A has {len(whole_a.price):,} priced products, B "
-            f"{len(whole_b.price):,}. Both are judged on the common ones only, but "
-            f"each has learned from all of its own."
+            f"{len(whole_b.price):,}. Both are judged on the common products only, but "
+            f"each was trained on all of its own."
         )
     if whole_a.n_folds != whole_b.n_folds:
         share_a, share_b = (100 * (1 - 1 / run.n_folds) for run in (whole_a, whole_b))
@@ -255,8 +256,8 @@ def _notes(
             f"The numbers of folds differ: A has {whole_a.n_folds}, so that a network "
             f"learns from {share_a:.0f} % of the products, B {whole_b.n_folds} and "
             f"{share_b:.0f} %. Every price is out of fold in its own run, so the "
-            f"comparison is paired and fair to both, but more to learn from is part of "
-            f"the difference."
+            f"comparison is paired and fair to both, but part of the difference comes "
+            f"from more training products."
         )
     elif not np.array_equal(a.folds, b.folds):
         notes.append(
@@ -268,9 +269,9 @@ def _notes(
 
 
 def _sentence(difference: Interval, n: int) -> str:
-    found = f"SMAPE of A minus B on {n:,} common products: {difference}"
+    finding = f"SMAPE of A minus B on {n:,} common products: {difference}"
     if difference.high < 0:
-        return f"A is better. {found}, wholly below zero."
+        return f"A is better. {finding}, wholly below zero."
     if difference.low > 0:
-        return f"B is better. {found}, wholly above zero."
-    return f"The difference is within the noise. {found}, which includes zero."
+        return f"B is better. {finding}, wholly above zero."
+    return f"The difference is within the noise. {finding}, which includes zero."

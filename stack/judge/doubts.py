@@ -1,7 +1,7 @@
-"""Name what makes a run doubtful; `stack.price.flags` does so for one price.
+"""Find reasons to doubt a run; `stack.price.flags` does so for one price.
 
-An average hides a network that went wrong, and SMAPE, which is bounded, hides a price
-that is a hundred times too high.
+An average hides a network that went wrong. SMAPE is bounded, so it hides a price that
+is a hundred times too high.
 """
 
 from collections.abc import Mapping
@@ -39,22 +39,23 @@ def find_doubts(
     price : ndarray of shape (n_products,)
         True prices, catalog currency.
     folds : ndarray of shape (n_products,), int
-        From 0.
+        Fold of each product, from 0.
     predicted : mapping of str to ndarray of shape (n_products,)
-        Out-of-fold prices of `network`, `chosen` and `median`, the constant.
+        Out-of-fold prices of `network`, `chosen` and `median`, the
+        baseline.
     groups : ndarray of shape (n_products,), int, optional
         Duplicates share a number; they count once in standard errors.
     by_network : ndarray of shape (n_folds, m), optional
-        Prices of some products by the network of each fold, catalog currency.
+        Prices of a sample of products by the network of each fold, catalog currency.
 
     Returns
     -------
     dict
-        `folds`: of each fold `fold` (from 0), `n`, and `smape` and `smape_se` of the
+        `folds`: for each fold `fold` (from 0), `n`, and `smape` and `smape_se` of the
         network and the chosen predictor. `trained`: cheapest and dearest true price.
-        `networks`: of `compare_networks`, or None.
-        `outside`: of both predictors, how many prices are `below` and `above` those.
-        `sentences`: what is doubtful, for users; empty where nothing is.
+        `networks`: from `compare_networks`, or None.
+        `outside`: for both predictors, how many prices lie `below` and `above` them.
+        `sentences`: each doubt, for users; empty if there is none.
     """
     scores = [
         _score_fold(fold, price, folds, predicted, groups) for fold in np.unique(folds)
@@ -82,26 +83,26 @@ def find_doubts(
 
 
 def compare_networks(prices: NDArray[np.floating]) -> dict[str, Any]:
-    """Tell how far the networks of the folds agree on the same products.
+    """Measure how far the networks of the folds agree on the same products.
 
     Parameters
     ----------
     prices : ndarray of shape (n_folds, m)
-        Catalog currency.
+        Prices by the network of each fold, catalog currency.
 
     Returns
     -------
     dict
-        `n`: m. `median_factor`: between the highest and the lowest price of a product,
-        the median. `n_apart`: products where it is above `DISAGREEMENT`. `far`: of each
-        network the share of products on which it is that factor away from the median
-        of the others.
+        `n`: m. `median_factor`: the median over products of the factor between the
+        highest and the lowest price. `n_apart`: products whose factor is above
+        `DISAGREEMENT`. `far`: for each network, the share of products on which it is
+        that factor away from the median of the others.
     """
     factor = price_factor(prices)
     far = []
-    for at, own in enumerate(prices):
-        others = np.median(np.delete(prices, at, axis=0), axis=0)
-        apart = price_factor(np.array([own, others])) > DISAGREEMENT
+    for fold, prices_of_fold in enumerate(prices):
+        others = np.median(np.delete(prices, fold, axis=0), axis=0)
+        apart = price_factor(np.array([prices_of_fold, others])) > DISAGREEMENT
         far.append(float(apart.mean()))
     return {
         "n": prices.shape[1],
@@ -134,38 +135,38 @@ def _score_fold(
 
 
 def _far_folds(scores: list[dict[str, Any]]) -> list[str]:
-    """Describe each fold whose network is far worse than the middle one."""
+    """Describe each fold whose network is far worse than the median fold."""
     middle = float(np.median([score["smape"]["network"] for score in scores]))
     return [
-        f"Fold {score['fold'] + 1} of {len(scores)} has SMAPE {found:.1f} by its "
+        f"Fold {score['fold'] + 1} of {len(scores)} has SMAPE {own:.1f} by its "
         f"network, the middle fold {middle:.1f}: that network went wrong, or its "
         f"products are unlike the others. Look at them, or train with another --seed."
         for score in scores
-        if (found := score["smape"]["network"]) - middle
+        if (own := score["smape"]["network"]) - middle
         > max(_FAR_POINTS, _FAR_ERRORS * score["smape_se"]["network"])
     ]
 
 
 def _far_networks(networks: Mapping[str, Any] | None) -> list[str]:
-    """Describe each network far from the others, or that all are far apart."""
+    """Describe each network far from the others; if none, whether all are far apart."""
     if networks is None:
         return []
     far, n, n_apart = networks["far"], networks["n"], networks["n_apart"]
     limit = max(_FAR_SHARE, _FAR_TIMES * float(np.median(far)))
-    found = [
+    sentences = [
         f"The network of fold {fold + 1} is a factor of {DISAGREEMENT:g} or more away "
         f"from the others on {share:.0%} of {n:,} products: it went wrong, "
         f"or learned too little. Train with another --seed."
         for fold, share in enumerate(far)
         if share > limit
     ]
-    if not found and n_apart > _APART_SHARE * n:
+    if not sentences and n_apart > _APART_SHARE * n:
         return [
             f"The networks of the folds differ by more than a factor of "
             f"{DISAGREEMENT:g} on {n_apart:,} of {n:,} products: they learned little, "
             f"or the inputs hold little of the price."
         ]
-    return found
+    return sentences
 
 
 def _wild_prices(
@@ -185,7 +186,7 @@ def _wild_prices(
 def _far_errors(
     price: NDArray[np.floating], predicted: Mapping[str, NDArray[np.floating]]
 ) -> list[str]:
-    """Compare absolute errors with the constant's; a few wild prices show in them."""
+    """Compare absolute errors with the baseline's; a few wild prices show in them."""
     errors = {
         name: float(np.abs(price - predicted[name]).mean())
         for name in ("chosen", "median")

@@ -1,6 +1,6 @@
-"""The comparison: how far each predictor's prices lie from the true ones.
+"""Compare each predictor's prices with the true ones.
 
-Every prediction judged here is out of fold.
+Every prediction here is out of fold.
 """
 
 import json
@@ -45,8 +45,8 @@ class Scores:
     """SMAPE in the 0 to 100 convention."""
 
     smape_log1p: float
-    """SMAPE (0 to 200) of log1p prices in catalog currency. Not comparable to either
-    of the others, nor between currencies."""
+    """SMAPE (0 to 200) of log1p prices in catalog currency. Not comparable to the
+    other two, nor between currencies."""
 
     mae: float
     """Mean absolute error, catalog currency."""
@@ -103,7 +103,7 @@ def score(
 def score_by_band(
     price: NDArray[np.floating], predicteds: Mapping[str, NDArray[np.floating]]
 ) -> list[dict[str, Any]]:
-    """SMAPE of each predictor in each fifth of the true prices.
+    """Return the SMAPE of each predictor in each fifth of the true prices.
 
     Parameters
     ----------
@@ -141,19 +141,19 @@ def price_bands(price: NDArray[np.floating]) -> list[NDArray[np.bool_]]:
     list of ndarray of bool, shape (n_products,)
         Equal prices share a band, so there may be fewer than five; none is empty.
     """
-    _, of_row, n_equal = np.unique(price, return_inverse=True, return_counts=True)
+    _, index, n_equal = np.unique(price, return_inverse=True, return_counts=True)
     middle_rank = np.cumsum(n_equal) - n_equal / 2
-    band = (_N_BANDS * middle_rank / len(price)).astype(int)[of_row]
+    band = (_N_BANDS * middle_rank / len(price)).astype(int)[index]
     return [band == b for b in np.unique(band)]
 
 
 def calibration_slope(
     price: NDArray[np.floating], predicted: NDArray[np.floating]
 ) -> float:
-    """Slope a of the least-squares line ln price = a·ln predicted + b.
+    """Return the slope a of the least-squares line ln price = a·ln predicted + b.
 
     A diagnostic: below 1 the predictions spread too far (an over-trained network),
-    above 1 they shrink towards the middle (boosters). NaN if all are equal.
+    above 1 they shrink towards the middle (boosters). NaN if all predictions are equal.
 
     Parameters
     ----------
@@ -161,8 +161,8 @@ def calibration_slope(
         Prices in catalog currency, above 0.
     """
     true = np.log(price, dtype=np.float64)
-    found = np.log(predicted, dtype=np.float64)
-    spread = found - found.mean()
+    log_predicted = np.log(predicted, dtype=np.float64)
+    spread = log_predicted - log_predicted.mean()
     return _ratio(float(spread @ (true - true.mean())), float(spread @ spread))
 
 
@@ -194,21 +194,20 @@ def evaluate_predictions(
     config : StackConfig
         Resamples and seed of the intervals.
     groups : ndarray of shape (n_products,), int, optional
-        Duplicates share a number, and count as one where it is asked how sure a figure
-        is.
+        Duplicates share a number; they count once in standard errors and intervals.
     best_price : ndarray of shape (n_products,), optional
-        The best predictable price where the catalog's law is known, NaN elsewhere.
+        The best predictable price, for catalogs made by a known rule; NaN elsewhere.
     price_unit : float
-        Unit that the log prices count in, catalog currency.
+        Unit of the log prices, catalog currency.
     by_network : ndarray of shape (n_folds, m), optional
-        Prices of some products by the network of each fold, catalog currency.
+        Prices of a sample of products by the network of each fold, catalog currency.
 
     Returns
     -------
     dict
         Ready for JSON, not-a-number as None: `n_products`, `n_unpriced`, `n_folds`,
         `predictors` (in the order of `PREDICTOR_LABELS`), `bands` and `image` (SMAPE of
-        each), `calibration_slope`, `verdict`, `doubts` (of `find_doubts`), `best`.
+        each), `calibration_slope`, `verdict`, `doubts` (from `find_doubts`), `best`.
 
     Raises
     ------
@@ -217,10 +216,10 @@ def evaluate_predictions(
         not finite in a fold.
     """
     _check_arrays(folds, {"price": price, "image_ok": image_ok, **predictions})
-    kept = folds >= 0
-    kept_groups = None if groups is None else groups[kept]
-    true = np.asarray(price[kept], dtype=np.float64)
-    prices = {name: to_price(predictions[name][kept], price_unit) for name in _GIVEN}
+    in_fold = folds >= 0
+    fold_groups = None if groups is None else groups[in_fold]
+    true = np.asarray(price[in_fold], dtype=np.float64)
+    prices = {name: to_price(predictions[name][in_fold], price_unit) for name in _GIVEN}
     verdict = decide(
         true,
         network=prices["network"],
@@ -228,27 +227,27 @@ def evaluate_predictions(
         blend=prices["blend"],
         n_bootstrap=config.n_bootstrap,
         seed=config.seed,
-        groups=kept_groups,
+        groups=fold_groups,
     )
-    prices["median"] = median_of_other_folds(true, folds[kept])
+    prices["median"] = median_of_other_folds(true, folds[in_fold])
     prices["chosen"] = prices[verdict.chosen]
     prices = {name: prices[name] for name in PREDICTOR_LABELS}
     report: dict[str, Any] = {
-        "n_products": int(kept.sum()),
-        "n_unpriced": int((~kept).sum()),
-        "n_folds": len(np.unique(folds[kept])),
+        "n_products": int(in_fold.sum()),
+        "n_unpriced": int((~in_fold).sum()),
+        "n_folds": len(np.unique(folds[in_fold])),
         "predictors": [
             {
                 "name": name,
                 "label": label,
-                **asdict(score(true, prices[name], kept_groups, price_unit=price_unit)),
+                **asdict(score(true, prices[name], fold_groups, price_unit=price_unit)),
             }
             for name, label in PREDICTOR_LABELS.items()
         ],
         "bands": score_by_band(true, prices),
         "image": {
-            "present": _part(true, prices, image_ok[kept]),
-            "absent": _part(true, prices, ~image_ok[kept]),
+            "present": _part(true, prices, image_ok[in_fold]),
+            "absent": _part(true, prices, ~image_ok[in_fold]),
         },
         "calibration_slope": {
             name: calibration_slope(true, prices[name])
@@ -256,12 +255,12 @@ def evaluate_predictions(
         },
         "verdict": asdict(verdict),
         "doubts": find_doubts(
-            true, folds[kept], prices, kept_groups, by_network=by_network
+            true, folds[in_fold], prices, fold_groups, by_network=by_network
         ),
         "best": None,
     }
-    if best_price is not None and (known := np.isfinite(best_price[kept])).any():
-        both = {"best": best_price[kept], "chosen": prices["chosen"]}
+    if best_price is not None and (known := np.isfinite(best_price[in_fold])).any():
+        both = {"best": best_price[in_fold], "chosen": prices["chosen"]}
         report["best"] = _part(true, both, known)
     as_json: dict[str, Any] = json.loads(
         json.dumps(report), parse_constant=lambda _: None
@@ -272,7 +271,7 @@ def evaluate_predictions(
 def median_of_other_folds(
     price: NDArray[np.float64], folds: NDArray[np.integer]
 ) -> NDArray[np.float64]:
-    """Predict each product by the median price of the other folds, the constant."""
+    """Predict the median price of the other folds for each product: the baseline."""
     predicted = np.empty(len(price))
     for fold in np.unique(folds):
         predicted[folds == fold] = np.median(price[folds != fold])

@@ -19,7 +19,7 @@ from finetune.price_unit import to_log_price, to_price
 from stack.judge.evaluate import price_bands
 
 LEVELS = (80, 90)
-"""Percent of new products whose price an interval is to hold."""
+"""Percent of new products whose price an interval should contain."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,11 +27,11 @@ class Intervals:
     """How far below and above a predicted log price the true one may lie.
 
     A run predicts new products with the average of its folds, which errs less than the
-    one fold that the residuals come from, so the intervals are rather too wide.
+    single fold behind each residual, so the intervals are rather too wide.
     """
 
     offsets: Mapping[int, tuple[float, float]]
-    """By level: what is added to a log1p price for the low and for the high end."""
+    """By level: the offsets from a log1p price to the low and to the high end."""
 
     price_unit: float
     """Unit of the run, catalog currency."""
@@ -43,7 +43,7 @@ class Intervals:
         Parameters
         ----------
         residual : ndarray of shape (n_products,)
-            log1p of the true price less the out-of-fold prediction.
+            log1p of the true price minus the out-of-fold prediction.
         price_unit : float
             Unit of the run, catalog currency.
         """
@@ -52,15 +52,15 @@ class Intervals:
 
     @classmethod
     def of_manifest(cls, stack: dict[str, Any], *, price_unit: float) -> "Intervals":
-        """Take the intervals that a stacking manifest holds, of a run's unit."""
-        found = {level: stack["intervals"][str(level)] for level in LEVELS}
-        offsets = {level: (low, high) for level, (low, high) in found.items()}
+        """Read the intervals from a stacking manifest."""
+        pairs = {level: stack["intervals"][str(level)] for level in LEVELS}
+        offsets = {level: (low, high) for level, (low, high) in pairs.items()}
         return cls(offsets=offsets, price_unit=price_unit)
 
     def bounds(
         self, log_price: NDArray[np.floating], *, level: int = 90
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the ends of the intervals around some predictions.
+        """Return both ends of the interval around each prediction.
 
         Parameters
         ----------
@@ -97,7 +97,7 @@ def interval_coverage(
     *,
     price_unit: float,
 ) -> list[dict[str, Any]]:
-    """Measure how many prices lie inside, with ends from the other folds' residuals.
+    """Measure how many prices the intervals contain, fitted on the other folds.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def interval_coverage(
     log_price : ndarray of shape (n_products,)
         Out-of-fold log1p prices in units of the run.
     folds : ndarray of shape (n_products,), int
-        At least two different ones.
+        Fold of each product; at least two different folds.
     price_unit : float
         Unit of the run, catalog currency.
 
@@ -146,10 +146,10 @@ def interval_coverage(
 
 
 def _offsets(residual: NDArray[np.floating], level: int) -> tuple[float, float]:
-    """Take the ranks that leave half of the rest out at either end.
+    """Return the residuals between which `level` percent of new ones lie.
 
-    Too few products (below 19 at 90 %) have no such rank: then the ends are the
-    farthest residuals, and the promise does not hold.
+    Too few products (below 19 at 90 %) have no such ranks: then the ends are the
+    farthest residuals, and the coverage is not guaranteed.
     """
     ordered = np.sort(residual)
     n = len(ordered)

@@ -1,4 +1,4 @@
-"""What runs there are below a folder, by their manifests and reports alone."""
+"""List the runs below a folder, from their manifests and reports alone."""
 
 import os
 import time
@@ -59,7 +59,7 @@ class Score:
 
 @dataclass(frozen=True, kw_only=True)
 class RunSummary:
-    """What the JSON files of a run say of it; None is what they do not say yet."""
+    """A run as its JSON files describe it; None where they do not yet."""
 
     name: str
     """Path below the folder that was searched."""
@@ -83,7 +83,7 @@ class RunSummary:
     stacker: Score | None = None
     chosen_score: Score | None = None
     minutes: float | None = None
-    """Of all finished stages together."""
+    """Duration of all finished stages together."""
 
     date: str | None = None
     """Day on which the last finished stage wrote its manifest, by the file's date."""
@@ -95,35 +95,35 @@ def list_runs(folder: Path) -> list[RunSummary]:
     Parameters
     ----------
     folder : Path
-        Searched with all folders in it, but for hidden ones; no link is followed.
+        Folder to search, with all folders in it except hidden ones and links.
 
     Returns
     -------
     list of RunSummary
-        By SMAPE of the predictor that serves, best first; after them the runs that
-        have none yet, by name.
+        By SMAPE of the predictor that serves, best first; then the runs without a
+        score, by name.
 
     Raises
     ------
     ConfigError
-        If the folder is not there.
+        If the folder does not exist.
     """
     if not folder.is_dir():
         raise ConfigError(
             f"{folder}: is not a folder. Name the one that holds your run folders, as "
             f"in `pricestack runs runs`."
         )
-    found = [
+    summaries = [
         summarise_run(run_dir, name=run_dir.relative_to(folder).as_posix())
         for run_dir in find_runs(folder)
     ]
-    return sorted(found, key=_rank)
+    return sorted(summaries, key=_rank)
 
 
 def find_runs(folder: Path) -> Iterator[Path]:
     """Yield the run folders at or below a folder: those where a stage has begun."""
-    for at, folders, _ in os.walk(folder):
-        run_dir = Path(at)
+    for path, folders, _ in os.walk(folder):
+        run_dir = Path(path)
         begun = [
             stage
             for stage in STAGES
@@ -137,13 +137,13 @@ def find_runs(folder: Path) -> Iterator[Path]:
 
 
 def summarise_run(run_dir: Path, *, name: str) -> RunSummary:
-    """Read what a run's JSON files say; what is wrong with them becomes its problem.
+    """Read a run's JSON files; an error in them becomes its `problem`.
 
     Parameters
     ----------
     run_dir : Path
     name : str
-        To show it under.
+        Name to show.
     """
     manifests: dict[str, dict[str, Any]] = {}
     facts: dict[str, Any] = {}
@@ -176,8 +176,8 @@ def format_runs(runs: Sequence[RunSummary]) -> str:
         "",
         wrap(
             "done: E embed, F finetune, S stack. SMAPE (0 to 200) ± s.e., out of fold; "
-            "* is the predictor that serves. Scores on different catalogs say nothing "
-            "of each other; `pricestack compare A B` judges on common products."
+            "* is the predictor that serves. Scores on different catalogs cannot be "
+            "compared; `pricestack compare A B` judges on common products."
         ),
     ]
     problems = [run for run in runs if run.problem]

@@ -1,9 +1,10 @@
-"""The verdict on the stacker, by how much it is better and how sure that is.
+"""Decide whether the stacker or the network serves, from a paired bootstrap.
 
-Resampling is paired: the same products for both predictors, since a product's error has
-a standard deviation of about 36 points and most of it is common to both. Duplicates are
-drawn together. Of two equally good predictors, five copies of each product would else
-make a difference out of noise 38 times in 100, not 5 (1,000 products, 200 trials).
+Resampling is paired: it draws the same products for both predictors, since a product's
+error has a standard deviation of about 36 points and most of it is common to both.
+Duplicates are drawn together. Drawn apart, five copies of each product would turn noise
+between two equally good predictors into a difference 38 times in 100 instead of 5
+(1,000 products, 200 trials).
 """
 
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ class Interval:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """Which predictor serves, and why."""
+    """The predictor that serves, and the reason."""
 
     chosen: Literal["network", "stacker"]
     interval_network: Interval
@@ -52,19 +53,19 @@ def paired_bootstrap(
     seed: int,
     groups: NDArray[np.integer] | None = None,
 ) -> Interval:
-    """Percentile interval of SMAPE(predicted) - SMAPE(reference), resampled.
+    """Bootstrap the percentile interval of SMAPE(predicted) - SMAPE(reference).
 
     Parameters
     ----------
     price, predicted, reference : ndarray of shape (n_products,)
         Prices in catalog currency.
     n_bootstrap : int
-        Resamples of as many groups as there are.
+        Number of resamples; each draws as many groups as there are.
     seed : int
         The same seed gives the same interval.
     groups : ndarray of shape (n_products,), int, optional
-        Duplicates share a number, and are drawn together; without it every product is
-        on its own.
+        Duplicates share a number and are drawn together; None treats every product as
+        independent.
 
     Returns
     -------
@@ -109,19 +110,19 @@ def decide(
     price, network, stacker, blend : ndarray of shape (n_products,)
         True prices and out-of-fold predictions, catalog currency.
     n_bootstrap, seed, groups
-        Of both intervals, see `paired_bootstrap`.
+        Settings of both intervals, see `paired_bootstrap`.
 
     Returns
     -------
     Verdict
         `chosen` is "stacker" only if its 95 % interval against the network lies below
-        zero. The blend does not choose: it shows whether the trees earn their place.
+        zero. The blend does not decide: it shows what the trees gain over an average.
     """
     against_network, against_blend = (
         paired_bootstrap(
-            price, stacker, other, n_bootstrap=n_bootstrap, seed=seed, groups=groups
+            price, stacker, reference, n_bootstrap=n_bootstrap, seed=seed, groups=groups
         )
-        for other in (network, blend)
+        for reference in (network, blend)
     )
     return Verdict(
         chosen="stacker" if against_network.high < 0 else "network",
@@ -145,13 +146,13 @@ def group_sums(
 def standard_error(
     rows: NDArray[np.float64], groups: NDArray[np.integer] | None
 ) -> float:
-    """Return that of a mean whose rows are independent between groups only.
+    """Return the standard error of a mean over rows, independent between groups only.
 
     Parameters
     ----------
     rows : ndarray of shape (n,)
     groups : ndarray of shape (n,), int, or None
-        None: every row is on its own.
+        Group of each row; None treats every row as independent.
     """
     total, _ = group_sums(rows - rows.mean(), groups)
     n = len(total)
@@ -161,7 +162,7 @@ def standard_error(
 def checked_smape_rows(
     price: NDArray[np.floating], predicted: NDArray[np.floating], *, where: str
 ) -> NDArray[np.float64]:
-    """`smape_rows` of at least one row; `where` opens the message of its ValueError."""
+    """Return `smape_rows` of at least one row; errors begin with `where`."""
     if price.shape != predicted.shape or price.ndim != 1 or not len(price):
         raise ValueError(
             f"{where}: prices must have one shape (n_products,) with at least one row, "

@@ -1,1 +1,1 @@
-"""LightGBM on the residual, and what it starts from."""
+"""LightGBM on the residual, and the prices that it starts from."""

@@ -1,16 +1,16 @@
-"""Bring the fold networks' embedding spaces onto one another.
+"""Align the embedding spaces of the folds' networks.
 
-Networks trained on different folds put the same products in spaces that differ by a
+Networks trained on different folds embed the same products in spaces that differ by a
 rotation, a scale and an offset; a tree that splits on coordinate j would mix unrelated
 quantities. Each tower of fold k is moved onto fold 0's by Procrustes analysis with all
 three (Schönemann and Carroll, 1970, "Fitting one matrix to another under choice of a
 central dilation and a rigid motion", Psychometrika 35). It is fitted on anchors:
-products that every network embeds, of which those in fold 0 or k are left out, so that
-no held-out product has a say in it.
+products that every network embeds. Anchors in fold 0 or k are left out, so no held-out
+product influences the fit.
 
 The common space is fold 0's, centred, with rows of length 1 on average. A product
-without a photo lies at the centre of the image half: each network has learned a vector
-of its own for it, which says nothing of the product.
+without a photo lies at the centre of the image half: each network replaces the photo by
+a learned vector, which does not depend on the product.
 """
 
 import logging
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 TOWER_DIMS = (256, 256)
 _TOWER_NAMES = ("text", "image")
 _RIDGE = 1e-3
-_ROUNDING = 1e-3  # of float16, beside the length of an embedding
+_ROUNDING = 1e-3  # float16 rounding, relative to the length of an embedding
 
 
 def fit_rotation(
@@ -40,8 +40,8 @@ def fit_rotation(
     Returns
     -------
     ndarray of shape (d, d)
-        Directions that the products do not determine stay put: a small multiple of
-        the identity is added to the cross-covariance.
+        Rotation. Directions that the products do not determine stay unchanged: a small
+        multiple of the identity is added to the cross-covariance.
     """
     cross = source.astype(np.float64).T @ target.astype(np.float64)
     scale = np.linalg.norm(cross) / np.sqrt(len(cross)) or 1.0
@@ -53,18 +53,19 @@ def fit_rotation(
 def fit_similarity(
     source: NDArray[np.floating], target: NDArray[np.floating]
 ) -> NDArray[np.float64]:
-    """Fit rotation, scale and offset that bring `source` onto `target`.
+    """Fit the rotation, scale and offset that map `source` onto `target`.
 
     Parameters
     ----------
     source, target : ndarray of shape (m, d)
-        The same products in two spaces. None at all give the identity.
+        The same products in two spaces. Without products, the result is the identity.
 
     Returns
     -------
     ndarray of shape (d + 1, d)
-        For rows x with a 1 appended: rotation times scale, below it the offset. The
-        scale makes both spread alike (least squares would shrink by the noise).
+        Affine map for rows x with a 1 appended: rotation times scale, below it the
+        offset. The scale gives both the same spread (least squares would shrink by the
+        noise).
     """
     from_centre, from_spread = _centre_and_spread(source)
     to_centre, to_spread = _centre_and_spread(target)
@@ -76,7 +77,7 @@ def fit_similarity(
 def relative_distance(
     source: NDArray[np.floating], target: NDArray[np.floating]
 ) -> float:
-    """Return ||source - target|| / ||target||: 0 the same, about 1.4 unrelated."""
+    """Return ||source - target|| / ||target||: 0 if equal, about 1.4 if unrelated."""
     goal = target.astype(np.float64)
     distance = np.linalg.norm(source.astype(np.float64) - goal)
     return float(distance / max(float(np.linalg.norm(goal)), 1e-12))
@@ -89,7 +90,7 @@ def fit_alignment(
     anchor_image_ok: NDArray[np.bool_],
     tower_dims: tuple[int, int] = TOWER_DIMS,
 ) -> tuple[NDArray[np.float64], list[dict[str, Any]]]:
-    """Fit each fold's way into the common space, a block for each tower.
+    """Fit each fold's map into the common space, with a block for each tower.
 
     Parameters
     ----------
@@ -98,20 +99,19 @@ def fit_alignment(
     anchor_folds : ndarray of shape (m,)
         Fold of each anchor.
     anchor_image_ok : ndarray of shape (m,)
-        Only anchors with a photo say anything of the image tower.
+        Whether the anchor has a photo; the others are not used for the image tower.
     tower_dims : (int, int)
         Width of the text half and of the image half.
 
     Returns
     -------
     alignment : ndarray of shape (n_folds, d + 1, d)
-        For `align`.
+        Affine map of each fold, for `align`.
     residuals : list of dict
         For each fold after the first and each tower: `fold`, `tower`, `n_anchors`,
-        `before` and `after`, the relative distance to fold 0 with each space only
-        centred and scaled, and rotated as well. 0 anchors mean that the tower stays
-        as it is and nothing was measured: with two folds every priced anchor is in
-        one of them.
+        `before` and `after`. These are relative distances to fold 0: `before` with
+        each space centred and scaled, `after` with rotation too. With 0 anchors the
+        tower is not aligned: with two folds, every priced anchor is in one of them.
     """
     n_folds, _, dim = anchors.shape
     alignment = np.zeros((n_folds, dim + 1, dim))
@@ -131,7 +131,8 @@ def fit_alignment(
                 logger.warning(
                     "alignment: no anchor outside folds 1 and %d for the %s tower; "
                     "it stays unaligned. Use 3 folds or more.",
-                    *(fold + 1, name),
+                    fold + 1,
+                    name,
                 )
             unturned = _apply(_standardise(source), source)
             residuals.append(
@@ -153,15 +154,15 @@ def align(
     *,
     tower_dims: tuple[int, int] = TOWER_DIMS,
 ) -> NDArray[np.float32]:
-    """Bring embeddings of one fold's network into the common space.
+    """Map embeddings of one fold's network into the common space.
 
     Parameters
     ----------
     fused : ndarray of shape (m, d)
     image_ok : ndarray of shape (m,)
-        Products with a photo; the others get 0 in the image half.
+        Whether the product has a photo; the others get 0 in the image half.
     alignment : ndarray of shape (d + 1, d)
-        That fold's, from `fit_alignment`.
+        Map of that fold, from `fit_alignment`.
 
     Returns
     -------
@@ -178,7 +179,7 @@ def _towers(
     anchor_image_ok: NDArray[np.bool_],
     tower_dims: tuple[int, int],
 ) -> list[tuple[slice, NDArray[np.bool_], NDArray[np.bool_]]]:
-    """Columns of each tower, and the anchors for fold 0 alone and for this fold."""
+    """Return each tower's columns and its anchors outside fold 0 and both folds."""
     text_dim, image_dim = tower_dims
     not_0 = anchor_folds != 0
     outside = not_0 & (anchor_folds != fold)
@@ -195,19 +196,19 @@ def _towers(
 def _centre_and_spread(
     rows: NDArray[np.floating],
 ) -> tuple[NDArray[np.float64], float]:
-    """Mean of the rows, and root mean square of their distance to it."""
+    """Return the mean of the rows and the root mean square of their distance to it."""
     if not len(rows):
         return np.zeros(rows.shape[1]), 1.0
     exact = rows.astype(np.float64)
     centre = exact.mean(0)
     spread = float(np.sqrt(((exact - centre) ** 2).sum(1).mean()))
-    # A half that the networks do not see is one constant, but for rounding.
+    # Without that input, the half is constant except for rounding.
     is_constant = spread <= _ROUNDING * float(np.linalg.norm(centre))
     return centre, 1.0 if is_constant else spread
 
 
 def _standardise(rows: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Centre and scale, as an affine map of shape (d + 1, d)."""
+    """Return the affine map that centres and scales `rows`, shape (d + 1, d)."""
     centre, spread = _centre_and_spread(rows)
     return np.vstack([np.eye(len(centre)) / spread, -centre / spread])
 

@@ -1,8 +1,8 @@
-"""Two models as one: ln price = w1·ln network + w2·ln other, and no more.
+"""Blend two models: ln price = w1·ln network + w2·ln other.
 
-With LightGBM it is the control: a stacker with thousands of features that does not beat
-two numbers is not worth its features. With the kernel ridge it is where the stacker's
-trees begin. The weights for a fold come from the other folds' rows only.
+The blend with LightGBM is the control: a stacker with thousands of features should beat
+two weights. The blend with the kernel ridge is the start of the stacker's trees. The
+weights for a fold come from the other folds' rows only.
 """
 
 import numpy as np
@@ -35,16 +35,16 @@ def blend_out_of_fold(
     network, other : ndarray of shape (n_products,)
         Out-of-fold log1p prices. Weights act on ln price, floored at one cent.
     folds : ndarray of shape (n_products,), int
-        0 to n_folds - 1; -1 where unpriced: such rows get the mean of the weights.
+        0 to n_folds - 1; -1 where unpriced. Unpriced rows get the mean of the weights.
     limits : tuple of float, optional
-        Least and greatest weight.
+        Smallest and largest weight.
 
     Returns
     -------
     blended : ndarray of shape (n_products,), float32
         log1p price; at most `MARGIN` times outside the prices of the other folds.
     weights : ndarray of shape (n_folds, 2), float64
-        Of the network and of the other, for each fold.
+        Weights of `network` and `other`, for each fold.
 
     Raises
     ------
@@ -60,9 +60,11 @@ def blend_out_of_fold(
         [(price[r].min() / MARGIN, price[r].max() * MARGIN) for r in others]
     )
     # The last row serves fold -1, which indexes it.
-    of_row = np.vstack([weights, weights.mean(axis=0)])[folds]
+    row_weights = np.vstack([weights, weights.mean(axis=0)])[folds]
     low, high = np.log1p(np.vstack([ranges, ranges.mean(axis=0)])[folds]).T
-    blended = np.clip(np.log1p(combine(logs, of_row)), low, high).astype(np.float32)
+    blended = np.clip(np.log1p(combine(logs, row_weights)), low, high).astype(
+        np.float32
+    )
     return blended, weights
 
 
@@ -72,7 +74,7 @@ def fit_weights(
     *,
     limits: tuple[float, float] = NO_LIMITS,
 ) -> NDArray[np.float64]:
-    """Find the two weights of least SMAPE (Nelder & Mead).
+    """Find the two weights with the lowest SMAPE (Nelder & Mead).
 
     Parameters
     ----------
@@ -81,7 +83,7 @@ def fit_weights(
     logs : ndarray of shape (n, 2)
         ln of the two predicted prices.
     limits : tuple of float, optional
-        Least and greatest weight. Of two nearly constant models the best are huge.
+        Smallest and largest weight. Two nearly constant models would get huge weights.
 
     Returns
     -------
@@ -89,16 +91,16 @@ def fit_weights(
     """
 
     def blend_smape(weights: NDArray[np.float64]) -> float:
-        # Nelder & Mead's own bounds squeeze the simplex flat on an edge.
+        # The optimiser's own bounds flatten the simplex on an edge.
         return smape(price, combine(logs, np.clip(weights, *limits)))
 
-    found = minimize(
+    result = minimize(
         blend_smape,
         _FIRST_SIMPLEX[0],
         method="Nelder-Mead",
         options={"initial_simplex": _FIRST_SIMPLEX, "xatol": 1e-4, "fatol": 1e-5},
     )
-    return np.clip(np.asarray(found.x, dtype=np.float64), *limits)
+    return np.clip(np.asarray(result.x, dtype=np.float64), *limits)
 
 
 def _logs(
@@ -116,6 +118,6 @@ def _check(folds: NDArray[np.integer], **arrays: NDArray[np.floating]) -> None:
             )
     if int(folds.max()) < 1:
         raise ValueError(
-            "blend_out_of_fold: needs at least 2 folds, for the weights of one come "
+            "blend_out_of_fold: needs at least 2 folds, as the weights of each come "
             "from the others"
         )

@@ -1,4 +1,4 @@
-"""Boosters on disk: LightGBM's text, with checksums for a stopped run to go on from."""
+"""Store boosters as LightGBM's text, with checksums for resuming a stopped run."""
 
 import logging
 import zlib
@@ -16,25 +16,25 @@ _CHECKSUM_SUFFIX = ".crc32"
 
 
 def average_boosters(boosters: Sequence[lgb.Booster]) -> lgb.Booster:
-    """Return one booster whose prediction is the mean of theirs.
+    """Merge boosters into one that predicts their mean.
 
     Parameters
     ----------
     boosters : sequence of lightgbm.Booster
-        Of the same columns. Their leaves are changed.
+        Boosters of the same columns. Their leaf values are changed in place.
     """
     if len(boosters) == 1:
         return boosters[0]
     for booster in boosters:
-        for at, tree in enumerate(booster.dump_model()["tree_info"]):
+        for number, tree in enumerate(booster.dump_model()["tree_info"]):
             for leaf in range(tree["num_leaves"]):
-                value = booster.get_leaf_output(at, leaf)
-                booster.set_leaf_output(at, leaf, value / len(boosters))
-    # One with trees first: its settings, which one without has none of, are kept.
-    first, *others = sorted(boosters, key=lambda each: not each.num_trees())
+                value = booster.get_leaf_output(number, leaf)
+                booster.set_leaf_output(number, leaf, value / len(boosters))
+    # One with trees first: a booster without trees has no settings to keep.
+    first, *others = sorted(boosters, key=lambda booster: not booster.num_trees())
     merged = lgb.Booster(model_str=first.model_to_string())
     for booster in others:
-        # Of LightGBM's C interface; the Python one merges only to train on.
+        # LightGBM's C interface; the Python one merges only for further training.
         merge = lgb.basic._LIB.LGBM_BoosterMerge  # type: ignore[attr-defined]
         lgb.basic._safe_call(merge(merged._handle, booster._handle))
     return merged
@@ -54,7 +54,7 @@ def load_boosters(
     Parameters
     ----------
     directory : Path
-        Where they were saved.
+        Folder of the boosters.
     feature_names : sequence of str
         Columns of the matrix they will be used on.
 
@@ -71,7 +71,7 @@ def load_boosters(
 
 
 def read_booster(path: Path) -> lgb.Booster:
-    """Read a booster, of whatever features it is.
+    """Read a booster without checking its features.
 
     Raises
     ------
@@ -88,27 +88,27 @@ def read_booster(path: Path) -> lgb.Booster:
 
 def _load_booster(path: Path, feature_names: list[str]) -> lgb.Booster:
     booster = read_booster(path)
-    found = booster.feature_name()
-    if found != feature_names:
-        pairs = zip(found, feature_names, strict=False)
+    names = booster.feature_name()
+    if names != feature_names:
+        pairs = zip(names, feature_names, strict=False)
         first = next((pair for pair in pairs if pair[0] != pair[1]), None)
         detail = f"; first difference: {first[0]!r}, {first[1]!r}" if first else ""
         raise CacheError(
-            f"{path}: was fitted on {len(found)} features, the matrix has "
+            f"{path}: was fitted on {len(names)} features, the matrix has "
             f"{len(feature_names)}{detail}. {remedy(path)}"
         )
     return booster
 
 
 def keep_booster(path: Path, booster: lgb.Booster) -> None:
-    """Write a booster as text, its checksum first."""
+    """Write a booster as text, after its checksum."""
     content = booster.model_to_string().encode()
     write_bytes(path.with_suffix(_CHECKSUM_SUFFIX), str(zlib.crc32(content)).encode())
     write_bytes(path, content)
 
 
 def kept_booster(path: Path, feature_names: list[str]) -> lgb.Booster | None:
-    """Return the booster of a stopped run; None, so that it is fitted, if damaged."""
+    """Return the booster of a stopped run; None if it is missing or damaged."""
     checksum = path.with_suffix(_CHECKSUM_SUFFIX)
     if not path.is_file() or not checksum.is_file():
         return None

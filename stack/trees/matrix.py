@@ -1,4 +1,4 @@
-"""Named blocks of features as one matrix, read from disk when LightGBM asks.
+"""Named blocks of features as one matrix, read from disk when LightGBM needs them.
 
 Source: LightGBM's `Sequence`, which reads single rows to find bin bounds and then
 slices of `batch_size` rows to bin them; only the bins (one byte each) stay in memory.
@@ -21,13 +21,13 @@ _FORBIDDEN_IN_NAME = re.compile(r'[\s",:\[\]{}]')
 
 
 class BlockMatrix(lgb.Sequence):
-    """Arrays side by side; row i of the matrix is row i of every one of them.
+    """Arrays side by side; row i of the matrix is row i of each array.
 
     Parameters
     ----------
     blocks : mapping of str to ndarray of shape (n_products, dim) or (n_products,)
-        In column order; float16 or float32, usually memmaps, which are never copied
-        whole. NaN counts as missing.
+        Blocks in column order; float16 or float32, usually memmaps, which are never
+        copied whole. NaN counts as missing.
     column_names : mapping of str to sequence of str, optional
         Names for the columns of some blocks; the others are `BLOCK-0`, `BLOCK-1`, ….
 
@@ -83,7 +83,7 @@ class BlockMatrix(lgb.Sequence):
         Parameters
         ----------
         indices : slice or integers of shape (m,)
-            Rows, in the order wanted; ascending reads a file best.
+            Rows to read, in this order; ascending order reads a file fastest.
 
         Returns
         -------
@@ -91,13 +91,13 @@ class BlockMatrix(lgb.Sequence):
         """
         where = indices if isinstance(indices, slice) else np.asarray(indices, np.intp)
         parts = [block[where] for block in self._blocks.values()]
-        found = np.concatenate(parts, axis=1, dtype=np.float32)
+        matrix = np.concatenate(parts, axis=1, dtype=np.float32)
         for rows in self._memmaps:
             release_rows(rows)
-        return found
+        return matrix
 
-    def _name_columns(self, given: Mapping[str, Sequence[str]]) -> list[str]:
-        if unknown := set(given) - set(self._blocks):
+    def _name_columns(self, column_names: Mapping[str, Sequence[str]]) -> list[str]:
+        if unknown := set(column_names) - set(self._blocks):
             raise ValueError(
                 f"BlockMatrix: column_names has {sorted(unknown)}, but the blocks are "
                 f"{list(self._blocks)}"
@@ -105,7 +105,9 @@ class BlockMatrix(lgb.Sequence):
         names: list[str] = []
         for block, array in self._blocks.items():
             dim = array.shape[1]
-            columns = list(given.get(block, [f"{block}-{j}" for j in range(dim)]))
+            columns = list(
+                column_names.get(block, [f"{block}-{j}" for j in range(dim)])
+            )
             if len(columns) != dim:
                 raise ValueError(
                     f"BlockMatrix: block {block!r} has {dim} columns, its column_names "
@@ -121,8 +123,8 @@ def make_dataset(
 ) -> lgb.Dataset:
     """Bin all rows once; folds are subsets of the result.
 
-    Bin bounds come from the features alone, so sharing them between folds shows no
-    fold another one's prices.
+    Bin bounds come from the features alone, so folds can share them without sharing
+    prices.
 
     Parameters
     ----------
@@ -131,12 +133,12 @@ def make_dataset(
     log_price : ndarray of shape (n_products,)
         log1p of the true price, NaN where unpriced (such rows must not be trained on).
     config : StackConfig
-        Bins, threads, seed.
+        Bins, threads and seed.
 
     Returns
     -------
     lightgbm.Dataset
-        Constructed; the features themselves are not kept.
+        Constructed dataset; the features themselves are not kept.
     """
     return lgb.Dataset(
         matrix,
@@ -179,16 +181,16 @@ def _check_same_rows(blocks: Mapping[str, NDArray[Any]]) -> None:
         raise ValueError("BlockMatrix: needs at least one block of features, got none")
     n_rows = {name: len(block) for name, block in blocks.items()}
     if len(set(n_rows.values())) > 1:
-        found = ", ".join(f"{name} {n}" for name, n in n_rows.items())
+        counts = ", ".join(f"{name} {n}" for name, n in n_rows.items())
         raise ValueError(
-            f"BlockMatrix: blocks must have the same number of rows, got {found}. "
-            f"They are not of one catalog; make the features anew from one run."
+            f"BlockMatrix: blocks must have the same number of rows, got {counts}. "
+            f"They come from different catalogs; make the features again from one run."
         )
 
 
 def _check_names(names: list[str]) -> None:
-    # LightGBM fails on these characters, and turns a blank into an underscore, so
-    # that a booster would not know its own features again.
+    # LightGBM fails on these characters, and turns a blank into an underscore, so a
+    # loaded booster would have other feature names than the matrix.
     if _FORBIDDEN_IN_NAME.search("".join(names)):
         bad = next(name for name in names if _FORBIDDEN_IN_NAME.search(name))
         raise ValueError(

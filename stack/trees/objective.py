@@ -1,8 +1,8 @@
-"""SMAPE as what the trees minimise, in place of L1 on log1p price.
+"""SMAPE as the objective of the trees, in place of L1 on log1p price.
 
 SMAPE of a row is 200·tanh(|d|/2), d the difference of ln prices, as 2·tanh(d/2) is
-the difference of two prices over their mean. Its slope falls off for products that are
-far out, which L1 pulls on as hard as on any other.
+the difference of two prices over their mean. Its slope decreases for large errors,
+while that of L1 is the same for all.
 """
 
 import lightgbm as lgb
@@ -13,7 +13,7 @@ from finetune.score import to_price
 
 _HESSIAN_FLOOR = 0.25
 _NEAR = 0.1
-"""|ln price difference| below which the curvature grows no more. At 0.5, and with a
+"""|ln price difference| below which the curvature stops growing. At 0.5, and with a
 constant curvature, trees on an Amazon catalog scored 0.5 to 3 SMAPE worse."""
 
 
@@ -22,9 +22,9 @@ def log_smape_gradients(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Differentiate tanh(|d|/2) by the predicted log price.
 
-    The loss is not convex, so the second derivative is not its own but slope over
-    distance: that of the parabola which touches the loss and lies above it. It has a
-    floor far out, and near the true price, where it would have no end, a ceiling.
+    The loss is not convex, so the hessian is not its second derivative but slope over
+    distance: that of the parabola that touches the loss and lies above it. It has a
+    floor for large errors, and a ceiling near the true price, where it would diverge.
 
     Parameters
     ----------
@@ -53,5 +53,5 @@ def log_smape_gradients(
 def boost_log_smape(
     predicted: NDArray[np.floating], train_set: lgb.Dataset
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return gradient and hessian in the form that LightGBM asks for."""
+    """Return gradient and hessian in the form that LightGBM expects."""
     return log_smape_gradients(np.asarray(train_set.get_label()), predicted)

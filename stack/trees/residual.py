@@ -1,9 +1,9 @@
-"""LightGBM on the residual: one booster per fold, judged outside it.
+"""LightGBM on the residual: one booster per fold, judged on the held-out rows.
 
-Each booster starts from a log price, the network's or its blend with the kernel ridge,
-as its initial score and grows trees that lower L1 on log1p price, or SMAPE itself
-(`stack.trees.objective`); as many as lower the SMAPE of a validation part, so that zero
-trees is that price itself. So many are then grown anew on all training rows.
+The initial score of each booster is a log price: the network's, or its blend with the
+kernel ridge. Its trees minimise L1 on log1p price or SMAPE (`stack.trees.objective`).
+The SMAPE of a validation part decides their number; with zero trees the prediction is
+the initial price. The same number of trees is then grown on all training rows.
 """
 
 import dataclasses
@@ -32,25 +32,25 @@ logger = logging.getLogger(__name__)
 
 _Gradients = Callable[[NDArray[Any], lgb.Dataset], tuple[NDArray[Any], NDArray[Any]]]
 _DRAWS = 10
-"""Of a tree's columns, until none is taken to have anything left to say."""
+"""Draws of rows and columns for a tree before the booster stops without a split."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResidualFit:
-    """What `fit_out_of_fold` found."""
+    """Boosters and their out-of-fold predictions."""
 
     out_of_fold: NDArray[np.float32]
-    """log1p price of each product by boosters that never saw it, shape (n_products,);
+    """log1p price of each product by the booster that held it out, shape (n_products,);
     where unpriced, the average of all boosters."""
 
     boosters: list[lgb.Booster]
-    """One for each fold; each predicts what is added to the initial log price."""
+    """One for each fold; each predicts a correction to the initial log price."""
 
     rounds: list[int]
-    """Trees of each booster, from all seeds; 0 where none helped."""
+    """Number of trees of each booster, from all seeds; 0 where none helped."""
 
     starts: list[float]
-    """Log price that each booster begins from, NaN where each product has its own."""
+    """Initial log price of each booster; NaN where each product has its own."""
 
 
 def fit_out_of_fold(
@@ -68,21 +68,21 @@ def fit_out_of_fold(
     Parameters
     ----------
     matrix : BlockMatrix of shape (n_products, d)
-        Features; what in them was fitted on prices must be out of fold.
+        Features; those fitted on prices must be out of fold.
     log_price : ndarray of shape (n_products,)
         log1p of the true price, NaN only where unpriced.
     init_log_price : ndarray of shape (n_products,) or None
-        An out-of-fold log1p price, such as the network's, where the trees begin. None
-        begins at the median of the training rows: a LightGBM on the features alone.
+        Out-of-fold log1p prices, such as the network's, as initial scores. None starts
+        at the median of the training rows: a LightGBM on the features alone.
     folds : ndarray of shape (n_products,), int
         0 to n_folds - 1; -1 where unpriced.
     groups : ndarray of shape (n_products,), int
         Rows of one group (duplicates) are validated on together or not at all.
     config : StackConfig
-        Of the trees, early stopping, threads and seed.
+        Settings of the trees, early stopping, threads and seed.
     folder : Path, optional
-        Where each booster is kept as soon as it is fitted, as text; one that is there
-        was fitted on the same inputs, and is taken.
+        Folder for each booster as soon as it is fitted, as text. A booster that is
+        already there was fitted on the same inputs and is reused.
 
     Returns
     -------
@@ -95,12 +95,14 @@ def fit_out_of_fold(
     """
     _check_arrays(matrix, log_price, init_log_price, folds, groups)
     n_folds = int(folds.max()) + 1
-    # LightGBM has one number of threads for the whole process: one booster that sets
-    # another than its neighbour was made with would make that write out of bounds.
+    # LightGBM has one number of threads for the whole process: if one booster changes
+    # it, another that was created with the old number writes out of bounds.
     shared = dataclasses.replace(config, n_threads=max(1, config.n_threads // n_folds))
     dataset = make_dataset(matrix, log_price, shared)
-    if not any(dataset.feature_num_bin(at) > 1 for at in range(matrix.shape[1])):
-        # No tree will grow, and without its own objective LightGBM dies of that.
+    if not any(
+        dataset.feature_num_bin(column) > 1 for column in range(matrix.shape[1])
+    ):
+        # No tree can grow, and LightGBM crashes then unless the objective is its own.
         shared = dataclasses.replace(shared, objective="l1")
     stop = threading.Event()
 
@@ -128,17 +130,17 @@ def fit_out_of_fold(
     def fit_seeds(
         fold: int, rows: NDArray[np.intp], init: NDArray[np.float32]
     ) -> lgb.Booster:
-        found, settings = [], shared
-        for seed_at in range(shared.n_seeds):
-            # What the first one's trials found, the others take.
+        boosters, settings = [], shared
+        for number in range(shared.n_seeds):
+            # Only the first seed runs trials; the others use its settings.
             booster, settings = search(
                 fold,
                 rows,
                 init,
                 dataclasses.replace(
                     settings,
-                    seed=(shared.seed + seed_at) % 2**31,
-                    n_trials=0 if seed_at else shared.n_trials,
+                    seed=(shared.seed + number) % 2**31,
+                    n_trials=0 if number else shared.n_trials,
                 ),
             )
             if shared.refit and booster.num_trees():
@@ -149,8 +151,8 @@ def fit_out_of_fold(
                     settings,
                     stop,
                 )
-            found.append(booster)
-        return average_boosters(found)
+            boosters.append(booster)
+        return average_boosters(boosters)
 
     def fit_fold(fold: int) -> tuple[lgb.Booster, float]:
         rows = np.flatnonzero((folds >= 0) & (folds != fold))
@@ -161,7 +163,8 @@ def fit_out_of_fold(
             booster = fit_seeds(fold, rows, init)
             if path is not None:
                 keep_booster(path, booster)
-        level = logging.INFO if folder else logging.DEBUG  # of those that are kept
+        # Progress shows only boosters that are saved.
+        level = logging.INFO if folder else logging.DEBUG
         logger.log(
             level, "fold %d of %d: %d trees", fold + 1, n_folds, booster.num_trees()
         )
@@ -191,10 +194,10 @@ def _in_threads(
     n_workers: int,
     stop: threading.Event,
 ) -> list[tuple[lgb.Booster, float]]:
-    """Fit the folds at the same time; where one fails, the rest stop.
+    """Fit the folds at the same time; if one fails, stop the rest.
 
-    On cores that nothing else uses this saves 2 to 7 %; beside other work much more, as
-    threads of one booster wait for one another at every split.
+    On idle cores this saves 2 to 7 %, on busy cores much more, as threads of one
+    booster wait for one another at every split.
     """
     pool = ThreadPoolExecutor(min(n_workers, n_folds))
     try:
@@ -214,7 +217,7 @@ def predict_residual(
     rows: NDArray[np.integer],
     config: StackConfig,
 ) -> NDArray[np.float64]:
-    """Return what the boosters, on average, add to the initial log price.
+    """Return the boosters' mean correction to the initial log price.
 
     Parameters
     ----------
@@ -225,12 +228,12 @@ def predict_residual(
     rows : ndarray of shape (m,), int
         Rows to predict.
     config : StackConfig
-        Threads.
+        Settings; only the number of threads is used.
 
     Returns
     -------
     ndarray of shape (m,), float64
-        In log1p price.
+        Correction in log1p price.
     """
     added = np.zeros(len(rows))
     for start in range(0, len(rows), matrix.batch_size):
@@ -266,15 +269,15 @@ def _fit_booster(
         if not _add_tree(booster, gradients, stop):
             break
         n_trees = booster.num_trees()
-        found = booster.eval_valid(price_smape)[0][2]
-        if found < best_smape:
-            best_round, best_smape = n_trees, found
+        valid_smape = booster.eval_valid(price_smape)[0][2]
+        if valid_smape < best_smape:
+            best_round, best_smape = n_trees, valid_smape
         elif n_trees - best_round >= config.early_stopping_rounds:
             break
-    kept = without_trees  # num_iteration=0 would mean all of them
+    model = without_trees  # num_iteration=0 would mean all trees
     if best_round:
-        kept = booster.model_to_string(num_iteration=best_round)
-    return lgb.Booster(model_str=kept), best_smape
+        model = booster.model_to_string(num_iteration=best_round)
+    return lgb.Booster(model_str=model), best_smape
 
 
 def _grow_trees(
@@ -284,7 +287,7 @@ def _grow_trees(
     config: StackConfig,
     stop: threading.Event,
 ) -> lgb.Booster:
-    """Grow so many trees, on the rows set aside before too."""
+    """Grow `n_trees` trees, without early stopping."""
     gradients = boost_log_smape if config.objective == "log_smape" else None
     booster = lgb.Booster(params, train_set)
     while booster.num_trees() < n_trees:
@@ -296,7 +299,7 @@ def _grow_trees(
 def _add_tree(
     booster: lgb.Booster, gradients: _Gradients | None, stop: threading.Event
 ) -> bool:
-    """Add a tree if any split gains, in some draw of rows and columns."""
+    """Add a tree; return False if no draw of rows and columns gives a useful split."""
     for _ in range(_DRAWS):
         if stop.is_set():
             raise CancelledError
@@ -317,8 +320,8 @@ def _initial(
     init_log_price: NDArray[np.floating] | None,
     train_rows: NDArray[np.integer],
 ) -> NDArray[np.float32]:
-    # float32, as LightGBM keeps its labels: in float64 an exact network would differ
-    # from them by rounding, whose sign the L1 gradient takes for an error.
+    # float32, as LightGBM stores its labels: in float64 an exact network would differ
+    # from them by rounding, and the L1 gradient would treat its sign as an error.
     if init_log_price is not None:
         return np.asarray(init_log_price, dtype=np.float32)
     median = np.median(log_price[train_rows])
@@ -332,9 +335,9 @@ def _validation_part(
     _, group_of_row, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     order = np.random.default_rng([config.seed, fold]).permutation(len(sizes))
     before = np.cumsum(sizes[order]) - sizes[order]
-    chosen = np.zeros(len(sizes), dtype=bool)
-    chosen[order[before < config.valid_fraction * len(groups)]] = True
-    is_set_aside = np.asarray(chosen[group_of_row])
+    is_drawn = np.zeros(len(sizes), dtype=bool)
+    is_drawn[order[before < config.valid_fraction * len(groups)]] = True
+    is_set_aside = np.asarray(is_drawn[group_of_row])
     if int((~is_set_aside).sum()) < 2:  # LightGBM bags a single row away
         raise InputError(
             f"fit_out_of_fold: fold {fold + 1} leaves {len(groups)} rows in "
@@ -357,14 +360,14 @@ def _check_arrays(
     for name, array in arrays.items():
         if array.shape != (len(matrix),):
             raise InputError(
-                f"fit_out_of_fold: {name} must have shape ({len(matrix)},), as the "
-                f"feature matrix has rows, got {array.shape}"
+                f"fit_out_of_fold: {name} must have shape ({len(matrix)},), one value "
+                f"per row of the feature matrix, got {array.shape}"
             )
-    found = np.unique(folds[folds >= 0]).tolist()
-    if len(found) < 2 or found != list(range(len(found))):
+    distinct = np.unique(folds[folds >= 0]).tolist()
+    if len(distinct) < 2 or distinct != list(range(len(distinct))):
         raise InputError(
             f"fit_out_of_fold: folds must be 0, 1, … with at least 2 and none empty, "
-            f"got {found}"
+            f"got {distinct}"
         )
     _check_finite("log_price", log_price, folds >= 0)
     if init_log_price is not None:

@@ -1,11 +1,11 @@
-"""Settings of a fold's booster, found by trial inside its own training rows.
+"""Tune the settings of a fold's booster inside its own training rows.
 
-A trial is judged on the part of the training rows that early stopping uses; the rows
-that the fold holds out are seen by none, so that the out-of-fold score stays honest.
-The trials of one fold do not know those of another.
+A trial is judged on the part of the training rows that early stopping uses. No trial
+uses the rows that the fold holds out, so the out-of-fold score stays honest. The trials
+of each fold are independent.
 
 Source: Bergstra et al., "Algorithms for hyper-parameter optimization", NeurIPS 2011
-(tree-structured Parzen estimator), as Optuna has it.
+(tree-structured Parzen estimator), as implemented in Optuna.
 """
 
 import dataclasses
@@ -27,8 +27,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _READ_OFF = (
-    *("learning_rate", "num_leaves", "min_data_in_leaf", "lambda_l2"),
-    *("bagging_fraction", "feature_fraction"),
+    "learning_rate",
+    "num_leaves",
+    "min_data_in_leaf",
+    "lambda_l2",
+    "bagging_fraction",
+    "feature_fraction",
 )
 
 
@@ -38,7 +42,7 @@ def require_optuna() -> None:
     Raises
     ------
     ConfigError
-        Saying how to install it.
+        If Optuna is not installed; the message tells how to install it.
     """
     if importlib.util.find_spec("optuna") is None:
         raise ConfigError(
@@ -53,20 +57,20 @@ def best_of_trials(
     *,
     fold: int,
 ) -> tuple[lgb.Booster, StackConfig]:
-    """Grow a booster by the settings given and by `n_trials` others; keep the best.
+    """Grow a booster with `config` and with `n_trials` other settings; keep the best.
 
     Parameters
     ----------
     grow : callable
-        Grows a booster by some settings; returns it and its validation SMAPE.
+        Grows a booster with given settings; returns it and its validation SMAPE.
     config : StackConfig
-        The settings given; its seed and `fold` decide what is tried.
+        Settings to start from; its seed and `fold` determine the trials.
     fold : int
 
     Returns
     -------
     lightgbm.Booster, StackConfig
-        Of lowest validation SMAPE, and its settings; the first of equals.
+        Booster with the lowest validation SMAPE and its settings; the first of equals.
 
     Raises
     ------
@@ -77,23 +81,26 @@ def best_of_trials(
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    best, given = grow(config)
-    lowest, settings = given, config
+    best, first = grow(config)
+    lowest, settings = first, config
 
     def judge(trial: "optuna.Trial") -> float:
         nonlocal best, lowest, settings
         suggested = _suggest(trial, config)
-        booster, found = grow(suggested)
-        if found < lowest:
-            best, lowest, settings = booster, found, suggested
-        return found
+        booster, trial_smape = grow(suggested)
+        if trial_smape < lowest:
+            best, lowest, settings = booster, trial_smape, suggested
+        return trial_smape
 
     seed = np.random.SeedSequence([config.seed, fold]).generate_state(1)[0]
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=int(seed)))
     study.optimize(judge, n_trials=config.n_trials)
     logger.info(
         "fold %d: validation SMAPE %.2f by the settings given, %.2f by the best of %d",
-        *(fold + 1, given, lowest, config.n_trials),
+        fold + 1,
+        first,
+        lowest,
+        config.n_trials,
     )
     return best, settings
 
@@ -114,18 +121,18 @@ def _suggest(trial: "optuna.Trial", config: StackConfig) -> StackConfig:
 
 
 def settings_of_boosters(directory: Path) -> list[dict[str, Any]]:
-    """Read the settings of kept boosters off their files, in the order of their folds.
+    """Read the settings of saved boosters from their files, in the order of the folds.
 
     Parameters
     ----------
     directory : Path
-        Where `fit_out_of_fold` kept them.
+        Folder to which `fit_out_of_fold` wrote them.
 
     Returns
     -------
     list of dict
-        By the names of `StackConfig`; six digits, as LightGBM writes them. Empty for a
-        booster without trees, which has none.
+        Settings by the names of `StackConfig`; six digits, as LightGBM writes them.
+        Empty for a booster without trees.
     """
     n_boosters = len(list(directory.glob("booster-*.txt")))
     paths = [directory / f"booster-{fold}.txt" for fold in range(n_boosters)]
