@@ -28,7 +28,7 @@ _CODINGS = ("", "identity", "gzip", "x-gzip", "deflate")
 
 @dataclass(frozen=True)
 class Body:
-    """What a host sent for a link.
+    """Answer of a host to a request for a link.
 
     Attributes
     ----------
