@@ -313,22 +313,26 @@ _SHEETS = {"sheet", "sheets", "blatt", "feuilles", "fogli", "folhas", "hojas"}
 _SHEETS |= {"vellen", "pages", "leaves"}
 _YIELDS = {"makes", "yields"}
 _WEAK_LOADS = {"max", "maximum", "rated", "rating", "holds", "supports"}
+# fmt: off
 _SHARES = {
-    *("serving", "servings", "portion", "day", "dose", "hour", "h", "min", "m", "sqm"),
-    *("sq", "tablet", "capsule", "kg", "dosis", "dia", "jour", "person", "porcion"),
-    *("cm", "ft", "yd", "square", "dl", "l", "100"),
+    "serving", "servings", "portion", "day", "dose", "hour", "h", "min", "m", "sqm",
+    "sq", "tablet", "capsule", "kg", "dosis", "dia", "jour", "person", "porcion", "cm",
+    "ft", "yd", "square", "dl", "l", "100",
 }
+# fmt: on
 ROUNDED = 0.15
 """Largest relative difference of one size in two units that a slash joins."""
 _COMPOUNDS = {("l", "o"), ("p", "o"), ("k", "g"), ("l", "m"), ("g", "q"), ("q", "p")}
 _NOT_AFTER_NUMBERS = {"set", "lot", "kit", "bundle", "tray", "lote", "conf"}
 _NOT_NUMBERS = {"twin", "duo", "double", "doppel", "doble", "duplo", "doppio", "trio"}
 _NOT_NUMBERS |= {"triple", "triplo", "quad"}
+# fmt: off
 _FLAT = {
-    *("sheet", "sheets", "card", "cards", "envelope", "envelopes", "plates", "single"),
-    *("singles", "pads", "napkins", "bag", "bags", "box", "boxes", "pouch", "pouches"),
-    *("blatt", "feuilles", "fogli", "folhas", "hojas", "vellen", "canvas", "prints"),
+    "sheet", "sheets", "card", "cards", "envelope", "envelopes", "plates", "single",
+    "singles", "pads", "napkins", "bag", "bags", "box", "boxes", "pouch", "pouches",
+    "blatt", "feuilles", "fogli", "folhas", "hojas", "vellen", "canvas", "prints",
 }
+# fmt: on
 
 _Rule = Callable[[Phrases, re.Match[str]], bool]
 # tokens that never follow a pack count

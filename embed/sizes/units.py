@@ -190,73 +190,61 @@ NOT_COMPOUNDS = {"backpack", "daypack", "icepack", "jetpack", "knapsack", "unpac
 
 SIZE_UNITS = {word for word, (kind, _) in UNITS.items() if kind != "count"}
 
+# fmt: off
 CARAT_WORDS = {
-    *("gold", "yellow", "white", "rose", "diamond", "diamonds", "tw", "ttw", "carat"),
-    *("carats", "ring", "rings", "earrings", "necklace", "pendant", "sapphire"),
-    *("ruby", "emerald", "gemstone", "moissanite", "solitaire", "studs", "karat"),
-    *("zirconia", "bracelet", "jewelry", "jewellery", "oro", "solid"),
+    "gold", "yellow", "white", "rose", "diamond", "diamonds", "tw", "ttw", "carat",
+    "carats", "ring", "rings", "earrings", "necklace", "pendant", "sapphire", "ruby",
+    "emerald", "gemstone", "moissanite", "solitaire", "studs", "karat", "zirconia",
+    "bracelet", "jewelry", "jewellery", "oro", "solid",
 }
 ELECTRONIC_WORDS = {
-    *("gb", "tb", "mah", "mp", "smartphone", "phone", "mobile", "router", "modem"),
-    *(
-        "wifi",
-        "lte",
-        "galaxy",
-        "iphone",
-        "redmi",
-        "hotspot",
-        "sim",
-        "tablet",
-        "unlocked",
-    ),
-    *("pixel", "oneplus", "moto", "realme", "vivo", "oppo", "xiaomi", "network"),
+    "gb", "tb", "mah", "mp", "smartphone", "phone", "mobile", "router", "modem", "wifi",
+    "lte", "galaxy", "iphone", "redmi", "hotspot", "sim", "tablet", "unlocked", "pixel",
+    "oneplus", "moto", "realme", "vivo", "oppo", "xiaomi", "network",
 }
+# fmt: on
 
 TEA_WORDS = {"tea", "tee", "thee", "tisane", "infusion", "rooibos"}
 
 # Containers that are sold empty, so their litres are a capacity. An amount in oz or ml
 # may still be a food named after the container ("kettle chips 5 oz").
+# fmt: off
 HOLDERS = {
-    *("backpack", "rucksack", "daypack", "duffel", "duffle", "suitcase", "mochila"),
-    *(
-        "zaino",
-        "rugzak",
-        "リュック",
-        "kettle",
-        "wasserkocher",
-        "waterkoker",
-        "hervidor",
-    ),
-    *("bouilloire", "bollitore", "refrigerator", "fridge", "freezer", "kuhlschrank"),
-    *("koelkast", "冷蔵庫", "blender", "microwave", "oven", "airfryer", "fryer"),
-    *("crockpot", "toaster", "geyser", "humidifier", "dehumidifier", "aquarium"),
-    *("thermos", "growler", "saucepan", "casserole", "cocotte", "stockpot", "cookware"),
-    *("wok", "kadhai", "skillet", "wastebasket", "decanter", "carafe", "mullbeutel"),
-    *("mullsacke", "mullsack", "vuilniszakken", "gefrierbeutel", "waschmaschine"),
-    *("slow cooker", "pressure cooker", "rice cooker", "air fryer", "deep fryer"),
-    *("instant pot", "cooking pot", "stock pot", "dutch oven", "water heater"),
-    *("trash bag", "trash bags", "garbage bags", "bin bags", "bin liners"),
-    *("sacs poubelle", "sac poubelle", "bolsas basura", "sacos lixo", "trash can"),
-    *("garbage can", "trash bin", "dust bin", "waste bin", "pedal bin", "compost bin"),
-    *("storage box", "storage bin", "storage container", "food container"),
-    *("fish tank", "ice bucket", "cool box", "mixing bowl", "water dispenser"),
-    *("water jug", "measuring jug", "lunch box", "washing machine"),
+    "backpack", "rucksack", "daypack", "duffel", "duffle", "suitcase", "mochila",
+    "zaino", "rugzak", "リュック", "kettle", "wasserkocher", "waterkoker", "hervidor",
+    "bouilloire", "bollitore", "refrigerator", "fridge", "freezer", "kuhlschrank",
+    "koelkast", "冷蔵庫", "blender", "microwave", "oven", "airfryer", "fryer",
+    "crockpot", "toaster", "geyser", "humidifier", "dehumidifier", "aquarium",
+    "thermos", "growler", "saucepan", "casserole", "cocotte", "stockpot", "cookware",
+    "wok", "kadhai", "skillet", "wastebasket", "decanter", "carafe", "mullbeutel",
+    "mullsacke", "mullsack", "vuilniszakken", "gefrierbeutel", "waschmaschine",
+    "slow cooker", "pressure cooker", "rice cooker", "air fryer", "deep fryer",
+    "instant pot", "cooking pot", "stock pot", "dutch oven", "water heater",
+    "trash bag", "trash bags", "garbage bags", "bin bags", "bin liners",
+    "sacs poubelle", "sac poubelle", "bolsas basura", "sacos lixo", "trash can",
+    "garbage can", "trash bin", "dust bin", "waste bin", "pedal bin", "compost bin",
+    "storage box", "storage bin", "storage container", "food container", "fish tank",
+    "ice bucket", "cool box", "mixing bowl", "water dispenser", "water jug",
+    "measuring jug", "lunch box", "washing machine",
 }
 DRINKWARE = {
-    *("tumbler", "travel mug", "beer mug", "water bottle", "sports bottle"),
-    *("hydro flask", "vacuum flask", "plastic cups", "party cups", "measuring cup"),
-    *("syringe", "syringes"),
+    "tumbler", "travel mug", "beer mug", "water bottle", "sports bottle", "hydro flask",
+    "vacuum flask", "plastic cups", "party cups", "measuring cup", "syringe",
+    "syringes",
 }
+# fmt: on
 """Containers whose ounces and ml are a capacity too."""
 WASHERS = {"washing machine", "waschmaschine"}
 """Machines whose kg are a capacity."""
 
+# fmt: off
 FOR_HOLDERS = {
-    *("cleaner", "descaler", "powder", "liquid", "detergent", "tablets", "filter"),
-    *("fluid", "spray", "wipes", "deodorizer", "freshener", "salt", "soap"),
-    *("reiniger", "entkalker", "safe", "popcorn", "rice", "meal", "meals", "mix"),
-    *("pancake", "bags", "dinner", "ready", "pastry", "pastries", "sheets", "baked"),
-    *("roasted", "pizza", "chips", "sauce", "sauces", "seasoning", "corn", "bars"),
-    *("pops", "cooked", "oil", "paper", "pods", "bread", "tea", "coffee", "fries"),
+    "cleaner", "descaler", "powder", "liquid", "detergent", "tablets", "filter",
+    "fluid", "spray", "wipes", "deodorizer", "freshener", "salt", "soap", "reiniger",
+    "entkalker", "safe", "popcorn", "rice", "meal", "meals", "mix", "pancake", "bags",
+    "dinner", "ready", "pastry", "pastries", "sheets", "baked", "roasted", "pizza",
+    "chips", "sauce", "sauces", "seasoning", "corn", "bars", "pops", "cooked", "oil",
+    "paper", "pods", "bread", "tea", "coffee", "fries",
 }
+# fmt: on
 """Words after a holder that show that the holder is not the product sold."""
