@@ -1,1 +1,1 @@
-"""Catalog rows in, feature matrices out; no price reaches a feature."""
+"""Turn catalog rows into feature arrays; no price reaches a feature."""

@@ -1,4 +1,4 @@
-"""`python -m embed`: catalog and photos to feature arrays."""
+"""`python -m embed`: turn a catalog and its photos into feature arrays."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -44,8 +44,8 @@ from embed.terminal.options import (
 @click.option(
     "--decimal-sign",
     type=click.Choice(get_args(DecimalSign)),
-    help="Of the prices: with . 1,299 is a thousand and more, with , 1.299 is, and "
-    "--parse-prices is meant too. Default: as the column and its currency tell.",
+    help="Decimal sign of the prices: with . 1,299 is 1299; with , 1.299 is 1299, and "
+    "--parse-prices is on. Default: inferred from the column and its currency.",
 )
 @click.option(
     "--text-encoder",
@@ -88,7 +88,7 @@ from embed.terminal.options import (
     type=click.Choice(get_args(Backend)),
     default=EmbedConfig.backend,
     show_default=True,
-    help="What computes the features; auto: the fastest that is installed.",
+    help="Backend that computes the features; auto: the fastest that is installed.",
 )
 @click.option(
     "--threads", "n_threads", default=EmbedConfig.n_threads, show_default=True
@@ -112,8 +112,8 @@ from embed.terminal.options import (
     type=click.Choice(get_args(TextDecimalSign)),
     default=EmbedConfig.text_decimal_sign,
     show_default=True,
-    help='Of sizes in texts: "1,500 g" is 1500 g if it is a point. auto: as the '
-    "catalog's names show; later stages have the same.",
+    help='Decimal sign of sizes in texts: with . "1,500 g" is 1500 g. auto: inferred '
+    "from the catalog's names. Later stages use the same sign.",
 )
 @one_line_errors
 def embed_command(
@@ -156,7 +156,7 @@ def embed_command(
     catalog = read_and_mention(catalog_path, columns)
     _mention_prices(catalog)
     click.echo(f"{catalog.n_products} products. Loading the encoders …", err=True)
-    from embed.extract import extract  # late: it brings torch
+    from embed.extract import extract  # late, because it imports torch
     from embed.photos.stand_ins import describe_stand_ins
 
     manifest = extract(catalog, run_dir, images_dir=images_dir, config=config)
@@ -186,8 +186,9 @@ def _mention_unpriced(catalog: Catalog) -> None:
     if catalog.price is None or not np.isnan(catalog.price).any():
         return
     offer = ""
-    if found := parseable_price(catalog):
-        offer = f" Prices such as {found[0]!r} are read with {found[1]}."
+    if readable_price := parseable_price(catalog):
+        example, options = readable_price
+        offer = f" Prices such as {example!r} are read with {options}."
     click.echo(
         f"Note: {int(np.isnan(catalog.price).sum())} of {catalog.n_products} products "
         f"have no usable price ({describe_unpriced(catalog)}); fine-tuning will ask "

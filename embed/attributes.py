@@ -1,7 +1,7 @@
-"""A product's size as numbers: value, unit, pack count and total quantity.
+"""Describe a product's size by numbers: value, unit, pack count and total quantity.
 
 Masses are in g, volumes in ml, counts in pieces. `embed.sizes.reader` reads the name;
-the catalog's own fields of value and unit are read here.
+this module reads the catalog's own value and unit fields.
 """
 
 from __future__ import annotations
@@ -53,18 +53,17 @@ _NUMBER = re.compile(r"(?<![\d.])\d{1,9}(?:\.\d{1,6})?", re.ASCII)
 def extract_attributes(
     product: ProductText, *, decimal: DecimalSign | None = None
 ) -> NDArray[np.float32]:
-    """Sizes and quantities of one product as numbers.
+    """Return the sizes and quantities of one product as numbers.
 
-    The value field is in most rows the total (12 oz x 6 = 72), in some one item's
-    size (17.6), in some a placeholder (1). So a total is the field's quantity where
-    that exceeds one item's size in the name (for counts: or equals it), and pack
-    count x item size otherwise; the field alone, or the name alone, where only one
-    is known.
+    In most rows the value field is the total (12 oz x 6 = 72), in some it is one item's
+    size (17.6), in some a placeholder (1). So the total is the field's quantity if that
+    exceeds one item's size in the name (for counts: or equals it), and pack count x
+    item size otherwise. If only the field or only the name has a size, that one counts.
 
     Parameters
     ----------
     product : ProductText
-        As parsed.
+        Text fields from `parse_fields`.
     decimal : {".", ","} or None
         Decimal sign of the catalog's sizes; None if it is unknown.
 
@@ -72,28 +71,28 @@ def extract_attributes(
     -------
     ndarray of float32, shape (len(ATTRIBUTE_NAMES),)
         Finite, or NaN where unknown. Quantities are natural logarithms of g, ml or
-        pieces, clipped to [1e-3, 1e7] before.
+        pieces, which are first clipped to [1e-3, 1e7].
     """
     field_kind, field_quantity = _measure_field(product)
     fluid = field_kind == "volume"
-    found = read_sizes(product.name, fluid=fluid, decimal=decimal)
-    sizes = [found.of((kind,)) for kind in KINDS]
-    named = found.of(KINDS)
-    kind = field_kind or named.kind
+    named_sizes = read_sizes(product.name, fluid=fluid, decimal=decimal)
+    sizes = [named_sizes.of((kind,)) for kind in KINDS]
+    named = named_sizes.of(KINDS)
+    main_kind = field_kind or named.kind
     totals = [
-        _total(size, of, field_quantity if of == field_kind else None)
-        for of, size in zip(KINDS, sizes, strict=True)
+        _total(size, kind, field_quantity if kind == field_kind else None)
+        for kind, size in zip(KINDS, sizes, strict=True)
     ]
     numbers = _NUMBER.findall(product.name[:MAX_NAME_CHARS])
     texts = (product.name, *product.bullets, product.description)
     values = [
         _log(product.value),
         _log(field_quantity),
-        _log(named.pack_count or _infer_pack(named, kind, field_quantity)),
+        _log(named.pack_count or _infer_pack(named, main_kind, field_quantity)),
         _log(named.item_quantity),
         *map(_log, totals),
         _log(next(filter(None, totals), None)),
-        *((math.nan if kind is None else float(kind == of)) for of in KINDS),
+        *(math.nan if main_kind is None else float(main_kind == k) for k in KINDS),
         _log(max(map(float, numbers), default=None)),
         _log(len(product.name)),
         _log(sum(map(len, texts))),
@@ -103,7 +102,7 @@ def extract_attributes(
 
 
 def _measure_field(product: ProductText) -> tuple[Kind | None, float | None]:
-    """Kind of the unit field, and the value field in that kind's base unit."""
+    """Return the kind of the unit field, and the value field in its base unit."""
     measured = _measure(product.value or 0.0, product.unit[:40])
     if measured:
         return measured
@@ -112,7 +111,7 @@ def _measure_field(product: ProductText) -> tuple[Kind | None, float | None]:
 
 
 def _measure(amount: float, unit: str) -> tuple[Kind, float] | None:
-    """Kind and clipped quantity in base units; None if unknown or zero."""
+    """Return kind and clipped quantity in base units; None if unknown or zero."""
     spelling = re.sub(r"[^a-z]", "", unit.lower())
     if spelling not in UNITS or amount <= 0:
         return None
@@ -123,7 +122,7 @@ def _measure(amount: float, unit: str) -> tuple[Kind, float] | None:
 def _infer_pack(
     named: Size, field_kind: Kind | None, field_quantity: float | None
 ) -> float | None:
-    """Items in the field's quantity ("8 Oz, 8 Count", 64 Ounce), if it divides."""
+    """Return how many items make the field's quantity: 64 Ounce of "8 Oz" are 8."""
     if named.kind != field_kind or not named.item_quantity or not field_quantity:
         return None
     ratio = field_quantity / named.item_quantity
@@ -132,7 +131,7 @@ def _infer_pack(
 
 
 def _total(size: Size, kind: Kind, field_quantity: float | None) -> float | None:
-    """Total quantity of a kind; the rule is that of `extract_attributes`."""
+    """Return the total quantity of a kind, by the rule of `extract_attributes`."""
     item = size.item_quantity
     if item is None and kind == "count" and size.pack_count:
         item = 1.0

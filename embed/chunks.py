@@ -1,4 +1,4 @@
-"""Chunks of catalog rows made ready to encode, photos decoded one chunk ahead."""
+"""Prepare chunks of catalog rows for the encoders; decode photos one chunk ahead."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -22,25 +22,25 @@ from embed.sizes.tokens import settle_decimal
 from embed.text import compose_text, parse_fields
 
 MAX_SETTLING = 20_000
-"""Names, evenly spread over a catalog, that settle its decimal sign."""
+"""Number of names, evenly spread over a catalog, that settle its decimal sign."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """All that the arrays depend on, resolved."""
+    """Resolved inputs of the embedding stage, on which all arrays depend."""
 
     catalog: Catalog
     photos: tuple[Path | None, ...]
     encoders: EncoderSource
     reasons: tuple[str, ...] = ()
-    """Why a product has no photo, where that is known; "" where it has one."""
+    """Reason why each product has no photo; "" if it has one. May be empty."""
     stand_ins: frozenset[str] = frozenset()
-    """sha256 of the thumbnails of pictures that count as no photo."""
+    """Thumbnail sha256 of the pictures that count as no photo."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chunk:
-    """What one chunk of rows becomes before it is encoded."""
+    """One chunk of rows, ready to encode."""
 
     rows: range
     texts: list[str]
@@ -49,14 +49,14 @@ class Chunk:
 
 
 def settle_config(config: EmbedConfig, texts: Sequence[str]) -> EmbedConfig:
-    """Return the configuration with the decimal sign that a catalog's names show.
+    """Return the configuration with the decimal sign inferred from a catalog's names.
 
     Parameters
     ----------
     config : EmbedConfig
-        Returned as it is, unless its decimal sign is `auto`.
+        Returned unchanged unless its decimal sign is `auto`.
     texts : sequence of str
-        As the catalog has them.
+        Texts of the catalog.
     """
     if config.text_decimal_sign != "auto":
         return config
@@ -66,7 +66,7 @@ def settle_config(config: EmbedConfig, texts: Sequence[str]) -> EmbedConfig:
 
 
 def prepared_chunks(inputs: Inputs, config: EmbedConfig, first: int) -> Iterator[Chunk]:
-    """Yield chunks from row `first`; photos of the next are decoded meanwhile."""
+    """Yield chunks from row `first`, while photos of the next chunk are decoded."""
     n_products = inputs.catalog.n_products
     starts = range(first, n_products, config.chunk_size)
     pool = ThreadPoolExecutor(config.n_workers)
@@ -80,7 +80,7 @@ def prepared_chunks(inputs: Inputs, config: EmbedConfig, first: int) -> Iterator
                 yield _chunk(inputs, config, *ahead.pop(0))
         for rows, photos in ahead:
             yield _chunk(inputs, config, rows, photos)
-    finally:  # whoever stops does not wait for a thousand photos
+    finally:  # a stopped run does not wait for a thousand photos
         pool.shutdown(cancel_futures=True)
 
 
@@ -100,14 +100,14 @@ def _photo(
 def screen_photo(
     photo: NDArray[np.uint8], stand_ins: frozenset[str]
 ) -> NDArray[np.uint8] | UnreadableImage:
-    """Return a photo, or that it is a picture known to stand in for one.
+    """Return a photo, or an error if it is a known stand-in.
 
     Parameters
     ----------
     photo : ndarray of uint8, shape (size, size, 3)
-        From `load_image`.
+        Photo from `load_image`.
     stand_ins : frozenset of str
-        From `embed.photos.stand_ins.known_stand_ins`.
+        Hashes from `embed.photos.stand_ins.known_stand_ins`.
     """
     if stand_ins and thumbnail_sha256(encode_thumbnail(photo)) in stand_ins:
         return UnreadableImage(KNOWN_REASON)
@@ -132,16 +132,16 @@ def prepare_chunk(
     first: int = 0,
     decimal: DecimalSign | None = None,
 ) -> Chunk:
-    """Parse texts and bring them with their photos into a chunk.
+    """Parse texts and join them with their photos in a chunk.
 
     Parameters
     ----------
     texts : sequence of str
-        As the catalog has them.
+        Texts of the catalog.
     thumbnails : sequence of ndarray or UnreadableImage
-        From `load_image`, one for each text.
+        Photo of each text, from `load_image`.
     first : int
-        Catalog row of the first.
+        Catalog row of the first text.
     decimal : {".", ","} or None
         Decimal sign of sizes, `decimal` of the run's configuration; None if unknown.
     """

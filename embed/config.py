@@ -13,11 +13,11 @@ TextDecimalSign = Literal["auto", ".", ",", "unknown"]
 
 @dataclass(frozen=True, kw_only=True)
 class EmbedConfig:
-    """What the frozen features are made with; the whole of it is in the manifest."""
+    """Settings of the frozen features; the manifest records all of them."""
 
     text_encoder: str = "sentence-transformers/all-MiniLM-L6-v2"
-    """Name or path. Tuned for sentence similarity, so its frozen features serve better
-    than those of the same network before that (nreimers/MiniLM-L6-H384-uncased)."""
+    """Name or path. This encoder is tuned for sentence similarity, so its frozen
+    features work better than those of nreimers/MiniLM-L6-H384-uncased, its start."""
 
     image_encoder: str = "efficientnet_b0"
     """`efficientnet_b0` (torchvision, IMAGENET1K_V1) or a path to its weights."""
@@ -26,60 +26,61 @@ class EmbedConfig:
     """Start an image encoder whose weights cannot be found from random numbers."""
 
     max_tokens: int = 128
-    """Tokens kept of each text, both special tokens included."""
+    """Tokens of each text that are kept, including both special tokens."""
 
     image_size: int = 224
-    """Side of the square thumbnail, pixels; what EfficientNet-B0 was trained on."""
+    """Side of the square thumbnail, pixels; EfficientNet-B0 was trained at 224."""
 
     chunk_size: int = 512
     """Products between two records of progress; bounds memory (about 150 kB each)."""
 
     precision: Precision = "auto"
-    """`auto` is bf16 where the processor computes in it, else fp32 (exact). The start
-    of the photo tower is fp32 in either."""
+    """`auto` is bf16 if the processor computes in it, else fp32 (exact). The first
+    blocks of the photo tower always compute in fp32."""
 
     backend: Backend = "auto"
-    """What computes the features: eager PyTorch, torch.compile (a minute to start) or
-    OpenVINO (a package of its own); `auto` is OpenVINO where it is installed."""
+    """Backend of the towers: eager PyTorch, torch.compile (a minute to start) or
+    OpenVINO (a separate package); `auto` is OpenVINO if it is installed."""
 
     n_threads: int = 2
     """Threads for arithmetic."""
 
     n_workers: int = 2
-    """Workers that decode photos, one chunk ahead; the arrays are the same for any."""
+    """Workers that decode photos one chunk ahead; any number gives the same arrays."""
 
     keep_shared_photos: bool = False
-    """Keep a picture that many products of unlike texts share, which is otherwise
-    taken for a stand-in and counts as no photo."""
+    """Keep a picture that many products of unlike texts share; otherwise it is a
+    stand-in and counts as no photo."""
 
     seed: int = 0
-    """Of random weights, where they are asked for."""
+    """Seed of random weights."""
 
     text_decimal_sign: TextDecimalSign = "auto"
-    """Decimal sign of sizes in texts: where it is a point, "1,500 g" is 1500 g, else
-    1.5 g. `auto` is the sign that the catalog's names show, and the manifest records
-    it; `unknown` reads each name alone."""
+    """Decimal sign of sizes in texts: with a point, "1,500 g" is 1500 g, with a comma
+    1.5 g. `auto` infers the sign from the catalog's names, and the manifest records the
+    result; `unknown` reads each name alone."""
 
     @property
     def decimal(self) -> DecimalSign | None:
-        """Decimal sign of sizes, None where it is not known."""
+        """Decimal sign of sizes, None if unknown."""
         signs: tuple[DecimalSign, ...] = get_args(DecimalSign)
         return next((sign for sign in signs if sign == self.text_decimal_sign), None)
 
     def __post_init__(self) -> None:
         """Refuse values that no run can use."""
-        for name in ("chunk_size", "n_threads", "n_workers"):
-            if getattr(self, name) < 1:
-                raise ConfigError(
-                    f"EmbedConfig.{name} must be at least 1, got {getattr(self, name)}"
-                )
+        for name, count in (
+            ("the chunk size", self.chunk_size),
+            ("--threads", self.n_threads),
+            ("--workers", self.n_workers),
+        ):
+            if count < 1:
+                raise ConfigError(f"{name} must be at least 1, got {count}")
         if not 8 <= self.max_tokens <= 512:
             raise ConfigError(
-                f"EmbedConfig.max_tokens must be 8 to 512 (the encoder has 512 "
-                f"positions), got {self.max_tokens}"
+                f"--max-tokens must be 8 to 512 (the encoder has 512 positions), got "
+                f"{self.max_tokens}"
             )
         if not 32 <= self.image_size <= 1024:
             raise ConfigError(
-                f"EmbedConfig.image_size must be 32 to 1024 pixels, "
-                f"got {self.image_size}"
+                f"--image-size must be 32 to 1024 pixels, got {self.image_size}"
             )

@@ -1,16 +1,16 @@
-"""Errors that the user can put right; the commands show them as one line."""
+"""Errors that the user can fix; the commands show them as one line."""
 
 
 class InputError(ValueError):
-    """Base of the project's own errors. The message says where, what, what to do."""
+    """Base of the project's own errors: the message names place, rule and remedy."""
 
 
 class ConfigError(InputError):
-    """A setting that no run can use."""
+    """A setting has a value that no run can use."""
 
 
 class CacheError(InputError):
-    """What a run folder holds does not fit what is asked of it."""
+    """A file of a run folder is missing, damaged or of another run."""
 
 
 class UnreadableImage(ValueError):

@@ -1,8 +1,8 @@
-"""The embedding job: a catalog and a folder of photos to arrays, in bounded memory.
+"""Turn a catalog and a folder of photos into arrays, in bounded memory.
 
-The catalog is worked through in chunks of rows. While one chunk is encoded, the photos
-of the next are decoded. A chunk that is done is recorded, so a stopped run goes on
-after it and ends with the same bytes as one that was never stopped.
+The stage works in chunks of rows. While one chunk is encoded, the photos of the next
+are decoded. Each finished chunk is recorded, so a stopped run continues after it and
+ends with the same bytes as an uninterrupted run.
 """
 
 import csv
@@ -67,13 +67,18 @@ from embed.text import MISSING_TEXT, TEXT_FORMAT
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 7  # raise it when the same inputs give other arrays than before
+FORMAT = 7  # raise it when the same inputs give different arrays
 PROBLEM_COLUMNS = ("sample_id", "field", "reason")
 _PROGRESS_NAME = "progress.json"
-# In the key by what they come to, or without a say in the arrays.
+# The key has the weights, format and backend that these resolve to; the number of
+# threads and workers does not affect the arrays.
 _NOT_IN_KEY = (
-    *("text_encoder", "image_encoder", "precision", "backend"),
-    *("n_threads", "n_workers"),
+    "text_encoder",
+    "image_encoder",
+    "precision",
+    "backend",
+    "n_threads",
+    "n_workers",
 )
 _WHOLE_FILES = ("sample_id.npy", "problems.csv", CATALOG_NAME, CHECKSUMS_NAME)
 
@@ -86,9 +91,9 @@ def extract(
     Parameters
     ----------
     catalog : Catalog
-        Row i of every array is row i of it.
+        Catalog, whose row i is row i of every array.
     run_dir : Path
-        Run folder; made if missing. Finished work for the same inputs is kept.
+        Run folder; made if missing. Finished work for the same inputs is reused.
     images_dir : Path, optional
         Folder of the photos.
     config : EmbedConfig
@@ -101,7 +106,7 @@ def extract(
     Raises
     ------
     WeightsError, CacheError, CatalogError, LockedError
-        With one line that says where, what and what to do.
+        If an input cannot be used; the message is one line and names the remedy.
     """
     require_utf8(run_dir)
     prepare_machine(config.n_threads)
@@ -161,7 +166,7 @@ def _extract(
 
 
 def _resolve(catalog: Catalog, images_dir: Path | None, config: EmbedConfig) -> Inputs:
-    """Find the photo of each product, and the encoders."""
+    """Resolve the photo of each product, and the encoders."""
     matches = match_photos(catalog, images_dir)
     for note in matches.notes:
         logger.info("%s", note)
@@ -176,8 +181,8 @@ def _resolve(catalog: Catalog, images_dir: Path | None, config: EmbedConfig) -> 
 def _key_parts(
     inputs: Inputs, config: EmbedConfig, images_dir: Path | None
 ) -> dict[str, Any]:
-    # A photo counts by name and size: reading every file only to find that nothing
-    # changed would take as long as the work that is saved.
+    # The key has the name and size of each photo: hashing every file would take as long
+    # as the work that an unchanged key saves.
     root = images_dir or Path()
     photos = (
         f"{p.relative_to(root).as_posix()}:{_size(p)}" if p else ""
@@ -208,7 +213,7 @@ def _size(photo: Path) -> int:
 
 
 def _locations(inputs: Inputs, images_dir: Path | None) -> dict[str, Any]:
-    """Where later stages find the inputs again; what they hold is in the key."""
+    """Return where later stages find the inputs; the key covers their content."""
     columns, image = inputs.catalog.columns, inputs.encoders.image_weights
     return {
         "catalog_path": str(inputs.catalog.path.resolve()),
@@ -225,16 +230,16 @@ def _with_catalog(
     stage_dir: Path,
     locations: dict[str, Any],
 ) -> dict[str, Any]:
-    """Take over the prices that the catalog holds now: they are not in the key."""
+    """Update a finished stage's catalog copy: prices may change, the key has none."""
     write_run_catalog(
         catalog, stage_dir, best_prices=best_reachable_prices(catalog.path)
     )
     files = {**manifest["files"], **record_files(stage_dir, [CATALOG_NAME])}
     inputs = {**manifest["inputs"], **locations}
-    found = {**manifest, "inputs": inputs, "files": files}
-    if found != manifest:
-        write_json(stage_dir / MANIFEST_NAME, found)
-    return found
+    updated = {**manifest, "inputs": inputs, "files": files}
+    if updated != manifest:
+        write_json(stage_dir / MANIFEST_NAME, updated)
+    return updated
 
 
 def _progress(stage_dir: Path, key: str, n_products: int) -> dict[str, Any]:
@@ -243,7 +248,7 @@ def _progress(stage_dir: Path, key: str, n_products: int) -> dict[str, Any]:
         check_record(done, stage_dir / _PROGRESS_NAME, progress_of(n_products))
         logger.info("%s: goes on after product %d", stage_dir, done["rows"])
         return done
-    # Both, before any array changes: what they record is overwritten from here on.
+    # Delete both records before any array that they describe is overwritten.
     (stage_dir / MANIFEST_NAME).unlink(missing_ok=True)
     (stage_dir / _PROGRESS_NAME).unlink(missing_ok=True)
     return {"key": key, "rows": 0, "problem_bytes": 0, "backends": {}, "seconds": 0.0}
@@ -277,7 +282,7 @@ def _write_chunks(
 
 
 def _count_placeholders(stage_dir: Path) -> dict[str, int]:
-    """Count the substituted inputs."""
+    """Count the products with a placeholder, by field."""
     return {
         field: int((~read_rows(stage_dir / f"{field}_ok.npy")).sum())
         for field in ("text", "image")
@@ -285,7 +290,7 @@ def _count_placeholders(stage_dir: Path) -> dict[str, int]:
 
 
 class ArrayWriter:
-    """The open arrays of the stage; `write` brings one chunk into all of them."""
+    """Open arrays of the stage; `write` adds one chunk to all of them."""
 
     def __init__(
         self,
@@ -356,7 +361,7 @@ class ArrayWriter:
     def _write_images(
         self, rows: range, thumbnails: list[NDArray[np.uint8] | UnreadableImage]
     ) -> list[NDArray[np.uint8]]:
-        """Write the features; return the thumbnails as JPEG, empty without photo."""
+        """Write the features; return the thumbnails as JPEG, empty without a photo."""
         pictures = {
             row: thumbnail
             for row, thumbnail in zip(rows, thumbnails, strict=True)
@@ -378,25 +383,26 @@ class ArrayWriter:
         source: Mapping[int, int],
         features: NDArray[np.float32],
     ) -> None:
-        """Write features of the rows that are their own source, in order; copy others.
+        """Write the features of a chunk's rows.
 
-        A row without source gets zeros.
+        `features` belongs to the rows that are their own source, in order. Other rows
+        copy their source, and a row without a source gets zeros.
         """
         array = self.arrays[name]
-        found = np.zeros((len(rows), array.shape[1]), array.dtype)
+        values = np.zeros((len(rows), array.shape[1]), array.dtype)
         new = [row - rows.start for row in rows if source.get(row) == row]
-        found[new] = to_float16(features, name=name)
+        values[new] = to_float16(features, name=name)
         for row, first in source.items():
             if first < rows.start:
-                found[row - rows.start] = array[first]
+                values[row - rows.start] = array[first]
             elif first < row:
-                found[row - rows.start] = found[first - rows.start]
-        write_rows(array, rows.start, found)
+                values[row - rows.start] = values[first - rows.start]
+        write_rows(array, rows.start, values)
 
     def _encoded_at(
         self, row: int, rows: range, pictures: Mapping[int, NDArray[np.uint8]]
     ) -> int:
-        """Return the first row with the same photo, if it could be read there."""
+        """Return the first row with the same photo if it has features, else `row`."""
         first = self.first_photo[row]
         is_earlier = first < rows.start and self.arrays["image_ok"][first]
         return first if is_earlier or first in pictures else row
@@ -412,7 +418,7 @@ class ArrayWriter:
                 lines.writerow((self.sample_id[row], "image", str(photo)))
 
     def flush(self) -> int:
-        """Bring all rows to disk; return the size of problems.csv in bytes."""
+        """Write all rows to disk; return the size of problems.csv in bytes."""
         for array in (*self.arrays.values(), self.checksums):
             flush_rows(array)
         self.tokens.flush()
@@ -424,7 +430,7 @@ class ArrayWriter:
 
 
 def _first_rows(values: tuple[Any, ...]) -> list[int]:
-    """For each row, the first row with an equal value: equal inputs encode once."""
+    """Return the first row with the same value for each row; only that is encoded."""
     first: dict[Any, int] = {}
     return [first.setdefault(value, row) for row, value in enumerate(values)]
 

@@ -1,4 +1,4 @@
-"""What this machine computes with: threads, memory allocator, number formats."""
+"""Set up and describe this machine: threads, memory allocator, number formats."""
 
 import ctypes
 import sys
@@ -12,7 +12,7 @@ _M_MMAP_THRESHOLD = -3
 def prepare_machine(n_threads: int) -> None:
     """Set the thread count and keep freed memory in the process (glibc).
 
-    Without the second, glibc maps and zeroes every convolution's output anew:
+    Otherwise glibc maps and zeroes the output of every convolution again, and
     EfficientNet-B0 runs at half its speed on a CPU.
     """
     torch.set_num_threads(n_threads)
@@ -22,11 +22,11 @@ def prepare_machine(n_threads: int) -> None:
             libc.mallopt(_M_MMAP_THRESHOLD, 1 << 30)
             libc.mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
         except (OSError, AttributeError):
-            return  # another C library (musl): correct, only slower
+            return  # another C library (musl) is only slower
 
 
 def pick_device() -> torch.device:
-    """Return CUDA where there is one, else the CPU."""
+    """Return the CUDA device if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -39,7 +39,7 @@ def has_bf16(device: torch.device) -> bool:
 
 
 def describe_device(device: torch.device) -> str:
-    """Return the device's name for the record."""
+    """Return the device's name for the manifest."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"cpu, {torch.get_num_threads()} threads"

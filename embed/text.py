@@ -1,4 +1,4 @@
-"""One product's text: parse its fields, clean them, compose them for an encoder.
+"""Parse a product's text into fields, clean them, and compose them for an encoder.
 
 The fields are those of the Smart Product Pricing data: lines that start with
 `Item Name:`, `Bullet Point 1:`, `Product Description:`, `Value:`, `Unit:`.
@@ -18,23 +18,23 @@ from embed.cleaning.markup import strip_markup
 from embed.cleaning.unicode_forms import normalise_forms
 
 MISSING_TEXT = "product without description"
-"""Stands in for a product without usable text."""
+"""Text for the encoder in place of a missing text."""
 
-# Raise it when the same text gives other fields: runs made before it are refused.
+# Raise it when the same text gives different fields: earlier runs are then refused.
 TEXT_FORMAT = 2
 
 # No encoder reads further, and it bounds the work: NFKC is quadratic in a run of
 # combining marks.
 MAX_FIELD_CHARS = 20_000
-# A tokeniser reads all of a text before it cuts it: 11 s and 0.7 GB for 6 MB of bullets
+# A tokeniser reads a whole text before it cuts it: 11 s and 0.7 GB for 6 MB of bullets
 MAX_TEXT_CHARS = 100_000
 
 FIELD = re.compile(
     r"^[ \t]*(Item Name|Bullet Point|Product Description|Value|Unit)(?: ?\d{1,4})?:",
     re.MULTILINE,
 )
-# control characters that are not white space, marks of direction and of zero width,
-# tags, lone surrogates
+# Control characters that are not white space, marks of direction and of zero width,
+# tags, lone surrogates.
 _CONTROL = re.compile(
     "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u061c\u180e\u200b-\u200f\u202a-\u202e"
     "\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb\ufffe\uffff\ud800-\udfff"
@@ -53,11 +53,11 @@ class ProductText:
     name, description : str
         One line each.
     bullets : tuple of str
-        In order of appearance, none empty.
+        Bullet points in order of appearance, none empty.
     value : float or None
-        Positive and finite, in `unit`.
+        Amount in `unit`, positive and finite.
     unit : str
-        As written, e.g. "Fl Oz".
+        Unit as written, such as "Fl Oz".
     """
 
     name: str = ""
@@ -73,14 +73,15 @@ def parse_fields(text: str) -> ProductText:
     Parameters
     ----------
     text : str
-        Labelled fields, in any order, any of them missing or repeated. Any other
-        text is taken as a name (first line) and a description (the rest).
+        Labelled fields in any order, which may be missing or repeated. In any other
+        text, the first line is the name and the rest is the description.
 
     Returns
     -------
     ProductText
-        Of a repeated name the first counts, of a repeated value or unit the last;
-        the other names, and text before the first label, join the description.
+        Cleaned fields. The first of several names counts, and the last of several
+        values or units. Further names and text before the first label join the
+        description.
     """
     text = plain_text(text)
     labels = list(FIELD.finditer(text))
@@ -111,29 +112,29 @@ def plain_text(text: str) -> str:
     Parameters
     ----------
     text : str
-        As the catalog has it.
+        Text of the catalog.
 
     Returns
     -------
     str
-        Labels of fields are still in it. Plain text of plain text is the same.
+        Plain text with the labels of fields. A second call changes nothing.
     """
     return strip_markup(text).strip()
 
 
 def compose_text(product: ProductText) -> str:
-    """Compose a product's fields for an encoder, what sets the price first.
+    """Compose a product's fields for an encoder, the most relevant to price first.
 
     Parameters
     ----------
     product : ProductText
-        As parsed.
+        Fields from `parse_fields`.
 
     Returns
     -------
     str
-        Value and unit, name, bullets, description, as sentences on one line, the
-        first `MAX_TEXT_CHARS` of them; `MISSING_TEXT` if all are missing.
+        Value and unit, name, bullets and description as sentences on one line, at most
+        `MAX_TEXT_CHARS` characters; `MISSING_TEXT` if all are missing.
 
     Examples
     --------
@@ -149,7 +150,7 @@ def compose_text(product: ProductText) -> str:
 
 
 def cut_tokens(ids: NDArray[np.integer], max_tokens: int) -> NDArray[np.integer]:
-    """Cut a text to `max_tokens`; its closing token stays."""
+    """Cut token ids to `max_tokens`, and keep the closing token."""
     if len(ids) <= max_tokens:
         return ids
     return np.concatenate([ids[: max_tokens - 1], ids[-1:]])
@@ -160,12 +161,12 @@ def _clean(raw: str) -> str:
     if not raw or raw.isspace():
         return ""
     text = normalise_forms(_CONTROL.sub("", raw[:MAX_FIELD_CHARS]))
-    # A single sign may become 18 letters.
+    # NFKC may turn a single sign into 18 letters.
     text = " ".join(text[:MAX_FIELD_CHARS].split())
     return text if any(map(str.isalnum, text)) else ""
 
 
 def _to_value(written: str) -> float | None:
-    """Positive finite number, or None."""
+    """Return a positive finite number, or None."""
     value = float(written) if _NUMBER.fullmatch(written) else 0.0
     return value if 0 < value < math.inf else None

@@ -509,7 +509,7 @@ PARQUET: dict[str, tuple[Callable[[], pa.Table], Expected]] = {
     ),
     "prices as dates": (
         lambda: table(price=[_DAY, _DAY]),
-        ("column 'price' must hold text or numbers", "date32", "Write it as text"),
+        ("column 'price' must contain text or numbers", "date32", "Write it as text"),
     ),
     "prices as lists": (
         lambda: table(price=[[1.5], [2.0]]),
@@ -541,11 +541,11 @@ PARQUET: dict[str, tuple[Callable[[], pa.Table], Expected]] = {
     ),
     "texts as bytes that are not UTF-8": (
         lambda: table(catalog_content=[b"a", b"caf\xe9"]),
-        ("row 2", "column 'catalog_content' must hold UTF-8", "Write it as text"),
+        ("row 2", "column 'catalog_content' must contain UTF-8", "Write it as text"),
     ),
     "strings that are not UTF-8": (
         lambda: table(catalog_content=_invalid_text()),
-        ("row 2", "column 'catalog_content' must hold UTF-8"),
+        ("row 2", "column 'catalog_content' must contain UTF-8"),
     ),
     "ids as floats": (lambda: table(sample_id=[7.0, 8.0]), _with_ids("7", "8")),
     "ids as floats with nulls": (

@@ -69,7 +69,7 @@ def test_a_resumed_ragged_array_that_lost_rows_is_refused(tmp_path):
     write_ragged(path)
     with path.open("r+b") as file:
         file.truncate(path.stat().st_size - 4)
-    with pytest.raises(CacheError, match=r"holds \d+ bytes, its first 5 rows take"):
+    with pytest.raises(CacheError, match=r"has \d+ bytes, its first 5 rows take"):
         write_ragged(path, rows_done=5)
     path.unlink()
     with pytest.raises(CacheError, match=r"tokens.npy: is missing. Delete the folder"):
@@ -79,7 +79,7 @@ def test_a_resumed_ragged_array_that_lost_rows_is_refused(tmp_path):
 def test_a_ragged_array_that_does_not_fit_its_offsets_is_refused(tmp_path):
     write_ragged(tmp_path / "tokens.npy")
     np.save(tmp_path / "tokens.npy", np.arange(4))
-    with pytest.raises(CacheError, match=r"holds 4 values, its offsets say 13"):
+    with pytest.raises(CacheError, match=r"has 4 values, its offsets end at 13"):
         RaggedRows(tmp_path / "tokens.npy")
 
 

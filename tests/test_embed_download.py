@@ -249,8 +249,8 @@ def test_embedding_takes_no_photo_that_the_record_says_is_anothers(
     assert [row["status"] for row in download(links)] == ["taken", "failed"]
     found = match_photos(read_catalog(tmp_path / "catalog.csv"), tmp_path / "photos")
     assert found.paths == (None, None)
-    assert found.reasons[0].startswith("downloads.csv has taken: another file has its")
-    assert found.reasons[1].startswith("downloads.csv has failed: HTTP 404 Not Found")
+    assert found.reasons[0].startswith("downloads.csv: taken: another file has its")
+    assert found.reasons[1].startswith("downloads.csv: failed: HTTP 404 Not Found")
 
 
 def test_the_first_of_several_links_in_a_cell_is_asked_for(server, tmp_path):
@@ -357,10 +357,19 @@ def test_the_command_tells_counts_and_reasons(server, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "setting", [{"per_host": 0}, {"retries": -1}, {"deadline": 0.0}]
+    ("setting", "rule"),
+    [
+        ({"per_host": 0}, "--per-host must be at least 1, got 0"),
+        ({"retries": -1}, "--retries must be at least 0, got -1"),
+        (
+            {"deadline": 0.0},
+            r"--timeout must be a positive number of seconds, got 0\.0",
+        ),
+        ({"max_bytes": 0}, "max bytes must be at least 1, got 0"),
+    ],
 )
-def test_settings_that_no_run_can_use_are_refused(setting):
-    with pytest.raises(ConfigError, match=next(iter(setting))):
+def test_settings_that_no_run_can_use_are_refused(setting, rule):
+    with pytest.raises(ConfigError, match=rule):
         DownloadConfig(**setting)
 
 

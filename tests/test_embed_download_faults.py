@@ -48,7 +48,7 @@ FAULTS = {
     "bomb": ("failed", "too many bytes: at most 1048576 are read", 1, {}),
     "gzip": ("ok", "", 1, {}),
     "bad-gzip": ("failed", "damaged compression", 1, {}),
-    "coded": ("failed", "compressed in a way not asked for: br", 1, {}),
+    "coded": ("failed", "unexpected compression: br", 1, {}),
     "garbage": ("failed", "connection broken", 3, {}),
     "loop": ("failed", "more than 5 redirects", 1, {}),
     "hops/5": ("ok", "", 1, {}),

@@ -121,7 +121,7 @@ def test_what_an_export_was_read_as_is_told_and_left_out_rows_are_counted(shopif
         "Shopify product export: title, text, price and photo read from Title, Body "
         "(HTML), Variant Price and Image Src. Ids are from the variant's SKU where it "
         "is unique, else the handle and a number.",
-        "5 products in 6 rows; 1 of the rows are no products (rows with a photo "
+        "5 products in 6 rows; 1 of the rows are not products (rows with a photo "
         "alone: 1).",
     )
 
@@ -205,7 +205,7 @@ def test_woocommerce_variations_inherit_from_their_parent(tmp_path):
     assert catalog.price[[0, 1, 2, 5]].tolist() == [12.5, 10.5, 7, 5]
     assert catalog.columns.parse_prices
     assert catalog.notes[1:] == (
-        "6 products in 9 rows; 3 of the rows are no products (blank rows: 1, parents "
+        "6 products in 9 rows; 3 of the rows are not products (blank rows: 1, parents "
         "of variations: 1, groups of products: 1).",
         "Variations whose parent is not in the file: 1.",
     )
@@ -344,7 +344,8 @@ def test_a_plain_catalog_is_taken_for_no_export(tmp_path):
 def test_an_export_that_the_file_is_not_is_refused(tmp_path):
     path = write(tmp_path, GOOGLE, *FEED)
     with pytest.raises(
-        CatalogError, match=r"is no Shopify product export: it has no column 'handle'"
+        CatalogError,
+        match=r"is not a Shopify product export: it has no column 'handle'",
     ):
         read_catalog(path, columns=CatalogColumns(export="shopify"))
 
@@ -425,7 +426,7 @@ def test_a_delimiter_is_named_by_its_sign_or_name(embed_export, tmp_path, delimi
     result, seen = embed_export(path, "--delimiter", delimiter)
     assert result.exit_code == 0, result.output
     assert_is_feed(seen[0])
-    assert "held apart" not in result.output
+    assert "separated by" not in result.output
 
 
 def test_a_run_of_an_export_is_embedded_read_again_and_priced_by_its_columns(
@@ -489,7 +490,7 @@ def test_a_guessed_encoding_and_delimiter_are_told(tmp_path):
     assert catalog.notes == (
         "Not UTF-8: read as Windows-1252, in which line 2 has 'Müller\u2019s'. If that "
         "is wrong, name the encoding with --encoding.",
-        "Cells are held apart by semicolons, by the header. If that is wrong, name the "
+        "Cells are separated by semicolons, by the header. If that is wrong, name the "
         "sign with --delimiter.",
     )
 

@@ -15,9 +15,10 @@ from embed import chunks
 from embed import extract as job
 from embed.catalog.own_copy import read_run_catalog
 from embed.catalog.reader import CatalogColumns, read_catalog
+from embed.config import EmbedConfig
 from embed.encoders.towers import ImageEncoder, TextEncoder, normalise_images
 from embed.encoders.weights import WeightsError
-from embed.errors import CacheError, UnreadableImage
+from embed.errors import CacheError, ConfigError, UnreadableImage
 from embed.extract import ArrayWriter, extract
 from embed.photos.decode import decode_thumbnail, load_image
 from embed.store.arrays import RaggedRows
@@ -446,3 +447,18 @@ def test_the_manifest_says_what_computed_the_features(whole, embed, records):
     without = embed(records, images=None, run="without photos")
     manifest = read_json(without / "manifest.json")
     assert manifest["backends"] == {"text": "eager fp32", "image": None}
+
+
+@pytest.mark.parametrize(
+    ("setting", "rule"),
+    [
+        ({"n_threads": 0}, "--threads must be at least 1, got 0"),
+        ({"n_workers": 0}, "--workers must be at least 1, got 0"),
+        ({"chunk_size": 0}, "the chunk size must be at least 1, got 0"),
+        ({"max_tokens": 7}, "--max-tokens must be 8 to 512 .*, got 7"),
+        ({"image_size": 31}, "--image-size must be 32 to 1024 pixels, got 31"),
+    ],
+)
+def test_a_setting_that_no_run_can_use_is_refused_by_its_option(setting, rule):
+    with pytest.raises(ConfigError, match=rule):
+        EmbedConfig(**setting)

@@ -76,7 +76,7 @@ def test_a_damaged_record_is_refused_by_name(tmp_path, content):
 
 def test_a_record_that_is_no_object_is_refused(tmp_path):
     (tmp_path / "manifest.json").write_text("[1, 2]")
-    with pytest.raises(CacheError, match="must hold a JSON object"):
+    with pytest.raises(CacheError, match="must be a JSON object"):
         read_json(tmp_path / "manifest.json")
 
 
@@ -127,7 +127,7 @@ def test_a_finished_stage_gives_its_manifest(embedded_run):
 def test_a_stage_of_other_inputs_is_refused_naming_both_keys(tmp_path):
     require_same_key(tmp_path, "stack", "a" * 64, "a" * 64)
     with pytest.raises(
-        CacheError, match=r"key a{12}, but .* holds b{12}\. Run `make stack RUN="
+        CacheError, match=r"key a{12}, but .* has b{12}\. Run `make stack RUN="
     ):
         require_same_key(tmp_path, "stack", "a" * 64, "b" * 64)
 

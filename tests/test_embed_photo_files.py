@@ -241,7 +241,7 @@ def test_a_file_recorded_for_a_link_is_its_photo_whatever_its_name(match):
     log = [("1", f"{SHOP}/1/a.jpg", "odd.png", "ok", "", "1", "1")]
     names, _, notes = match([f"{SHOP}/1/a.jpg"], ["odd.png", "a.jpg"], log=log)
     assert names == ["odd.png"]
-    assert "downloads.csv: products that have the photo recorded" in notes[0]
+    assert "downloads.csv: products with the photo recorded" in notes[0]
 
 
 @pytest.mark.parametrize("status", ["failed", "taken"])
@@ -253,8 +253,8 @@ def test_a_link_recorded_without_photo_has_none(match, status):
     links = [f"{SHOP}/2/a.jpg", f"{SHOP}/1/a.jpg"]
     names, reasons, notes = match(links, ["a.jpg", "700.jpg"], log=log)
     assert names == [None, "a.jpg"]
-    assert f"downloads.csv has {status}: why: it is so" in reasons[0]
-    assert "1; that have none" in notes[0]
+    assert f"downloads.csv: {status}: why: it is so" in reasons[0]
+    assert "1; products without a photo" in notes[0]
     assert notes[0].endswith("taken: 1.")
 
 

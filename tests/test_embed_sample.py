@@ -224,7 +224,7 @@ def test_another_catalog_is_not_overwritten(tmp_path):
 
 
 def test_too_few_products_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"n_products must be at least 20.*got 19"):
+    with pytest.raises(ValueError, match=r"must have at least 20 products.*got 19"):
         write_sample(tmp_path, n_products=19)
     assert not list(tmp_path.iterdir())
 

@@ -160,7 +160,9 @@ def test_a_damaged_file_of_weights_is_refused(tmp_path, name):
 
 def test_a_file_that_holds_no_state_dict_is_refused(tmp_path):
     torch.save(torch.zeros(3), tmp_path / "model.pth")
-    with pytest.raises(WeightsError, match=r"must hold a state dict .* found Tensor"):
+    with pytest.raises(
+        WeightsError, match=r"must contain a state dict .* found Tensor"
+    ):
         load_image_backbone(tmp_path / "model.pth")
 
 

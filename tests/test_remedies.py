@@ -24,9 +24,9 @@ _PYTHON = "from Python alone: on the command line click sees to it"
 _LOSS = "no loss of tiny networks overflows; tests/test_finetune_guards.py makes one"
 _FP16 = "gradients in fp16 need CUDA"
 NOT_RUN = {  # part of a message: why its advice is not taken here
-    "Of the prices: with . 1,299 is a thousand": _HELP,
-    "Price by what was trained for this fold alone": _HELP,
-    "text must name at least one column": _PYTHON,
+    "Decimal sign of the prices: with . 1,299": _HELP,
+    "Price only with the models of this fold": _HELP,
+    "the catalog must have at least one text column": _PYTHON,
     "--inputs must be one of": _PYTHON,
     "features must be finite and below": "features that overflow less precise "
     "arithmetic alone need an encoder that makes them",

@@ -178,15 +178,15 @@ def test_the_catalog_is_named_once(shell, rows, embed, given):
     shell.accepted(name, catalog, *others)
 
 
-@advice("Cells are held apart by")
+@advice("Cells are separated by")
 def test_the_delimiter_that_was_guessed_is_named(shell, rows, embed):
     command = embed(rows, delimiter=";")
     note = shell.accepted(*command)
     option = re.search(r"name the sign with (--delimiter)\.", note)[1]
-    assert "held apart" not in shell.accepted(*command, option, ";")
+    assert "separated by" not in shell.accepted(*command, option, ";")
 
 
-@advice("If another sign than a comma holds cells apart")
+@advice("If another sign than a comma separates the cells")
 def test_a_rare_delimiter_is_named(shell, rows, embed):
     command = embed(rows, delimiter="^")
     option = re.search(r"name it with (--delimiter)$", shell.refused(*command))[1]

@@ -81,7 +81,7 @@ def test_a_photo_that_failed_is_asked_for_again(shell, server, tmp_path):
     assert "without a usable photo" not in shell.accepted(*embed)
 
 
-@advice("--allow-private would ask it")
+@advice("--allow-private allows it")
 def test_a_private_address_is_asked_by_the_option(shell, server, tmp_path):
     pytest.importorskip("httpx2")
     catalog = write_catalog(tmp_path / "links.csv", [f"{server.url}/ok/a.png"])

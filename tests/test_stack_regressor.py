@@ -244,7 +244,7 @@ def test_seeds_come_from_the_random_state(make):
         ({"freeze_image": 1}, "freeze_image must be of type bool, got 1"),
         ({"text_encoder": 3}, "text_encoder must be of type str, got 3"),
         ({"precision": "fp8"}, "precision must be one of auto, fp32, bf16"),
-        ({"n_threads": 0}, "n_threads must be at least 1"),
+        ({"n_threads": 0}, "--threads must be at least 1, got 0"),
         ({"random_state": "no"}, "seed must be of type int"),
         ({"text_columns": ()}, "text_columns must name at least one column"),
         ({"text_columns": None}, "text_columns must name at least one column"),

@@ -136,7 +136,7 @@ DAMAGE = {
     ),
     "manifest is a list": (
         lambda run: (run / "finetune/manifest.json").write_text("[]"),
-        "must hold a JSON object",
+        "must be a JSON object",
     ),
     "manifest is a folder": (
         lambda run: (

@@ -1,4 +1,4 @@
-"""Prices as text, with as many digits as their size asks for: 1,234 as 0.000781."""
+"""Write prices as text, with as many digits as their size needs: 1,234 or 0.000781."""
 
 import math
 
@@ -12,12 +12,12 @@ def csv_amount(price: float) -> str:
     Parameters
     ----------
     price : float
-        Above 0, finite.
+        Price above 0, finite.
 
     Returns
     -------
     str
-        Such as 1234.5000, 0.5000 or 0.00007812; it reads back as a number.
+        For example 1234.5000, 0.5000 or 0.00007812, which CSV readers parse.
     """
     return f"{price:.{max(4, 3 - _power(price))}f}"
 
@@ -28,7 +28,7 @@ def amount(price: float) -> str:
     Parameters
     ----------
     price : float
-        Finite, 0 or above.
+        Price of 0 or above, finite.
     """
     if price >= 1e9 or 0 < price < 1e-9:
         return f"{price:.4g}"
@@ -36,7 +36,7 @@ def amount(price: float) -> str:
 
 
 def rounded_amount(price: float) -> str:
-    """Write a price without cents from 100 on: 0.000781, 42.50, 1,234, 1.23e+09."""
+    """Write a price, without cents if it is 100 or more: 0.000781, 42.50, 1,234."""
     if price < 99.995:
         return amount(price)
     return f"{price:,.0f}" if price < 1e9 else f"{price:.3g}"
@@ -63,7 +63,7 @@ def short_amount(price: float) -> str:
 
 
 def _decimals(price: float) -> int:
-    """Return the decimals of a price: cents, below 0.1 three digits."""
+    """Return the number of decimals of a price: 2; below 0.1, three digits' worth."""
     return 2 if price == 0 or price >= 0.1 else 2 - _power(price)
 
 

@@ -1,4 +1,4 @@
-"""Which columns a catalog has, and the error for one that cannot be used."""
+"""Columns of a catalog, and the error for a catalog that cannot be used."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ DELIMITER_NAMES = {
     "bar": "|",
     "\\t": "\t",
 }
-"""Names of signs that are hard to type, or to tell apart in a shell."""
+"""Names for delimiters that are hard to type in a shell."""
 
 
 class CatalogError(InputError):
@@ -49,35 +49,35 @@ class CatalogColumns:
     parse_prices: bool = False
     """Read prices such as "$1,299.00" or "12,50", which are not plain numbers."""
     decimal_sign: DecimalSign | None = None
-    """Of the prices; None: found from them. Only "." goes with plain numbers."""
+    """Decimal sign of the prices; None infers it. Plain numbers allow only "."."""
     encoding: str | None = None
-    """Encoding of a text file; None to tell it by the file."""
+    """Encoding of a text file; None to detect it from the bytes."""
     other_encoding: str | None = None
-    """Encoding of a text file that is not UTF-8, where none is named."""
+    """Encoding to try for a text file that is not UTF-8 when `encoding` is None."""
     delimiter: str | None = None
     """Delimiter of a text file; None to detect it from the header."""
     export: ExportName = "auto"
-    """Shop software that wrote the file, whose columns are known; "auto" to tell it by
-    the header, "none" for a file with a product in every row."""
+    """Shop software that wrote the file; "auto" detects it from the header, "none"
+    reads a product from every row."""
 
     def __post_init__(self) -> None:
         if not self.text:
             raise CatalogError(
-                "catalog columns: text must name at least one column, however: "
-                f"text={self.text!r}. Name it with --text-column"
+                "the catalog must have at least one text column, got none. Name it "
+                "with --text-column"
             )
         for encoding in (self.encoding, self.other_encoding):
             if encoding is not None:
                 require_encoding(encoding)
         if self.delimiter is not None and not _is_delimiter(self.delimiter):
             raise CatalogError(
-                f"--delimiter {self.delimiter!r}: must be a single sign that is no "
-                f"letter, digit, quote or line break, or one of "
-                f"{', '.join(DELIMITER_NAMES)}"
+                f"--delimiter must be a single sign that is no letter, digit, quote or "
+                f"line break, or one of {', '.join(DELIMITER_NAMES)}, got "
+                f"{self.delimiter!r}"
             )
 
     def for_another_file(self) -> CatalogColumns:
-        """Return the same columns, for a file that may be written in another way."""
+        """Return the same columns for a file of any format, encoding or delimiter."""
         return replace(
             self,
             encoding=None,
@@ -97,10 +97,10 @@ def require_encoding(name: str) -> None:
     Raises
     ------
     CatalogError
-        If there is no such encoding, or it is none of text.
+        If Python has no text encoding of that name.
     """
     try:
-        "".encode(name)  # refuses codecs that are none of text
+        "".encode(name)  # refuses codecs of bytes, such as base64
         codecs.getincrementaldecoder(name)().decode(b"", final=True)
     except (LookupError, ValueError):
         raise CatalogError(
@@ -111,42 +111,42 @@ def require_encoding(name: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Cells:
-    """What a file holds in the columns asked for, in file order."""
+    """Cells of a file's needed columns, in file order."""
 
     of: dict[str, list[str]]
-    """Cells of each column, as text; all columns are of one length."""
+    """Cells of each column, as text; all columns have the same length."""
     columns: CatalogColumns
-    """The columns asked for, and how the file was read in the end."""
+    """Names of the columns, and the encoding, delimiter and export that were used."""
     numbers: frozenset[str] = frozenset()
-    """Columns that hold numbers rather than text that may look like one."""
+    """Columns of a numeric type, rather than text that may look like a number."""
     file_rows: tuple[int, ...] | None = None
-    """Row of the file, from 1, of each row here; None if they are the same."""
+    """File row, from 1, of each row here; None if the two are the same."""
     notes: tuple[str, ...] = ()
-    """Sentences for the user: what was guessed or left out."""
+    """Sentences for the user about guesses and rows that were left out."""
 
 
 def needed_columns(
     path: Path, columns: CatalogColumns, present: Sequence[str]
 ) -> list[str]:
-    """Columns to read of those in the file.
+    """Return the columns of a file that are to be read.
 
     Parameters
     ----------
     path : Path
-        For messages.
+        The file, for messages.
     columns : CatalogColumns
     present : sequence of str
-        In file order.
+        Column names in file order.
 
     Returns
     -------
     list of str
-        In file order; the image and price columns only where the file has them.
+        Column names in file order; image and price columns only if the file has them.
 
     Raises
     ------
     CatalogError
-        If an id or text column is missing, or a column to read is there twice.
+        If an id or text column is missing, or a column to read appears twice.
     """
     options = dict.fromkeys(columns.text, "--text-column")
     options |= {columns.sample_id: "--id-column"}
@@ -165,7 +165,11 @@ def needed_columns(
         if near is not None:
             logger.warning(
                 "%s: no column %r. If %r is meant, name it with %s %s",
-                *(path, name, near, option, shlex.quote(near)),
+                path,
+                name,
+                near,
+                option,
+                shlex.quote(near),
             )
     wanted = {*options, columns.image, columns.price}
     require_once(path, wanted, present)
@@ -173,25 +177,25 @@ def needed_columns(
 
 
 def require_once(path: Path, wanted: Iterable[str], present: Sequence[str]) -> None:
-    """Refuse a column to read that is in a file twice.
+    """Refuse a file that has two columns of a wanted name.
 
     Raises
     ------
     CatalogError
-        Naming the column.
+        If a wanted name appears twice; the message names it.
     """
     for name in wanted:
-        if (n_found := present.count(name)) > 1:
+        if (n_columns := present.count(name)) > 1:
             raise CatalogError(
                 f"{path}: column names must be unique, however {name!r} is there "
-                f"{n_found} times. Rename or remove all but one"
+                f"{n_columns} times. Rename or remove all but one"
             )
 
 
 def near_column(name: str, present: Sequence[str]) -> str | None:
-    """Return the column that a name is a misspelling of, if there is one.
+    """Return the column that was probably meant by a misspelled name, if any.
 
-    Names that differ in case, white space and signs alone come before names that
+    Columns that differ only in case, white space or signs come before columns that
     differ in letters.
     """
     by_letters = {_letters(column): column for column in reversed(present)}
@@ -207,18 +211,18 @@ def _letters(name: str) -> str:
 
 
 def _remedy(option: str, name: str, present: Sequence[str]) -> str:
-    """Return the option, and the column that it is to name if one is near."""
+    """Return the option, followed by a column of a similar name if there is one."""
     near = near_column(name, present)
     return option if near is None else f"{option} {shlex.quote(near)}"
 
 
 def one_line(error: Exception) -> str:
-    """Text of an error of another library, without line breaks."""
+    """Return the text of another library's error, without line breaks."""
     return " ".join(str(error).split())
 
 
 def shorten(written: str, n_chars: int = 40) -> str:
-    """Text for a message: at most `n_chars` characters and an ellipsis."""
+    """Cut a text for a message to `n_chars` characters and an ellipsis."""
     return written if len(written) <= n_chars else written[:n_chars] + "…"
 
 

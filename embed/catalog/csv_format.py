@@ -1,4 +1,4 @@
-"""Cells of a CSV catalog, exactly as written, or the place where it is not CSV."""
+"""Read the cells of a CSV catalog exactly as written, or name the malformed line."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _OTHER_FORMATS = (
     (
         b"PK\x03\x04",
         "an Excel workbook or a zip archive. Give a workbook the ending .xlsx, or save "
-        "what it holds as CSV",
+        "its content as CSV",
     ),
     (
         b"\xd0\xcf\x11\xe0",
@@ -50,7 +50,7 @@ _OTHER_FORMATS = (
     (b"\x28\xb5\x2f\xfd", "compressed with zstd. Decompress it"),
     (b"BZh91AY&SY", "compressed with bzip2. Decompress it"),
     (b"\xfd7zXZ\x00", "compressed with xz. Decompress it"),
-    (b"%PDF-", "a PDF. Save what it holds as CSV"),
+    (b"%PDF-", "a PDF. Save its content as CSV"),
 )
 Columns = dict[str, list[str]]
 _SIGNS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
@@ -62,10 +62,10 @@ def read_csv(path: Path, columns: CatalogColumns) -> Cells:
     Raises
     ------
     CatalogError
-        If its encoding cannot be told, or it is not CSV, or lacks a column; with the
-        place.
+        If the encoding is unclear, the file is not CSV, or a column is missing; the
+        message names the place.
     OSError
-        If it cannot be read at all.
+        If the file cannot be read at all.
     """
     csv_limit = csv.field_size_limit(MAX_CELL_CHARS)  # the default refuses 128 KiB
     try:
@@ -90,21 +90,21 @@ def read_csv(path: Path, columns: CatalogColumns) -> Cells:
         ) from error
     finally:
         csv.field_size_limit(csv_limit)
-    found = Cells(
+    read_cells = Cells(
         of=cells,
         columns=replace(columns, export=plan.export),
         notes=tuple(filter(None, [encoding.note, *notes])),
     )
-    return standard_cells(path, found, plan)
+    return standard_cells(path, read_cells, plan)
 
 
 def _require_text(path: Path) -> None:
-    """Refuse, by its first bytes, what is no text."""
+    """Refuse a file whose first bytes are not text."""
     with open_bytes(path) as stream:
         head = stream.read(HEAD_BYTES)
-    for magic, what in _OTHER_FORMATS:
+    for magic, format_and_remedy in _OTHER_FORMATS:
         if head.startswith(magic):
-            raise CatalogError(f"{path}: is not CSV but {what}")
+            raise CatalogError(f"{path}: is not CSV but {format_and_remedy}")
     if head and not head.strip(b"\0"):
         raise CatalogError(
             f"{path}: begins with {len(head)} NUL bytes, as after a copy that was cut "
@@ -113,7 +113,7 @@ def _require_text(path: Path) -> None:
 
 
 def _bounded_lines(path: Path, stream: TextIO) -> Iterator[str]:
-    """Lines with their ends; one too long fails before it fills memory."""
+    """Yield lines with their ends; refuse a line that is too long for memory."""
     for number in range(1, 1 << 62):
         line = stream.readline(MAX_CELL_CHARS)
         if not line:
@@ -128,7 +128,7 @@ def _bounded_lines(path: Path, stream: TextIO) -> Iterator[str]:
 
 
 class _Rows:
-    """The rows of a file, and where the next one begins."""
+    """Rows of a file, and the line in which the next row begins."""
 
     def __init__(self, lines: Iterator[str], delimiter: str, n_lines_before: int):
         self._reader = csv.reader(lines, delimiter=delimiter, strict=True)
@@ -138,11 +138,11 @@ class _Rows:
 
     @property
     def line(self) -> int:
-        """Line that was read last."""
+        """Number of the line that was read last."""
         return self._reader.line_num + self._before
 
     def __iter__(self) -> Iterator[tuple[int, list[str]]]:
-        """Yield each row with the line it begins in; an empty line is no row."""
+        """Yield each row with the line it begins in; skip empty lines."""
         for row in self._reader:
             begun, self.begun = self.begun, self.line + 1
             if row or begun == self._before + 1:
@@ -153,7 +153,7 @@ class _Rows:
 def _open_rows(
     path: Path, columns: CatalogColumns, first_line: str, lines: Iterator[str]
 ) -> tuple[_Rows, CatalogColumns, list[str]]:
-    """Return the rows, the columns with the delimiter, and what was guessed."""
+    """Return the rows, the columns with the delimiter, and notes about guesses."""
     delimiter, n_skipped = columns.delimiter, 0
     notes: list[str] = []
     if match := _EXCEL_LINE.fullmatch(first_line):
@@ -164,7 +164,7 @@ def _open_rows(
         is_named = ".tsv" in path.suffixes or ".tab" in path.suffixes
         if delimiter != "," and not (delimiter == "\t" and is_named):
             notes.append(
-                f"Cells are held apart by {_SIGNS[delimiter]}, by the header. If that "
+                f"Cells are separated by {_SIGNS[delimiter]}, by the header. If that "
                 "is wrong, name the sign with --delimiter."
             )
     rows = _Rows(_chain(first_line, lines), delimiter, n_skipped)
@@ -172,9 +172,9 @@ def _open_rows(
 
 
 def _parse(path: Path, columns: CatalogColumns, rows: _Rows) -> tuple[Plan, Columns]:
-    """Cells of the needed columns; a row of another length than the header fails.
+    """Read the needed columns; refuse a row whose length differs from the header's.
 
-    pandas fills short rows and, given `usecols`, cuts long ones without a word.
+    pandas fills short rows and, given `usecols`, cuts long rows silently.
     """
     try:
         header, first_rows = _read_header(path, columns, rows)
@@ -183,19 +183,19 @@ def _parse(path: Path, columns: CatalogColumns, rows: _Rows) -> tuple[Plan, Colu
         places = [(header.index(name), cells[name]) for name in cells]
         products = itertools.chain(first_rows, rows)
         for n_rows, (begun, row) in enumerate(products, start=1):
-            if plan.export == "amazon":  # which leaves out blank cells at the end
+            if plan.export == "amazon":  # Amazon leaves out blank cells at the end
                 row = row + [""] * (len(header) - len(row))
             if len(row) != len(header):
                 place = _place(columns, header, row, n_rows, begun)
                 message = _describe_length(row, header, columns.delimiter)
                 raise CatalogError(f"{path}: {place}: {message}")
-            for at, column in places:
-                column.append(row[at])
+            for index, column in places:
+                column.append(row[index])
     except csv.Error as error:
         row_begun = f"row {rows.n_read}" if rows.n_read else "the header"
         raise CatalogError(
             f"{path}: malformed CSV in {row_begun}, which begins in line {rows.begun}: "
-            f"{_explain(error, rows.line)}. Put cells that hold commas, quotes "
+            f"{_explain(error, rows.line)}. Put cells that contain commas, quotes "
             'or line breaks into quotes, and write a quote inside them twice ("")'
         ) from error
     return plan, cells
@@ -204,18 +204,18 @@ def _parse(path: Path, columns: CatalogColumns, rows: _Rows) -> tuple[Plan, Colu
 def _read_header(
     path: Path, columns: CatalogColumns, rows: _Rows
 ) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Return the header, and rows after it that were read to find it."""
+    """Return the header, and the rows after it that were read to find it."""
     head = list(itertools.islice(rows, 1))
     if not head or not head[0][1]:
         raise CatalogError(
             f"{path}: is empty or begins with an empty line. A catalog starts with "
             "a header line"
         )
-    at = 0
+    header_at = 0
     if _may_be_amazon(head[0][1]):
         head += itertools.islice(rows, N_HEADER_ROWS - 1)
-        at = header_row(columns, [row for _, row in head])
-    return head[at][1], head[at + 1 :]
+        header_at = header_row(columns, [row for _, row in head])
+    return head[header_at][1], head[header_at + 1 :]
 
 
 def _plan(path: Path, columns: CatalogColumns, header: list[str]) -> Plan:
@@ -225,7 +225,7 @@ def _plan(path: Path, columns: CatalogColumns, header: list[str]) -> Plan:
         if len(header) > 1:
             raise
         raise CatalogError(
-            f"{error}. If another sign than a comma holds cells apart, name it with "
+            f"{error}. If another sign than a comma separates the cells, name it with "
             "--delimiter"
         ) from None
 
@@ -237,7 +237,7 @@ def _chain(first_line: str, lines: Iterator[str]) -> Iterator[str]:
 
 
 def _find_delimiter(columns: CatalogColumns, first_line: str) -> str:
-    """Return what holds the cells apart: that with which the header can be used."""
+    """Return the first delimiter with which the header has the needed columns."""
     names = {
         sign: next(csv.reader([first_line], delimiter=sign), []) for sign in _SIGNS
     }
@@ -253,7 +253,7 @@ def _find_delimiter(columns: CatalogColumns, first_line: str) -> str:
 
 
 def _may_be_amazon(first_row: list[str]) -> bool:
-    """Tell the rows of settings or labels above the header of an Amazon flat file."""
+    """Tell whether a row of settings or labels begins an Amazon flat file."""
     cell = first_row[0].strip().lower() if first_row else ""
     is_label = any("sku" in name.lower() for name in first_row)
     return cell.startswith(("templatetype=", "settings=")) or is_label
@@ -262,24 +262,25 @@ def _may_be_amazon(first_row: list[str]) -> bool:
 def _place(
     columns: CatalogColumns, header: list[str], row: list[str], n_rows: int, line: int
 ) -> str:
-    at = header.index(columns.sample_id) if columns.sample_id in header else len(row)
-    named = f", {columns.sample_id} {shorten(row[at])!r}" if at < len(row) else ""
+    has_id = columns.sample_id in header
+    id_at = header.index(columns.sample_id) if has_id else len(row)
+    named = f", {columns.sample_id} {shorten(row[id_at])!r}" if id_at < len(row) else ""
     return f"row {n_rows}, line {line}{named}"
 
 
 def _describe_length(row: list[str], header: list[str], delimiter: str | None) -> str:
     signs = _SIGNS.get(delimiter or ",", f"{delimiter!r}")
     remedy = (
-        f"Put cells that hold {signs} into quotes"
+        f"Put cells that contain {signs} into quotes"
         if len(row) > len(header)
         else f"Write a {signs.removesuffix('s')} for every empty cell, and put cells "
-        "that hold line breaks into quotes"
+        "that contain line breaks into quotes"
     )
     return f"must have {len(header)} cells like the header, got {len(row)}. {remedy}"
 
 
 def _explain(error: csv.Error, line: int) -> str:
-    """Say what the csv module found, in other words than those of its states."""
+    """Explain an error of the csv module, whose own message names parser states."""
     message = one_line(error)
     if message == "unexpected end of data":
         return "a quote that opens in it never closes"

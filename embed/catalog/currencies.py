@@ -1,8 +1,8 @@
-"""Currencies as catalogs write them, and how prices are written where they are paid.
+"""Currency signs in catalogs, and the decimal sign usual for each currency.
 
-Codes and numbers of decimals are of ISO 4217. Which decimal sign a country writes is of
-the Unicode CLDR; currencies of countries that differ in it (euro, franc, rand, US and
-Canadian dollar) have none here.
+Codes and numbers of decimals are from ISO 4217, decimal signs from the Unicode CLDR.
+Currencies that several countries write differently (euro, franc, rand, US and Canadian
+dollar) have no usual sign here.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _CODES = (
     "shp sle sos srd ssp stn svc syp szl thb tjs tmt tnd top try ttd twd tzs uah ugx "
     "usd uyu uzs ves vnd vuv wst xaf xcd xof xpf yer zar zmw"
 )
-# Without the points that they may end in or have inside ("Rs.", "S/.", "د.إ").
+# Signs without their points: "Rs." is "rs", "S/." is "s/", "د.إ" is "دإ".
 _SIGNS = (
     ("usd", "us$ usd$ u$s"),
     ("cad", "c$ ca$ cad$ cdn$"),
@@ -94,8 +94,8 @@ _DOLLARS = (
 )
 _POUNDS = "egp fkp gbp gip lbp sdg shp ssp syp"
 _RUPEES = "inr lkr mur npr pkr scr"
-# Signs of several currencies. A code beside one says which ("$12 CAD"); alone it is
-# taken for the first, where there is one.
+# Signs that several currencies share. A code beside the sign decides ("$12 CAD");
+# alone, the sign means the currency given first.
 _SHARED: dict[str, tuple[str, frozenset[str]]] = {
     "$": ("usd", frozenset(_DOLLARS.split())),
     "£": ("gbp", frozenset(_POUNDS.split())),
@@ -107,18 +107,18 @@ _SHARED |= dict.fromkeys(("₨", "re"), _SHARED["rs"])
 _CURRENCIES = {code: code for code in _CODES.split()} | {
     sign: code for code, signs in _SIGNS for sign in signs.split()
 }
-# Codes and signs that are words too, so they count in capitals only.
+# Codes and signs that are also words count only in capitals.
 _WORDS = {"all", "bam", "cup", "gel", "mad", "mop", "pen", "sos", "top", "try"}
 _WORDS |= {"bd", "jd", "kd", "le", "nt", "qr", "sr"}
 
 _WITHOUT_DECIMALS = "bif clp djf gnf isk jpy kmf krw pyg rwf ugx vnd vuv xaf xof xpf"
 _WITHOUT_COINS = "huf idr lak mmk twd"
 NO_CENTS = frozenset(f"{_WITHOUT_DECIMALS} {_WITHOUT_COINS}".split())
-"""Currencies whose prices are whole numbers: ISO 4217 gives them no decimals, or the
-last few coins smaller than one have long been out of use."""
+"""Currencies whose prices are whole numbers: ISO 4217 gives them no decimals, or coins
+smaller than one are out of use."""
 
 THREE_DECIMALS = frozenset({"bhd", "jod", "kwd", "omr"})
-"""Currencies of a thousand parts, in countries that write a decimal point."""
+"""Currencies with three decimals, in countries that write a decimal point."""
 
 _POINT = (
     "aed aud bdt bhd cny dop egp gbp ghs gtq hkd hnl ils inr jmd jod jpy kes krw kwd "
@@ -132,11 +132,11 @@ USUAL_SIGN: dict[str, DecimalSign] = {
     **dict.fromkeys(_POINT.split(), "."),
     **dict.fromkeys(_COMMA.split(), ","),
 }
-"""Decimal sign that is written where a currency is paid, by its code."""
+"""Decimal sign in the countries that pay in a currency, by its code."""
 
 
 def find_currency(before: str, after: str) -> str | None:
-    """Name the currency that is written beside a number.
+    """Name the currency written beside a number.
 
     Parameters
     ----------
@@ -146,8 +146,8 @@ def find_currency(before: str, after: str) -> str | None:
     Returns
     -------
     str or None
-        Its code, "kr" for krone and krona, "" where nothing is written. None if
-        something else is, or two currencies are.
+        The currency's code, "kr" for krone and krona, "" if nothing is written. None
+        if the text is not one currency.
     """
     codes: set[str] = set()
     shared: set[str] = set()
@@ -163,20 +163,20 @@ def find_currency(before: str, after: str) -> str | None:
 
 
 def drop_shared(first: dict[str, int]) -> dict[str, int]:
-    """Drop "kr" from the currencies of a column if it stands for the other one.
+    """Drop "kr" from a column's two currencies if the other one is a krone or krona.
 
     Parameters
     ----------
     first : dict of str to int
-        Codes of currencies; two of them.
+        First row of each of the two currency codes.
     """
-    others = [code for code in first if code != "kr"]
-    is_one = "kr" in first and set(others) <= _SHARED["kr"][1]
-    return {code: first[code] for code in others} if is_one else first
+    other_codes = [code for code in first if code != "kr"]
+    is_same = "kr" in first and set(other_codes) <= _SHARED["kr"][1]
+    return {code: first[code] for code in other_codes} if is_same else first
 
 
 def _name(token: str) -> str | None:
-    """Return a currency's name as the tables have it, None for any other word."""
+    """Return the key of a currency in the tables, None for any other word."""
     letters = token.replace(".", "")
     name = letters.casefold()
     if name in _WORDS and not letters.isupper():
@@ -190,7 +190,7 @@ def _one_code(codes: set[str], shared: set[str]) -> str | None:
     code = next(iter(codes), "")
     if not shared:
         return code
-    alone, others = _SHARED[next(iter(shared))]
+    default_code, possible_codes = _SHARED[next(iter(shared))]
     if not code:
-        return alone
-    return code if code in others else None
+        return default_code
+    return code if code in possible_codes else None

@@ -1,8 +1,8 @@
-"""How the bytes of a text file are to be read: its encoding, named or guessed.
+"""Find the encoding of a text file: named by the user, or guessed.
 
-A guess is made only where the encodings that a shop's file may have give the same
-letters. Elsewhere the user is asked: "jalape\\xf1o" is as good in Windows-1250 as in
-Windows-1252, with another letter.
+The guess is used only if all likely encodings of a shop's file give the same letters.
+Otherwise the user must decide: "jalape\\xf1o" is valid in Windows-1250 and in
+Windows-1252, but with different letters.
 """
 
 from __future__ import annotations
@@ -20,16 +20,22 @@ HEAD_BYTES = 4096
 _UTF8 = "Save it as UTF-8 (in Excel: 'CSV UTF-8')"
 _CHUNK_BYTES = 1 << 20
 
-_MARKS = (  # longest first: the mark of UTF-32 begins with that of UTF-16
+_MARKS = (  # longest first: the byte order mark of UTF-32 begins with UTF-16's
     (codecs.BOM_UTF32_LE, "utf-32-le"),
     (codecs.BOM_UTF32_BE, "utf-32-be"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-# Tried in this order where a byte is no UTF-8, for the message.
+# The message for a file that is not UTF-8 shows readings in this order.
 _CANDIDATES = (
-    *("windows-1252", "windows-1250", "windows-1251", "windows-1254", "mac-roman"),
-    *("cp932", "gb18030", "iso8859-1"),
+    "windows-1252",
+    "windows-1250",
+    "windows-1251",
+    "windows-1254",
+    "mac-roman",
+    "cp932",
+    "gb18030",
+    "iso8859-1",
 )
 _GUESS = "windows-1252"
 _AGREEING = ("windows-1250", "windows-1254", "iso8859-15", "iso8859-1")
@@ -37,17 +43,17 @@ _AGREEING = ("windows-1250", "windows-1254", "iso8859-15", "iso8859-1")
 
 @dataclass(frozen=True, kw_only=True)
 class Encoding:
-    """How a file is read."""
+    """Encoding in which a file is read."""
 
     name: str
-    """Name of a codec of Python; decoding with it keeps a byte order mark."""
+    """Name of a Python codec, which keeps a byte order mark when it decodes."""
 
     note: str | None = None
-    """What was guessed, as a sentence for the user; None if nothing was."""
+    """Sentence for the user about a guess; None without a guess."""
 
 
 def open_bytes(path: Path) -> BinaryIO:
-    """Open a file, decompressed if its name ends in .gz."""
+    """Open a file; decompress it if its name ends in .gz."""
     opener = gzip.open if path.suffix.lower() == ".gz" else open
     return cast(BinaryIO, opener(path, "rb"))
 
@@ -55,29 +61,29 @@ def open_bytes(path: Path) -> BinaryIO:
 def find_encoding(
     path: Path, named: str | None, *, other: str | None = None
 ) -> Encoding:
-    """Tell how a file's bytes are to be read.
+    """Find the encoding of a file.
 
     Parameters
     ----------
     path : Path
-        CSV, perhaps gzipped.
+        CSV file, perhaps gzipped.
     named : str or None
-        What the user says; None to guess.
+        Encoding that the user named; None to guess.
     other : str, optional
-        Encoding of a file that is not UTF-8, if all of it fits.
+        Encoding to use for a file that is not UTF-8, if the whole file fits it.
 
     Returns
     -------
     Encoding
-        UTF-8 where all of the file fits it, or as its byte order mark tells;
-        Windows-1252 where all that the file holds beyond ASCII is the same in the
-        other encodings of Europe.
+        The encoding of the byte order mark if there is one; UTF-8 if the whole file
+        fits it; Windows-1252 if all bytes beyond ASCII mean the same in the other
+        European encodings.
 
     Raises
     ------
     CatalogError
-        If the file does not fit the encoding named, or several encodings fit it with
-        other letters; with the option that settles it.
+        If the file does not fit the named encoding, or fits several encodings with
+        different letters; the message names the option that decides.
     """
     with open_bytes(path) as stream:
         head = stream.read(HEAD_BYTES)
@@ -98,7 +104,7 @@ def find_encoding(
 
 
 def first_misfit(path: Path, encoding: str) -> tuple[int, int, bytes] | None:
-    """Find the first bytes that are not of an encoding.
+    """Find the first bytes that do not fit an encoding.
 
     Returns
     -------
@@ -110,14 +116,14 @@ def first_misfit(path: Path, encoding: str) -> tuple[int, int, bytes] | None:
     with open_bytes(path) as stream:
         while True:
             chunk = stream.read(_CHUNK_BYTES)
-            held = decoder.getstate()[0]
+            pending = decoder.getstate()[0]
             try:
                 decoder.decode(chunk, final=not chunk)
             except UnicodeDecodeError as error:
-                seen = held + chunk
-                line += _count_lines(seen[: error.start])
-                bad = seen[error.start : error.start + 2]
-                return offset - len(held) + error.start, line, bad
+                undecoded = pending + chunk
+                line += _count_lines(undecoded[: error.start])
+                bad = undecoded[error.start : error.start + 2]
+                return offset - len(pending) + error.start, line, bad
             if not chunk:
                 return None
             offset += len(chunk)
@@ -129,21 +135,21 @@ def _count_lines(text: bytes) -> int:
 
 
 def _by_mark(named: str, head: bytes) -> str:
-    """Return the codec of a named encoding; UTF-16 may be either by the file's mark."""
+    """Return the codec of a named encoding; the file's mark sets its byte order."""
     name = codecs.lookup(named).name
     if name in ("utf-16", "utf-32"):
-        found = _wide_encoding(head) or ""
-        return found if found.startswith(name) else f"{name}-le"
+        wide = _wide_encoding(head) or ""
+        return wide if wide.startswith(name) else f"{name}-le"
     return "utf-8" if name == "utf-8-sig" else name
 
 
 def _require_fit(path: Path, name: str, named: str) -> None:
     misfit = first_misfit(path, name)
     if misfit is not None:
-        offset, line, found = misfit
+        offset, line, bad = misfit
         raise CatalogError(
             f"{path}: not {named} text at byte {offset}, line {line} "
-            f"(0x{found[:1].hex()}). Name its encoding with --encoding, or check that "
+            f"(0x{bad[:1].hex()}). Name its encoding with --encoding, or check that "
             f"the file is whole"
         )
 
@@ -157,8 +163,8 @@ def _wide_encoding(head: bytes) -> str | None:
     if marked := _mark_of(head):
         return marked
     start = head[: min(64, len(head) // 4 * 4)]
-    # Columns have names in ASCII, so it is known which bytes of a character are NUL.
-    zero = [start[at::4].count(0) / max(1, len(start) // 4) for at in range(4)]
+    # Column names are ASCII, so in UTF-16 and UTF-32 the same bytes are always NUL.
+    zero = [start[byte::4].count(0) / max(1, len(start) // 4) for byte in range(4)]
     shapes = {
         "utf-32-le": (0, 1, 1, 1),
         "utf-32-be": (1, 1, 1, 0),
@@ -172,20 +178,20 @@ def _wide_encoding(head: bytes) -> str | None:
 
 
 def _same_letters() -> bytes:
-    """Return the letters beyond ASCII that are the same in all encodings of Europe."""
-    found = []
+    """Return the letters beyond ASCII that are the same in all European encodings."""
+    codes = []
     for code in range(0xC0, 0x100):
         byte = bytes([code])
         letter = byte.decode(_GUESS)
-        others = {byte.decode(name) for name in _AGREEING}
-        if letter.isalpha() and others == {letter}:
-            found.append(code)
-    return bytes(found)
+        readings = {byte.decode(name) for name in _AGREEING}
+        if letter.isalpha() and readings == {letter}:
+            codes.append(code)
+    return bytes(codes)
 
 
-# A letter stands alone among those of ASCII: in Cyrillic, Greek, Chinese or Japanese
-# text bytes beyond ASCII stand together. A sign has no letter on one of its sides:
-# "jalape\x96o" is of a Mac.
+# A letter beyond ASCII is surrounded by ASCII letters; in Cyrillic, Greek, Chinese or
+# Japanese text, bytes beyond ASCII come in runs. A sign has no letter on one of its
+# sides: "jalape\x96o" comes from a Mac.
 _LETTER = rb"[" + re.escape(_same_letters()) + rb"](?![\x80-\xff])"
 _SIGN = rb"[\x80\x84\x85\x8b\x91-\x97\x99\x9b\xa0\xa7\xa9\xab\xae\xb0\xb4\xb7\xbb\xd7]"
 _SURE = re.compile(
@@ -206,9 +212,9 @@ def _guess(path: Path) -> Encoding:
         for number, line in enumerate(lines, start=1):
             if line.isascii():
                 continue
-            left = _BEYOND_ASCII.search(_SURE.sub(lambda at: b" " * len(at[0]), line))
-            if left:
-                raise CatalogError(_describe_unsure(path, line, left.start()))
+            rest = _SURE.sub(lambda match: b" " * len(match[0]), line)
+            if unsure := _BEYOND_ASCII.search(rest):
+                raise CatalogError(_describe_unsure(path, line, unsure.start()))
             if first is None:
                 first = f"line {number} has {_word(line).decode(_GUESS)!r}"
     return Encoding(
@@ -218,18 +224,18 @@ def _guess(path: Path) -> Encoding:
     )
 
 
-def _word(line: bytes, at: int = 0) -> bytes:
-    """Return the first word with a byte beyond ASCII that ends after a place."""
-    words = (word[0] for word in _WORD.finditer(line) if word.end() > at)
+def _word(line: bytes, start: int = 0) -> bytes:
+    """Return the first word with a byte beyond ASCII that ends after `start`."""
+    words = (word[0] for word in _WORD.finditer(line) if word.end() > start)
     return next((w for w in words if not w.isascii()), b"")[:40]
 
 
-def _describe_unsure(path: Path, line: bytes, at: int) -> str:
+def _describe_unsure(path: Path, line: bytes, unsure_at: int) -> str:
     misfit = first_misfit(path, "utf-8")
-    assert misfit is not None  # else it were read as UTF-8
-    offset, number, found = misfit
+    assert misfit is not None  # UTF-8 is tried before any guess
+    offset, number, bad = misfit
     where = f"{path}: not UTF-8 text at byte {offset}, line {number}"
-    if found[0] == 0xED and found[1:2] >= b"\xa0":
+    if bad[0] == 0xED and bad[1:2] >= b"\xa0":
         return (
             f"{where} (half of a surrogate pair, which UTF-8 cannot hold). {_UTF8}, or "
             "name its encoding with --encoding"
@@ -237,12 +243,12 @@ def _describe_unsure(path: Path, line: bytes, at: int) -> str:
     readings: dict[str, str] = {}
     for name in _CANDIDATES:
         if first_misfit(path, name) is None:
-            readings.setdefault(_word(line, at).decode(name, "replace"), name)
+            readings.setdefault(_word(line, unsure_at).decode(name, "replace"), name)
     shown = [f"{text!r} in {name}" for text, name in readings.items()][:3]
     if not shown:
-        return f"{where} (0x{found[:1].hex()}), nor of another encoding. {_UTF8}"
+        return f"{where} (0x{bad[:1].hex()}), nor of another encoding. {_UTF8}"
     return (
-        f"{where} (0x{found[:1].hex()}). Several encodings fit it, with other letters: "
+        f"{where} (0x{bad[:1].hex()}). Several encodings fit it, with other letters: "
         f"{', '.join(shown)}. {_UTF8}, or name its encoding, such as --encoding "
         f"{next(iter(readings.values()))}"
     )

@@ -1,7 +1,7 @@
-"""Cells of an Excel workbook, as a CSV file would hold them.
+"""Read the cells of an Excel workbook as the text of a CSV file.
 
-`python-calamine` reads it: one package without further ones, which also reads `.xls`
-and `.ods` and expands no entities of XML. openpyxl reads `.xlsx` alone.
+`python-calamine` has no dependencies, also reads `.xls` and `.ods`, and expands no XML
+entities. openpyxl reads only `.xlsx`.
 """
 
 from __future__ import annotations
@@ -32,16 +32,14 @@ _EXACT_BELOW = 2**53
 
 
 def read_xlsx(path: Path, columns: CatalogColumns) -> Cells:
-    """Read the needed columns of the sheet that holds the products.
-
-    Take the first sheet with a usable header.
+    """Read the needed columns of the first sheet with a usable header.
 
     Raises
     ------
     CatalogError
-        If it is no workbook, no sheet has the columns, or the package is missing.
+        If the file is no workbook, no sheet has the columns, or the package is missing.
     OSError
-        If it cannot be read at all.
+        If the file cannot be read at all.
     """
     try:
         from python_calamine import CalamineError, CalamineWorkbook
@@ -73,7 +71,7 @@ def _require_sane_size(path: Path) -> None:
     """Refuse a zip archive that unpacks to more than a catalog can be."""
     with path.open("rb") as file:
         if file.read(4) != b"PK\x03\x04":
-            return  # .xls, or what the reader refuses
+            return  # .xls, or a file that the reader refuses
     try:
         with zipfile.ZipFile(path) as archive:
             n_bytes = sum(part.file_size for part in archive.infolist())
@@ -114,21 +112,22 @@ def _texts_of(rows: Sequence[Sequence[object]]) -> list[list[str]]:
 
 def _read_rows(path: Path, columns: CatalogColumns, rows: Table) -> Cells:
     head = _texts_of(rows[:N_HEADER_ROWS])
-    at = header_row(columns, head)
-    plan = plan_columns(path, columns, head[at])
-    of: dict[str, list[str]] = {}
+    header_at = header_row(columns, head)
+    header = head[header_at]
+    plan = plan_columns(path, columns, header)
+    texts: dict[str, list[str]] = {}
     numbers = set()
     # Excel keeps rows that were emptied.
-    filled = [row for row in rows[at + 1 :] if any(cell != "" for cell in row)]
+    filled = [row for row in rows[header_at + 1 :] if any(cell != "" for cell in row)]
     for name in plan.needed:
-        column = [row[head[at].index(name)] for row in filled]
-        of[name] = [_as_text(cell) for cell in column]
+        column = [row[header.index(name)] for row in filled]
+        texts[name] = [_as_text(cell) for cell in column]
         written = [cell for cell in column if cell != ""]
         if written and all(isinstance(cell, int | float) for cell in written):
             numbers.add(name)
-    _require_exact(path, columns.sample_id, of.get(columns.sample_id, []), numbers)
+    _require_exact(path, columns.sample_id, texts.get(columns.sample_id, []), numbers)
     cells = Cells(
-        of=of,
+        of=texts,
         columns=replace(columns, export=plan.export),
         numbers=frozenset(numbers),
     )
@@ -148,7 +147,7 @@ def _as_text(cell: object) -> str:
 def _require_exact(
     path: Path, name: str, ids: Sequence[str], numbers: set[str]
 ) -> None:
-    """Refuse ids of more digits than a number of Excel has."""
+    """Refuse numeric ids with more digits than Excel stores."""
     if name not in numbers:
         return
     for row, written in enumerate(ids, start=1):

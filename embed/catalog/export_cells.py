@@ -1,4 +1,4 @@
-"""Cells of a shop's export to those of a catalog, and what to tell the user of it."""
+"""Turn the cells of a shop's export into catalog cells, with notes for the user."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ _TEXT_ROLE = re.compile(r"summary|description|bullet\d")
 
 
 def standard_cells(path: Path, cells: Cells, plan: Plan) -> Cells:
-    """Turn the rows of an export into those of a catalog, a product each.
+    """Turn the rows of an export into catalog rows, one product each.
 
     Parameters
     ----------
     path : Path
-        For messages.
+        The file, for messages.
     cells : Cells
-        Of the columns in `plan.needed`.
+        Cells of the columns in `plan.needed`.
     plan : Plan
-        From `plan_columns`.
+        Columns of the export, from `plan_columns`.
 
     Returns
     -------
     Cells
-        Under the names of `cells.columns`. Rows that are no products are left out and
-        counted in the notes. The cells of any other file are returned as they are.
+        Catalog columns under the names of `cells.columns`. Rows that are not products
+        are left out and counted in the notes. For a file that is no export, `cells`
+        unchanged.
     """
     if plan.roles is None:
         return cells
@@ -49,14 +50,14 @@ def standard_cells(path: Path, cells: Cells, plan: Plan) -> Cells:
             f"as one with --export none and name columns of it with --id-column and "
             f"--text-column"
         )
-    of = _standard(cells, products, plan.roles)
-    prices = of.get(columns.price)
+    catalog_cells = _standard(cells, products, plan.roles)
+    prices = catalog_cells.get(columns.price)
     read_from = columns.price if columns.price in cells.of else plan.roles.get("price")
     is_number = read_from in cells.numbers
     is_plain = is_number or all(map(_PLAIN_PRICE.fullmatch, prices or ()))
     return replace(
         cells,
-        of=of,
+        of=catalog_cells,
         columns=replace(
             columns,
             export=plan.export,
@@ -71,7 +72,7 @@ def standard_cells(path: Path, cells: Cells, plan: Plan) -> Cells:
 def _standard(
     cells: Cells, products: Products, roles: Mapping[str, str]
 ) -> dict[str, list[str]]:
-    """Return the columns of a catalog: those that the user named, else the export's."""
+    """Return the catalog's columns: the user's if named, else the export's."""
     columns, rows = cells.columns, products.rows
 
     def named(name: str) -> list[str]:
@@ -81,25 +82,27 @@ def _standard(
             for row, parent in zip(rows, products.parents, strict=True)
         ]
 
-    of: dict[str, list[str]] = {}
+    catalog_cells: dict[str, list[str]] = {}
     if all(name in cells.of for name in columns.text):
-        of |= {name: named(name) for name in columns.text}
+        catalog_cells |= {name: named(name) for name in columns.text}
     else:
-        of[columns.text[0]] = products.text
+        catalog_cells[columns.text[0]] = products.text
     if columns.image in cells.of:
-        of[columns.image] = named(columns.image)
+        catalog_cells[columns.image] = named(columns.image)
     elif "image" in roles:
-        of[columns.image] = products.image
+        catalog_cells[columns.image] = products.image
     price = columns.price if columns.price in cells.of else roles.get("price")
     if price is not None:
-        of[columns.price] = [cells.of[price][row] for row in rows]
+        catalog_cells[columns.price] = [cells.of[price][row] for row in rows]
     own_ids = cells.of.get(columns.sample_id)
-    of[columns.sample_id] = [own_ids[row] for row in rows] if own_ids else products.ids
-    return of
+    catalog_cells[columns.sample_id] = (
+        [own_ids[row] for row in rows] if own_ids else products.ids
+    )
+    return catalog_cells
 
 
 def _notes(cells: Cells, plan: Plan, products: Products, n_rows: int) -> list[str]:
-    """Say what was read from where, and how many rows are no products."""
+    """Describe which columns were read, and how many rows are not products."""
     columns, roles = cells.columns, plan.roles or {}
     export = EXPORTS[plan.export]
     read: list[tuple[str, list[str]]] = []
@@ -110,29 +113,29 @@ def _notes(cells: Cells, plan: Plan, products: Products, n_rows: int) -> list[st
         read.append(
             ("text", [c for role, c in roles.items() if _TEXT_ROLE.match(role)])
         )
-    for what, name in (("price", columns.price), ("image", columns.image)):
-        column = name if name in cells.of else roles.get(what)
-        read.append(("photo" if what == "image" else what, [column] if column else []))
-    found = [(what, names) for what, names in read if names]
-    lacking = [what for what, names in read if not names]
+    for role, name in (("price", columns.price), ("image", columns.image)):
+        column = name if name in cells.of else roles.get(role)
+        read.append(("photo" if role == "image" else role, [column] if column else []))
+    present = [(part, names) for part, names in read if names]
+    lacking = [part for part, names in read if not names]
     ids = columns.sample_id if columns.sample_id in cells.of else export.ids
     sentences = [
-        f"{export.title}: {_list([what for what, _ in found])} read from "
-        f"{_list([name for _, names in found for name in names])}"
-        + (f"; there is no column of the {_list(lacking)}" if lacking else "")
+        f"{export.title}: {_list([part for part, _ in present])} read from "
+        f"{_list([name for _, names in present for name in names])}"
+        + (f"; there is no column for the {_list(lacking)}" if lacking else "")
         + f". Ids are from {ids}."
     ]
     if products.left_out:
         n_left = sum(products.left_out.values())
         sentences.append(
             f"{len(products.rows)} products in {n_rows} rows; {n_left} of the rows are "
-            f"no products ({_left_out(products)})."
+            f"not products ({_left_out(products)})."
         )
     return [*sentences, *products.notes]
 
 
 def _left_out(products: Products) -> str:
-    return ", ".join(f"{what}: {n}" for what, n in products.left_out.items())
+    return ", ".join(f"{kind}: {n}" for kind, n in products.left_out.items())
 
 
 def _list(words: Sequence[str]) -> str:

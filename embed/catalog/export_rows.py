@@ -1,7 +1,7 @@
-"""Rows of a shop's export to products: which rows are products, and what they inherit.
+"""Find the products among the rows of a shop's export, and their inherited cells.
 
 Every function takes the cells of all rows by role (`embed.catalog.exports` names the
-columns) and gives the products in file order.
+columns) and returns the products in file order.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from dataclasses import dataclass, field
 Roles = Mapping[str, list[str]]
 _DESCRIPTIONS = ("summary", "description")
 _OPTIONS = ("option1", "option2", "option3")
-_DEFAULT_OPTION = "default title"  # of a Shopify product without variants
+_DEFAULT_OPTION = "default title"  # option value of Shopify products without variants
 _ID = re.compile(r"id:(\d+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Products:
-    """Products among the rows of a file; all lists are of one length."""
+    """Products among the rows of a file; all lists have the same length."""
 
     rows: list[int]
     """Row of each product, from 0."""
 
     parents: list[int]
-    """Row that a cell comes from where the product's own is blank."""
+    """Row that fills the blank cells of each product."""
 
     ids: list[str]
     text: list[str]
@@ -34,14 +34,14 @@ class Products:
 
     image: list[str]
     left_out: dict[str, int] = field(default_factory=dict)
-    """Number of rows that are no products, by what they are."""
+    """Number of rows that are not products, by kind of row."""
 
     notes: tuple[str, ...] = ()
-    """What else the user should know, a sentence each."""
+    """Further sentences for the user."""
 
 
 def plain(cells: Roles) -> Products:
-    """Take each row that is not blank for a product."""
+    """Return each row that is not blank as a product."""
     rows, left_out = _filled(cells)
     return Products(
         rows=rows,
@@ -54,16 +54,16 @@ def plain(cells: Roles) -> Products:
 
 
 def shopify(cells: Roles) -> Products:
-    """Take each variant for a product; title, text and photo are those of its handle.
+    """Return each variant as a product, with the title, text and photo of its handle.
 
-    A row with a handle and a photo alone adds a photo to the product before it. The
-    variant's options join the name: without them, variants of other sizes and prices
-    would have one text.
+    A row with only a handle and a photo adds a photo to the product before it. The
+    variant's options join the name; without them, variants of different sizes and
+    prices would have the same text.
     """
     filled, left_out = _filled(cells)
-    of_variant = ("title", "price", "sku", *_OPTIONS)
+    variant_roles = ("title", "price", "sku", *_OPTIONS)
     rows = [
-        row for row in filled if any(cells[role][row].strip() for role in of_variant)
+        row for row in filled if any(cells[role][row].strip() for role in variant_roles)
     ]
     _count(left_out, "rows with a photo alone", len(filled) - len(rows))
     handles = [cells["handle"][row].strip() for row in rows]
@@ -71,7 +71,7 @@ def shopify(cells: Roles) -> Products:
     for row, handle in zip(rows, handles, strict=True):
         if cells["title"][row].strip() or handle not in first:
             first.setdefault(handle, row)
-    # A variant whose row comes before its product's title.
+    # A variant's row may come before the row with its product's title.
     for row, handle in zip(rows, handles, strict=True):
         if cells["title"][row].strip() and not cells["title"][first[handle]].strip():
             first[handle] = row
@@ -93,10 +93,10 @@ def shopify(cells: Roles) -> Products:
 
 
 def woocommerce(cells: Roles) -> Products:
-    """Take simple products and variations; a variation inherits from its parent.
+    """Return simple products and variations; a variation inherits from its parent.
 
-    A variable product whose variations are in the file is no product of its own, nor is
-    a group of products: neither has a price.
+    Groups of products, and variable products with variations in the file, have no price
+    and are left out.
     """
     filled, left_out = _filled(cells)
     kinds = {row: _kind(cells["type"][row]) for row in filled}
@@ -130,7 +130,7 @@ def woocommerce(cells: Roles) -> Products:
 
 
 def amazon(cells: Roles) -> Products:
-    """Take all rows for products but those of parents, which cannot be bought."""
+    """Return all rows as products except parents, which cannot be bought."""
     filled, left_out = _filled(cells)
     is_parent = [cells["parentage"][row].strip().lower() == "parent" for row in filled]
     rows = [row for row, skip in zip(filled, is_parent, strict=True) if not skip]
@@ -146,17 +146,17 @@ def amazon(cells: Roles) -> Products:
 
 
 def _filled(cells: Roles) -> tuple[list[int], dict[str, int]]:
-    """Return the rows that hold something, and a count of the others."""
+    """Return the rows with a filled cell, and a count of the blank rows."""
     by_row = list(zip(*cells.values(), strict=True))
-    rows = [row for row, held in enumerate(by_row) if any(map(str.strip, held))]
+    rows = [row for row, texts in enumerate(by_row) if any(map(str.strip, texts))]
     left_out: dict[str, int] = {}
     _count(left_out, "blank rows", len(by_row) - len(rows))
     return rows, left_out
 
 
-def _count(left_out: dict[str, int], what: str, n_rows: int) -> None:
+def _count(left_out: dict[str, int], kind: str, n_rows: int) -> None:
     if n_rows:
-        left_out[what] = left_out.get(what, 0) + n_rows
+        left_out[kind] = left_out.get(kind, 0) + n_rows
 
 
 def _own_or(cells: Sequence[str], row: int, parent: int) -> str:
@@ -166,7 +166,7 @@ def _own_or(cells: Sequence[str], row: int, parent: int) -> str:
 def _text(cells: Roles, row: int, parent: int, *, options: Sequence[str] = ()) -> str:
     """Label name, bullets and description, each on one line.
 
-    So no line of a description is taken for a label.
+    On one line, no part of a description can be mistaken for a label.
     """
     name = ", ".join([_line(_own_or(cells["title"], row, parent)), *options])
     lines = [f"Item Name: {name}"]
@@ -186,19 +186,19 @@ def _line(text: str) -> str:
 
 def _options(cells: Roles, row: int) -> list[str]:
     options = [_line(cells[role][row]) for role in _OPTIONS]
-    return [o for o in options if o and o.lower() != _DEFAULT_OPTION]
+    return [text for text in options if text and text.lower() != _DEFAULT_OPTION]
 
 
 def _variant_ids(skus: Sequence[str], handles: Sequence[str]) -> list[str]:
-    """Return the SKU where no other id is like it, else the handle and a number."""
-    seen: Counter[str] = Counter()
+    """Return each SKU that is unique among all ids, else the handle and a number."""
+    n_variants: Counter[str] = Counter()
     numbered = []
     for handle in handles:
-        seen[handle] += 1
-        numbered.append(f"{handle}-{seen[handle]}")
-    times, taken = Counter(skus), set(numbered)
+        n_variants[handle] += 1
+        numbered.append(f"{handle}-{n_variants[handle]}")
+    n_uses, taken = Counter(skus), set(numbered)
     return [
-        sku if sku and times[sku] == 1 and sku not in taken else number
+        sku if sku and n_uses[sku] == 1 and sku not in taken else number
         for sku, number in zip(skus, numbered, strict=True)
     ]
 
@@ -213,12 +213,12 @@ def _kind(written: str) -> str:
 def _woo_parents(cells: Roles, kinds: Mapping[int, str]) -> tuple[dict[int, int], int]:
     """Return the row of each variation's parent, and how many have none."""
     by_name: dict[str, int] = {}
-    for role in ("sku", "id"):  # an id counts before a SKU that is like it
-        others = (row for row, kind in kinds.items() if kind != "variation")
-        for row in others:
+    for role in ("sku", "id"):  # an id overrides an equal SKU
+        possible_parents = (row for row, kind in kinds.items() if kind != "variation")
+        for row in possible_parents:
             if name := cells[role][row].strip():
                 by_name[name if role == "sku" else f"id:{name}"] = row
-    found, n_orphans = dict[int, int](), 0
+    parents, n_orphans = dict[int, int](), 0
     for row, kind in kinds.items():
         if kind != "variation":
             continue
@@ -229,8 +229,8 @@ def _woo_parents(cells: Roles, kinds: Mapping[int, str]) -> tuple[dict[int, int]
         if parent is None:
             n_orphans += 1
         else:
-            found[row] = parent
-    return found, n_orphans
+            parents[row] = parent
+    return parents, n_orphans
 
 
 def _woo_options(cells: Roles, row: int, parent: int) -> list[str]:
@@ -239,4 +239,4 @@ def _woo_options(cells: Roles, row: int, parent: int) -> list[str]:
         return []
     name = _line(_own_or(cells["title"], row, parent)).lower()
     options = [_line(cells[role][row]) for role in _OPTIONS]
-    return [o for o in options if o and o.lower() not in name]
+    return [text for text in options if text and text.lower() not in name]

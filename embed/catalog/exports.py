@@ -1,4 +1,4 @@
-"""Known exports of shop software: told by their header, read by their own columns.
+"""Recognise exports of shop software by their header, and name their columns.
 
 Sources: the help pages of Shopify (product CSV), WooCommerce (product CSV export
 schema), Google Merchant Center (product data specification), Amazon Seller Central
@@ -23,40 +23,40 @@ from embed.catalog.columns import (
 )
 from embed.catalog.export_rows import Products
 
-N_HEADER_ROWS = 6  # of an Amazon flat file, at most: settings, labels, field names
+N_HEADER_ROWS = 6  # Amazon flat files begin with settings, labels and field names
 
 
 @dataclass(frozen=True, kw_only=True)
 class Export:
-    """An export that is known: its columns by what they hold, and its rules."""
+    """A known export: the names of its columns, and the rule that finds products."""
 
     title: str
-    """Name for the user."""
+    """Name of the export in messages."""
 
     roles: Mapping[str, tuple[str, ...]]
-    """Names that the column of each role may have, in small letters."""
+    """Possible column names of each role, in lower case."""
 
     required: tuple[str, ...]
-    """Roles by whose columns the export is known."""
+    """Roles whose columns identify the export."""
 
     products: Callable[[Mapping[str, list[str]]], Products]
-    """Turns cells by role into products."""
+    """Function that turns cells by role into products."""
 
     ids: str
-    """Where the ids come from, for the user."""
+    """Source of the ids, for messages."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What is to be read of a file."""
+    """Columns to read from a file."""
 
     needed: list[str]
-    """Columns, in file order."""
+    """Names of the columns, in file order."""
 
     export: ExportName = "none"
 
     roles: Mapping[str, str] | None = None
-    """Column of each role of the export that the file has."""
+    """Column of each role that the export and the file have; None without an export."""
 
 
 EXPORTS: Mapping[str, Export] = {
@@ -146,15 +146,14 @@ EXPORTS: Mapping[str, Export] = {
 
 
 def plan_columns(path: Path, columns: CatalogColumns, present: Sequence[str]) -> Plan:
-    """Choose what to read of a file by the names of its columns.
+    """Choose the columns to read from a file by their names.
 
     Parameters
     ----------
     path : Path
-        For messages.
+        The file, for messages.
     columns : CatalogColumns
-        Names of columns that the file has are taken from there; an export gives the
-        others.
+        Column names, which override those of an export if the file has them.
     present : sequence of str
         Names in the header.
 
@@ -163,12 +162,12 @@ def plan_columns(path: Path, columns: CatalogColumns, present: Sequence[str]) ->
     CatalogError
         If the file lacks a column, or is not the export that the user named.
     """
-    found = recognise(columns, present)
-    if found is None:
+    recognised = recognise(columns, present)
+    if recognised is None:
         if columns.export in EXPORTS:
             raise CatalogError(_describe_other(path, EXPORTS[columns.export], present))
         return Plan(needed=needed_columns(path, columns, present))
-    name, roles = found
+    name, roles = recognised
     _require_named(path, columns, present)
     named = {columns.sample_id, *columns.text, columns.image, columns.price}
     own = {*roles.values(), *(name for name in present if name in named)}
@@ -179,9 +178,9 @@ def plan_columns(path: Path, columns: CatalogColumns, present: Sequence[str]) ->
 def recognise(
     columns: CatalogColumns, present: Sequence[str]
 ) -> tuple[ExportName, dict[str, str]] | None:
-    """Return the export that has such a header, and its columns by role.
+    """Return the name of the export with this header, and its columns by role.
 
-    None where the file has the columns of a plain catalog, or is no known export.
+    Return None for the columns of a plain catalog or of no known export.
     """
     if columns.export == "none":
         return None
@@ -206,7 +205,11 @@ def recognise(
 
 
 _NAMES: tuple[ExportName, ...] = (
-    *("shopify", "woocommerce", "flipkart", "amazon", "google"),
+    "shopify",
+    "woocommerce",
+    "flipkart",
+    "amazon",
+    "google",
 )
 
 
@@ -217,37 +220,37 @@ def id_columns(plan: Plan) -> list[str]:
 
 
 def header_row(columns: CatalogColumns, rows: Sequence[Sequence[str]]) -> int:
-    """Return which of the first rows, from 0, is the header.
+    """Return the index, from 0, of the header among the first rows.
 
-    It is the first, but for Amazon's flat files: there rows of settings and of labels
-    come before it.
+    In Amazon's flat files, rows of settings and labels come before the header. In all
+    other files the header is the first row.
     """
     if not rows or columns.export not in ("auto", "amazon"):
         return 0
     if columns.sample_id in rows[0] and set(columns.text) <= set(rows[0]):
         return 0
-    for at in range(min(len(rows), N_HEADER_ROWS) - 1, 0, -1):
-        found = recognise(replace(columns, export="amazon"), rows[at])
-        # Field names are written in one way; a product's cells are not.
-        if found and set(found[1].values()) & {"item_sku", "item_name"}:
-            return at
+    for index in range(min(len(rows), N_HEADER_ROWS) - 1, 0, -1):
+        recognised = recognise(replace(columns, export="amazon"), rows[index])
+        # Labels may match the names of roles too; only field names have underscores.
+        if recognised and set(recognised[1].values()) & {"item_sku", "item_name"}:
+            return index
     return 0
 
 
 def _require_named(path: Path, columns: CatalogColumns, present: Sequence[str]) -> None:
     """Refuse an id or text column that the user named and the file lacks."""
-    plain, there = CatalogColumns(), present[0]
-    asked = {columns.sample_id, *columns.text} - {plain.sample_id, *plain.text}
-    if asked <= set(present):
+    default, first = CatalogColumns(), present[0]
+    named = {columns.sample_id, *columns.text} - {default.sample_id, *default.text}
+    if named <= set(present):
         return
     needed_columns(
         path,
         replace(
             columns,
-            sample_id=there
-            if columns.sample_id == plain.sample_id
+            sample_id=first
+            if columns.sample_id == default.sample_id
             else columns.sample_id,
-            text=(there,) if columns.text == plain.text else columns.text,
+            text=(first,) if columns.text == default.text else columns.text,
         ),
         present,
     )
@@ -261,12 +264,12 @@ def _describe_other(path: Path, export: Export, present: Sequence[str]) -> str:
     ]
     shown = ", ".join(repr(shorten(name)) for name in present[:20])
     return (
-        f"{path}: is no {export.title}: it has no column {' and '.join(lacking)}; "
+        f"{path}: is not a {export.title}: it has no column {' and '.join(lacking)}; "
         f"columns present: {shown}. Leave out --export, or name another one"
     )
 
 
 def _plain_name(name: str) -> str:
-    """Return a column's name in small letters, with blanks for signs between words."""
+    """Return a column's name in lower case, with blanks between words."""
     words = re.sub(r"[\s_-]+", " ", name.casefold().removeprefix("g:"))
     return words.strip()

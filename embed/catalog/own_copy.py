@@ -1,7 +1,7 @@
-"""The catalog as the embedding stage read it, kept in the run folder.
+"""Keep a copy of the catalog in the run folder, as the embedding stage read it.
 
-Later stages read this file and never the user's: a run folder can be moved or copied,
-and goes on working where the original is gone.
+Later stages read this copy instead of the user's file, so a run folder works after it
+is moved or the original is gone.
 """
 
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ def write_run_catalog(
     *,
     best_prices: Mapping[str, float] | None = None,
 ) -> None:
-    """Write what was read of a catalog, whole or not at all.
+    """Write the columns that were read from a catalog, whole or not at all.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def write_run_catalog(
     stage_dir : Path
         Folder of the embedding stage. An equal file in it is left as it is.
     best_prices : mapping of str to float, optional
-        The best predictable price by sample_id, where the catalog's law is known.
+        Best predictable price by sample_id, if the catalog's law of price is known.
     """
     import pyarrow as pa  # type: ignore[import-untyped]  # late: it takes a second
     from pyarrow import parquet
@@ -51,8 +51,8 @@ def write_run_catalog(
     if catalog.file_rows is not None:
         columns["file_row"] = pa.array(catalog.file_rows, pa.int64())
     if best_prices is not None:
-        found = [best_prices.get(str(sample_id)) for sample_id in catalog.sample_id]
-        columns["law_price"] = pa.array(found, pa.float64())
+        law_prices = [best_prices.get(str(name)) for name in catalog.sample_id]
+        columns["law_price"] = pa.array(law_prices, pa.float64())
     table = pa.table(columns)
     path = stage_dir / CATALOG_NAME
     if path.is_file():
@@ -60,7 +60,7 @@ def write_run_catalog(
             if parquet.read_table(path).equals(table):
                 return
         except (OSError, pa.ArrowException):
-            pass  # a damaged one is written anew
+            pass  # a damaged file is written again
     with whole_file(path) as file:
         parquet.write_table(table, file, compression="zstd")
 
@@ -72,29 +72,29 @@ def read_run_catalog(run_dir: Path, embed: Mapping[str, Any]) -> Catalog:
     ----------
     run_dir : Path
     embed : mapping
-        Manifest of its embedding stage.
+        Manifest of the run's embedding stage.
 
     Returns
     -------
     Catalog
-        Its `path` is where the user's file lay, for messages.
+        The run's catalog; its `path` is that of the user's file, for messages.
 
     Raises
     ------
     CacheError
-        If the file is missing, damaged, or not what the stage read.
+        If the copy is missing, damaged, or differs from what the stage read.
     """
     verify_files(run_dir / "embed", embed["files"], [CATALOG_NAME])
-    found = _read(run_dir / "embed")
-    n_products = len(found["sample_id"])
+    cells = _read(run_dir / "embed")
+    n_products = len(cells["sample_id"])
     catalog = Catalog(
         path=Path(embed["inputs"]["catalog_path"]),
         columns=columns_of_run(embed),
-        sample_id=np.array(found["sample_id"], dtype=np.str_).reshape(n_products),
-        text=tuple(found["text"]),
-        image_link=tuple(found["image_link"]),
-        price_text=tuple(found["price"]) if "price" in found else None,
-        file_rows=tuple(found["file_row"]) if "file_row" in found else None,
+        sample_id=np.array(cells["sample_id"], dtype=np.str_).reshape(n_products),
+        text=tuple(cells["text"]),
+        image_link=tuple(cells["image_link"]),
+        price_text=tuple(cells["price"]) if "price" in cells else None,
+        file_rows=tuple(cells["file_row"]) if "file_row" in cells else None,
     )
     if catalog.content_sha256 != embed["inputs"]["catalog_sha256"]:
         raise _damaged(run_dir / "embed", "its ids, texts or links have changed")
@@ -106,8 +106,8 @@ def read_best_prices(
 ) -> NDArray[np.float64] | None:
     """Read the best predictable prices, shape (n_products,), if the law is known.
 
-    Only the bundled sample's is; NaN marks a product without one. The parameters are
-    those of `read_run_catalog`.
+    Only the bundled sample has a known law; other catalogs give None. NaN marks a
+    product without a law price. The parameters are those of `read_run_catalog`.
 
     Raises
     ------
@@ -115,14 +115,17 @@ def read_best_prices(
         If the run's catalog is missing or damaged.
     """
     verify_files(run_dir / "embed", embed["files"], [CATALOG_NAME])
-    found = _read(run_dir / "embed").get("law_price")
-    return None if found is None else np.array(found, dtype=np.float64)
+    prices = _read(run_dir / "embed").get("law_price")
+    return None if prices is None else np.array(prices, dtype=np.float64)
 
 
 def columns_of_run(embed: Mapping[str, Any]) -> CatalogColumns:
-    """Return the columns that a run's catalog was read by."""
+    """Return the column names and options that a run's catalog was read with."""
     return config_from(
-        embed["inputs"]["columns"], CatalogColumns, Path("embed") / MANIFEST_NAME
+        embed["inputs"]["columns"],
+        CatalogColumns,
+        Path("embed") / MANIFEST_NAME,
+        place="inputs.columns",
     )
 
 
@@ -132,7 +135,7 @@ def _read(stage_dir: Path) -> dict[str, list[Any]]:
 
     path = stage_dir / CATALOG_NAME
     if not path.is_file():
-        raise _damaged(stage_dir, "the run's catalog is not there any more")
+        raise _damaged(stage_dir, "the run's copy of its catalog is missing")
     try:
         columns: dict[str, list[Any]] = parquet.read_table(path).to_pydict()
     except (OSError, pa.ArrowException) as error:

@@ -1,4 +1,4 @@
-"""Cells of a Parquet catalog, as a CSV file would hold them."""
+"""Read the cells of a Parquet catalog as the text of a CSV file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from embed.catalog.exports import id_columns, plan_columns
 if TYPE_CHECKING:
     import pyarrow as pa  # type: ignore[import-untyped]
 
-# Beyond these the neighbours of a whole number are no longer told apart.
+# From these limits on, neighbouring whole numbers have the same floating-point value.
 _EXACT_BELOW = {"halffloat": 2.0**11, "float": 2.0**24, "double": 2.0**53}
 
 
@@ -31,10 +31,10 @@ def read_parquet(path: Path, columns: CatalogColumns) -> Cells:
     Raises
     ------
     CatalogError
-        If it is not Parquet, lacks a column, or holds a type or value in one that
-        has no plain text; with the place.
+        If the file is not Parquet, a column is missing, or a column has a type or
+        value without plain text; the message names the place.
     OSError
-        If it cannot be read at all.
+        If the file cannot be read at all.
     """
     try:
         import pyarrow as pa
@@ -63,7 +63,7 @@ def read_parquet(path: Path, columns: CatalogColumns) -> Cells:
         return standard_cells(path, cells, plan)
     except CatalogError:
         raise
-    # What pyarrow raises for a damaged file; its own errors have several bases.
+    # For a damaged file, pyarrow raises errors of several base classes.
     except (ValueError, TypeError, KeyError, OverflowError, pa.ArrowException) as error:
         raise CatalogError(
             f"{path}: not a usable Parquet file ({one_line(error)}). Write it again"
@@ -73,7 +73,7 @@ def read_parquet(path: Path, columns: CatalogColumns) -> Cells:
 def _require_magic(path: Path) -> None:
     with path.open("rb") as file:
         head = file.read(4)
-    if head not in (b"PAR1", b"PARE"):  # the latter: encrypted, pyarrow says so
+    if head not in (b"PAR1", b"PARE"):  # PARE is encrypted; pyarrow explains it
         raise CatalogError(
             f"{path}: not a usable Parquet file (must begin with b'PAR1', got "
             f"{head!r}). Write it again, or give it the ending .csv if it is CSV"
@@ -81,10 +81,10 @@ def _require_magic(path: Path) -> None:
 
 
 def _require_plain(path: Path, name: str, kind: pa.DataType) -> None:
-    """Refuse lists, structs, dates and whatever else has no one text."""
+    """Refuse lists, structs, dates and other types without one plain text."""
     if not (_is_number(kind) or _is_text(kind)):
         raise CatalogError(
-            f"{path}: column {name!r} must hold text or numbers, it is of type "
+            f"{path}: column {name!r} must contain text or numbers, it is of type "
             f"{_name_of(kind)}. Write it as text"
         )
 
@@ -124,7 +124,7 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _texts(path: Path, name: str, column: pa.ChunkedArray) -> list[str]:
-    """All cells of a column as a CSV would hold them."""
+    """Return all cells of a column as the text of a CSV file."""
     try:
         return [_as_text(value) for value in column.to_pylist()]
     except UnicodeDecodeError:
@@ -133,7 +133,7 @@ def _texts(path: Path, name: str, column: pa.ChunkedArray) -> list[str]:
                 _as_text(scalar.as_py())
             except UnicodeDecodeError as error:
                 raise CatalogError(
-                    f"{path}: row {row}: column {name!r} must hold UTF-8 text "
+                    f"{path}: row {row}: column {name!r} must contain UTF-8 text "
                     f"({one_line(error)}). Write it as text"
                 ) from error
         raise
@@ -145,13 +145,13 @@ def _as_text(value: object) -> str:
     if isinstance(value, bytes):
         return value.decode()
     if isinstance(value, float | np.floating):
-        number = float(value)  # ids turned to 7.0 by a missing neighbour
+        number = float(value)  # a missing id turns the others into floats such as 7.0
         return str(int(number)) if number.is_integer() else str(number)
     return str(value)
 
 
 def _require_exact(path: Path, name: str, column: pa.ChunkedArray) -> None:
-    """Refuse ids that became equal, or another's, by being held as floating point."""
+    """Refuse ids that lost digits because they are stored as floating point."""
     limit = _EXACT_BELOW.get(str(_values_of(column.type)))
     if limit is None:
         return

@@ -1,7 +1,7 @@
-"""Prices as they are written in catalogs: plain numbers, or the ways of many countries.
+"""Read prices as catalogs write them: plain numbers, or the styles of many countries.
 
-"1,299" is 1299 in one country and 1.299 in another, so a column is read as a whole. It
-is settled by a row such as "1,299.00" or "12,50", else by the caller, else by the
+"1,299" is 1299 in one country and 1.299 in another, so a column is read as a whole. A
+row such as "1,299.00" or "12,50" settles the decimal sign, else the caller, else the
 currency: yen have no decimals, and rupees are never written with a decimal comma.
 """
 
@@ -33,15 +33,15 @@ MAX_PRICE_CHARS = 100
 _SPACES = dict.fromkeys(map(ord, "\u00a0\u2007\u2009\u202f\t"), " ")
 _APOSTROPHES = dict.fromkeys(map(ord, "\u2018\u2019\u00b4`"), "'")
 _DASHES = dict.fromkeys(map(ord, "\u2012\u2013\u2014\u2212"), "-")
-_WIDE = {0xFF01 + at: chr(0x21 + at) for at in range(94)} | {0xFFE5: "\u00a5"}
+_WIDE = {0xFF01 + code: chr(0x21 + code) for code in range(94)} | {0xFFE5: "\u00a5"}
 _ARABIC = {0x066B: ".", 0x066C: ","}
-# Marks of the direction of writing, and such as have no width.
+# Marks of writing direction and marks without width.
 _UNSEEN = dict.fromkeys(
     [*range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0xFEFF]
 )
 _SAME = {**_SPACES, **_APOSTROPHES, **_DASHES, **_WIDE, **_ARABIC, **_UNSEEN}
 _POINT_INSIDE = re.compile(r"(?<=[^\W\d_])\.(?=[^\W\d_])")  # as in \u062f.\u0625
-# currency, number, what stands for no cents (",-", ".-", "/-"), currency
+# currency, number, a sign for "no cents" (",-", ".-", "/-"), currency
 _PRICE = re.compile(
     r"([^\d.,]*(?:\. +)?)([.,]?\d(?:[\d., ']*\d)?(?:\.\Z)?)( ?[.,/]--?)?(\D*)",
     re.ASCII,
@@ -64,14 +64,14 @@ _CENTS = re.compile(r"\d+(?:\.(?:\d\d)?)?", re.ASCII)
 
 @dataclass(frozen=True, kw_only=True)
 class _Reading:
-    """What one price comes to under either convention; None where it breaks it."""
+    """The value of one price under each decimal sign; None if the price breaks it."""
 
     currency: str  # "" where none is written
     value: dict[DecimalSign, float | None]
 
     @property
     def settles(self) -> DecimalSign | None:
-        """The decimal sign that the column must have for this price to be one."""
+        """The only decimal sign under which this price is valid, if there is one."""
         if self.value["."] is None:
             return ","
         return "." if self.value[","] is None else None
@@ -88,7 +88,7 @@ class _Reading:
 
 
 def plain_price(written: str) -> float:
-    """Price of a cell that holds a plain number; NaN unless positive and finite."""
+    """Return the price of a plain number; NaN unless positive and finite."""
     try:
         price = float(written.replace("_", "?"))  # float() takes "1_000" for 1000
     except ValueError:
@@ -97,12 +97,12 @@ def plain_price(written: str) -> float:
 
 
 def is_readable(written: str) -> bool:
-    """Whether `parse_prices` can make something of a price."""
+    """Tell whether `parse_prices` can read a price."""
     return isinstance(_read(written), _Reading)
 
 
 def why_unusable(written: str) -> str:
-    """Say in a few words why a cell without a usable price has none."""
+    """Describe in a few words why a cell has no usable price."""
     reading = _read(written)
     return "not a plain number" if isinstance(reading, _Reading) else reading
 
@@ -119,28 +119,28 @@ def parse_prices(
     Parameters
     ----------
     written : sequence of str
-        Such as "$1,299.00", "1.299,00 €", "1 299,00", "CHF 1'299.-", "₹1,29,900".
+        Cells such as "$1,299.00", "1.299,00 €", "1 299,00", "CHF 1'299.-", "₹1,29,900".
     describe : callable
-        Names a row, given from 0, for messages.
+        Function that names a row, counted from 0, for messages.
     where : str
-        Names the file and column, for messages.
+        File and column, for messages.
     decimal_sign : {".", ","}, optional
-        The column's; None: found from the prices and their currency.
+        Decimal sign of the column; None infers it from the prices and their currency.
 
     Returns
     -------
     ndarray of float64, shape (len(written),)
-        Positive and finite; NaN for what is no price: blank, negative, zero, a range,
-        a percentage, a word.
+        Positive and finite; NaN for a cell that is no price: blank, negative, zero, a
+        range, a percentage, a word.
 
     Raises
     ------
     CatalogError
-        If two rows are in different currencies or have different decimal signs, or
-        if "1,299" or "1.299" is there and nothing tells which sign is which.
+        If two rows have different currencies or decimal signs, or if "1,299" or
+        "1.299" occurs and nothing settles the decimal sign.
     """
-    found = map(_read, written)
-    readings = [r if isinstance(r, _Reading) else None for r in found]
+    results = map(_read, written)
+    readings = [result if isinstance(result, _Reading) else None for result in results]
 
     def show(row: int) -> str:
         return f"{describe(row)}: {shorten(written[row])!r}"
@@ -163,28 +163,28 @@ def three_decimals(written: Sequence[str]) -> tuple[int, bool] | None:
     Parameters
     ----------
     written : sequence of str
-        Of a column that is read as plain numbers.
+        Cells of a column that is read as plain numbers.
 
     Returns
     -------
     row : int
-        The first such, from 0.
+        Row of the first such number, from 0.
     is_settled : bool
         Whether other rows have cents, as in "12.50", so that the point cannot stand
         for thousands in all of them.
 
-    None if there is none, or other rows show that prices here do have three decimals or
-    as many as a program writes: "0.075", "12.5", "3.14159".
+    Returns None if there is no such number, or if other prices of the column have three
+    or more decimals or a single one: "0.075", "12.5", "3.14159".
     """
     cells = [cell.strip() for cell in written]
     candidates = [row for row, c in enumerate(cells) if _THREE_DECIMALS.fullmatch(c)]
     if not candidates:
         return None
-    others = Counter(c for c in cells if not _THREE_DECIMALS.fullmatch(c))
-    priced = [c for c in others if not math.isnan(plain_price(c))]
-    if not all(map(_CENTS.fullmatch, priced)):
+    other_cells = Counter(c for c in cells if not _THREE_DECIMALS.fullmatch(c))
+    prices = [c for c in other_cells if not math.isnan(plain_price(c))]
+    if not all(map(_CENTS.fullmatch, prices)):
         return None
-    return candidates[0], any("." in c.rstrip(".") for c in priced)
+    return candidates[0], any("." in c.rstrip(".") for c in prices)
 
 
 def _require_one_currency(
@@ -198,10 +198,10 @@ def _require_one_currency(
         if len(first) > 1:
             first = drop_shared(first)
         if len(first) > 1:
-            one, other = first.values()
+            row_a, row_b = first.values()
             raise CatalogError(
-                f"{where}: prices must be in one currency, however {show(one)} and "
-                f"{show(other)}. Convert them into one"
+                f"{where}: prices must be in one currency, however {show(row_a)} and "
+                f"{show(row_b)}. Convert them into one"
             )
     return next(iter(first), "")
 
@@ -210,36 +210,37 @@ def _settle(
     readings: Sequence[_Reading | None],
     show: Callable[[int], str],
     where: str,
-    given: DecimalSign | None,
+    option: DecimalSign | None,
 ) -> DecimalSign | None:
-    """Decimal sign of the column; None where no row tells and none is given."""
+    """Return the column's decimal sign, from its rows or --decimal-sign, else None."""
     first: dict[DecimalSign, int] = {}
     for row, reading in enumerate(readings):
         if reading and (sign := reading.settles):
             first.setdefault(sign, row)
         if len(first) > 1:
-            one, other = first.values()
+            row_a, row_b = first.values()
             raise CatalogError(
-                f"{where}: prices must have one decimal sign, however {show(one)} and "
-                f"{show(other)}. Write all of them in one way, such as 1299.00"
+                f"{where}: prices must have one decimal sign, however {show(row_a)} "
+                f"and {show(row_b)}. Write all of them in one way, such as 1299.00"
             )
-    found = next(iter(first), None)
-    if given is not None and found not in (given, None):
+    written = next(iter(first), None)
+    if option is not None and written not in (option, None):
         raise CatalogError(
-            f"{where}: --decimal-sign {given} was given, however {show(first[found])} "
-            f"has the decimal sign {found!r}. Run `pricestack embed` without the option"
+            f"{where}: --decimal-sign {option} was given, however "
+            f"{show(first[written])} has the decimal sign {written!r}. Run `pricestack "
+            f"embed` without the option"
         )
-    return given or found
+    return option or written
 
 
 def _by_currency(
     currency: str, readings: Sequence[_Reading | None]
 ) -> DecimalSign | None:
-    """Decimal sign that is usual for a currency, if no price looks odd by it."""
+    """Return the usual decimal sign of a currency, unless a price contradicts it."""
     sign = USUAL_SIGN.get(currency)
     if sign is None or currency in THREE_DECIMALS:
         return sign
-    # Three decimals are not usual: the sign may stand for thousands all the same.
+    # In other currencies three decimals are odd: the sign may stand for thousands.
     odd = any(r.is_ambiguous and r.value[sign] == r.ends[0] for r in readings if r)
     return None if odd else sign
 
@@ -256,14 +257,14 @@ def _refuse_ambiguous(
             )
             raise CatalogError(
                 f"{where}: {show(row)} may be {high:.0f} or {low:.3f}, and no other "
-                f"row tells which. Run `pricestack embed` again with --parse-prices "
+                f"row settles which. Run `pricestack embed` again with --parse-prices "
                 f"--decimal-sign {as_high} if it is {high:.0f}, --decimal-sign "
                 f"{as_low} if it is {low:.3f}; or write it as {high:.0f} or {low:.4f}"
             )
 
 
 def _read(written: str) -> _Reading | str:
-    """Both readings of one price; if it is no price under either, why."""
+    """Return both readings of one price, or the reason why it is none."""
     text = _normalise(written)
     if not text:
         return "blank"
@@ -290,7 +291,7 @@ def _read(written: str) -> _Reading | str:
 
 
 def _normalise(written: str) -> str:
-    """Write a price in the digits, signs and spaces that are looked for."""
+    """Replace digits, signs and spaces by their plain forms."""
     text = unicodedata.normalize("NFC", written[: 4 * MAX_PRICE_CHARS])
     text = text.translate(_SAME).strip().removeprefix("+")
     if not text.isascii():
@@ -328,7 +329,7 @@ def _why_no_number(number: str) -> str:
 
 
 def _to_number(number: str, no_cents: str, sign: DecimalSign) -> float | None:
-    """Positive number under one convention, or None."""
+    """Return a positive number under one decimal sign, or None."""
     if no_cents and (sign in number or (no_cents[0] == "," and sign == ".")):
         return None
     if not _NUMBERS[sign].fullmatch(number):

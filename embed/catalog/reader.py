@@ -1,7 +1,7 @@
-"""Read and validate a product catalog; nothing else in the project opens one.
+"""Read and validate a product catalog; no other module opens one.
 
-Row i of every array of a run is row i of the catalog, so nothing is dropped,
-reordered or guessed here: what cannot be used is named in a `CatalogError`.
+Row i of every array of a run is row i of the catalog, so no row is dropped, reordered
+or guessed here. A `CatalogError` names the row that cannot be used.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _READERS: tuple[tuple[tuple[str, ...], Reader], ...] = (
     ((".xlsx", ".xlsm", ".xls", ".ods"), read_xlsx),
     ((".xml", ".xml.gz"), read_xml),
 )
-# ids are one fixed-width array: a single huge id would multiply by n_products
+# Ids share one fixed-width array, so a single huge id would cost n_products times that.
 MAX_ID_CHARS = 256
 _NOT_IN_IDS = {"\0": "NUL character", "\r": "carriage return"}
 
@@ -64,27 +64,24 @@ class Catalog:
     Attributes
     ----------
     path : Path
-        The file read.
+        The file that was read.
     columns : CatalogColumns
-        The column names asked for, and how the file was read: its encoding, what held
-        cells apart, which shop's export it is. `parse_prices` is off where prices are
-        numbers.
+        Names of the columns, and the encoding, delimiter and export of the file.
+        `parse_prices` is off if the price column is numeric.
     sample_id : ndarray of str, shape (n_products,)
-        Unique, exactly as written.
+        Unique ids, exactly as written.
     text : tuple of str, length n_products
-        "" where missing; several columns are joined by a newline.
+        Text of each product, "" where missing; newlines join several columns.
     image_link : tuple of str, length n_products
-        "" where missing, or where the file has no such column. Of a cell with several
-        links, the first.
+        First link of each cell, "" if the cell or the column is missing.
     price_text : tuple of str, or None
         Prices as written; None without a price column.
     n_link_lists : int
-        Cells of the image column that hold several links.
+        Number of cells of the image column with several links.
     file_rows : tuple of int, or None
-        Row of the file of each product, from 1, where rows of the file that are no
-        products are left out.
+        File row of each product, from 1; None if every row of the file is a product.
     notes : tuple of str
-        Sentences for the user: what was guessed or left out.
+        Sentences for the user about guesses and rows that were left out.
     """
 
     path: Path
@@ -99,20 +96,20 @@ class Catalog:
 
     @property
     def n_products(self) -> int:
-        """Number of rows."""
+        """Number of products."""
         return len(self.sample_id)
 
     @cached_property
     def price(self) -> NDArray[np.float64] | None:
-        """Positive and finite, shape (n_products,); NaN where not usable.
+        """Positive finite prices, shape (n_products,); NaN where not usable.
 
-        None without a price column. Read when first asked for, so that prices written
-        in two ways do not stop a catalog that is not to be learned from.
+        None without a price column. Prices are parsed on first access, so that prices
+        written in two styles do not stop a command that needs no prices.
 
         Raises
         ------
         CatalogError
-            With `columns.parse_prices`, if one reading does not fit all rows.
+            With `columns.parse_prices`, if no decimal sign or currency fits all rows.
         """
         if self.price_text is None:
             return None
@@ -127,15 +124,15 @@ class Catalog:
         return np.array([*map(plain_price, self.price_text)])
 
     def describe(self, row: int) -> str:
-        """Name a row, given from 0, in a message."""
+        """Name a row, counted from 0, in a message."""
         number = row + 1 if self.file_rows is None else self.file_rows[row]
         return f"row {number}, sample_id {str(self.sample_id[row])!r}"
 
     @cached_property
     def content_sha256(self) -> str:
-        """Hex digest of ids, texts and links in order, not of prices.
+        """Hex digest of ids, texts and links in order, without prices.
 
-        Every field is preceded by its length, so no two contents look alike.
+        The length of each field is hashed too, so different contents never hash alike.
         """
         digest = hashlib.sha256()
         for row in zip(
@@ -157,12 +154,12 @@ def read_catalog(path: Path, *, columns: CatalogColumns | None = None) -> Catalo
         A file ending in .csv, .tsv or .txt, also gzipped, .parquet, .xlsx or .xml.
     columns : CatalogColumns, optional
         Column names; the defaults are those of the Smart Product Pricing data. An
-        export of shop software is told by its header and has columns of its own.
+        export of shop software is recognised by its header and has its own columns.
 
     Returns
     -------
     Catalog
-        At least one row, unique ids, every CSV cell kept exactly as written.
+        Catalog of at least one row with unique ids; CSV cells stay as written.
 
     Raises
     ------
@@ -190,7 +187,7 @@ def read_catalog(path: Path, *, columns: CatalogColumns | None = None) -> Catalo
 
 
 def is_text_file(path: Path) -> bool:
-    """Whether a file, by its ending, may have any encoding and delimiter."""
+    """Tell whether a file's ending means text, with an encoding and a delimiter."""
     return not any(
         path.name.lower().endswith(suffixes)
         for suffixes, reader in _READERS
@@ -211,19 +208,18 @@ def _reader_of(path: Path) -> Reader:
 def require_prices(
     catalog: Catalog, *, drop_unpriced: bool = False
 ) -> NDArray[np.float64]:
-    """Prices of a catalog that is to be learned from.
+    """Return the prices of a catalog to train on.
 
     Parameters
     ----------
     catalog : Catalog
-        As read.
     drop_unpriced : bool
         Accept rows without a usable price; they stay in place as NaN.
 
     Returns
     -------
     ndarray of float64, shape (n_products,)
-        Positive and finite, in catalog currency; NaN only with `drop_unpriced`.
+        Positive finite prices in catalog currency; NaN only with `drop_unpriced`.
 
     Raises
     ------
@@ -256,28 +252,28 @@ def require_prices(
 
 
 def describe_unpriced(catalog: Catalog) -> str:
-    """Say why rows have no usable price: for each reason the first row, and how many.
+    """Describe why rows have no usable price: each reason, its first row and count.
 
     Returns
     -------
     str
-        Such as "row 2, sample_id '7': 'free' (no number; 3 rows)".
+        For example "row 2, sample_id '7': 'free' (no number; 3 rows)".
     """
     if catalog.price is None or catalog.price_text is None:
         return "no price column"
-    rows_of: dict[str, list[int]] = {}
+    rows_by_reason: dict[str, list[int]] = {}
     for row in np.flatnonzero(np.isnan(catalog.price)).tolist():
         reason = why_unusable(catalog.price_text[row])
-        rows_of.setdefault(reason, []).append(row)
+        rows_by_reason.setdefault(reason, []).append(row)
     return "; ".join(
         f"{catalog.describe(rows[0])}: {shorten(catalog.price_text[rows[0]])!r} "
         f"({reason}{f'; {len(rows):,} rows' if len(rows) > 1 else ''})"
-        for reason, rows in rows_of.items()
+        for reason, rows in rows_by_reason.items()
     )
 
 
 def parseable_price(catalog: Catalog) -> tuple[str, str] | None:
-    """Return an unusable price and the options that read it, if any do."""
+    """Return an example of an unusable price and the options that read it, if any."""
     if catalog.price is None or catalog.price_text is None:
         return None
     if catalog.columns.parse_prices:
@@ -290,7 +286,7 @@ def parseable_price(catalog: Catalog) -> tuple[str, str] | None:
 
 
 def _parse_options(catalog: Catalog) -> str:
-    """Name the options that read all prices of a column that can be read."""
+    """Name the options that read all readable prices of a column."""
     columns = replace(catalog.columns, parse_prices=True, decimal_sign=None)
     try:
         _ = replace(catalog, columns=columns).price
@@ -303,22 +299,22 @@ def _parse_options(catalog: Catalog) -> str:
 
 
 def doubtful_price(catalog: Catalog) -> str | None:
-    """Describe a plain number that may be thousands, and what to do about it.
+    """Describe a plain number that may mean thousands, and the remedy.
 
     "1.299" beside "899" is 1.299 as a number, and 1299 in many countries.
 
     Returns
     -------
     str or None
-        None if there is no such number, or the catalog's columns settle it.
+        The message; None if there is no such number, or the columns settle it.
     """
     columns = catalog.columns
     if catalog.price_text is None or columns.parse_prices or columns.decimal_sign:
         return None
-    found = three_decimals(catalog.price_text)
-    if found is None:
+    doubtful = three_decimals(catalog.price_text)
+    if doubtful is None:
         return None
-    row, is_settled = found
+    row, is_settled = doubtful
     low = float(catalog.price_text[row])
     high = 1000 * low
     as_high = (
@@ -334,10 +330,10 @@ def doubtful_price(catalog: Catalog) -> str | None:
 
 
 def _parse_remedy(catalog: Catalog) -> str:
-    found = parseable_price(catalog)
-    if found is None:
+    readable_price = parseable_price(catalog)
+    if readable_price is None:
         return ""
-    example, options = found
+    example, options = readable_price
     return (
         f", or run `pricestack embed` again with {options}, which reads prices such as "
         f"{example!r}"
@@ -345,7 +341,7 @@ def _parse_remedy(catalog: Catalog) -> str:
 
 
 def _require_regular(path: Path) -> None:
-    """Refuse what is no file: a pipe, say, can be read once, and may never end."""
+    """Refuse folders, pipes and devices: a pipe can be read only once."""
     try:
         mode = path.stat().st_mode
     except ValueError as error:  # a NUL in the path
@@ -369,18 +365,16 @@ def _build_catalog(path: Path, cells: Cells) -> Catalog:
     texts = zip(*(cells.of[name] for name in columns.text), strict=True)
     price_text = cells.of.get(columns.price)
     links = [split_links(c) for c in cells.of.get(columns.image, [""] * len(sample_id))]
-    if (
-        columns.price in cells.numbers
-    ):  # 1.299 of Parquet is a number, not a way to write
+    if columns.price in cells.numbers:  # 1.299 of Parquet is a number, not a text
         columns = replace(columns, parse_prices=False, decimal_sign=".")
     return Catalog(
         path=path,
         columns=columns,
         sample_id=sample_id,
         text=tuple("\n".join(filter(str.strip, parts)) for parts in texts),
-        image_link=tuple(found[0] if found else "" for found in links),
+        image_link=tuple(cell[0] if cell else "" for cell in links),
         price_text=None if price_text is None else tuple(price_text),
-        n_link_lists=sum(len(found) > 1 for found in links),
+        n_link_lists=sum(len(cell) > 1 for cell in links),
         file_rows=cells.file_rows,
         notes=cells.notes,
     )
@@ -389,7 +383,7 @@ def _build_catalog(path: Path, cells: Cells) -> Catalog:
 def _check_ids(
     path: Path, column: str, ids: list[str], file_rows: Sequence[int]
 ) -> NDArray[np.str_]:
-    """Array of the ids, all present, of sane length and unique."""
+    """Return the ids as an array; refuse blank, overlong and repeated ids."""
     if not ids:
         raise CatalogError(f"{path}: has a header but no rows. Add products to it")
     for row, sample_id in zip(file_rows, ids, strict=True):
@@ -399,9 +393,9 @@ def _check_ids(
                 "Give every product its own id"
             )
         # Arrays would lose a NUL at the end, and CSV files split at a lone "\r".
-        if held := [name for mark, name in _NOT_IN_IDS.items() if mark in sample_id]:
+        if bad := [name for mark, name in _NOT_IN_IDS.items() if mark in sample_id]:
             raise CatalogError(
-                f"{path}: row {row}: an id must not hold a {held[0]}, got "
+                f"{path}: row {row}: an id must not contain a {bad[0]}, got "
                 f"{shorten(sample_id)!r}. Remove it, or look for a stray quote"
             )
         if len(sample_id) > MAX_ID_CHARS:

@@ -1,7 +1,7 @@
-"""Cells of a product feed in XML: RSS 2.0 or Atom, as Google Merchant Center takes it.
+"""Read the cells of a product feed in XML: RSS 2.0 or Atom for Google Merchant Center.
 
-The feed is read as a stream by the standard library's expat. A document type is refused
-before any of its entities is declared, so nothing is expanded and nothing fetched.
+The standard library's expat reads the feed as a stream. A document type is refused
+before its entities are declared, so no entity is expanded and nothing is fetched.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ Product = dict[str, str]
 
 
 def read_xml(path: Path, columns: CatalogColumns) -> Cells:
-    """Read the needed columns of a feed, a product in each `<item>` or `<entry>`.
+    """Read the needed columns of a feed, one product per `<item>` or `<entry>`.
 
     Raises
     ------
     CatalogError
-        If it is not well-formed, has a document type, or no product in it; with the
-        place.
+        If the feed is not well-formed, has a document type, or has no product; the
+        message names the place.
     OSError
-        If it cannot be read at all.
+        If the file cannot be read at all.
     """
-    # Two passes: which columns there are is known at the end of the first.
+    # Two passes: the set of columns is known only at the end of the first.
     present: dict[str, None] = {}
     n_products = _each_product(
         path, lambda product: present.update(dict.fromkeys(product))
@@ -48,14 +48,14 @@ def read_xml(path: Path, columns: CatalogColumns) -> Cells:
             "RSS or Atom feed, or a CSV file"
         )
     plan: Plan = plan_columns(path, columns, list(present))
-    of: dict[str, list[str]] = {name: [] for name in plan.needed}
+    texts: dict[str, list[str]] = {name: [] for name in plan.needed}
 
     def keep(product: Product) -> None:
-        for name, column in of.items():
+        for name, column in texts.items():
             column.append(product.get(name, ""))
 
     _each_product(path, keep)
-    cells = Cells(of=of, columns=replace(columns, export=plan.export))
+    cells = Cells(of=texts, columns=replace(columns, export=plan.export))
     return standard_cells(path, cells, plan)
 
 
@@ -118,8 +118,7 @@ class _Feed:
         if self._product is not None:
             if self._depth == self._product_depth + 1 and self._field is not None:
                 text = "".join(self._parts).strip()
-                # Google's own field counts before that of the feed; of several, the
-                # first.
+                # Google's own field overrides the feed's; the first of several counts.
                 if space == _GOOGLE and self._field not in self._of_google:
                     self._product[self._field] = text
                     self._of_google.add(self._field)
@@ -135,7 +134,7 @@ class _Feed:
 
 
 def _each_product(path: Path, keep: Callable[[Product], None]) -> int:
-    """Call `keep` with the fields of each product; return how many there are."""
+    """Call `keep` with the fields of each product; return the number of products."""
     feed = _Feed(path, keep)
     try:
         with open_bytes(path) as stream:

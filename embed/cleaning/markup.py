@@ -1,9 +1,8 @@
-"""Takes out of a shop's text what no shopper reads: tags, styles, scripts, shortcodes.
+"""Remove tags, styles, scripts and shortcodes, which no shopper reads, from a text.
 
-`html.parser` and the parsers of HTML 5 are not used: to them "A<B and the rest" is a
-tag that never ends, so they drop the rest, and a catalog's text need not be HTML at
-all. Every step here takes time linear in the text, or bounded by a constant for each
-"<", "[" or "{" in it.
+`html.parser` and HTML 5 parsers do not fit: they read "A<B and the rest" as a tag that
+never ends and drop the rest, and a catalog's text need not be HTML at all. Every step
+here takes time linear in the text, or a bounded time for each "<", "[" or "{" in it.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ _MAX_TAG_CHARS = 2000
 _MAX_ROUNDS = 4  # of entities inside entities
 
 BREAK = re.compile(r"\r\n?")
-# html.unescape hands the digits to int(), which refuses more than 4300
+# html.unescape passes the digits to int(), which refuses more than 4300
 _HUGE_ENTITY = re.compile(r"&#(?:[0-9]{8,}|[xX][0-9a-fA-F]{8,});?")
-# An inline file; a run of letters and digits that is too long for a word.
+# An inline file, or a run of letters and digits that is too long for a word.
 _INLINE_FILE = re.compile(
     r"data:(?:application|audio|font|image|text|video)/[\w.+-]{1,80}"
     r"(?:;[\w=.+-]{1,80}){0,5}"
@@ -54,9 +53,9 @@ _BRACKETS = re.compile(
 )
 _QUOTED_OPTION = re.compile(r"\s[A-Za-z_][\w-]*=[\"'\u2018-\u201d\u2032\u2033]")
 _BARE_OPTION = re.compile(r"\s[a-z_][a-z\d_-]*=\S")
-# Shortcodes that need neither an option nor an end to be told from words.
+# Shortcodes that are recognised without an option or an end mark.
 _SHORTCODES = frozenset({"gallery", "playlist"})
-# Shortcodes whose content is an address or code.
+# Shortcodes that contain an address or code.
 _NOT_TEXT = frozenset(
     {"audio", "embed", "video", "vc_raw_html", "vc_raw_js", "raw_css", "wp_raw_html"}
 )
@@ -68,21 +67,22 @@ def strip_markup(text: str) -> str:
     Parameters
     ----------
     text : str
-        Plain text, HTML, HTML with its signs escaped once or several times, or the
-        source of a WordPress page.
+        Plain text, HTML, HTML escaped once or several times, or the source of a
+        WordPress page.
 
     Returns
     -------
     str
-        Entities are resolved. Tags, comments, styles, scripts, JSON-LD, inline files
-        and shortcodes are blanks. Text between shortcodes stays, and so do "5 < 10",
-        "<3", "A<B" and bracketed words such as "[NEW]" and "[500 g]". At most
-        `MAX_MARKUP_CHARS` characters of what is left without inline files are read.
+        Text with entities resolved and blanks in place of tags, comments, styles,
+        scripts, JSON-LD, inline files and shortcodes. Text between shortcodes stays,
+        and so do "5 < 10", "<3", "A<B" and bracketed words such as "[NEW]" and
+        "[500 g]". Without its inline files, only the first `MAX_MARKUP_CHARS`
+        characters of the text are read.
     """
     text = _INLINE_FILE.sub(" ", _HUGE_ENTITY.sub(" ", BREAK.sub("\n", text)))
     text = _blank_elements(text[:MAX_MARKUP_CHARS])
     for _ in range(_MAX_ROUNDS):
-        # After the tags, for the value of an attribute may hold escaped ones.
+        # Only after the tags are gone: attribute values may contain escaped tags.
         resolved = html.unescape(_HUGE_ENTITY.sub(" ", text)) if "&" in text else text
         if resolved == text:
             break
@@ -97,44 +97,44 @@ def _blank_elements(text: str) -> str:
 
 
 def _blank_blocks(text: str) -> str:
-    """Blank elements that hold no text; of one that never ends, only the tag.
+    """Blank elements without text; of an element that never ends, only the tag.
 
-    `blank_code` finds the code that follows such a tag, and where it ends.
+    `blank_code` finds the code that follows such a tag.
     """
-    kept: list[str] = []
+    parts: list[str] = []
     endless: set[str] = set()
-    at = 0
-    while opening := _BLOCK.search(text, at):
+    position = 0
+    while opening := _BLOCK.search(text, position):
         name = (opening[1] or "!--").lower()
         end = None
         if name not in endless and not opening[0].endswith("/>"):
             end = _BLOCK_ENDS[name].search(text, opening.end())
             if end is None:
                 endless.add(name)
-        kept += [text[at : opening.start()], " "]
-        at = end.end() if end else opening.end()
-    return "".join([*kept, text[at:]])
+        parts += [text[position : opening.start()], " "]
+        position = end.end() if end else opening.end()
+    return "".join([*parts, text[position:]])
 
 
 def _blank_tags(text: str) -> str:
-    """Blank what is a tag by its name and its attributes."""
+    """Blank tags, recognised by name and attributes."""
     text = _DECLARATION.sub(" ", text)
-    kept: list[str] = []
-    at, start = 0, text.find("<")
+    parts: list[str] = []
+    position, start = 0, text.find("<")
     while start >= 0:
         stop = start + _MAX_TAG_CHARS
         tag = _TAG.match(text, start, stop) or _TAG_WITH_ODD_QUOTES.match(
             text, start, stop
         )
         if tag and _is_tag(tag):
-            kept += [text[at:start], " "]
-            at = tag.end()
-        start = text.find("<", max(at, start + 1))
-    return "".join([*kept, text[at:]])
+            parts += [text[position:start], " "]
+            position = tag.end()
+        start = text.find("<", max(position, start + 1))
+    return "".join([*parts, text[position:]])
 
 
 def _is_tag(tag: re.Match[str]) -> bool:
-    """Tell a tag from words between signs: "A <b and c> d"."""
+    """Tell a tag from words between two signs, as in "A <b and c> d"."""
     attributes = tag[2].strip("/ \t\n")
     if tag[1] or "=" in attributes:
         return True
@@ -142,13 +142,13 @@ def _is_tag(tag: re.Match[str]) -> bool:
 
 
 def _blank_shortcodes(text: str) -> str:
-    """Blank WordPress's marks in brackets; words in brackets stay."""
-    found = list(_BRACKETS.finditer(text))
-    ended = {mark[2] for mark in found if mark[1]}
-    kept: list[str] = []
-    at = 0
+    """Blank WordPress's shortcodes in brackets; words in brackets stay."""
+    marks = list(_BRACKETS.finditer(text))
+    ended = {mark[2] for mark in marks if mark[1]}
+    parts: list[str] = []
+    position = 0
     skip_to: str | None = None
-    for mark in found:
+    for mark in marks:
         if skip_to is not None:
             if not (mark[1] and mark[2] == skip_to):
                 continue
@@ -156,12 +156,12 @@ def _blank_shortcodes(text: str) -> str:
         elif not _is_shortcode(mark, ended):
             continue
         else:
-            kept.append(text[at : mark.start()])
+            parts.append(text[position : mark.start()])
             if mark[2] in _NOT_TEXT & ended and not mark[1]:
                 skip_to = mark[2]
-        kept.append(" ")
-        at = mark.end()
-    return "".join([*kept, text[at:]])
+        parts.append(" ")
+        position = mark.end()
+    return "".join([*parts, text[position:]])
 
 
 def _is_shortcode(mark: re.Match[str], ended: set[str]) -> bool:

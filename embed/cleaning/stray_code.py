@@ -1,8 +1,7 @@
-"""Finds CSS, JavaScript and JSON-LD that lost its tags, and blanks it.
+"""Blank CSS, JavaScript and JSON-LD that lost its tags.
 
-Shops that take tags out of a description often leave what was between `<style>` and
-`</style>`. Code is told from text by its braces and by what stands before them; what
-cannot be told stays.
+Shops that remove tags from a description often leave the code between `<style>` and
+`</style>`. Braces, and the words before them, tell code from text. Text in doubt stays.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from collections.abc import Callable
 
 _MAX_ROUNDS = 3  # of CSS rules inside rules
 _MAX_JSON_BLOCKS = 20
-_BEFORE_CHARS = 300  # looked at for a rule's selector or a function's call
+_BEFORE_CHARS = 300  # searched for a rule's selector or a function's call
 
 _BRACE = re.compile(r"[{}]")
 _JSON_LD = re.compile(r"\{\s{0,20}\"@(?:context|graph|id|type)\"\s{0,20}:")
@@ -66,17 +65,17 @@ Span = tuple[int, int]
 
 
 def blank_code(text: str) -> str:
-    """Return the text with blanks in place of code that stands outside of tags.
+    """Return the text with blanks in place of code.
 
     Parameters
     ----------
     text : str
-        Without tags.
+        Text without tags.
 
     Returns
     -------
     str
-        Without rules of CSS, functions and calls of JavaScript, and JSON-LD. Words in
+        Text without CSS rules, JavaScript functions and calls, and JSON-LD. Words in
         braces stay.
     """
     if "{" in text:
@@ -89,13 +88,13 @@ def blank_code(text: str) -> str:
 
 
 def _blank(text: str, spans: list[Span]) -> str:
-    """Put a blank in place of each span; spans are in order and may overlap."""
-    kept, at = [], 0
+    """Replace each span by a blank; spans are in order and may overlap."""
+    parts, position = [], 0
     for start, stop in spans:
-        if stop > at:
-            kept += [text[at : max(at, start)], " "]
-            at = stop
-    return "".join([*kept, text[at:]])
+        if stop > position:
+            parts += [text[position : max(position, start)], " "]
+            position = stop
+    return "".join([*parts, text[position:]])
 
 
 def _json_spans(text: str) -> list[Span]:
@@ -131,7 +130,7 @@ def _function_spans(text: str) -> list[Span]:
 
 
 def _matching_braces(text: str) -> dict[int, int]:
-    """Map the place of each opening brace to that of the brace that closes it."""
+    """Map the position of each opening brace to that of its closing brace."""
     pairs, opened = {}, list[int]()
     for brace in _BRACE.finditer(text):
         if brace[0] == "{":
@@ -141,11 +140,11 @@ def _matching_braces(text: str) -> dict[int, int]:
     return pairs
 
 
-def _begin(text: str, at: int, find: Callable[[str], int | None]) -> int:
-    """Return where the code begins that ends before `at`."""
-    first = max(0, at - _BEFORE_CHARS)
-    found = find(text[first:at])
-    return at if found is None else first + found
+def _begin(text: str, brace: int, find: Callable[[str], int | None]) -> int:
+    """Return the start of the selector or call that ends before a brace."""
+    first = max(0, brace - _BEFORE_CHARS)
+    offset = find(text[first:brace])
+    return brace if offset is None else first + offset
 
 
 def _call_start(before: str) -> int | None:
@@ -165,7 +164,7 @@ def _blank_rules(text: str) -> str:
 
 
 def _rule_span(rule: re.Match[str]) -> Span | None:
-    """Return where a rule of CSS lies with its selector; None if it is none."""
+    """Return the span of a CSS rule with its selector; None if it is no rule."""
     text = rule.string
     start = _begin(text, rule.start(), _selector_start)
     if start == rule.start():
@@ -179,16 +178,16 @@ def _rule_span(rule: re.Match[str]) -> Span | None:
 
 
 def _selector_start(before: str) -> int | None:
-    """Return where the words begin that can only be a selector of CSS."""
+    """Return the start of the words that can only be a CSS selector."""
     if at_rule := _AT_RULE.search(before):
         return at_rule.start()
     start = None
     for word in reversed(list(re.finditer(r"\S+", before))):
-        # A rule before this one may end in the same word, or begin: "}.mug", "{.mug".
-        at = max(map(word[0].rfind, "{};")) + 1
-        if at == len(word[0]) or not _SELECTOR.fullmatch(word[0], at):
+        # The rule before may end or begin in the same word: "}.mug", "{.mug".
+        offset = max(map(word[0].rfind, "{};")) + 1
+        if offset == len(word[0]) or not _SELECTOR.fullmatch(word[0], offset):
             break
-        start = word.start() + at
-        if at:
+        start = word.start() + offset
+        if offset:
             break
     return start

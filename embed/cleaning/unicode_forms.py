@@ -1,4 +1,4 @@
-"""Writes letters, digits and signs in one form: those of Unicode's NFKC, with care.
+"""Write letters, digits and signs in one form: Unicode's NFKC with exceptions.
 
 NFKC alone would turn "1½" into "11⁄2", "10²" into "102", "Lego™" into "LegoTM" and
 "Levi´s" into "Levi ́s".
@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-# What NFKC would write worse: signs of trade, ordinals, accents that stand alone.
+# Signs that NFKC would make worse: trade marks, ordinals, separate accents.
 _KEPT = "\u2122\u2120\u00aa\u00ba\u00a8\u00af\u00b8\u02d8-\u02dd\u2017\u203e\u2026"
 _REST = re.compile(f"[^{_KEPT}]+")
 _SIGNS = str.maketrans(
@@ -41,15 +41,15 @@ def normalise_forms(text: str) -> str:
     Parameters
     ----------
     text : str
-        Bound its length: NFKC is quadratic in a run of combining marks.
+        Text of bounded length: NFKC is quadratic in a run of combining marks.
 
     Returns
     -------
     str
-        NFKC. Full-width and squared letters become plain ones ("５００㎖": "500ml"), a
-        fraction becomes digits after a blank ("1½": "1 1/2"), and so does a number in
-        a circle. A power keeps its distance ("m²": "m2", "10²": "10^2"). Signs such
-        as "™", "º" and "…" stay.
+        Text in NFKC. Full-width and squared letters become plain ones ("５００㎖":
+        "500ml"). Fractions and circled numbers become digits after a blank ("1½":
+        "1 1/2"). A power of a number gets a sign ("10²": "10^2", but "m²": "m2"). Signs
+        such as "™", "º" and "…" stay.
 
     Examples
     --------
@@ -61,5 +61,5 @@ def normalise_forms(text: str) -> str:
     text = _SUBSCRIPT.sub(" ", _POWER.sub("^", text.translate(_SIGNS)))
     text = _NEXT_TO_NUMBER.sub(" ", text)
     text = _REST.sub(lambda part: unicodedata.normalize("NFKC", part[0]), text)
-    # A mark may come to stand after a letter that was kept.
+    # NFKC may leave a combining mark after a letter that was left out of it.
     return unicodedata.normalize("NFC", text.replace("\u2044", "/"))

@@ -1,7 +1,7 @@
-"""Which network addresses a link may lead to: public ones.
+"""Allow a link to lead only to public network addresses.
 
-What is not public is kept from strangers' links by the lists that `ipaddress` takes
-from the IANA special-purpose registries (RFC 6890).
+`ipaddress` recognises other addresses by the IANA special-purpose registries (RFC
+6890).
 """
 
 import asyncio
@@ -15,18 +15,18 @@ _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def is_public(address: str) -> bool:
-    """Say whether an address belongs to the public internet.
+    """Tell whether an address belongs to the public internet.
 
     Parameters
     ----------
     address : str
-        IPv4 or IPv6, as a resolver gives it.
+        IPv4 or IPv6 address from a resolver.
 
     Returns
     -------
     bool
         False for loopback, private, link-local, multicast, reserved and unspecified
-        addresses, and for IPv6 addresses that stand for such an IPv4 one.
+        addresses, and for IPv6 addresses that embed such an IPv4 address.
     """
     parsed = _innermost(ipaddress.ip_address(address))
     if isinstance(parsed, ipaddress.IPv6Address) and parsed.is_site_local:
@@ -40,16 +40,16 @@ async def addresses_of(host: str, port: int, *, allow_private: bool) -> list[str
     Parameters
     ----------
     host : str
-        Name or address; what a resolver takes for one ("2130706433") counts as that.
+        Name or address, in any form that a resolver accepts ("2130706433").
     port : int
         Port to connect to.
     allow_private : bool
-        Accept addresses that are not public.
+        Whether to accept addresses that are not public.
 
     Returns
     -------
     list of str
-        Addresses to connect to, best first; at least one.
+        At least one address to connect to, best first.
 
     Raises
     ------
@@ -73,13 +73,13 @@ async def addresses_of(host: str, port: int, *, allow_private: bool) -> list[str
         if not allow_private and not is_public(address):
             raise PhotoFailure(
                 f"address is not public: {shown(host)} is {address}; --allow-private "
-                f"would ask it"
+                f"allows it"
             )
     return addresses
 
 
 def _innermost(address: _Address) -> _Address:
-    """Return the IPv4 address that an IPv6 one stands for, if it does."""
+    """Return the IPv4 address that an IPv6 address embeds, else the address itself."""
     if isinstance(address, ipaddress.IPv4Address):
         return address
     if address in _NAT64:

@@ -1,4 +1,4 @@
-"""`pricestack images`: the photos that a catalog links to, into a folder."""
+"""`pricestack images`: download the photos that a catalog links to into a folder."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,19 +48,19 @@ _N_KINDS_SHOWN = 5
     "--retries",
     default=DownloadConfig.retries,
     show_default=True,
-    help="Times that a link is asked for again, where it may help.",
+    help="Further requests for a link after a failure that may be temporary.",
 )
 @click.option(
     "--timeout",
     "deadline",
     default=DownloadConfig.deadline,
     show_default=True,
-    help="Seconds that one ask for a photo may take.",
+    help="Seconds for one request, redirects included.",
 )
 @click.option(
     "--allow-private",
     is_flag=True,
-    help="Also ask private and loopback addresses; for links that you trust.",
+    help="Also connect to private and loopback addresses; only for links you trust.",
 )
 @one_line_errors
 def images_command(
@@ -77,8 +77,8 @@ def images_command(
 ) -> None:
     """Download the photos that a catalog links to.
 
-    A second run asks only for what is missing. What became of each row, and why, is
-    in OUT/downloads.csv; photos that could not be had are no error.
+    A second run requests only missing photos. OUT/downloads.csv lists the outcome of
+    each row with its reason; missing photos are not an error.
 
     \b
     Example:
@@ -103,9 +103,9 @@ def images_command(
 
 
 def _summary(report: "DownloadReport", out_dir: Path) -> str:
-    n_there = report.n_downloaded + report.n_kept
+    n_photos = report.n_downloaded + report.n_kept
     lines = [
-        f"{n_there} products have their photo in {out_dir}: {report.n_downloaded} "
+        f"{n_photos} products have their photo in {out_dir}: {report.n_downloaded} "
         f"downloaded, {report.n_kept} were there."
     ]
     n_missing = sum(report.missing.values())
@@ -116,7 +116,7 @@ def _summary(report: "DownloadReport", out_dir: Path) -> str:
         if report.n_without_link:
             shown.append(f"{report.n_without_link} without a link")
         lines.append(
-            f"{n_missing + report.n_without_link} have not: {', '.join(shown)}. Each "
-            f"with its reason in {out_dir / 'downloads.csv'}; run again to ask again."
+            f"{n_missing + report.n_without_link} have not: {', '.join(shown)}. The "
+            f"reasons are in {out_dir / 'downloads.csv'}; run again to try again."
         )
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Why a photo could not be had."""
+"""The error for a photo that could not be downloaded, with its reason."""
 
 import string
 
@@ -6,18 +6,18 @@ _SHOWN_CHARS = 80
 
 
 class PhotoFailure(Exception):
-    """A photo that could not be had; the message is the reason for `downloads.csv`.
+    """A failed download; the message is the reason for `downloads.csv`.
 
-    The part of the message before a colon is its kind, by which failures are counted.
+    Failures are counted by kind, which is the part of the message before a colon.
 
     Attributes
     ----------
     retry : bool
-        Whether asking again may help.
+        Whether another request may help.
     unreached : bool
-        Whether its host could not even be connected to.
+        Whether the connection to the host failed.
     asked : bool
-        False if no request was tried.
+        False if no request was sent.
     """
 
     def __init__(
@@ -35,12 +35,12 @@ class PhotoFailure(Exception):
 
 
 def shown(foreign: object) -> str:
-    """Make text of strangers short and fit for one line.
+    """Shorten text from an unknown source to one line.
 
     Parameters
     ----------
     foreign : object
-        Part of a link, a header or an error message.
+        Text of a link, a header or an error message.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""One ask for one photo: request, redirects, limits; every failure with its reason."""
+"""Request one photo within limits, and follow redirects; every failure has a reason."""
 
 import asyncio
 import ssl
@@ -22,20 +22,20 @@ from embed.download.hosts import Host, Hosts
 from embed.download.transport import PhotoTransport
 
 _TRY_AGAIN = frozenset({408, 425, 429, *range(500, 600)})
-# Decompressed in small pieces, so `max_bytes` holds; others were not asked for.
+# These decompress in small pieces, so `max_bytes` holds. No coding was requested.
 _CODINGS = ("", "identity", "gzip", "x-gzip", "deflate")
 
 
 @dataclass(frozen=True)
 class Body:
-    """What a host sent for a link.
+    """Answer of a host to a request for a link.
 
     Attributes
     ----------
     content : bytes
-        Complete and decompressed, at most `max_bytes`; not yet known to be a photo.
+        Complete and decompressed, at most `max_bytes`; perhaps not a photo.
     content_type : str
-        As the host says, or "".
+        Content type from the host, or "".
     """
 
     content: bytes
@@ -43,35 +43,35 @@ class Body:
 
 
 def parse_link(link: str) -> httpx2.URL:
-    """Check that a link can be asked for.
+    """Parse a link to a URL that can be requested.
 
     Parameters
     ----------
     link : str
-        As in the catalog; spaces and other letters are escaped as browsers do.
+        Link in the catalog; spaces and other letters are escaped as browsers do.
 
     Returns
     -------
     httpx2.URL
-        http or https, with a host, without user name and password.
+        http or https URL with a host, without user name and password.
 
     Raises
     ------
     PhotoFailure
-        If it is no such link.
+        If the link has no scheme of http or https, no host, or is malformed.
     """
     try:
         url = httpx2.URL(link)
     except (httpx2.InvalidURL, ValueError) as error:
         raise PhotoFailure(f"not a usable link: {shown(error)}") from error
-    return _check(url, what="not an http or https link")
+    return _check(url, reason="not an http or https link")
 
 
 class PhotoClient:
-    """Asks for photos; an async context manager.
+    """HTTP client for photos; an async context manager.
 
-    Nothing is taken from the environment but certificate roots, no credentials are
-    sent and no cookies kept.
+    The client reads only certificate roots from the environment, sends no credentials
+    and stores no cookies.
 
     Parameters
     ----------
@@ -109,22 +109,22 @@ class PhotoClient:
         await self._client.__aexit__(kind, error, trace)
 
     async def fetch(self, url: httpx2.URL) -> Body:
-        """Ask once for a photo.
+        """Request a photo once.
 
         Parameters
         ----------
         url : httpx2.URL
-            From `parse_link`.
+            URL from `parse_link`.
 
         Returns
         -------
         Body
-            What the last hop sent.
+            Answer of the last redirect.
 
         Raises
         ------
         PhotoFailure
-            With the reason, and whether asking again may help.
+            With the reason, and whether another request may help.
         """
         seconds_left = self._config.deadline
         for _ in range(self._config.max_redirects + 1):
@@ -140,7 +140,7 @@ class PhotoClient:
     async def _ask(
         self, url: httpx2.URL, host: Host, seconds: float
     ) -> Body | httpx2.URL:
-        """Send one request: a body, or where to ask instead."""
+        """Send one request; return the body, or the URL of a redirect."""
         try:
             with _failures(self._config):
                 async with asyncio.timeout(seconds):
@@ -165,7 +165,7 @@ class PhotoClient:
         return Body(await self._read_body(response), shown(content_type))
 
     def _refused(self, response: httpx2.Response, host: Host) -> PhotoFailure:
-        """Turn a status into a failure, and let the host rest if it asks for it."""
+        """Turn a status into a failure; let the host rest if it asks for a pause."""
         reason = f"HTTP {response.status_code} {_phrase(response.status_code)}".strip()
         if response.status_code not in _TRY_AGAIN:
             return PhotoFailure(reason)
@@ -183,7 +183,7 @@ class PhotoClient:
     async def _read_body(self, response: httpx2.Response) -> bytes:
         coding = response.headers.get("Content-Encoding", "").strip().lower()
         if coding not in _CODINGS:
-            raise PhotoFailure(f"compressed in a way not asked for: {shown(coding)}")
+            raise PhotoFailure(f"unexpected compression: {shown(coding)}")
         limit = self._config.max_bytes
         claimed = response.headers.get("Content-Length", "0")
         if claimed.isdecimal() and int(claimed) > limit:
@@ -211,7 +211,7 @@ def seconds_asked(retry_after: str, *, now: float) -> float:
     Returns
     -------
     float
-        Seconds to wait, at least 0; 0 if the header is absent or makes no sense.
+        Seconds to wait, at least 0; 0 if the header is absent or malformed.
     """
     written = retry_after.strip()
     if written.isascii() and written.isdecimal():
@@ -226,12 +226,12 @@ def _redirect(response: httpx2.Response) -> httpx2.URL:
     location = response.headers["Location"]
     if response.next_request is None:
         raise PhotoFailure(f"redirect to no usable link: {shown(location)}")
-    return _check(response.next_request.url, what="redirect to no http or https link")
+    return _check(response.next_request.url, reason="redirect to no http or https link")
 
 
-def _check(url: httpx2.URL, *, what: str) -> httpx2.URL:
+def _check(url: httpx2.URL, *, reason: str) -> httpx2.URL:
     if url.scheme not in ("http", "https") or not url.host:
-        raise PhotoFailure(f"{what}: {shown(url)}")
+        raise PhotoFailure(f"{reason}: {shown(url)}")
     if url.port is not None and not 0 < url.port < 65536:
         raise PhotoFailure(f"not a usable link: port {url.port}")
     return url.copy_with(userinfo=b"")
@@ -239,7 +239,7 @@ def _check(url: httpx2.URL, *, what: str) -> httpx2.URL:
 
 @contextmanager
 def _failures(config: DownloadConfig) -> Iterator[None]:
-    """Turn what the client raises into failures with a reason."""
+    """Turn errors of the HTTP client into failures with a reason."""
     try:
         yield
     except httpcore2.ConnectTimeout as error:
@@ -254,9 +254,9 @@ def _failures(config: DownloadConfig) -> Iterator[None]:
         ) from error
     except httpcore2.ConnectError as error:
         trusted = not _is_about_certificate(error)
-        what = "no connection" if trusted else "certificate not trusted"
+        reason = "no connection" if trusted else "certificate not trusted"
         raise PhotoFailure(
-            f"{what}: {shown(error)}", retry=trusted, unreached=True
+            f"{reason}: {shown(error)}", retry=trusted, unreached=True
         ) from error
     except (httpcore2.NetworkError, httpcore2.RemoteProtocolError) as error:
         raise PhotoFailure(f"connection broken: {shown(error)}", retry=True) from error

@@ -1,4 +1,4 @@
-"""What a folder of photos already holds for each row of a catalog."""
+"""Look up the photos that a folder already has for the rows of a catalog."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,16 +16,15 @@ State = Literal["missing", "kept", "unchecked", "taken"]
 
 @dataclass(frozen=True)
 class Found:
-    """What the folder holds for a row.
+    """State of a row's photo in the folder.
 
     Attributes
     ----------
     state : State
-        `kept`: its photo, as recorded; `unchecked`: a file that may be its photo;
-        `taken`: a file that the embedding stage would take for its photo and that is
-        another's.
+        `kept`: the row's recorded photo; `unchecked`: a file that may be its photo;
+        `taken`: another row's photo that the embedding stage would match to this row.
     file : str
-        Below the folder; "" if missing.
+        Path below the folder; "" if missing.
     """
 
     state: State
@@ -33,16 +32,16 @@ class Found:
 
 
 class PhotoFolder:
-    """A folder of photos before a run asks for more.
+    """A folder of photos, as it is before a run downloads more.
 
     Parameters
     ----------
     out_dir : Path
         The folder.
     recorded : dict of str to Recorded
-        Where the photos of an earlier run came from.
+        Sources of the photos of an earlier run, by file.
     names : PhotoNames
-        Of the catalog's photos.
+        File names for the catalog's photos.
     """
 
     def __init__(
@@ -54,16 +53,16 @@ class PhotoFolder:
         self._index = index_images(out_dir)
 
     def look_up(self, row: int, log_row: LogRow, name: str) -> Found:
-        """Say what the embedding stage would find for a row today.
+        """Look up the file that the embedding stage would match to a row.
 
         Parameters
         ----------
         row : int
             Row of the catalog.
         log_row : LogRow
-            Its id and link.
+            Id and link of the row.
         name : str
-            The name that its photo is to have.
+            File name reserved for the row's photo.
         """
         path = find_image(
             self._index, image_link=log_row.image_link, sample_id=log_row.sample_id
@@ -77,11 +76,11 @@ class PhotoFolder:
             return Found("unchecked" if own else "taken", file)
         if record.link != log_row.image_link:
             return Found("taken", file)
-        same = path.is_file() and path.stat().st_size == record.n_bytes
-        return Found("kept" if same else "unchecked", file)
+        is_same = path.is_file() and path.stat().st_size == record.n_bytes
+        return Found("kept" if is_same else "unchecked", file)
 
     def is_photo(self, file: str) -> bool:
-        """Decode a file of the folder; False if that fails."""
+        """Tell whether a file of the folder decodes as a photo."""
         try:
             check_photo(self._out_dir / file)
         except PhotoFailure:
@@ -89,13 +88,13 @@ class PhotoFolder:
         return True
 
     def keep(self, log_row: LogRow, file: str) -> None:
-        """Note that a row's photo is in the folder."""
+        """Record that a row's photo is in the folder."""
         log_row.file, log_row.status = file, "kept"
         log_row.n_bytes = (self._out_dir / file).stat().st_size
 
 
 def note_taken(log_row: LogRow, file: str) -> None:
-    """Note that another photo has the row's name."""
+    """Record that another photo has the row's name."""
     log_row.file, log_row.status = file, "taken"
     log_row.reason = (
         f"another file has its name: {shown(file)}; move it away, or use a folder of "

@@ -1,4 +1,4 @@
-"""Turns of requests: so many at a time, so many to one host, none while it rests."""
+"""Limit requests at the same time, in all and to one host, and let hosts rest."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,7 +9,7 @@ from embed.download.failure import PhotoFailure
 
 
 class Host:
-    """What is known of one host."""
+    """State of one host: its turns, its rest, and whether it was given up."""
 
     def __init__(self, per_host: int) -> None:
         self.turns = asyncio.Semaphore(per_host)
@@ -18,7 +18,7 @@ class Host:
         self._unreached_in_row = 0
 
     def rest(self, seconds: float) -> None:
-        """Let no request begin for so long."""
+        """Let no request begin for a number of seconds."""
         until = asyncio.get_running_loop().time() + seconds
         self._rests_until = max(self._rests_until, until)
 
@@ -27,7 +27,7 @@ class Host:
         return max(0.0, self._rests_until - asyncio.get_running_loop().time())
 
     def give_up(self, reason: str) -> None:
-        """Let no request begin in this run; each fails with the reason."""
+        """Let every further request of this run fail with the reason."""
         self._given_up = reason
 
     def check_not_given_up(self) -> None:
@@ -36,11 +36,11 @@ class Host:
             raise PhotoFailure(self._given_up, asked=False)
 
     def note_reached(self) -> None:
-        """Note that the host answered."""
+        """Record that the host answered."""
         self._unreached_in_row = 0
 
     def note_unreached(self, *, limit: int) -> None:
-        """Note a link that could not be connected to; too many in a row are enough."""
+        """Record a failed connection; give the host up after `limit` in a row."""
         self._unreached_in_row += 1
         if self._unreached_in_row >= limit:
             self.give_up(
@@ -50,12 +50,12 @@ class Host:
 
 
 class Hosts:
-    """All hosts of a run, and whose turn it is.
+    """All hosts of a run, and their turns.
 
     Parameters
     ----------
     config : DownloadConfig
-        Its `concurrency` and `per_host`.
+        Settings `concurrency` and `per_host`.
     """
 
     def __init__(self, config: DownloadConfig) -> None:
@@ -75,7 +75,7 @@ class Hosts:
         Parameters
         ----------
         name : str
-            Host name in a link.
+            Host name of a link.
 
         Raises
         ------
@@ -88,7 +88,7 @@ class Hosts:
                 host.check_not_given_up()
                 await asyncio.sleep(host.rest_left())
                 async with self._turns:
-                    # It may have asked for a rest while this waited for its turn.
+                    # The host may have asked for a pause during the wait for a turn.
                     if host.rest_left() > 0:
                         continue
                     host.check_not_given_up()

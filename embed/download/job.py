@@ -1,7 +1,7 @@
-"""The job: the photos that a catalog links to, into a folder, with a reason for each.
+"""Download the photos that a catalog links to, and record the outcome of each row.
 
-A photo counts as there only under its final name, which it gets by rename after it
-was decoded, so the job may be killed at any moment and started again.
+A photo counts only under its final name, which it gets by rename after it was decoded.
+So the job may be killed at any moment and started again.
 """
 
 import time
@@ -33,18 +33,18 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, kw_only=True)
 class DownloadReport:
-    """What became of a catalog's photos.
+    """Counts of a catalog's rows by the outcome of the download.
 
     Attributes
     ----------
     n_downloaded, n_kept : int
-        Rows whose photo came in this run, and was there before.
+        Rows whose photo was downloaded in this run, or was there before.
     n_without_link : int
         Rows without a link.
     missing : dict of str to int
-        Rows without a photo in spite of a link, by kind of reason, most first.
+        Rows with a link but no photo, by kind of reason, most frequent first.
     n_asked : int
-        Links asked for.
+        Links that were requested.
     """
 
     n_downloaded: int
@@ -57,18 +57,18 @@ class DownloadReport:
 def download_images(
     catalog: Catalog, out_dir: Path, *, config: DownloadConfig
 ) -> DownloadReport:
-    """Download what is missing of a catalog's photos.
+    """Download the missing photos of a catalog.
 
-    Every row of the catalog gets a row in `downloads.csv` of the folder.
+    Every row of the catalog gets a row in the folder's `downloads.csv`.
 
     Parameters
     ----------
     catalog : Catalog
-        Its `image_link` counts.
+        Catalog with links.
     out_dir : Path
-        Folder of photos, made if need be.
+        Folder of photos, made if missing.
     config : DownloadConfig
-        Limits.
+        Limits of the download.
 
     Returns
     -------
@@ -82,7 +82,7 @@ def download_images(
     ConfigError
         If the folder cannot be used or the HTTP client is not installed.
     LockedError
-        If another run works on the folder.
+        If another process works on the folder.
     """
     _require_client()
     if not any(catalog.image_link):
@@ -113,7 +113,7 @@ def _require_client() -> None:
 
 
 class _Job:
-    """One run over a catalog."""
+    """One download run over a catalog."""
 
     def __init__(self, catalog: Catalog, out_dir: Path, config: DownloadConfig) -> None:
         self._out_dir = out_dir
@@ -129,7 +129,7 @@ class _Job:
         self._name: dict[int, str] = {}
 
     def sort_out(self) -> None:
-        """Find the rows whose link is to be asked for."""
+        """Find the rows whose link must be requested."""
         folder = PhotoFolder(self._out_dir, self._recorded, self._names)
         unchecked: list[tuple[int, str]] = []
         for row, log_row in enumerate(self._log):
@@ -137,20 +137,20 @@ class _Job:
                 log_row.status, log_row.reason = "no link", "no link in the catalog"
                 continue
             name = self._name[row] = self._names.name(row)
-            found = folder.look_up(row, log_row, name)
-            if found.state == "kept":
-                folder.keep(log_row, found.file)
-            elif found.state == "taken":
-                note_taken(log_row, found.file)
-            elif found.state == "unchecked":
-                unchecked.append((row, found.file))
+            photo = folder.look_up(row, log_row, name)
+            if photo.state == "kept":
+                folder.keep(log_row, photo.file)
+            elif photo.state == "taken":
+                note_taken(log_row, photo.file)
+            elif photo.state == "unchecked":
+                unchecked.append((row, photo.file))
             else:
                 self._ask_for(row)
         self._check(folder, unchecked)
 
     def ask(self) -> None:
-        """Ask for the links, note what became of them, save now and then."""
-        from embed.download.queue import Ask, photos_asked  # late: it brings httpx2
+        """Request the links, record the outcomes, and save from time to time."""
+        from embed.download.queue import Ask, photos_asked  # late: it imports httpx2
 
         asks = [
             Ask(
@@ -174,7 +174,7 @@ class _Job:
         write_log(self._out_dir / LOG_NAME, self._log)
 
     def report(self) -> DownloadReport:
-        """Count."""
+        """Count the rows by outcome."""
         status = Counter(log_row.status for log_row in self._log)
         kinds = Counter(
             log_row.reason.partition(":")[0]
@@ -196,7 +196,7 @@ class _Job:
             return
         log_row.status = "failed"
         log_row.reason = (
-            "no file name leads to this photo only: neither the link's last part nor "
+            "no file name is unique to this photo: neither the link's last part nor "
             "the sample_id is a usable name that no other product has"
         )
 
@@ -210,7 +210,7 @@ class _Job:
                     _units(checked), total=len(unchecked), label="check", unit="photos"
                 ):
                     self._note_checked(folder, row, file, is_photo=is_photo)
-            finally:  # on Ctrl-C, what has not begun is not waited for
+            finally:  # on Ctrl-C, do not wait for checks that have not begun
                 checkers.shutdown(cancel_futures=True)
 
     def _note_checked(

@@ -1,4 +1,4 @@
-"""`downloads.csv`: what became of each row's photo, and why."""
+"""`downloads.csv`: the outcome of each row's download, with its reason."""
 
 import csv
 import io
@@ -16,23 +16,23 @@ Status = Literal["ok", "kept", "failed", "taken", "no link", "not asked"]
 
 @dataclass(kw_only=True)
 class LogRow:
-    """What became of one row of the catalog.
+    """Outcome of one row of the catalog.
 
     Attributes
     ----------
     file : str
-        Below the folder of photos; "" if the row has none. For a row whose name is
-        taken, the file that has it.
+        Path below the folder of photos; "" if the row has none. If the row's name is
+        taken, the file that has the name.
     status : Status
         `ok`: downloaded in this run; `kept`: was there; `failed`: see `reason`;
-        `taken`: the folder holds another photo under the row's name; `no link`: the
+        `taken`: the folder has another photo under the row's name; `no link`: the
         catalog has none; `not asked`: the run was stopped before.
     reason : str
-        Why there is no photo; its part before a colon is its kind.
+        Why there is no photo; the part before a colon is the kind of reason.
     n_bytes : int
-        Size of the photo; 0 without one.
+        Size of the photo; 0 without a photo.
     attempts : int
-        Times that the link was asked for in this run.
+        Requests for the link in this run.
     """
 
     sample_id: str
@@ -51,7 +51,7 @@ class LogRow:
 
 @dataclass(frozen=True)
 class Recorded:
-    """Where a photo in the folder came from: its link, "" if another catalog's."""
+    """Source of a photo in the folder: its link, "" if another catalog's."""
 
     link: str
     n_bytes: int
@@ -63,9 +63,9 @@ def write_log(path: Path, rows: Iterable[LogRow]) -> None:
     Parameters
     ----------
     path : Path
-        The file.
+        File to write.
     rows : iterable of LogRow
-        In catalog order.
+        Rows in catalog order.
     """
     text = io.StringIO()
     lines = csv.writer(text, lineterminator="\n")
@@ -73,15 +73,20 @@ def write_log(path: Path, rows: Iterable[LogRow]) -> None:
     for row in rows:
         lines.writerow(
             (
-                *(row.sample_id, row.image_link, row.file, row.status),
-                *(row.reason, row.n_bytes, row.attempts),
+                row.sample_id,
+                row.image_link,
+                row.file,
+                row.status,
+                row.reason,
+                row.n_bytes,
+                row.attempts,
             )
         )
     write_bytes(path, text.getvalue().encode())
 
 
 def read_log(path: Path) -> dict[str, Recorded]:
-    """Read where the photos of an earlier run came from.
+    """Read the sources of the photos of an earlier run.
 
     Parameters
     ----------
@@ -91,12 +96,12 @@ def read_log(path: Path) -> dict[str, Recorded]:
     Returns
     -------
     dict of str to Recorded
-        By file, below the folder of photos.
+        Source of each file below the folder of photos.
 
     Raises
     ------
     ConfigError
-        If the file is not as `write_log` writes it.
+        If `write_log` did not write the file in this form.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:

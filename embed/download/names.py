@@ -1,9 +1,9 @@
-"""Under which file name the photo of each product is stored.
+"""Choose the file name under which the photo of each product is stored.
 
-`embed.photos.files` later looks a photo up in `downloads.csv`, and where that is lost
-by the last part of the link, else by sample_id. So a name is given to a photo only if
-no product with another link would look it up, not even one whose own photo is missing:
-a wrong photo beside a price is worse than none.
+`embed.photos.files` later looks a photo up in `downloads.csv` and, if that is lost, by
+the last part of the link or by sample_id. So a photo gets a name only if no product
+with another link would look that name up, even a product whose own photo is missing: a
+wrong photo beside a price is worse than none.
 """
 
 import re
@@ -27,9 +27,9 @@ class PhotoNames:
     Parameters
     ----------
     links : sequence of str, length n_products
-        "" where missing.
+        Link of each product, "" where missing.
     sample_ids : sequence of str, length n_products
-        Unique.
+        Unique id of each product.
     """
 
     def __init__(self, links: Sequence[str], sample_ids: Sequence[str]) -> None:
@@ -47,8 +47,8 @@ class PhotoNames:
         Returns
         -------
         str
-            The same for rows of one link, or the row's own; "" if there is no name
-            that leads to this photo and to no other.
+            File name shared by all rows of one link, or the row's own; "" if no name
+            is unique to this photo.
         """
         last_part, *unescaped = _parts(self._links[row]) or ("",)
         by_id = (self._ids[row] + suffix for suffix in _suffixes(last_part))
@@ -58,20 +58,20 @@ class PhotoNames:
         return ""
 
     def belongs(self, name: str, row: int) -> bool:
-        """Say whether a file of this name would be found by rows of one link only.
+        """Tell whether only rows of one link would look up a file of this name.
 
         Parameters
         ----------
         name : str
             File name, without folder.
         row : int
-            A row of that link.
+            One row of that link.
         """
         own = {self._user(row)}
         return all(self._users.get(key, own) <= own for key in file_keys(name))
 
     def _user(self, row: int) -> str:
-        return self._links[row] or f"row {row}"  # a link holds no such text
+        return self._links[row] or f"row {row}"  # no link has this form
 
 
 def _parts(link: str) -> tuple[str, ...]:
@@ -81,17 +81,17 @@ def _parts(link: str) -> tuple[str, ...]:
 
 
 def _suffixes(last_part: str) -> list[str]:
-    """Return suffixes for a photo that is named by id, the link's own first."""
+    """Return suffixes for a photo that is named by id, the link's suffix first."""
     own = PurePath(last_part).suffix.lower()
     first = [own] if own in IMAGE_SUFFIXES else []
     return [*first, _DEFAULT_SUFFIX, *sorted(IMAGE_SUFFIXES)]
 
 
 def _is_safe(name: str) -> bool:
-    """Say whether a name means one plain file in the folder, on any system."""
+    """Tell whether a name means one plain file in the folder, on any system."""
     return bool(
         name
-        and name == name.strip(" .")  # "..", hidden names, and what Windows cuts off
+        and name == name.strip(" .")  # "..", hidden names, and ends that Windows cuts
         and name.isprintable()
         and len(name.encode("utf-8", "replace")) <= _MAX_NAME_BYTES
         and not _UNSAFE.search(name)

@@ -1,4 +1,4 @@
-"""Many links asked for at once: order, repeats, and the results as they come."""
+"""Request many links at once, with retries, and yield the results as they come."""
 
 import asyncio
 import random
@@ -23,7 +23,7 @@ _LANES_PER_TURN = 4
 
 @dataclass(frozen=True)
 class Ask:
-    """A link, and the names of its photo."""
+    """A link to request, and the file names of its photo."""
 
     link: str
     paths: tuple[Path, ...]
@@ -31,7 +31,7 @@ class Ask:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of an `Ask`; `reason` is "" if the photo is stored."""
+    """Outcome of an `Ask`; `reason` is "" if the photo is stored."""
 
     ask: Ask
     reason: str
@@ -48,26 +48,26 @@ class _Parsed:
 def photos_asked(
     asks: Sequence[Ask], *, config: DownloadConfig
 ) -> Generator[Outcome, None, None]:
-    """Ask for photos and store them.
+    """Request photos and store them.
 
     Parameters
     ----------
     asks : sequence of Ask
-        Each link once.
+        Links to request, each once.
     config : DownloadConfig
-        Limits.
+        Limits of the download.
 
     Yields
     ------
     Outcome
-        One for each ask, in the order in which they end.
+        Outcome of each ask, in the order in which they end.
 
     Raises
     ------
     OSError
-        If the folder cannot be written to any more.
+        If the folder can no longer be written to.
     KeyboardInterrupt
-        On Ctrl-C, when all requests have been ended.
+        On Ctrl-C, after all requests have ended.
     """
     parsed: list[_Parsed] = []
     for ask in asks:
@@ -90,12 +90,12 @@ def photos_asked(
 def _call_on_ctrl_c(
     loop: asyncio.AbstractEventLoop, callback: Callable[[], None]
 ) -> None:
-    """Call back on Ctrl-C until the loop is closed, where the system can.
+    """Call back on Ctrl-C until the loop is closed, if the system supports it.
 
-    By default, Python raises KeyboardInterrupt in whichever task runs. Each task that
-    waits for that task raises it again, out of the loop that is to end them.
+    By default, Python raises KeyboardInterrupt in the running task. Each task that
+    waits for that task raises it again, outside the loop that should end them.
     """
-    # Not on Windows, and not outside the main thread, which gets no signals.
+    # Windows has no signal handlers, and only the main thread gets signals.
     with suppress(NotImplementedError, ValueError, RuntimeError):
         loop.add_signal_handler(signal.SIGINT, callback)
 
@@ -111,12 +111,12 @@ class _Queue:
         self._stopped = False
 
     def stop(self) -> None:
-        """Let the next outcome, and one that is waited for, be None."""
+        """Make the next outcome None, including one that is already awaited."""
         self._stopped = True
         self._outcomes.put_nowait(None)
 
     async def next_outcome(self, work: "asyncio.Task[None]") -> Outcome | None:
-        """Wait for the next outcome, None once stopped, or for the work to fail."""
+        """Return the next outcome, None once stopped; raise if the work fails."""
         if self._stopped:
             return None
         outcome = asyncio.ensure_future(self._outcomes.get())
@@ -127,10 +127,10 @@ class _Queue:
         return await outcome
 
     async def work(self, asks: Sequence[_Parsed]) -> None:
-        """Ask for everything; hosts with many links begin first, as they last longest.
+        """Request all links; hosts with many links begin first, as they take longest.
 
-        At most so many hosts are in work, and so many of the links of each, that a
-        catalog of 100,000 hosts does not make 100,000 tasks.
+        The number of hosts in work, and of links per host, is bounded, so a catalog of
+        100,000 hosts does not create 100,000 tasks.
         """
         by_host: dict[str, deque[_Parsed]] = {}
         for ask in asks:
@@ -154,7 +154,7 @@ class _Queue:
             self._outcomes.put_nowait(await self._until_done(client, asks.popleft()))
 
     async def _until_done(self, client: PhotoClient, parsed: _Parsed) -> Outcome:
-        """Ask for one link as often as it may help."""
+        """Request one link, again after failures that may be temporary."""
         attempt = 0
         while True:
             attempt += 1
@@ -186,7 +186,7 @@ class _Queue:
         return len(body.content)
 
     def _pause(self, attempt: int) -> float:
-        """Draw the time before the next ask: exponential, with full jitter.
+        """Draw the pause before the next request: exponential, with full jitter.
 
         References
         ----------
@@ -199,5 +199,5 @@ class _Queue:
 
 
 async def _finish(work: "asyncio.Task[None]") -> None:
-    """Let the connections be closed in peace."""
+    """Wait until the connections are closed."""
     await work

@@ -1,4 +1,4 @@
-"""Photos on disk: whole and decodable under their name, or not there at all."""
+"""Store photos on disk: complete and decodable under their name, or not at all."""
 
 import errno
 import itertools
@@ -13,13 +13,13 @@ from embed.photos.decode import load_image
 from embed.store.durable import named_errors, replace_durably
 
 _PART_PREFIX, _PART_SUFFIX = ".download-", ".part"
-# What a file system has against a name, not against the run.
+# Errors of a file system about a name, which do not concern the other photos.
 _BAD_NAME = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EISDIR)
 _numbers = itertools.count()
 
 
 def open_folder(out_dir: Path) -> None:
-    """Make the folder if need be, and see that it can be written to.
+    """Make the folder if missing, and check that it can be written to.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def open_folder(out_dir: Path) -> None:
 
 
 def remove_leftovers(out_dir: Path) -> None:
-    """Remove what a killed run left half-written."""
+    """Remove the partial files of a killed run."""
     for left_over in out_dir.glob(f"{_PART_PREFIX}*{_PART_SUFFIX}"):
         left_over.unlink()
 
@@ -59,14 +59,14 @@ def store_photo(content: bytes, paths: Sequence[Path]) -> None:
     Parameters
     ----------
     content : bytes
-        As downloaded.
+        Downloaded bytes.
     paths : sequence of Path
-        Names in one folder; a file that is there is replaced.
+        Names in one folder; an existing file is replaced.
 
     Raises
     ------
     PhotoFailure
-        If it is no photo that the embedding stage could read, or a name is impossible.
+        If the embedding stage could not read the photo, or a name is impossible.
     """
     for path in paths:
         partial = _partial_path(path.parent)

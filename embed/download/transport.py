@@ -1,8 +1,8 @@
-"""Connections for strangers' links: to addresses that were checked, and to no other.
+"""Connect links from unknown sources only to addresses that were checked.
 
-The name is resolved once per connection and the connection goes to the very address
-that was checked, so a resolver that answers differently the next time (DNS rebinding)
-gains nothing. Host header and certificate are still those of the name.
+The host name is resolved once per connection, and the connection goes to the address
+that was checked, so DNS rebinding (another answer at the second lookup) has no effect.
+The Host header and the certificate are those of the name.
 """
 
 import time
@@ -14,7 +14,7 @@ import httpx2
 from embed.download.addresses import addresses_of
 from embed.download.config import DownloadConfig
 
-# As httpcore2 declares it; it exports no name for it.
+# Copied from httpcore2, which does not export this type.
 _SocketOption = (
     tuple[int, int, int]
     | tuple[int, int, bytes | bytearray]
@@ -24,7 +24,7 @@ _KEEP_IDLE = 5.0
 
 
 class CheckedBackend(httpcore2.AnyIOBackend):
-    """Opens connections to checked addresses."""
+    """Network backend that connects only to checked addresses."""
 
     def __init__(self, *, allow_private: bool) -> None:
         self._allow_private = allow_private
@@ -55,16 +55,16 @@ class CheckedBackend(httpcore2.AnyIOBackend):
 
 
 class PhotoTransport(httpx2.AsyncBaseTransport):
-    """Carries requests over connections of a `CheckedBackend`.
+    """Transport that sends requests over connections of a `CheckedBackend`.
 
-    Built from public parts of both packages: were a check hooked into a private
-    attribute, a new version could drop it without a word.
+    It uses only public parts of both packages: a new version could silently drop a
+    check that relies on a private attribute.
     """
 
     def __init__(self, config: DownloadConfig) -> None:
         self._pool = httpcore2.AsyncConnectionPool(
-            # From the environment only certificate roots (SSL_CERT_FILE) are taken. A
-            # proxy would resolve the names itself, past the check.
+            # Only certificate roots (SSL_CERT_FILE) come from the environment. A proxy
+            # would resolve the names itself and bypass the check.
             ssl_context=httpx2.create_ssl_context(),
             max_connections=None,
             max_keepalive_connections=config.concurrency,
@@ -73,7 +73,7 @@ class PhotoTransport(httpx2.AsyncBaseTransport):
         )
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Send a request; errors are those of httpcore2."""
+        """Send a request; errors come from httpcore2."""
         assert isinstance(request.stream, httpx2.AsyncByteStream)
         response = await self._send(
             httpcore2.Request(
@@ -97,22 +97,22 @@ class PhotoTransport(httpx2.AsyncBaseTransport):
         )
 
     async def _send(self, request: httpcore2.Request) -> httpcore2.Response:
-        """Send once more what went to a kept connection that the host had closed.
+        """Send a request; repeat it if the host had closed a reused connection.
 
-        The break says nothing of the photo asked for, so it is no failure of its own
-        (RFC 9112, 9.3.1). Each turn uses up a kept connection; a new one ends them.
+        A closed connection is no failure of the photo (RFC 9112, 9.3.1). Each repeat
+        uses up one reused connection, and a failure on a new connection is final.
         """
         while True:
-            seen: list[str] = []
+            events: list[str] = []
 
-            async def note(event: str, _: object, seen: list[str] = seen) -> None:
-                seen.append(event)
+            async def note(event: str, _: object, events: list[str] = events) -> None:
+                events.append(event)
 
             request.extensions = {**request.extensions, "trace": note}
             try:
                 return await self._pool.handle_async_request(request)
             except (httpcore2.NetworkError, httpcore2.RemoteProtocolError):
-                if "connection.connect_tcp.started" in seen:
+                if "connection.connect_tcp.started" in events:
                     raise
 
     async def aclose(self) -> None:
@@ -121,7 +121,7 @@ class PhotoTransport(httpx2.AsyncBaseTransport):
 
 
 class _Body(httpx2.AsyncByteStream):
-    """The body of a response, as httpx2 wants it."""
+    """Body of a response in the form of httpx2."""
 
     def __init__(self, response: httpcore2.Response) -> None:
         self._response = response

@@ -1,8 +1,8 @@
-"""What computes a frozen tower: eager PyTorch, torch.compile or OpenVINO.
+"""Run a frozen tower with eager PyTorch, torch.compile or OpenVINO.
 
-This is the only place that decides. `auto` takes the fastest that is installed and
-starts at once: OpenVINO on a CPU, else eager. Whatever is taken, the first batches are
-compared with eager fp32, and a tower that differs too much falls back to that.
+Only this module chooses the backend. `auto` is the fastest that is installed and starts
+at once: OpenVINO on a CPU, else eager. The first batches of any backend are compared
+with eager fp32, and a tower that differs too much falls back to eager fp32.
 
 Sources: PyTorch's inductor freezing, https://pytorch.org/docs; OpenVINO's performance
 hints and asynchronous inference, https://docs.openvino.ai.
@@ -35,30 +35,30 @@ Batch = tuple[NDArray[Any], ...]
 Runner = Callable[[Sequence[Batch]], list[NDArray[np.float32]]]
 
 MIN_COSINE = 0.998
-"""Least cosine, over the rows of the first batches, with what eager fp32 gives."""
+"""Least cosine similarity with eager fp32, over the rows of the first batches."""
 
 _GUARDED_BATCHES = 2
 _NO_WORK = ("Const", "Parameter", "Result")  # types of OpenVINO's layers
-_CONVERSION = threading.Lock()  # tracing and warning filters are the process's own
+_CONVERSION = threading.Lock()  # tracing and warning filters are global to the process
 
 
 class Tower(nn.Module, ABC):
-    """A frozen network: tensors of a batch to features, float32 (batch, dim).
+    """A frozen network that maps a batch to features, float32 (batch, dim).
 
-    Its parameters are all in its submodules.
+    All its parameters are in submodules.
     """
 
     exact_part: str | None = None
-    """Submodule that computes in float32 at any precision, and so does all before."""
+    """Last submodule that computes in float32 at any precision, like all before it."""
 
     @abstractmethod
     def example_inputs(self) -> tuple[torch.Tensor, ...]:
-        """Return inputs to trace with."""
+        """Return example inputs for tracing."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BatchSizes:
-    """How much a backend takes at once."""
+    """Sizes of the batches for a backend."""
 
     tokens: int
     """Texts times their padded length."""
@@ -67,12 +67,12 @@ class BatchSizes:
 
 
 def resolve_backend(asked: Backend, device: torch.device) -> Backend:
-    """Turn `auto` into the backend that is used.
+    """Replace `auto` by a backend, and check that the backend can run.
 
     Raises
     ------
     ConfigError
-        If OpenVINO is asked for and not installed, or the device is not a CPU.
+        If `asked` is OpenVINO and it is not installed or the device is not a CPU.
     """
     on_cpu = device.type == "cpu"
     installed = importlib.util.find_spec("openvino") is not None
@@ -91,7 +91,7 @@ def resolve_backend(asked: Backend, device: torch.device) -> Backend:
 
 
 def batch_sizes(backend: Backend, device: torch.device) -> BatchSizes:
-    """Return the sizes at which a backend is fastest; a CPU's cache holds no more."""
+    """Return the sizes at which a backend is fastest; a CPU's cache limits them."""
     if device.type == "cuda":
         return BatchSizes(tokens=65_536, images=256)
     return BatchSizes(tokens=2048, images=4 if backend == "openvino" else 16)
@@ -104,7 +104,7 @@ class Plan(NamedTuple):
     dtype: torch.dtype
 
     def __str__(self) -> str:
-        """Return both as the manifest has them."""
+        """Return backend and format as the manifest records them."""
         return f"{self.backend} {'bf16' if self.dtype is torch.bfloat16 else 'fp32'}"
 
 
@@ -112,20 +112,21 @@ _EXACT = Plan("eager", torch.float32)
 
 
 class FrozenTower:
-    """A network that is only read, behind a backend.
+    """A frozen network that runs on a backend.
 
     Parameters
     ----------
     load : callable
-        Returns a `Tower` in float32. Called at once, and for the comparison.
+        Function that returns a `Tower` in float32. It is called now and again for the
+        comparison.
     name : str
-        For messages.
+        Name of the tower in messages.
     backend : {"eager", "compile", "openvino"}
     dtype : torch.dtype
         bfloat16 or float32.
     device : torch.device
     found : str, optional
-        What the guard of a stopped run came to, so that the run ends as it began.
+        Backend and format that a stopped run used, so that it continues with them.
     """
 
     def __init__(
@@ -144,7 +145,7 @@ class FrozenTower:
         self._runner: Runner | None = None
         self._starting = threading.Lock()
         self.used = found
-        """Backend and number format, known once something was encoded."""
+        """Backend and number format; None before the first batch."""
 
     def __call__(self, batches: Sequence[Batch]) -> list[NDArray[np.float32]]:
         """Return the features of each batch, in order."""
@@ -153,16 +154,16 @@ class FrozenTower:
         with self._starting:
             if self._runner is None:
                 self._runner = self._start(batches[:_GUARDED_BATCHES])
-                del self._load  # what it holds is in the runner now
+                del self._load  # frees the weights, which the runner now holds
         return self._runner(batches)
 
     def _start(self, first: Sequence[Batch]) -> Runner:
-        """Take the first plan that runs and is exact enough; the last always is."""
+        """Start the first plan that runs and is exact enough; eager fp32 always is."""
         backend, dtype = self._plan
         plans = (Plan(backend, torch.float32), Plan("eager", dtype), _EXACT)
         for plan in dict.fromkeys((self._plan, *plans)):
             if self.used not in (None, str(plan)):
-                continue  # it was refused before the run was stopped
+                continue  # this plan was rejected before the run was stopped
             if plan == _EXACT:
                 break
             runner, problem = self._try(plan, first)
@@ -184,21 +185,21 @@ class FrozenTower:
     def _try(self, plan: Plan, first: Sequence[Batch]) -> tuple[Runner | None, str]:
         try:
             runner = self._runner_of(plan)
-            found = np.concatenate(runner(first))  # torch.compile compiles only now
+            features = np.concatenate(runner(first))  # torch.compile compiles here
         except Exception as error:  # no compiler, an operator that is not supported
             reason = str(error).strip().partition("\n")[0]
             return None, f"does not run ({type(error).__name__}: {reason})"
         if self.used is not None:  # compared before the run was stopped
             return runner, ""
         expected = np.concatenate(self._runner_of(_EXACT)(first))
-        cosine = float(_cosines(found, expected).min())
+        cosine = float(_cosines(features, expected).min())
         if cosine < MIN_COSINE:
             return runner, f"has cosine {cosine:.4f} with fp32, below {MIN_COSINE}"
         return runner, ""
 
 
 def _cosines(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Cosine of each row of `a` with that of `b`; 1 where both are zero."""
+    """Return the cosine of each row of `a` with that of `b`; 1 if both are zero."""
     a64, b64 = a.astype(np.float64), b.astype(np.float64)
     lengths = np.linalg.norm(a64, axis=1) * np.linalg.norm(b64, axis=1)
     both_zero = ~a.any(axis=1) & ~b.any(axis=1)
@@ -246,13 +247,13 @@ def _compiled(network: Tower, dtype: torch.dtype, device: torch.device) -> Runne
 
 
 def _openvino(network: Tower, dtype: torch.dtype, device: torch.device) -> Runner:
-    # Its telemetry package reports every conversion over the network unless it is
-    # not there to import.
+    # OpenVINO's telemetry reports every conversion over the network if it can be
+    # imported.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
 
     with _CONVERSION, warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # of torch.jit.trace
+        warnings.simplefilter("ignore")  # torch.jit.trace warns
         example = network.example_inputs()
         traced = torch.jit.trace(network, example, check_trace=False)
         model = openvino.convert_model(traced, example_input=example)
@@ -267,26 +268,26 @@ def _openvino(network: Tower, dtype: torch.dtype, device: torch.device) -> Runne
             "PERFORMANCE_HINT": "THROUGHPUT",
             "NUM_STREAMS": str(n_threads),
             "INFERENCE_NUM_THREADS": str(n_threads),
-            # Pinned, the first stream of every tower would be on the first core.
+            # With pinning, the first stream of every tower would use the first core.
             "ENABLE_CPU_PINNING": "NO",
         },
     )
 
-    # No AsyncInferQueue: its callback takes Python's lock in OpenVINO's threads, and a
-    # model that is dropped right after joins them with the lock held, for ever.
+    # AsyncInferQueue can deadlock: its callback takes Python's lock in OpenVINO's
+    # threads, and a model that is deleted soon after joins them while holding the lock.
     def run(batches: Sequence[Batch]) -> list[NDArray[np.float32]]:
-        # More than streams, so that none is idle while another's result is fetched.
+        # More requests than streams keep all streams busy while a result is fetched.
         n_requests = min(2 * n_threads, len(batches))
         requests = [compiled.create_infer_request() for _ in range(n_requests)]
-        found = []
-        for at in range(len(batches) + n_requests):
-            request = requests[at % n_requests]
-            if at >= n_requests:
+        features = []
+        for step in range(len(batches) + n_requests):
+            request = requests[step % n_requests]
+            if step >= n_requests:
                 request.wait()
-                found.append(request.get_output_tensor(0).data.copy())
-            if at < len(batches):
-                request.start_async(dict(enumerate(batches[at])))
-        return found
+                features.append(request.get_output_tensor(0).data.copy())
+            if step < len(batches):
+                request.start_async(dict(enumerate(batches[step])))
+        return features
 
     return run
 
@@ -294,8 +295,8 @@ def _openvino(network: Tower, dtype: torch.dtype, device: torch.device) -> Runne
 def _keep_float32(model: Any, until: str) -> Any:
     """Mark an OpenVINO model's operations up to the last one of a submodule.
 
-    The mark is OpenVINO's own, by which it keeps an operation from lower precision, but
-    from Python it can be set in a serialised model only.
+    OpenVINO computes marked operations in full precision. From Python, the mark can
+    only be set in a serialised model.
     """
     import openvino
 

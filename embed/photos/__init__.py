@@ -1,1 +1,1 @@
-"""Which photo is whose, and what is in it."""
+"""Match photos to products, and decode them."""

@@ -1,8 +1,8 @@
-"""One product's photo: decoded, repaired, cut to a thumbnail.
+"""Decode a product's photo and fit it into a thumbnail.
 
 A photo that cannot be read raises `UnreadableImage`; it is never replaced by another
-product's. No file, however it was made, takes more than bounded memory and time: what
-would is refused from its header.
+product's. A file whose header shows that decoding needs too much memory or time is
+refused.
 """
 
 import hashlib
@@ -30,29 +30,29 @@ from embed.photos.limits import (
 )
 from embed.photos.pixels import square
 
-# Photo formats only: of the others, EPS would start Ghostscript on a stranger's file.
+# Photo formats only: EPS, for example, would run Ghostscript on an untrusted file.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 _THUMBNAIL_QUALITY = 90
 _LARGE_PIXELS = 4_000_000
-_HUGE_PIXELS = 16_000_000  # each thread would keep the memory of one
-_LARGE_PHOTO = threading.Lock()  # of the large ones, memory holds one at a time
+_HUGE_PIXELS = 16_000_000  # from here on, decoders' memory is given back at once
+_LARGE_PHOTO = threading.Lock()  # only one large photo is in memory at a time
 _PILLOW_START = threading.Lock()
-# Windows has neither flag, nor pipes in folders.
+# Windows has neither these flags nor pipes in folders.
 _PLAIN_ONLY = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 
 def load_image(path: Path, *, size: int) -> NDArray[np.uint8]:
-    """Read one photo, whole, into the middle of a white square.
+    """Read one photo and centre it, uncropped, on a white square.
 
-    Orientation from EXIF is applied, transparency is put on white, deep pixels are
-    scaled to 8 bits, and of an animation the first frame is taken. Safe to call from
-    several threads; the first call silences the warnings of Pillow in this process,
-    because what they warn of is refused or repaired here.
+    Orientation from EXIF is applied, transparency becomes white, deep pixels are scaled
+    to 8 bits, and only the first frame of an animation is read. The function is
+    thread-safe. Its first call silences the warnings of Pillow in this process, because
+    the files they concern are refused or repaired here.
 
     Parameters
     ----------
     path : Path
-        A photo as downloaded; its suffix does not matter.
+        File of the photo; its suffix does not matter.
     size : int
         Side of the square, pixels; the photo's longest side is scaled to it.
 
@@ -65,8 +65,8 @@ def load_image(path: Path, *, size: int) -> NDArray[np.uint8]:
     ------
     UnreadableImage
         If the file is missing, no regular file, a symbolic link (`embed.photos.index`
-        follows those that stay in its folder), empty, truncated, no photo, or takes
-        more than bounded memory and time: `MAX_BYTES`, `MAX_PIXELS` and below.
+        follows those that stay in its folder), empty, truncated, no photo, or above the
+        limits of `embed.photos.limits`.
     ValueError
         If `size` is not positive.
     """
@@ -84,12 +84,12 @@ def load_image(path: Path, *, size: int) -> NDArray[np.uint8]:
 
 
 def decode_photo(content: bytes, *, size: int) -> NDArray[np.uint8]:
-    """Decode a photo that is no file, as `load_image` does, within the same limits.
+    """Decode a photo in memory like `load_image`, within the same limits.
 
     Parameters
     ----------
     content : bytes
-        Of a photo's file.
+        Content of a photo's file.
     size : int
         Side of the square, pixels.
 
@@ -101,7 +101,7 @@ def decode_photo(content: bytes, *, size: int) -> NDArray[np.uint8]:
     Raises
     ------
     UnreadableImage
-        If it is empty, truncated, no photo, or takes too much memory or time.
+        If the content is empty, truncated, no photo, or above the limits.
     ValueError
         If `size` is not positive.
     """
@@ -127,7 +127,7 @@ def encode_thumbnail(pixels: NDArray[np.uint8]) -> bytes:
     Returns
     -------
     bytes
-        The same bytes for the same pixels.
+        JPEG file; equal for equal pixels.
 
     Raises
     ------
@@ -145,23 +145,23 @@ def encode_thumbnail(pixels: NDArray[np.uint8]) -> bytes:
 
 
 def thumbnail_sha256(data: bytes) -> str:
-    """Return the sha256 (hex) of a thumbnail: equal for photos of equal pixels.
+    """Return the sha256 (hex) of a thumbnail, which is equal for equal pixels.
 
     Parameters
     ----------
     data : bytes
-        From `encode_thumbnail`.
+        JPEG from `encode_thumbnail`.
     """
     return hashlib.sha256(data).hexdigest()
 
 
 def decode_thumbnail(data: bytes) -> NDArray[np.uint8]:
-    """Undo `encode_thumbnail`, up to the loss of JPEG.
+    """Decode a thumbnail from `encode_thumbnail`.
 
     Parameters
     ----------
     data : bytes
-        From `encode_thumbnail`.
+        JPEG from `encode_thumbnail`.
 
     Returns
     -------
@@ -173,7 +173,7 @@ def decode_thumbnail(data: bytes) -> NDArray[np.uint8]:
 
 
 def as_stored(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Return a photo as training read it: by way of a stored JPEG, then resized.
+    """Return a photo as training reads it: compressed as JPEG, decoded and resized.
 
     Parameters
     ----------
@@ -190,19 +190,19 @@ def as_stored(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
 
 def _silence_pillow() -> None:
-    """Add one filter if it is not there: `catch_warnings` is not safe in threads."""
+    """Add a warning filter once; `catch_warnings` is not thread-safe."""
     if ("ignore", None, Warning, re.compile(r"PIL\."), 0) not in warnings.filters:
         warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def _open_plain(path: str, flags: int) -> int:
-    """Open for `open`, never waiting for a pipe's writer and following no link."""
+    """Open a file without waiting for a pipe's writer or following a link."""
     return os.open(path, flags | _PLAIN_ONLY)
 
 
 def _check_plain(path: Path, status: os.stat_result) -> None:
     if stat.S_ISLNK(status.st_mode):
-        path.stat()  # a link that leads nowhere is a missing file
+        path.stat()  # raises FileNotFoundError for a broken link
         raise UnreadableImage("a link that leads out of the images folder")
     if stat.S_ISDIR(status.st_mode):
         raise UnreadableImage("a folder, not a file")
@@ -229,14 +229,15 @@ def _decode(file: io.BufferedReader, size: int) -> NDArray[np.uint8]:
     check_header(file)
     with Image.open(file, formats=_known_formats()) as photo:
         cost = check_size(photo)
-        # A progressive photo is held whole, whatever the size it is decoded at.
-        held = photo.width * photo.height if "progressive" in photo.info else 0
-        # JPEG only: decodes at 1/2, 1/4 or 1/8, never below twice the final size.
+        # A progressive photo is in memory at full size, even if it is decoded smaller.
+        is_progressive = "progressive" in photo.info
+        full_pixels = photo.width * photo.height if is_progressive else 0
+        # `draft` decodes a JPEG at 1/2, 1/4 or 1/8, at least twice the final size.
         scale = 2 * size / max(photo.size)
         if scale < 1:
             width, height = (max(1, round(side * scale)) for side in photo.size)
             photo.draft("RGB", (width, height))
-        pixels = max(held, cost * photo.width * photo.height)
+        pixels = max(full_pixels, cost * photo.width * photo.height)
         if pixels <= _LARGE_PIXELS:
             return _load_square(photo, size)
         with _LARGE_PHOTO:
@@ -244,7 +245,7 @@ def _decode(file: io.BufferedReader, size: int) -> NDArray[np.uint8]:
                 return _load_square(photo, size)
             finally:
                 if pixels > _HUGE_PIXELS:
-                    photo.close()  # still holds its pixels
+                    photo.close()  # frees the pixels
                     give_memory_back()
 
 
@@ -255,29 +256,28 @@ def _load_square(photo: Image.Image, size: int) -> NDArray[np.uint8]:
         ImageOps.exif_transpose(photo, in_place=True)
         return square(photo, size)
     except Exception as error:
-        # Pixels are in the decoder's frames, and those live as long as the error,
-        # which is kept for the product.
+        # The error is stored for the product, and its frames would keep the pixels.
         traceback.clear_frames(error.__traceback__)
         photo.close()
         raise
 
 
 def _known_formats() -> list[str]:
-    """Of ours, those this Pillow was built with; it raises KeyError for another."""
-    # In the midst of Pillow's own start, another thread would see half of the formats.
+    """Return the formats that this Pillow supports; it raises KeyError for others."""
+    # While Pillow initialises, another thread would find only some of the formats.
     with _PILLOW_START:
         Image.init()
     return [name for name in _FORMATS if name in Image.OPEN]
 
 
 def _unreadable(error: Exception) -> UnreadableImage:
-    # The decoder's frames hold the file, and live as long as the error.
+    # The error's frames would keep the file open.
     traceback.clear_frames(error.__traceback__)
     return UnreadableImage(_reason(error))
 
 
 def _reason(error: BaseException) -> str:
-    """Say in a few words what was wrong; no path, `problems.csv` has the product."""
+    """Describe an error in a few words, without the path, for `problems.csv`."""
     if isinstance(error, UnidentifiedImageError):
         return "not a photo in a known format"
     if isinstance(error, Image.DecompressionBombError):

@@ -1,9 +1,9 @@
-"""Which photo of a folder belongs to which product, with a reason where none does.
+"""Match the photos of a folder to the products of a catalog, with a reason for misses.
 
-A link is matched by the longest tail of its path, host and folders included; where no
-file fits, a file that is named by the product's id stands in. A file that fits several
-links, or a link that fits several files, is nobody's: a product without photo is priced
-from its text, one with another product's photo is priced wrongly.
+A link is matched by the longest tail of its path, including host and folders. If no
+file fits, a file named by the product's id is used. A file that fits several links, or
+a link that fits several files, is not matched: without a photo a product is priced
+from its text, but with another product's photo it is priced wrongly.
 """
 
 from collections import Counter, defaultdict
@@ -31,11 +31,11 @@ class PhotoMatches:
     Attributes
     ----------
     paths : tuple of Path or None, length n_products
-        None where a product has no photo.
+        Photo of each product, None if it has none.
     reasons : tuple of str, length n_products
-        Why a product has none; "" where it has one.
+        Reason why a product has no photo; "" if it has one.
     notes : tuple of str
-        Lines for whoever gave the command.
+        Lines for the user.
     """
 
     paths: tuple[Path | None, ...]
@@ -50,8 +50,8 @@ def match_photos(catalog: Catalog, images_dir: Path | None) -> PhotoMatches:
     ----------
     catalog : Catalog
     images_dir : Path, optional
-        Folder of the photos. What `pricestack images` recorded in it goes before
-        names: a link that it saved has that file, one that failed has none.
+        Folder of the photos. The record of `pricestack images` overrides file names: a
+        saved link has its recorded file, a failed link has none.
 
     Raises
     ------
@@ -60,35 +60,35 @@ def match_photos(catalog: Catalog, images_dir: Path | None) -> PhotoMatches:
     """
     notes = list_notes(catalog)
     if images_dir is None:
-        none = (None,) * catalog.n_products
+        no_paths = (None,) * catalog.n_products
         reasons = ("no folder of photos was given",) * catalog.n_products
-        return PhotoMatches(paths=none, reasons=reasons, notes=tuple(notes))
+        return PhotoMatches(paths=no_paths, reasons=reasons, notes=tuple(notes))
     index, log = index_images(images_dir), read_photo_log(images_dir)
     sample_ids = [str(sample_id) for sample_id in catalog.sample_id]
     matcher = _Matcher(index, log, catalog.image_link, sample_ids)
-    found = [matcher.photo(row) for row in range(catalog.n_products)]
+    matches = [matcher.photo(row) for row in range(catalog.n_products)]
     notes += _notes(matcher, images_dir)
     return PhotoMatches(
-        paths=tuple(None if at is None else index.paths[at] for at, _ in found),
-        reasons=tuple(reason for _, reason in found),
+        paths=tuple(None if file is None else index.paths[file] for file, _ in matches),
+        reasons=tuple(reason for _, reason in matches),
         notes=tuple(notes),
     )
 
 
 def list_notes(catalog: Catalog) -> list[str]:
-    """Say how many cells of the image column hold several links."""
+    """Return a note on the cells of the image column with several links, if any."""
     n = catalog.n_link_lists
     if not n:
         return []
     cells = "1 cell" if n == 1 else f"{n} cells"
     return [
         f"{catalog.path}: {cells} of column {catalog.columns.image!r} with several "
-        f"links; the first link is the photo."
+        f"links; the first link is used."
     ]
 
 
 def find_photos(catalog: Catalog, images_dir: Path | None) -> tuple[Path | None, ...]:
-    """Find the photo of each product; None where the folder has none.
+    """Return the photo of each product, None if the folder has none.
 
     Raises
     ------
@@ -104,53 +104,53 @@ def find_image(index: PhotoIndex, *, image_link: str, sample_id: str) -> Path | 
     Parameters
     ----------
     index : PhotoIndex
-        From `index_images`. Only what it holds is returned, so that no link, whatever
-        it holds, leads out of the folder.
+        Index from `index_images`. Only indexed files are returned, so no link can lead
+        out of the folder.
     image_link : str
         URL or path; may be empty.
     sample_id : str
-        The file ``<sample_id>.<any image suffix>`` stands in when the link has none.
+        Id; ``<sample_id>.<any image suffix>`` is used if no file fits the link.
 
     Returns
     -------
     Path or None
-        None if the folder has no such photo, or several.
+        Path of the photo; None if the folder has no such photo, or several.
     """
-    nothing = PhotoLog(files={}, reasons={}, links={})
-    at, _ = _Matcher(index, nothing, [image_link], [sample_id]).photo(0)
-    return None if at is None else index.paths[at]
+    empty_log = PhotoLog(files={}, reasons={}, links={})
+    file, _ = _Matcher(index, empty_log, [image_link], [sample_id]).photo(0)
+    return None if file is None else index.paths[file]
 
 
 @dataclass
 class _Claims:
-    """Links and products that would take a file for theirs by its name."""
+    """Links and products that fit the name of one file."""
 
     scores: dict[str, Score] = field(default_factory=dict)
-    """Of links, by their identity."""
+    """Score of each link, by the link's identity."""
 
     named_by_id: set[str] = field(default_factory=set)
-    """Owners whose id is the file's name to the letter."""
+    """Owners whose id equals the file's name exactly."""
 
     n_named_loosely: int = 0
-    """Products whose id is the file's name if it is spelled otherwise."""
+    """Number of products whose id equals the file's name in another spelling."""
 
     def add_link(self, identity: str, score: Score) -> None:
         self.scores[identity] = max(score, self.scores.get(identity, score))
 
     @cached_property
     def best(self) -> tuple[str, Score | None]:
-        """The identity that fits best, and how well the best of the others does."""
-        first, *others = sorted(self.scores, key=self.scores.__getitem__, reverse=True)
-        return first, self.scores[others[0]] if others else None
+        """The identity with the best score, and the second-best score."""
+        first, *rest = sorted(self.scores, key=self.scores.__getitem__, reverse=True)
+        return first, self.scores[rest[0]] if rest else None
 
     def is_won_by(self, identity: str) -> bool:
-        """Whether one link fits the file better than all others."""
+        """Tell whether one link fits the file better than all other links."""
         first, second = self.best
         return first == identity and (second is None or self.scores[first] > second)
 
 
 class _Matcher:
-    """Links and ids of a catalog, and the files of a folder that fit them."""
+    """Match the links and ids of a catalog to the files of a folder."""
 
     def __init__(
         self,
@@ -176,10 +176,10 @@ class _Matcher:
             if fit is not None and fit.file is not None:
                 identity = self._parsed[link].identity
                 self._claims[fit.file].add_link(identity, fit.score)
-        for row, found in enumerate(self._id_fits):
-            if found is not None and found[0].file is not None:
-                claim = self._claims[found[0].file]
-                if found[1]:
+        for row, id_fit in enumerate(self._id_fits):
+            if id_fit is not None and id_fit[0].file is not None:
+                claim = self._claims[id_fit[0].file]
+                if id_fit[1]:
                     claim.named_by_id.add(self._owner(row))
                 else:
                     claim.n_named_loosely += 1
@@ -190,19 +190,19 @@ class _Matcher:
         if link in self._log.reasons:
             self.n_by_log["none"] += 1
             return None, (
-                f"{LOG_NAME} has {self._log.reasons[link]}; run `pricestack images` "
+                f"{LOG_NAME}: {self._log.reasons[link]}; run `pricestack images` "
                 f"again if the photo is there now"
             )
         saved = self._index.number_of(self._log.files.get(link, ""))
         if saved is not None:
             self.n_by_log["file"] += 1
             return saved, ""
-        at, by_link = self._by_link(row) if link else (None, "")
-        if at is not None:
-            return at, ""
-        at, by_id = self._by_id(row)
-        if at is not None:
-            return at, ""
+        file, by_link = self._by_link(row) if link else (None, "")
+        if file is not None:
+            return file, ""
+        file, by_id = self._by_id(row)
+        if file is not None:
+            return file, ""
         self.n_unclear += bool(by_link or by_id)
         return None, by_link or by_id or self._not_there(row)
 
@@ -212,52 +212,54 @@ class _Matcher:
         if fit is None:
             return None, ""
         wanted = f"{_shown(parsed.shown)} (last part of the link)"
-        at = fit.file
-        if at is None:
+        file = fit.file
+        if file is None:
             return None, f"{self._several(fit, wanted)}; {_REMEDY}"
-        claim, fits = self._claims[at], f"{_shown(self._index.names[at])} fits {wanted}"
-        if self._is_saved_for_another(at, parsed.identity):
+        claim = self._claims[file]
+        fits = f"{_shown(self._index.names[file])} fits {wanted}"
+        if self._is_saved_for_another(file, parsed.identity):
             return None, f"{fits}, but was saved for another link"
         if not claim.is_won_by(parsed.identity):
             n = len(claim.scores) - 1
-            others = "1 other link" if n == 1 else f"{n} other links"
-            return None, f"{fits}, but also {others}, so {_UNCLEAR}; {_REMEDY}"
+            other_links = "1 other link" if n == 1 else f"{n} other links"
+            return None, f"{fits}, but also {other_links}, so {_UNCLEAR}; {_REMEDY}"
         if fit.by_name_alone and claim.named_by_id - {self._owner(row)}:
             return None, (
                 f"{fits}, but is also named by the sample_id of another product, so "
                 f"{_UNCLEAR}; keep the folders of the links"
             )
-        return at, ""
+        return file, ""
 
     def _by_id(self, row: int) -> tuple[int | None, str]:
-        found = self._id_fits[row]
-        if found is None:
+        id_fit = self._id_fits[row]
+        if id_fit is None:
             return None, ""
-        fit, is_exact = found
+        fit, is_exact = id_fit
         wanted = f"the sample_id {_shown(self._ids[row])}"
-        at, owner = fit.file, self._owner(row)
-        if at is None:
+        file, owner = fit.file, self._owner(row)
+        if file is None:
             return None, f"{self._several(fit, wanted)}; keep one of them"
-        claim, fits = self._claims[at], f"{_shown(self._index.names[at])} fits {wanted}"
-        if self._is_saved_for_another(at, owner):
+        claim = self._claims[file]
+        fits = f"{_shown(self._index.names[file])} fits {wanted}"
+        if self._is_saved_for_another(file, owner):
             return None, f"{fits}, but was saved for another link"
         is_linked = bool(claim.scores.keys() - {owner})
         is_named = bool(claim.named_by_id - {owner})
         if is_linked or is_named or not (is_exact or claim.n_named_loosely == 1):
-            other = "link" if is_linked else "sample_id"
+            rival = "link" if is_linked else "sample_id"
             return None, (
-                f"{fits}, but also the {other} of another product, so {_UNCLEAR}; "
+                f"{fits}, but also the {rival} of another product, so {_UNCLEAR}; "
                 f"{_REMEDY}"
             )
-        return at, ""
+        return file, ""
 
     def _owner(self, row: int) -> str:
-        """Return what products of one photo share: their link, or the row itself."""
+        """Return the identity of the row's link, or of the row if it has no link."""
         link = self._links[row]
         return self._parsed[link].identity if link else f"row {row}"
 
-    def _is_saved_for_another(self, at: int, identity: str) -> bool:
-        links = self._log.links.get(self._index.names[at], ())
+    def _is_saved_for_another(self, file: int, identity: str) -> bool:
+        links = self._log.links.get(self._index.names[file], ())
         return bool(links) and all(parse_link(x).identity != identity for x in links)
 
     def _not_there(self, row: int) -> str:
@@ -280,14 +282,14 @@ class _Matcher:
         return f"{reason}; {name} lies in a folder that is not in the link"
 
     def _several(self, fit: Fit, wanted: str) -> str:
-        names = [_shown(self._index.names[at]) for at in fit.files[:_N_SHOWN]]
+        names = [_shown(self._index.names[file]) for file in fit.files[:_N_SHOWN]]
         more = ", …" if fit.n_files > len(names) else ""
         listed = ", ".join(names) + more
         return f"{fit.n_files} files fit {wanted} equally well: {listed}"
 
 
 def _shown(name: str) -> str:
-    """Make a name fit for one line of UTF-8, whatever bytes it came from."""
+    """Return a name as one line of valid UTF-8, even if its bytes are not."""
     return repr(shorten(name, 80)).encode("utf-8", "backslashreplace").decode()
 
 
@@ -295,13 +297,13 @@ def _notes(matcher: _Matcher, images_dir: Path) -> list[str]:
     notes = []
     if matcher.n_by_log:
         notes.append(
-            f"{images_dir / LOG_NAME}: products that have the photo recorded for their "
-            f"link: {matcher.n_by_log['file']}; that have none, as it failed or its "
-            f"name was taken: {matcher.n_by_log['none']}."
+            f"{images_dir / LOG_NAME}: products with the photo recorded for their "
+            f"link: {matcher.n_by_log['file']}; products without a photo because it "
+            f"failed or its name was taken: {matcher.n_by_log['none']}."
         )
     if matcher.n_unclear:
         notes.append(
-            f"{images_dir}: products for which it is unclear which file is their "
-            f"photo, so that they have none: {matcher.n_unclear}."
+            f"{images_dir}: products without a photo because it is unclear which file "
+            f"is their photo: {matcher.n_unclear}."
         )
     return notes

@@ -1,7 +1,7 @@
-"""The files of a folder of photos, to be looked up by the end of a link.
+"""List the files of a folder of photos, and look them up by the end of a link.
 
-Only what was listed is ever returned: a link is a key to look up and never a path to
-open. Work and memory grow with the number of files, however many share a name.
+Only listed files are returned: a link is a key to look up, never a path to open. Work
+and memory are linear in the number of files, even if many share a name.
 """
 
 import logging
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 # wget writes a query into the file's name, on Windows behind "@" in place of "?".
 _QUERY_IN_NAME = re.compile(r"(.+?)(?:\?|(?<=\w)@(?=[^@]*=))(.*)", re.DOTALL)
-# Names that say nothing of which product they show.
+# Generic names, which do not identify a product.
 _PLAIN = re.compile(
     r"(?:main|image|images|img|photo|picture|pic|public|default|original|full|large|"
     r"medium|small|thumb|thumbnail|front|back|side|cover|product|index|view|file|"
@@ -30,7 +30,7 @@ _PLAIN = re.compile(
 _NUMBER = re.compile(r"0*([0-9]{1,40})")
 _FLOAT = re.compile(r"([0-9]{1,40})\.0+")
 
-# How well the name of a file fits a wanted one, best first.
+# Kinds of match between the name of a file and the wanted name, best first.
 _WITH_QUERY, _EXACT, _UNESCAPED, _STEM, _FOLDED, _FOLDED_STEM = range(6)
 _KINDS = (_WITH_QUERY, _EXACT, _UNESCAPED, _STEM, _FOLDED, _FOLDED_STEM)
 _AS_NUMBER = 99
@@ -46,7 +46,7 @@ class Fit:
     files : tuple of int
         Numbers of the first few files.
     n_files : int
-        How many there are; with several it is unknown which one is meant.
+        Number of all such files; with several, the right one is unknown.
     score : tuple of int
         Larger is better: whether the query fits, how many folders of the link fit,
         whether the file lies in no other folder, how well the name fits.
@@ -58,30 +58,30 @@ class Fit:
 
     @property
     def file(self) -> int | None:
-        """The one file, None if there are several."""
+        """The number of the file, None if several fit."""
         return self.files[0] if self.n_files == 1 else None
 
     @property
     def is_close(self) -> bool:
-        """Whether the name fits to the letter, but for its suffix."""
+        """Whether the name fits exactly except for its suffix."""
         return self.score[3] >= -_STEM
 
     @property
     def by_name_alone(self) -> bool:
-        """Whether neither the query nor a folder speaks for the files."""
+        """Whether neither the query nor a folder of the link fits the files."""
         return not self.score[0] and not self.score[1]
 
 
 @dataclass
 class _Bucket:
-    """Files of one stem below the same folders, by spelling once that is needed."""
+    """Files with one stem below the same folders; `spelled` is filled on first use."""
 
     files: list[int] = field(default_factory=list)
     spelled: dict[tuple[bool, int, str, str], list[int]] | None = None
 
 
 class PhotoIndex:
-    """What a folder of photos holds.
+    """Index of a folder of photos.
 
     Parameters
     ----------
@@ -94,28 +94,29 @@ class PhotoIndex:
     def __init__(self, images_dir: Path, files: Sequence[tuple[Path, Path]]) -> None:
         self.paths = [target for _, target in files]
         self.names = [path.relative_to(images_dir).as_posix() for path, _ in files]
-        self._number = {name: at for at, name in enumerate(self.names)}
+        self._number = {name: file for file, name in enumerate(self.names)}
         self._parts = [tuple(re.split(r"[/\\]", name)) for name in self.names]
         self._nodes: dict[tuple[int, str], int] = {}
         self._buckets: dict[tuple[int, str], _Bucket] = {}
         self._by_number: dict[str, list[int]] = {}
-        for at, parts in enumerate(self._parts):
-            self._add(at, parts)
+        for file, parts in enumerate(self._parts):
+            self._add(file, parts)
 
     def number_of(self, name: str) -> int | None:
-        """Return the number of a file by its path below the folder, if it is there."""
+        """Return the number of a file by its path below the folder, None if missing."""
         return self._number.get(name)
 
     def by_link(self, link: PhotoLink, *, anywhere: bool = False) -> Fit | None:
         """Find the files that fit a link by the longest tail of its path.
 
-        A file whose name holds a query fits only a link of that query.
+        A file with a query in its name fits only a link with that query.
 
         Parameters
         ----------
         link : PhotoLink
         anywhere : bool
-            Take a name such as `main.jpg` also from a folder that the link lacks.
+            Whether a generic name such as `main.jpg` also fits in a folder that is not
+            in the link.
         """
         nodes = [0]
         for folder in reversed(link.folders):
@@ -137,7 +138,7 @@ class PhotoIndex:
         -------
         fit : Fit
         is_exact : bool
-            False if the id is spelled otherwise: 1000.0 or 01000 for 1000, a for A.
+            False if the spelling differs: 1000.0 or 01000 for 1000, a for A.
         """
         fit = self._at(0, 0, ((sample_id, ""),), "")
         if fit is not None:
@@ -149,45 +150,45 @@ class PhotoIndex:
         files = self._by_number.get(number[1], []) if number else []
         return (_fit(files, (0, 0, 0, -_AS_NUMBER)), False) if files else None
 
-    def _add(self, at: int, parts: tuple[str, ...]) -> None:
+    def _add(self, file: int, parts: tuple[str, ...]) -> None:
         base, _ = _split_query(parts[-1])
         stems = {_stem(fold(base)), _stem(fold(unquote(base)))} - {""}
         node = 0
         for depth in range(len(parts)):
             for stem in stems:
-                self._buckets.setdefault((node, stem), _Bucket()).files.append(at)
+                self._buckets.setdefault((node, stem), _Bucket()).files.append(file)
             if depth < len(parts) - 1:
                 step = (node, fold(unquote(parts[-2 - depth])))
                 node = self._nodes.setdefault(step, len(self._nodes) + 1)
         number = _NUMBER.fullmatch(_stem(base))
         if number and _is_photo(base):
-            self._by_number.setdefault(number[1], []).append(at)
+            self._by_number.setdefault(number[1], []).append(file)
 
     def _at(
         self, node: int, depth: int, names: Sequence[tuple[str, str]], query: str
     ) -> Fit | None:
-        """Return the best of the files below the folders that a node stands for."""
-        found = [
+        """Return the best files below the folders of a node."""
+        fits = [
             (fitted, files)
             for name, raw_query in names
             for stem in _wanted_stems(name)
             if (bucket := self._buckets.get((node, stem))) is not None
             for fitted, files in self._fitting(bucket, depth, name, raw_query, query)
         ]
-        if not found:
+        if not fits:
             return None
-        (is_whole, kind), files = max(found, key=lambda pair: pair[0])
+        (is_whole, kind), files = max(fits, key=lambda pair: pair[0])
         return _fit(files, (int(bool(query)), depth, int(is_whole), kind))
 
     def _fitting(
         self, bucket: _Bucket, depth: int, name: str, raw_query: str, query: str
     ) -> Iterator[tuple[tuple[bool, int], list[int]]]:
-        """Yield the best fit of a bucket, if there is one: whole ones, then others."""
+        """Yield the best fit of a bucket, if any; files in no further folder first."""
         if bucket.spelled is None:
             bucket.spelled = self._spelled(bucket.files, depth)
         wanted = _spellings(name, raw_query)
         for exact, stem in ((_UNESCAPED, _STEM), (_FOLDED, _FOLDED_STEM)):
-            wanted[stem] += wanted[exact]  # `tee.jpg` as `tee.jpg.webp`
+            wanted[stem] += wanted[exact]  # `tee.jpg` also fits `tee.jpg.webp`
         for is_whole in (True, False):
             for kind in _KINDS:
                 for spelling in wanted.get(kind, ()):
@@ -200,13 +201,13 @@ class PhotoIndex:
         self, files: Sequence[int], depth: int
     ) -> dict[tuple[bool, int, str, str], list[int]]:
         spelled: dict[tuple[bool, int, str, str], list[int]] = {}
-        for at in files:
-            base, raw_query = _split_query(self._parts[at][-1])
+        for file in files:
+            base, raw_query = _split_query(self._parts[file][-1])
             query = telling_query(base, raw_query)
-            is_whole = len(self._parts[at]) == depth + 1
+            is_whole = len(self._parts[file]) == depth + 1
             for kind, names in _spellings(base, raw_query).items():
                 for name in names:
-                    spelled.setdefault((is_whole, kind, name, query), []).append(at)
+                    spelled.setdefault((is_whole, kind, name, query), []).append(file)
         return spelled
 
 
@@ -215,9 +216,9 @@ def _fit(files: Sequence[int], score: tuple[int, int, int, int]) -> Fit:
 
 
 def _is_vague(link: PhotoLink, fit: Fit) -> bool:
-    """Tell whether all that a link has in common with a file is in many links.
+    """Tell whether a link and a file share only generic names.
 
-    Such are `main.jpg`, and `01/main.jpg` of another year.
+    Examples are `main.jpg`, and `01/main.jpg` of another year.
     """
     has_query, depth, is_whole, _ = fit.score
     if has_query or is_whole or depth == len(link.folders):
@@ -237,8 +238,9 @@ def index_images(images_dir: Path) -> PhotoIndex:
     Returns
     -------
     PhotoIndex
-        A link to a file inside the folder gives that file, any other link itself. The
-        record of `pricestack images` and its unfinished files are left out.
+        Index of the files. A symbolic link to a file inside the folder gives that file,
+        any other gives itself. The record of `pricestack images` and its unfinished
+        files are left out.
 
     Raises
     ------
@@ -248,15 +250,15 @@ def index_images(images_dir: Path) -> PhotoIndex:
     if not images_dir.is_dir():
         raise CatalogError(
             f"--images {str(images_dir)!r}: must be an existing folder, found "
-            f"{'a file' if images_dir.exists() else 'nothing'}. Give the folder that "
-            f"holds the downloaded photos, or leave --images out to use text only."
+            f"{'a file' if images_dir.exists() else 'nothing'}. Give the folder of the "
+            f"downloaded photos, or leave --images out to use text only."
         )
     paths = sorted(_names(images_dir), key=lambda path: (len(path.parts), path))
     return PhotoIndex(images_dir, [(path, _target(path, images_dir)) for path in paths])
 
 
 def file_keys(name: str) -> set[str]:
-    """Return the keys by which a file may be found, whatever folders say.
+    """Return the keys by which a file may be found in any folder.
 
     Parameters
     ----------
@@ -270,7 +272,7 @@ def file_keys(name: str) -> set[str]:
 
 
 def wanted_keys(link: PhotoLink | None, sample_id: str) -> set[str]:
-    """Return the keys that a product looks up, to be compared with `file_keys`."""
+    """Return the keys that a product looks up; compare them with `file_keys`."""
     names = [name for name, _ in link.names] if link else []
     keys = {key for name in (*names, sample_id) for key in _wanted_stems(name)}
     whole = _FLOAT.fullmatch(sample_id)
@@ -287,7 +289,7 @@ def _wanted_stems(name: str) -> set[str]:
 
 
 def _spellings(base: str, raw_query: str) -> dict[int, tuple[str, ...]]:
-    """Return the forms of a name that are compared, by how well they tell."""
+    """Return the forms of a name that are compared, by kind of match."""
     exact = unicodedata.normalize("NFC", base)
     plain = unicodedata.normalize("NFC", unquote(base))
     both = (exact,) if exact == plain else (exact, plain)
@@ -303,9 +305,9 @@ def _spellings(base: str, raw_query: str) -> dict[int, tuple[str, ...]]:
 
 
 def _split_query(name: str) -> tuple[str, str]:
-    """Part the name of a file from the query that wget wrote behind it."""
-    found = _QUERY_IN_NAME.fullmatch(name)
-    return (found[1], found[2]) if found else (name, "")
+    """Split the name of a file from a query that wget appended to it."""
+    match = _QUERY_IN_NAME.fullmatch(name)
+    return (match[1], match[2]) if match else (name, "")
 
 
 def _is_photo(name: str) -> bool:
@@ -314,12 +316,12 @@ def _is_photo(name: str) -> bool:
 
 
 def _stem(name: str) -> str:
-    """Return a name without a photo's suffix; other names are whole."""
+    """Return a name without a photo's suffix; leave other names unchanged."""
     return name[: name.rfind(".")] if _is_photo(name) else name
 
 
 def _names(images_dir: Path) -> Iterator[Path]:
-    """Yield what lies in a folder: files, and folders that are named like photos."""
+    """Yield the files of a folder, and folders that are named like photos."""
 
     def refuse(error: OSError) -> None:
         if error.filename == str(images_dir):

@@ -1,7 +1,7 @@
-"""What a photo may cost at most, read from its header before it is decoded.
+"""Limit the memory and time of a photo by its header, before it is decoded.
 
-Limits on pixels alone leave cheap ways to much memory and time: scans, tags, EXIF,
-tiles and slow decoders, each a few bytes in the file.
+A limit on pixels is not enough: a few bytes in the file are enough for scans, tags,
+EXIF, tiles and slow decoders that take much memory and time.
 """
 
 import ctypes
@@ -14,26 +14,26 @@ from PIL import Image, ImageFile
 from embed.errors import UnreadableImage
 
 MAX_PIXELS = 50_000_000
-"""More is refused from the header: decoding takes 4 bytes a pixel and more."""
+"""Most pixels of a photo; decoding takes at least 4 bytes per pixel."""
 
 MAX_BYTES = 50_000_000
-"""A longer file is refused: some decoders hold it whole, several times."""
+"""Most bytes of a file; some decoders keep several copies of it in memory."""
 
-# Formats and codecs that take so many times the memory, or (in Python) the time.
+# Formats and codecs that need a multiple of the memory, or (in Python) of the time.
 _COST = {"WEBP": 2, "AVIF": 3, "JPEG2000": 3, "ppm": 10, "ppm_plain": 10, "bmp_rle": 10}
-# A photo has 1 to 20 scans and up to 3 blocks of EXIF. Each scan costs a pass over all
-# pixels, however few bytes it has; EXIF takes 35 times its length when parsed.
+# A photo has 1 to 20 scans and up to 3 blocks of EXIF. Each scan needs a pass over all
+# pixels, even if it has few bytes; parsed EXIF takes 35 times its length.
 _MAX_SCANS = 100
 _MAX_EXIF_BLOCKS = 16
 _MAX_EXIF_BYTES = 1 << 20
 _MAX_TAG_NUMBERS = 500_000
-_MORE_TAGS = (0x8769, 0x8825, 0xA005)  # where the EXIF, GPS and interchange tags are
-_TEXT_KINDS = (1, 2, 6, 7)  # bytes and text: not made into a number each
+_MORE_TAGS = (0x8769, 0x8825, 0xA005)  # point to the EXIF, GPS and interchange tags
+_TEXT_KINDS = (1, 2, 6, 7)  # bytes and text, which take no object per value
 _TILE_WIDTH, _TILE_HEIGHT = 322, 323
 
 
 def check_header(file: io.BufferedReader) -> None:
-    """Refuse a file by what its bytes say before Pillow looks at them.
+    """Refuse a file by its bytes, before Pillow reads them.
 
     Raises
     ------
@@ -45,20 +45,20 @@ def check_header(file: io.BufferedReader) -> None:
 
 
 def _check_jpeg(file: io.BufferedReader) -> None:
-    """Count what costs much at a few bytes each; in its data, JPEG escapes markers."""
+    """Count the expensive parts of a JPEG, whose data escapes these markers."""
     content = file.read() if file.peek(2)[:2] == b"\xff\xd8" else b""
     file.seek(0)
-    for what, marker, most in (
+    for part, marker, most in (
         ("scans", b"\xff\xda", _MAX_SCANS),
         ("blocks of EXIF", b"Exif\0\0", _MAX_EXIF_BLOCKS),
     ):
         count = content.count(marker)
         if count > most:
-            raise UnreadableImage(f"too large: {count} {what}, at most {most} are read")
+            raise UnreadableImage(f"too large: {count} {part}, at most {most} are read")
 
 
 def _check_tiff(file: io.BufferedReader) -> None:
-    """Count the numbers in the tags: Pillow makes objects of them."""
+    """Count the numbers in the tags; Pillow creates an object for each."""
     head = file.read(8)
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(head[:4])
     if head[:4] in (b"II+\0", b"MM\0+"):
@@ -82,7 +82,7 @@ def _check_tiff(file: io.BufferedReader) -> None:
 
 
 def check_size(photo: Image.Image) -> int:
-    """Refuse what would take too much memory or time; return the cost of a pixel."""
+    """Refuse a photo with too many pixels for its format; return a pixel's cost."""
     tiles = photo.tile if isinstance(photo, ImageFile.ImageFile) else []
     names = [photo.format or "", *(tile[0] for tile in tiles)]
     cost = max(_COST.get(name, 1) for name in names)
@@ -108,9 +108,9 @@ def check_exif(photo: Image.Image) -> None:
 
 
 def give_memory_back() -> None:
-    """Have glibc return what is free; `prepare_machine` lets it keep all it had."""
+    """Make glibc return free memory, which it keeps after `prepare_machine`."""
     if sys.platform == "linux":
         try:
             ctypes.CDLL("libc.so.6").malloc_trim(0)
         except (OSError, AttributeError):
-            return  # another C library (musl), which keeps less
+            return  # another C library (musl) keeps less memory

@@ -1,7 +1,7 @@
-"""What a cell of the image column names: the first link of it, and its parts.
+"""Split a cell of the image column into links, and a link into its parts.
 
-Shops export one link, or several with separators between them, as a JSON list or a
-list of Python. Which photo is whose is decided by `embed.photos.files`.
+Shops export one link, or several links with separators, as a JSON list or as a Python
+list. `embed.photos.files` matches links to files.
 """
 
 import json
@@ -18,16 +18,15 @@ IMAGE_SUFFIXES = frozenset({
     ".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff",
     ".ppm", ".pgm", ".jp2", ".avif",
 })
-# Parameters of a query that ask for a size, a format or leave to read, not for another
-# photo.
+# Query parameters for size, format or access rights; they do not change the photo.
 _HOW = frozenset({
     "w", "h", "width", "height", "dpr", "fit", "crop", "quality", "format", "fm",
     "auto", "sig", "signature", "expires", "token", "policy", "key-pair-id",
     "awsaccesskeyid",
 })
 _HOW_PREFIXES = ("x-amz-", "x-goog-", "utm_")
-# The same only where the name before them is that of a photo: `image.php?v=7` may well
-# be photo 7.
+# These change the photo unless a photo's name comes before them: `image.php?v=7` may be
+# photo 7.
 _VERSION = frozenset({
     "v", "ver", "version", "rev", "t", "ts", "_", "cb", "cache", "size", "sz", "q",
     "bg", "scale", "resize", "strip", "imwidth", "wid", "hei",
@@ -46,20 +45,20 @@ _ALSO_WITHOUT_SUFFIX = (r"[\r\n\t]+", r"\|+", r";+")
 
 
 def split_links(cell: str) -> list[str]:
-    """Split a cell of the image column into the links that it holds.
+    """Split a cell of the image column into its links.
 
-    A separator inside a link stays: a URL is cut only where another URL begins, or
-    before a separator with white space whose parts are all named like photos.
+    A separator inside a link stays: a URL ends only where another URL begins, or at a
+    separator with white space if all parts are named like photos.
 
     Parameters
     ----------
     cell : str
-        As the catalog has it.
+        Cell of the catalog.
 
     Returns
     -------
     list of str
-        In the cell's order, none empty, without white space around.
+        Links in the cell's order, none empty, without surrounding white space.
 
     Examples
     --------
@@ -78,36 +77,36 @@ def split_links(cell: str) -> list[str]:
 
 
 def first_link(cell: str) -> str:
-    """Return the first link that a cell of the image column holds, or ""."""
+    """Return the first link in a cell of the image column, or ""."""
     links = split_links(cell)
     return links[0] if links else ""
 
 
 def has_image_suffix(name: str) -> bool:
-    """Tell whether a file name or link ends like a photo's, before any query."""
+    """Tell whether a file name or link has a photo's suffix before any query."""
     path = re.split(r"[?#]", name, maxsplit=1)[0]
     return PurePosixPath(path).suffix.lower() in IMAGE_SUFFIXES
 
 
 def fold(name: str) -> str:
-    """Make names equal that some file systems take for one."""
+    """Normalise a name, so that names that some file systems treat as one are equal."""
     return unicodedata.normalize("NFC", name).casefold()
 
 
 @dataclass(frozen=True, kw_only=True)
 class PhotoLink:
-    """The parts of a link that decide which photo it means.
+    """The parts of a link that identify a photo.
 
     Attributes
     ----------
     names : tuple of (str, str)
-        Last part of the path and raw query, in each way in which the link can be read.
+        Last part of the path and raw query, for each possible reading of the link.
     folders : tuple of str
         Host and folders, outermost first, in the form of `fold`.
     query : str
-        What of the query tells one photo from another; "" if nothing does.
+        The part of the query that identifies a photo; may be "".
     identity : str
-        Equal for links that mean the same photo wherever they are asked for.
+        Key that is equal for links to the same photo.
     """
 
     names: tuple[tuple[str, str], ...]
@@ -117,14 +116,14 @@ class PhotoLink:
 
     @property
     def shown(self) -> str:
-        """The last part, with the query where it matters, for a message."""
+        """The last part, with the query if it matters, for a message."""
         name, query = self.names[0]
         return f"{name}?{query}" if self.query else name
 
 
 @lru_cache(maxsize=4096)
 def parse_link(link: str) -> PhotoLink:
-    """Take a link, or a path of any system, apart.
+    """Split a link, or a path of any system, into its parts.
 
     Parameters
     ----------
@@ -161,14 +160,14 @@ def telling_query(name: str, query: str) -> str:
     Parameters
     ----------
     name : str
-        What stands before the query.
+        Name before the query.
     query : str
-        Without the question mark.
+        Query without the question mark.
 
     Returns
     -------
     str
-        Sorted, without parameters for sizes, formats, versions and signatures.
+        Sorted parameters, without those for sizes, formats, versions and signatures.
     """
     is_photo = has_image_suffix(name)
     pairs = []
@@ -183,14 +182,14 @@ def telling_query(name: str, query: str) -> str:
 
 def _cut(text: str) -> tuple[str, str, str]:
     """Split at the first question mark or hash."""
-    found = re.search(r"[?#]", text)
-    if found is None:
+    mark = re.search(r"[?#]", text)
+    if mark is None:
         return text, "", ""
-    return text[: found.start()], found[0], text[found.end() :]
+    return text[: mark.start()], mark[0], text[mark.end() :]
 
 
 def _listed(cell: str) -> list[str] | None:
-    """Read a list in brackets; None if the cell is none."""
+    """Read a list in brackets; return None if the cell is no list."""
     brackets = cell[0] + cell[-1]
     if brackets != "[]" and not (brackets in ("{}", "()") and "," in cell):
         return None
@@ -209,7 +208,7 @@ def _listed(cell: str) -> list[str] | None:
 def _split_urls(cell: str) -> list[str]:
     """Split a cell that begins with a URL."""
     first = _BEFORE_URL.split(cell, maxsplit=1)[0]
-    # A URL inside another may be one of several parts of its query.
+    # A URL inside another URL is part of its query.
     is_nested = first.count("://") > 1
     parts = (_SPACE_BEFORE_URL if is_nested else _BEFORE_URL).split(cell)
     if len(parts) == 1:
@@ -220,24 +219,24 @@ def _split_urls(cell: str) -> list[str]:
 
 def _split(cell: str, separators: Sequence[str] = _SEPARATORS) -> list[str]:
     """Split a cell that begins with the name of a file."""
-    for at, separator in enumerate(separators):
+    for index, separator in enumerate(separators):
         parts = [p for part in re.split(separator, cell) if (p := part.strip(_EDGES))]
         if len(parts) < 2:
             continue
         alike = [_is_named_like_photo(part) for part in parts]
         is_list = not any(alike) and separator in _ALSO_WITHOUT_SUFFIX
         if all(alike) or is_list:
-            rest = separators[at + 1 :]
+            rest = separators[index + 1 :]
             return [link for part in parts for link in _split(part, rest)]
     return [cell]
 
 
 def _are_links(parts: Sequence[str]) -> bool:
-    """Tell whether each part ends like a photo or is a URL before another."""
+    """Tell whether each part has a photo's suffix or is a URL before another URL."""
     is_url = [bool(_URL.match(part.strip(_EDGES))) for part in parts] + [True]
     return all(
-        has_image_suffix(part.strip(_EDGES)) or (is_url[at] and is_url[at + 1])
-        for at, part in enumerate(parts)
+        has_image_suffix(part.strip(_EDGES)) or (is_url[index] and is_url[index + 1])
+        for index, part in enumerate(parts)
     )
 
 
@@ -247,7 +246,7 @@ def _is_named_like_photo(part: str) -> bool:
 
 
 def _trimmed(part: str) -> str:
-    """Take separators and quotes off the ends of a link."""
+    """Remove separators and quotes from the ends of a link."""
     part = part.strip().strip(",;|").strip()
     while len(part) > 1 and part[0] == part[-1] and part[0] in "\"'":
         part = part[1:-1].strip()

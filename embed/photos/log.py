@@ -1,7 +1,7 @@
-"""`downloads.csv`: which photo in a folder was saved for which link.
+"""Read `downloads.csv`, which records the photo of a folder saved for each link.
 
-`pricestack images` writes it (`embed.download.log`); `embed.photos.files` reads it
-before it compares names.
+`pricestack images` writes the file (`embed.download.log`), and `embed.photos.files`
+reads it before it compares names.
 """
 
 import csv
@@ -12,7 +12,13 @@ from embed.catalog.columns import CatalogError
 
 LOG_NAME = "downloads.csv"
 COLUMNS = (
-    *("sample_id", "image_link", "file", "status", "reason", "bytes", "attempts"),
+    "sample_id",
+    "image_link",
+    "file",
+    "status",
+    "reason",
+    "bytes",
+    "attempts",
 )
 HAVE_PHOTO = ("ok", "kept")
 _WITHOUT_PHOTO = ("failed", "taken")
@@ -21,16 +27,16 @@ _REASON_CHARS = 160
 
 @dataclass(frozen=True)
 class PhotoLog:
-    """What became of the links of a folder's catalogs.
+    """Outcome of each link that was downloaded to a folder.
 
     Attributes
     ----------
     files : dict of str to str
-        By link, the file that was saved for it, below the folder.
+        File saved for each link, as a path below the folder.
     reasons : dict of str to str
-        By link, why there is no photo of it.
+        Reason why a link has no photo, by link.
     links : dict of str to set of str
-        By file, the links that it was saved for.
+        Links that each file was saved for.
     """
 
     files: dict[str, str]
@@ -39,18 +45,17 @@ class PhotoLog:
 
 
 def read_photo_log(images_dir: Path) -> PhotoLog:
-    """Read what `pricestack images` recorded in a folder of photos.
+    """Read the record of `pricestack images` in a folder of photos.
 
     Parameters
     ----------
     images_dir : Path
-        The folder; a file of that name with other columns is somebody else's, and
-        counts as none.
+        Folder of photos. A `downloads.csv` with other columns is ignored.
 
     Raises
     ------
     CatalogError
-        If the record is damaged, so that it is unknown which photo is whose.
+        If the record is damaged.
     """
     log = PhotoLog(files={}, reasons={}, links={})
     path = images_dir / LOG_NAME

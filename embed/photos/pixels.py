@@ -1,4 +1,4 @@
-"""A decoded photo of any mode to a square of RGB, in little more than its own memory.
+"""Convert a decoded photo of any mode to an RGB square, with little extra memory.
 
 Pixel formats follow the Pillow handbook, https://pillow.readthedocs.io.
 """
@@ -14,19 +14,19 @@ _STRIP_PIXELS = 1 << 20
 
 
 def square(photo: Image.Image, size: int) -> NDArray[np.uint8]:
-    """Fit the longest side to `size` and centre on white.
+    """Scale a photo's longest side to `size` and centre the photo on white.
 
     Parameters
     ----------
     photo : Image
-        Upright, of any mode.
+        Upright photo of any mode.
     size : int
         Side of the square, pixels.
 
     Returns
     -------
     ndarray of uint8, shape (size, size, 3)
-        RGB, 0 to 255; transparency on white, deep pixels scaled to 8 bits.
+        RGB, 0 to 255; transparency becomes white, deep pixels are scaled to 8 bits.
     """
     scale = size / max(photo.size)
     width, height = (max(1, round(side * scale)) for side in photo.size)
@@ -44,7 +44,7 @@ def square(photo: Image.Image, size: int) -> NDArray[np.uint8]:
 
 
 def _reduced_rgb(photo: Image.Image, factor: tuple[int, int]) -> Image.Image:
-    """Convert and shrink by whole factors, in strips: a large photo is held once."""
+    """Convert and shrink by whole factors, in strips to copy no large photo."""
     if factor == (1, 1) and photo.mode == "RGB" and not photo.has_transparency_data:
         return photo
     white = _white_level(photo) if _is_deep(photo) else 0.0
@@ -58,7 +58,7 @@ def _reduced_rgb(photo: Image.Image, factor: tuple[int, int]) -> Image.Image:
 
 
 def _strips(photo: Image.Image, step: int) -> Iterator[tuple[int, Image.Image]]:
-    """Cut into strips of about `_STRIP_PIXELS`, a multiple of `step` rows each."""
+    """Yield strips of about `_STRIP_PIXELS`, each of a multiple of `step` rows."""
     rows = max(1, _STRIP_PIXELS // photo.width // step) * step
     for top in range(0, photo.height, rows):
         bottom = min(top + rows, photo.height)
@@ -66,7 +66,7 @@ def _strips(photo: Image.Image, step: int) -> Iterator[tuple[int, Image.Image]]:
 
 
 def _to_rgb(photo: Image.Image, white: float) -> Image.Image:
-    """Convert any mode, transparency on white."""
+    """Convert any mode to RGB, with white for transparency."""
     if _is_deep(photo):
         photo = _scale_to_8_bits(photo, white)
     if not photo.has_transparency_data:
@@ -78,14 +78,14 @@ def _to_rgb(photo: Image.Image, white: float) -> Image.Image:
 
 
 def _is_deep(photo: Image.Image) -> bool:
-    """Tell grey of more than 8 bits, which `Image.convert` would clip at 255."""
+    """Tell whether grey has more than 8 bits, which `Image.convert` clips at 255."""
     return photo.mode in ("I", "F") or photo.mode.startswith("I;16")
 
 
 def _white_level(photo: Image.Image) -> float:
-    """Return the value that is full white.
+    """Return the value of full white.
 
-    65535 for integers, 1 or 255 for floats, the brightest pixel if that is more.
+    It is 65535 for integers and 1 or 255 for floats, or the brightest pixel if larger.
     """
     peak = max(float(_values(strip).max()) for _, strip in _strips(photo, 1))
     whites = (1.0, 255.0) if photo.mode == "F" else (65535.0,)

@@ -1,8 +1,8 @@
-"""Pictures that stand in for a photo: one picture for many products of unlike texts.
+"""Find stand-ins: one picture for many products of unlike texts.
 
-A shop that has no photo of a product shows a picture of its logo. Such a picture tells
-nothing of the product, and ties all products that have it into one fold. Variants of
-one product share a photo too; their texts are alike.
+A shop without a photo of a product may show its logo instead. Such a picture does not
+describe the product, and would tie all products that share it into one fold. Variants
+of one product share a photo too, but their texts are alike.
 """
 
 import csv
@@ -29,10 +29,10 @@ from embed.store.durable import named_errors
 from embed.text import parse_fields
 
 LEAST_UNLIKE = 6
-"""Products, each unlike the others, that a picture of no photo is shared by."""
+"""Least number of mutually unlike products that share a stand-in."""
 
 LEAST_UNLIKE_OF_MANY = 3
-"""The same for a picture of at least `MANY` products and a tenth of all."""
+"""The same for a picture shared by at least `MANY` products and a tenth of all."""
 
 MANY = 10
 
@@ -44,8 +44,8 @@ KNOWN_REASON = "a picture that was taken for a stand-in when the run was embedde
 _ALIKE = 0.5  # share of the shorter name's words
 _COMMON = 0.5  # share of the other products
 _N_WORDS = 16
-# Numbers, units and sizes of one letter tell variants apart, not products. Scripts
-# without spaces count by character.
+# Numbers, units and one-letter sizes distinguish variants, not products. In scripts
+# without spaces, each character is a word.
 _WORD = re.compile(r"[\u3040-\u9fff]|(?:(?![\u3040-\u9fff])[^\W\d_]){2,}")
 # fmt: off
 _UNITS = frozenset({
@@ -57,28 +57,29 @@ _UNITS = frozenset({
 
 
 def shared_by_unlike(keys: Sequence[str], texts: Sequence[str]) -> dict[str, list[int]]:
-    """Find what too many products of unlike texts share to be their own.
+    """Find the keys that are shared by too many products of unlike texts.
 
     Parameters
     ----------
     keys : sequence of str, length n_products
-        Such as a hash of the photo, or its link; "" shares nothing.
+        Key of each product, such as a hash of its photo or its link; "" is never
+        shared.
     texts : sequence of str, length n_products
-        As in the catalog.
+        Texts of the catalog.
 
     Returns
     -------
     dict of str to list of int
-        Rows of each key that is shared by at least `LEAST_UNLIKE` products, or
-        `LEAST_UNLIKE_OF_MANY`, whose names have, of every two, less than half of the
-        shorter one's words in common. Units, and words that half of the products
-        without the key have, such as the brand of a shop, do not count.
+        Rows of each key that at least `LEAST_UNLIKE` (or `LEAST_UNLIKE_OF_MANY`)
+        mutually unlike products share. Two products are unlike if their names have
+        less than half of the shorter name's words in common. Units do not count, nor
+        do words in half of the products without the key, such as the shop's brand.
     """
-    rows_of: dict[str, list[int]] = {}
+    rows_by_key: dict[str, list[int]] = {}
     for row, key in enumerate(keys):
         if key:
-            rows_of.setdefault(key, []).append(row)
-    shared = {key: rows for key, rows in rows_of.items() if _least(rows, keys)}
+            rows_by_key.setdefault(key, []).append(row)
+    shared = {key: rows for key, rows in rows_by_key.items() if _least(rows, keys)}
     if not shared:
         return {}
     names = [_words(text) for text in texts]
@@ -93,28 +94,28 @@ def shared_by_unlike(keys: Sequence[str], texts: Sequence[str]) -> dict[str, lis
 def leave_out_stand_ins(
     catalog: Catalog, stage_dir: Path, *, chunk_size: int
 ) -> list[dict[str, Any]]:
-    """Leave the products without photo that a picture only stands in for.
+    """Mark the products that have a stand-in as having no photo.
 
-    Features, checksums and problems.csv follow; the thumbnails stay. A run that is
-    killed in the midst of it may do it once more, to the same bytes, after problems.csv
-    is cut to what was written before.
+    Features, checksums and problems.csv are updated; the thumbnails stay. A run that is
+    killed during the update can repeat it with the same result, after problems.csv is
+    cut to its earlier length.
 
     Parameters
     ----------
     catalog : Catalog
     stage_dir : Path
-        Of the embedding stage, with all rows of all arrays written.
+        Folder of the embedding stage, with all rows of all arrays written.
     chunk_size : int
         Products between two checksums.
 
     Returns
     -------
     list of dict
-        Of each picture `sha256` of its thumbnail, `n_products`, and the `sample_id` of
-        the first product that has it.
+        For each stand-in the `sha256` of its thumbnail, `n_products`, and the
+        `sample_id` of its first product.
     """
-    found = shared_by_unlike(_photo_hashes(stage_dir), catalog.text)
-    if rows := sorted(row for with_picture in found.values() for row in with_picture):
+    stand_ins = shared_by_unlike(_photo_hashes(stage_dir), catalog.text)
+    if rows := sorted(row for sharing in stand_ins.values() for row in sharing):
         _take_out(stage_dir, rows, chunk_size=chunk_size)
         path = stage_dir / "problems.csv"
         with named_errors(path), path.open("a", encoding="utf-8", newline="") as file:
@@ -123,15 +124,15 @@ def leave_out_stand_ins(
     return [
         {
             "sha256": sha256,
-            "n_products": len(with_picture),
-            "sample_id": str(catalog.sample_id[with_picture[0]]),
+            "n_products": len(sharing),
+            "sample_id": str(catalog.sample_id[sharing[0]]),
         }
-        for sha256, with_picture in found.items()
+        for sha256, sharing in stand_ins.items()
     ]
 
 
 def _photo_hashes(stage_dir: Path) -> list[str]:
-    """Return the sha256 of each thumbnail, "" where there is none."""
+    """Return the sha256 of each thumbnail, "" without a thumbnail."""
     thumbnails = RaggedRows(stage_dir / "thumbnails.npy")
     hashes = []
     for row in range(len(thumbnails)):
@@ -158,24 +159,24 @@ def _take_out(stage_dir: Path, rows: Sequence[int], *, chunk_size: int) -> None:
 
 
 def known_stand_ins(embed: Mapping[str, Any]) -> frozenset[str]:
-    """Return the sha256 of the thumbnails that a run took for stand-ins.
+    """Return the thumbnail sha256 of a run's stand-ins.
 
     Parameters
     ----------
     embed : mapping
-        Manifest of the embedding stage; those of older versions name none.
+        Manifest of the embedding stage; older versions recorded no stand-ins.
     """
-    return frozenset(found["sha256"] for found in embed.get("stand_ins", ()))
+    return frozenset(picture["sha256"] for picture in embed.get("stand_ins", ()))
 
 
 def describe_stand_ins(embed: Mapping[str, Any]) -> str:
-    """Say in a line what was taken for a stand-in, "" if nothing was."""
-    found = embed.get("stand_ins", [])
-    if not found:
+    """Describe a run's stand-ins in one line; return "" without stand-ins."""
+    stand_ins = embed.get("stand_ins", [])
+    if not stand_ins:
         return ""
-    n_products = sum(one["n_products"] for one in found)
-    pictures = "1 picture" if len(found) == 1 else f"{len(found)} pictures"
-    largest = max(found, key=lambda one: int(one["n_products"]))
+    n_products = sum(picture["n_products"] for picture in stand_ins)
+    pictures = "1 picture" if len(stand_ins) == 1 else f"{len(stand_ins)} pictures"
+    largest = max(stand_ins, key=lambda picture: int(picture["n_products"]))
     return (
         f"Stand-ins: {pictures}, shared by {n_products} products of unlike texts (one "
         f"is sample_id {largest['sample_id']!r}), taken for no photo. "
@@ -185,12 +186,12 @@ def describe_stand_ins(embed: Mapping[str, Any]) -> str:
 
 def _open(stage_dir: Path, name: str) -> NDArray[Any]:
     path = stage_dir / f"{name}.npy"
-    found = read_rows(path)
-    return open_rows(path, shape=found.shape, dtype=found.dtype, resume=True)
+    rows = read_rows(path)
+    return open_rows(path, shape=rows.shape, dtype=rows.dtype, resume=True)
 
 
 def _least(rows: Sequence[int], keys: Sequence[str]) -> int:
-    """Return how many of some products must be unlike each other; 0: they are few."""
+    """Return how many products must be unlike for a stand-in; 0 for too few rows."""
     if len(rows) >= max(MANY, len(keys) / 10):
         return LEAST_UNLIKE_OF_MANY
     return LEAST_UNLIKE if len(rows) >= LEAST_UNLIKE else 0
@@ -199,7 +200,7 @@ def _least(rows: Sequence[int], keys: Sequence[str]) -> int:
 def _telling(
     names: Sequence[frozenset[str]], rows: Sequence[int], n_with: Mapping[str, int]
 ) -> set[frozenset[str]]:
-    """Return the names of some products without the words that most others have."""
+    """Return the names of `rows` without words that are common in other rows."""
     n_inside = Counter(word for row in rows for word in names[row])
     n_others = len(names) - len(rows)
     common = {
@@ -211,23 +212,23 @@ def _telling(
 
 
 def _are_unlike(names: set[frozenset[str]], *, least: int) -> bool:
-    """Tell whether so many of some names are unlike each other."""
-    chosen: list[frozenset[str]] = []
-    # In an order that does not depend on that of the rows.
+    """Tell whether at least `least` names are unlike each other."""
+    unlike_names: list[frozenset[str]] = []
+    # Sorted, so that the result does not depend on the order of the rows.
     for words in sorted(names, key=sorted):
-        if not any(_are_alike(words, other) for other in chosen):
-            chosen.append(words)
-        if len(chosen) == least:
+        if not any(_are_alike(words, earlier) for earlier in unlike_names):
+            unlike_names.append(words)
+        if len(unlike_names) == least:
             return True
     return False
 
 
 def _words(text: str) -> frozenset[str]:
-    """Return the first words of a product's name, of its text if it has none."""
+    """Return the first words of a product's name, or of its text without a name."""
     product = parse_fields(text)
     name = product.name or " ".join(product.bullets) or product.description
     return frozenset(_WORD.findall(name.casefold())[:_N_WORDS]) - _UNITS
 
 
-def _are_alike(one: frozenset[str], other: frozenset[str]) -> bool:
-    return len(one & other) >= _ALIKE * min(len(one), len(other))
+def _are_alike(words_a: frozenset[str], words_b: frozenset[str]) -> bool:
+    return len(words_a & words_b) >= _ALIKE * min(len(words_a), len(words_b))

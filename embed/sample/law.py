@@ -1,7 +1,7 @@
-"""A small catalog whose law of price is known, to try the whole pipeline on.
+"""Generate a small catalog with a known law of price, to try the whole pipeline.
 
-Drawn, not collected: texts in the form of the price challenge's catalogs and drawn
-product photos, so that nothing has to be downloaded. The law, in log price:
+Texts and product photos are generated, so nothing has to be downloaded. The texts have
+the form of the price challenge's catalogs. The law, in log price:
 
     log price = LOG_BASE
               + CATEGORIES   category: in the text and, as silhouette, in the photo
@@ -9,9 +9,9 @@ product photos, so that nothing has to be downloaded. The law, in log price:
               + FINISHES + DOT_EFFECT * (dots - 1.5): photo only (colour, white dots)
               + normal noise with standard deviation LAW_NOISE
 
-The three parts spread about equally (0.4 to 0.5 in log price), so a model that leaves
-out the text or the photo shows it. Some products are damaged on purpose, as in real
-catalogs: see `DAMAGE`.
+The three parts have similar standard deviations (0.4 to 0.5 in log price), so a model
+without the text or the photo is clearly worse. Some products are damaged on purpose, as
+in real catalogs: see `DAMAGE`.
 """
 
 import csv
@@ -36,7 +36,7 @@ LAW_NOISE = 0.15
 LOG_BASE = 3.0
 SIZE_EXPONENT = 0.3
 TYPICAL_QUANTITY = 30.0
-"""Ounces at which quantity neither raises nor lowers the price."""
+"""Ounces at which the quantity neither raises nor lowers the price."""
 
 DOT_EFFECT = 0.16
 MAX_DOTS = 3
@@ -60,7 +60,8 @@ PACKS = (1, 2, 4, 6, 12)
 """Packages sold together."""
 
 DAMAGE = {"no photo": 0.02, "broken photo": 0.01, "no text": 0.01, "duplicate": 0.01}
-"""Share of products; at least one each. A duplicate has another's text and link."""
+"""Share of products per kind of damage, at least one product each. A duplicate has the
+text and link of another product."""
 
 MIN_PRODUCTS = 20
 _LIQUIDS = frozenset({"Soup", "Juice", "Olive Oil", "Hand Cream"})
@@ -86,7 +87,7 @@ _HTML_PAGE = b"<!DOCTYPE html><html><body>404: no such photo</body></html>\n"
 
 @dataclass(frozen=True, kw_only=True)
 class SampleProduct:
-    """What the law and the drawing know of one product."""
+    """Properties of one product that its price, text and photo depend on."""
 
     category: str
     brand: str
@@ -96,77 +97,77 @@ class SampleProduct:
     finish: str
     n_dots: int
     wording: int = 0
-    """Seed of the words that do not matter to the price."""
+    """Seed of the words that do not affect the price."""
     pose: int = 0
-    """Seed of place, scale and light in the photo, which do not matter either."""
+    """Seed of place, scale and light in the photo, which do not affect the price."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Row:
-    """One product as the catalog shows it."""
+    """One product's row in the catalog."""
 
     product: SampleProduct
     link_row: int
-    """Row whose photo is linked: its own but for duplicates."""
+    """Row of the linked photo, which differs from the own row only for duplicates."""
     damage: str = ""
-    """A key of `DAMAGE`, or nothing."""
+    """A key of `DAMAGE`, or ""."""
 
 
 def shared_part(product: SampleProduct) -> float:
-    """Return what text and photo both tell of log price."""
+    """Return the part of the log price that both text and photo show."""
     return LOG_BASE + CATEGORIES[product.category]
 
 
 def text_part(product: SampleProduct) -> float:
-    """Return what only the text tells of log price."""
+    """Return the part of the log price that only the text shows."""
     quantity = product.size * product.pack
     return BRANDS[product.brand] + SIZE_EXPONENT * math.log(quantity / TYPICAL_QUANTITY)
 
 
 def photo_part(product: SampleProduct) -> float:
-    """Return what only the photo tells of log price."""
+    """Return the part of the log price that only the photo shows."""
     return FINISHES[product.finish] + DOT_EFFECT * (product.n_dots - MAX_DOTS / 2)
 
 
 def write_sample(out_dir: Path, *, n_products: int = 600, seed: int = 0) -> Path:
-    """Draw a catalog and its photos; the same bytes for the same arguments.
+    """Generate a catalog and its photos; equal arguments give equal bytes.
 
     Parameters
     ----------
     out_dir : Path
-        Gets ``catalog.csv`` (sample_id, catalog_content, image_link, price),
-        ``images/`` (JPEG, 320 x 320 pixels, named by sample_id) and ``law.csv``: per
-        row law_price, the parts of the law (shared, text_only, photo_only; log price)
-        and the damage done. An earlier sample there is replaced.
+        Folder for ``catalog.csv`` (sample_id, catalog_content, image_link, price),
+        ``images/`` (JPEG, 320 x 320 pixels, named by sample_id) and ``law.csv``, which
+        has for each row law_price, the parts of the law (shared, text_only, photo_only;
+        log price) and the damage. An earlier sample in the folder is replaced.
     n_products : int
         Rows of the catalog, at least 20.
     seed : int
-        Seed of everything drawn.
+        Seed of all random numbers.
 
     Returns
     -------
     Path
-        The catalog, written last.
+        Path of the catalog, which is written last.
 
     Raises
     ------
     ConfigError
         If `n_products` is below 20.
     FileExistsError
-        If `out_dir` holds a catalog that is no sample.
+        If `out_dir` has a catalog that is no sample.
 
     Notes
     -----
-    law_price is the best prediction from what a row still shows: without noise, and
-    with the median of the text-only or photo-only part where text or photo cannot be
-    read. Its SMAPE is thus the best reachable one; approximately, because for the few
-    damaged rows the median is the best guess of log price rather than of SMAPE, and
-    because prices are rounded to cents.
+    law_price is the best prediction from the undamaged inputs of a row: the price
+    without noise, with the median of the text-only or photo-only part if text or photo
+    cannot be read. Its SMAPE is approximately the best possible one: for the few
+    damaged rows the median is the best prediction of log price rather than of SMAPE,
+    and prices are rounded to cents.
     """
     if n_products < MIN_PRODUCTS:
         raise ConfigError(
-            f"write_sample: n_products must be at least {MIN_PRODUCTS}, so that each "
-            f"kind of damage occurs, got {n_products}"
+            f"the sample must have at least {MIN_PRODUCTS} products, so that each kind "
+            f"of damage occurs, got {n_products}"
         )
     catalog_path = out_dir / "catalog.csv"
     _remove_earlier_sample(catalog_path)
@@ -194,12 +195,12 @@ def best_reachable_prices(catalog_path: Path) -> dict[str, float] | None:
     Parameters
     ----------
     catalog_path : Path
-        Any catalog; only a sample has ``law.csv`` beside it.
+        Path of any catalog; only a sample has ``law.csv`` beside it.
 
     Returns
     -------
     dict of str to float or None
-        law_price by sample_id, in catalog currency; None if there is no ``law.csv``.
+        law_price by sample_id, in catalog currency; None without ``law.csv``.
 
     Raises
     ------
@@ -234,12 +235,12 @@ def _read_law(law_path: Path) -> dict[str, float]:
 
 
 def compose_content(product: SampleProduct) -> str:
-    """Write a product's catalog text, in the challenge's form.
+    """Return a product's catalog text, in the challenge's form.
 
     Parameters
     ----------
     product : SampleProduct
-        Its finish, dots and pose are not used.
+        Product, whose finish, dots and pose are not used.
 
     Returns
     -------
@@ -264,7 +265,7 @@ def compose_content(product: SampleProduct) -> str:
 
 
 def photo_of(product: SampleProduct) -> Image.Image:
-    """Draw a product's photo; its brand, size, pack and wording are not used."""
+    """Draw a product's photo from its category, finish, dots and pose."""
     return draw_photo(
         product.category, product.finish, n_dots=product.n_dots, pose=product.pose
     )
@@ -276,8 +277,8 @@ def _remove_earlier_sample(catalog_path: Path) -> None:
     if earlier is None:
         if catalog_path.exists():
             raise FileExistsError(
-                f"{catalog_path}: there is a catalog that is no sample (no law.csv "
-                f"beside it). Choose another folder, or move it away."
+                f"{catalog_path}: this catalog is no sample (no law.csv beside it). "
+                f"Choose another folder, or move it away."
             )
         return
     catalog_path.unlink(missing_ok=True)
@@ -314,12 +315,12 @@ def _law_record(i: int, row: _Row) -> dict[str, str]:
     shared, text_only, photo_only = (
         part(row.product) for part in (shared_part, text_part, photo_part)
     )
-    seen_text = _median(text_part) if row.damage == "no text" else text_only
-    blind = row.damage in ("no photo", "broken photo")
-    seen_photo = _median(photo_part) if blind else photo_only
+    known_text = _median(text_part) if row.damage == "no text" else text_only
+    has_no_photo = row.damage in ("no photo", "broken photo")
+    known_photo = _median(photo_part) if has_no_photo else photo_only
     return {
         "sample_id": _sample_id(i),
-        "law_price": f"{math.exp(shared + seen_text + seen_photo):.6g}",
+        "law_price": f"{math.exp(shared + known_text + known_photo):.6g}",
         "shared": f"{shared:.6g}",
         "text_only": f"{text_only:.6g}",
         "photo_only": f"{photo_only:.6g}",
@@ -340,7 +341,7 @@ def _catalog_record(i: int, row: _Row, noise: float) -> dict[str, str]:
 
 @functools.cache
 def _median(part: Callable[[SampleProduct], float]) -> float:
-    """Over the law's distribution, in which every combination is as likely."""
+    """Return the median of a part over all combinations, which are equally likely."""
     products = (
         SampleProduct(
             category="Soup", brand=brand, size=size, pack=pack, finish=finish, n_dots=n

@@ -1,4 +1,4 @@
-"""The drawn photos of the sample: a silhouette, a colour, white dots."""
+"""Draw the photos of the sample: a silhouette, a colour and white dots."""
 
 import io
 import math
@@ -24,7 +24,7 @@ def _box(left: float, top: float, right: float, bottom: float) -> Outline:
     return ((left, top), (right, top), (right, bottom), (left, bottom))
 
 
-# Outlines in the unit square, y downwards, each with its share of the body's light.
+# Outlines in the unit square, y downwards, each with its brightness factor.
 _PANEL = (0.55, _box(0.38, 0.48, 0.62, 0.92))
 # fmt: off
 _COLOURS: dict[str, Colour] = {
@@ -80,18 +80,18 @@ def draw_photo(category: str, finish: str, *, n_dots: int, pose: int) -> Image.I
     Parameters
     ----------
     category : str
-        Its silhouette.
+        Category, which sets the silhouette.
     finish : str
-        Its colour.
+        Finish, which sets the colour.
     n_dots : int
-        White dots down its front.
+        Number of white dots on the front.
     pose : int
         Seed of place, scale and light.
 
     Returns
     -------
     PIL.Image.Image
-        RGB, 320 x 320 pixels, on a nearly white ground.
+        RGB photo, 320 x 320 pixels, on a nearly white ground.
     """
     rng = np.random.default_rng(pose)
     side = _PHOTO_SIDE * _OVERSAMPLING
@@ -115,7 +115,7 @@ def draw_photo(category: str, finish: str, *, n_dots: int, pose: int) -> Image.I
 
 
 def encode_photo(photo: Image.Image) -> bytes:
-    """Compress a drawn photo as JPEG; the same bytes for the same pixels."""
+    """Compress a drawn photo as JPEG; equal pixels give equal bytes."""
     buffer = io.BytesIO()
     photo.save(buffer, "JPEG", quality=85)
     return buffer.getvalue()

@@ -1,53 +1,53 @@
-"""Attributes as bins, for linear models: a price need not rise evenly with a size."""
+"""Turn attributes into bins for linear models; prices are not linear in sizes."""
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
 N_BINS = 25
-"""Of an attribute's known values, near equally many in each."""
+"""Number of bins of each attribute's known values, with about equal counts."""
 
 BIN_WEIGHT = 0.4
-"""Value of a bin's column where a product is in it, beside terms of length 1 a text:
-the larger, the less a ridge holds its coefficients back."""
+"""Value in the column of a product's bin. The terms of each text have length 1; a
+larger weight means less shrinkage by a ridge."""
 
 _BEYOND = np.finfo(np.float32).max
 
 
 def bin_edges(attributes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return bounds of the bins of each attribute.
+    """Return the bounds of each attribute's bins.
 
     Parameters
     ----------
     attributes : ndarray of shape (n_products, n_attributes)
-        NaN where unknown.
+        Attributes, NaN where unknown.
 
     Returns
     -------
     ndarray of shape (n_attributes, N_BINS - 1), float32
-        Quantiles, each once, in order; then the largest number there is.
+        Distinct quantiles in ascending order, padded with the largest float32.
     """
     edges = np.full((attributes.shape[1], N_BINS - 1), _BEYOND, np.float32)
     shares = np.linspace(0, 1, N_BINS + 1)[1:-1]
-    for of, column in zip(edges, attributes.T, strict=True):
+    for bounds, column in zip(edges, attributes.T, strict=True):
         known = column[~np.isnan(column)]
         if len(known):
             distinct = np.unique(np.quantile(known, shares).astype(np.float32))
-            of[: len(distinct)] = distinct
+            bounds[: len(distinct)] = distinct
     return edges
 
 
 def bin_columns(
     attributes: NDArray[np.float32], edges: NDArray[np.float32]
 ) -> csr_array:
-    """Return `BIN_WEIGHT` in the column of each attribute's bin.
+    """Return columns with `BIN_WEIGHT` in the bin of each attribute, 0 elsewhere.
 
     Parameters
     ----------
     attributes : ndarray of shape (n_products, n_attributes)
-        NaN where unknown, which has a column of its own, the last.
+        Attributes; NaN where unknown, which is the last bin of each attribute.
     edges : ndarray of shape (n_attributes, N_BINS - 1)
-        From `bin_edges`; a value equal to one is below it.
+        Bounds from `bin_edges`; a value equal to a bound is in the bin below it.
 
     Returns
     -------
@@ -55,11 +55,11 @@ def bin_columns(
     """
     n_products, n_attributes = attributes.shape
     columns = np.empty((n_products, n_attributes), np.int64)
-    for at, (column, of) in enumerate(zip(attributes.T, edges, strict=True)):
-        found = np.searchsorted(of, column)
-        columns[:, at] = np.where(np.isnan(column), N_BINS, found)
+    for index, (column, bounds) in enumerate(zip(attributes.T, edges, strict=True)):
+        bins = np.searchsorted(bounds, column)
+        columns[:, index] = np.where(np.isnan(column), N_BINS, bins)
     columns += np.arange(n_attributes) * (N_BINS + 1)
     values = np.full(columns.size, BIN_WEIGHT, np.float32)
-    bounds = np.arange(n_products + 1) * n_attributes
+    row_starts = np.arange(n_products + 1) * n_attributes
     shape = (n_products, n_attributes * (N_BINS + 1))
-    return csr_array((values, columns.ravel(), bounds), shape=shape)
+    return csr_array((values, columns.ravel(), row_starts), shape=shape)

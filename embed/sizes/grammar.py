@@ -1,8 +1,8 @@
-"""The grammar of sizes: rules over the classes of a name's tokens.
+"""Read sizes in names by rules over the classes of their tokens.
 
-A name is a string of letters, one for each token ("Cola 24 x 330 ml" is "wnxnm"), and
-each rule a regular expression over it; the letters are listed in `embed.sizes.units`.
-Rules are tried in order, and the tokens that a rule has read are gone for later ones.
+A name becomes a string of letters, one for each token: "Cola 24 x 330 ml" is "wnxnm".
+Each rule is a regular expression over that string; `embed.sizes.units` lists the
+letters. Rules are tried in order, and later rules skip the tokens that a rule has read.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ NUTRIENT_G = 60.0
 
 
 def read_phrases(name: str, decimal: DecimalSign | None) -> Phrases:
-    """Read a name by all rules; time grows with its length alone.
+    """Apply all rules to a name; the time depends only on the name's length.
 
     Parameters
     ----------
     name : str
-        Only the first 1000 characters are looked at.
+        Product name; only the first 1000 characters are read.
     decimal : {".", ","} or None
         The catalog's decimal sign.
     """
     tokens = tokenize(name, decimal)
     phrases = Phrases(tokens=tokens, letters="".join(t.letter for t in tokens))
-    phrases.plus_at = [at for at, t in enumerate(tokens) if t.letter == "+"]
+    phrases.plus_at = [index for index, t in enumerate(tokens) if t.letter == "+"]
     for pattern, read in _RULES:
         matches = pattern.finditer(phrases.letters)
         spans = [match.span() for match in matches if read(phrases, match)]
         for start, end in spans:
-            gone = "_" * (end - start)
-            phrases.letters = phrases.letters[:start] + gone + phrases.letters[end:]
+            blanks = "_" * (end - start)
+            phrases.letters = phrases.letters[:start] + blanks + phrases.letters[end:]
     return phrases
 
 
@@ -60,7 +60,7 @@ def _ignore_sides(phrases: Phrases, match: re.Match[str]) -> bool:
 
 
 def _ignore_measured(phrases: Phrases, match: re.Match[str]) -> bool:
-    """Ignore "8x10 sheets" and "6 x 9 bags": sides, or as many packs of them."""
+    """Ignore "8x10 sheets" and "6 x 9 bags", which are sides or packs in packs."""
     return phrases.tokens[match.end()].text in _FLAT
 
 
@@ -79,8 +79,8 @@ def _ignore_capacity(phrases: Phrases, match: re.Match[str]) -> bool:
 
 def _ignore_heavy(phrases: Phrases, match: re.Match[str]) -> bool:
     """Ignore "30 lb dogs", but not "150 g cats"."""
-    found = phrases.measure(match.start())
-    return found is None or (found.kind == "mass" and found.unit[0] in "kpl")
+    load = phrases.measure(match.start())
+    return load is None or (load.kind == "mass" and load.unit[0] in "kpl")
 
 
 def _ignore_load(phrases: Phrases, match: re.Match[str]) -> bool:
@@ -103,31 +103,31 @@ def _ignore_share(phrases: Phrases, match: re.Match[str]) -> bool:
 
 
 def _ignore_rate(phrases: Phrases, match: re.Match[str]) -> bool:
-    """Ignore "250 mg/5 ml"; of "12 oz/340 g" read one."""
-    found = phrases.measure_all(match)
-    if len(found) == 2 and are_equal(found[0], found[1], within=ROUNDED):
-        phrases.quantities += found
+    """Ignore "250 mg/5 ml", but read "12 oz/340 g", which is one size in two units."""
+    quantities = phrases.measure_all(match)
+    if len(quantities) == 2 and are_equal(quantities[0], quantities[1], within=ROUNDED):
+        phrases.quantities += quantities
     return True
 
 
 def _sum_extra(phrases: Phrases, match: re.Match[str]) -> bool:
-    """Add "2.5 kg + 500 g"; "3 x 400 g + 200 g" and other kinds stay unknown."""
-    found = phrases.measure_all(match)
-    if "x" not in match[0] and len({q.kind for q in found}) == 1:
-        phrases.quantities.append(_sum(found))
+    """Add "2.5 kg + 500 g"; "3 x 400 g + 200 g" and mixed kinds stay unknown."""
+    quantities = phrases.measure_all(match)
+    if "x" not in match[0] and len({q.kind for q in quantities}) == 1:
+        phrases.quantities.append(_sum(quantities))
     return True
 
 
 def _sum_compound(phrases: Phrases, match: re.Match[str]) -> bool:
     """Add "1 lb 4 oz"."""
-    found = phrases.measure_all(match)
-    if len(found) != 2 or (found[0].unit[0], found[1].unit[0]) not in _COMPOUNDS:
+    quantities = phrases.measure_all(match)
+    if tuple(quantity.unit[0] for quantity in quantities) not in _COMPOUNDS:
         return False
-    large, small = found
+    large, small = quantities
     one_large = UNITS[large.unit][1]
     if large.kind != small.kind or small.amount >= one_large:
         return False
-    phrases.quantities.append(_sum(found))
+    phrases.quantities.append(_sum(quantities))
     return True
 
 
@@ -162,7 +162,7 @@ def _read_bracketed(phrases: Phrases, match: re.Match[str]) -> bool:
 
 
 def _read_pack_of(phrases: Phrases, match: re.Match[str]) -> bool:
-    """Read "case of 1,000", and whether a plural follows."""
+    """Read "case of 1,000", and note whether a plural follows."""
     added = phrases.add_pack(phrases.numbers(match)[0], "of")
     for after in phrases.tokens[match.end() : match.end() + 1]:
         is_plural = after.letter in "wks" and re.search(r"[a-z]{3}s$", after.text)
@@ -175,10 +175,10 @@ def _read_inner(phrases: Phrases, match: re.Match[str]) -> bool:
 
 
 def _read_pieces_of_size(phrases: Phrases, match: re.Match[str]) -> bool:
-    """Read "20 bags x 2 g" and "6 bars of 40 g"; 500 mg are a dose, 80 g a paper."""
+    """Read "20 bags x 2 g" and "6 bars of 40 g", but no doses or paper weights."""
     number_at = match.end() + phrases.letters[match.end() :].index("n")
-    found = phrases.measure(number_at)
-    if found is None or (found.kind == "mass" and found.amount < 1):
+    piece = phrases.measure(number_at)
+    if piece is None or (piece.kind == "mass" and piece.amount < 1):
         return False
     if _SHEETS & set(phrases.words(match)):
         return False
@@ -186,7 +186,7 @@ def _read_pieces_of_size(phrases: Phrases, match: re.Match[str]) -> bool:
 
 
 def _read_bags(phrases: Phrases, match: re.Match[str]) -> bool:
-    """Read "tea, 20 bags" as pieces: their mass is a total."""
+    """Read "tea, 20 bags" as pieces; a mass beside them is the total."""
     words = {token.text for token in phrases.tokens}
     return bool(
         phrases.words(match)[-1] in _TEA_BAGS
@@ -196,7 +196,7 @@ def _read_bags(phrases: Phrases, match: re.Match[str]) -> bool:
 
 
 def _read_times(phrases: Phrases, match: re.Match[str]) -> bool:
-    """Read "diapers x50" as pieces and "T-shirt x 3" as a pack; M6 x 30 is a screw."""
+    """Read "diapers x50" as pieces and "T-shirt x 3" as a pack, but not "M6 x 30"."""
     if not phrases.tokens[match.start() - 1].starts_free:
         return True
     if any(token.letter in "csC" for token in phrases.tokens):
@@ -249,19 +249,19 @@ def _read_offer(phrases: Phrases, match: re.Match[str]) -> bool:
 
 
 def _read_joined(phrases: Phrases, match: re.Match[str]) -> bool:
-    """Read "24-16.9 fl oz bottles" as 24; "10-25 lb" is a range."""
+    """Read "24-16.9 fl oz bottles" as 24, but not the range "10-25 lb"."""
     count, size = phrases.numbers(match)
     follows = phrases.letters[match.end() :].lstrip("-")
     if count == 1 or count > size or follows.startswith("b"):
         added = phrases.add_pack(count, "inner")
-        found = phrases.measure(match.end() - len(match[0].rpartition("n")[2]) - 1)
-        if added and found:
-            phrases.quantities.append(found)
+        item = phrases.measure(match.end() - len(match[0].rpartition("n")[2]) - 1)
+        if added and item:
+            phrases.quantities.append(item)
     return True
 
 
 def _read_pieces(phrases: Phrases, match: re.Match[str]) -> bool:
-    """Read "100 sheets" and "24 ct"; "18 ct gold" is of carats."""
+    """Read "100 sheets" and "24 ct", but not the carats of "18 ct gold"."""
     (count,) = phrases.numbers(match)
     is_decimal = re.search(r"[.,]\d{1,2}$", phrases.words(match)[0])
     if "t" in match[0] and (count != int(count) or _is_carat(phrases, match)):
@@ -280,14 +280,14 @@ def _is_carat(phrases: Phrases, match: re.Match[str]) -> bool:
 
 
 def _read_quantity(phrases: Phrases, match: re.Match[str]) -> bool:
-    found = phrases.measure(match.start())
-    if found and not _is_network(phrases, match):
-        phrases.quantities.append(found)
+    quantity = phrases.measure(match.start())
+    if quantity and not _is_network(phrases, match):
+        phrases.quantities.append(quantity)
     return True
 
 
 def _is_network(phrases: Phrases, match: re.Match[str]) -> bool:
-    """Whether it is the 5G of a telephone."""
+    """Tell whether a quantity is the 5G of a telephone."""
     number, *_, unit = phrases.tokens[match.start() : match.end()]
     if unit.text != "g" or number.text not in ("2", "3", "4", "5", "6"):
         return False
@@ -313,28 +313,32 @@ _SHEETS = {"sheet", "sheets", "blatt", "feuilles", "fogli", "folhas", "hojas"}
 _SHEETS |= {"vellen", "pages", "leaves"}
 _YIELDS = {"makes", "yields"}
 _WEAK_LOADS = {"max", "maximum", "rated", "rating", "holds", "supports"}
+# fmt: off
 _SHARES = {
-    *("serving", "servings", "portion", "day", "dose", "hour", "h", "min", "m", "sqm"),
-    *("sq", "tablet", "capsule", "kg", "dosis", "dia", "jour", "person", "porcion"),
-    *("cm", "ft", "yd", "square", "dl", "l", "100"),
+    "serving", "servings", "portion", "day", "dose", "hour", "h", "min", "m", "sqm",
+    "sq", "tablet", "capsule", "kg", "dosis", "dia", "jour", "person", "porcion", "cm",
+    "ft", "yd", "square", "dl", "l", "100",
 }
+# fmt: on
 ROUNDED = 0.15
-"""Sizes that a slash joins are one size, even where they are rounded more."""
+"""Largest relative difference of one size in two units that a slash joins."""
 _COMPOUNDS = {("l", "o"), ("p", "o"), ("k", "g"), ("l", "m"), ("g", "q"), ("q", "p")}
 _NOT_AFTER_NUMBERS = {"set", "lot", "kit", "bundle", "tray", "lote", "conf"}
 _NOT_NUMBERS = {"twin", "duo", "double", "doppel", "doble", "duplo", "doppio", "trio"}
 _NOT_NUMBERS |= {"triple", "triplo", "quad"}
+# fmt: off
 _FLAT = {
-    *("sheet", "sheets", "card", "cards", "envelope", "envelopes", "plates", "single"),
-    *("singles", "pads", "napkins", "bag", "bags", "box", "boxes", "pouch", "pouches"),
-    *("blatt", "feuilles", "fogli", "folhas", "hojas", "vellen", "canvas", "prints"),
+    "sheet", "sheets", "card", "cards", "envelope", "envelopes", "plates", "single",
+    "singles", "pads", "napkins", "bag", "bags", "box", "boxes", "pouch", "pouches",
+    "blatt", "feuilles", "fogli", "folhas", "hojas", "vellen", "canvas", "prints",
 }
+# fmt: on
 
 _Rule = Callable[[Phrases, re.Match[str]], bool]
-# what does not stand after a pack count
+# tokens that never follow a pack count
 _NO_SIZE = r"(?!-?[ml]|N|x\(?n|/n|-?[aT]{0,3}[cCt])"
 _TABLE: tuple[tuple[str, _Rule], ...] = (
-    # what counts nothing
+    # numbers that count nothing
     (r"(?<=[cCgtsbBp])\)?=n-?[aTw]{0,3}[cCgtsbBp]", _ignore),
     (r"nl?[dm](?:xnl?[dm])+l?", _ignore_sides),
     (r"(?<!x)nl?d?(?:xnl?d?)*xn(?:l+d?|d)(?!-?m)(?:xnl?d?)*", _ignore),

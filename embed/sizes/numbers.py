@@ -1,7 +1,7 @@
-"""Numbers of sizes: "1,500" is 1500 where the decimal sign is a point, else 1.5.
+"""Read numbers of sizes: "1,500" is 1500 with a decimal point, 1.5 with a comma.
 
-A catalog is read as a whole: sizes such as "0,75 l" or "1.5 kg" show how it writes
-all of them. What a single number can mean in one way only, it means everywhere.
+A catalog is read as a whole: sizes such as "0,75 l" or "1.5 kg" show its decimal sign.
+A number with only one possible reading is always read in that way.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ DECIMALS: tuple[DecimalSign, ...] = get_args(DecimalSign)
 MAX_DIGITS = 12
 
 Scale = Literal["small", "large", "imperial", "count"]
-"""Of a unit: g and ml; kg and l; lb and gal; pieces."""
+"""Scale of a unit: g and ml; kg and l; lb and gal; pieces."""
 
 _FORMS: dict[DecimalSign, re.Pattern[str]] = {
     ".": re.compile(
@@ -27,14 +27,14 @@ _FORMS: dict[DecimalSign, re.Pattern[str]] = {
     ),
     ",": re.compile(r"(?:\d+|[1-9]\d{0,2}([.'])\d{3}(?:\1\d{3})*)(?:,\d+)?", re.ASCII),
 }
-# Fractions that are written with a slash; fifths and tenths are written as decimals.
+# Denominators that are common with a slash; fifths and tenths are written as decimals.
 _DENOMINATORS = (2, 3, 4, 6, 8, 16, 32)
 
 
 def settle_number(written: str) -> DecimalSign | None:
-    """Return the decimal sign that a number must be written with.
+    """Return the only decimal sign under which a number is valid.
 
-    None where it can be either ("1,500", "12"), or neither ("1,2,3").
+    Return None if both signs are possible ("1,500", "12"), or neither ("1,2,3").
     """
     by_sign = _readings(written)
     known = [sign for sign in DECIMALS if by_sign[sign] is not None]
@@ -51,16 +51,16 @@ def read_number(
     written : str
         Digits with signs between them.
     decimal : {".", ","} or None
-        The decimal sign where the number can be read in both ways; None if unknown.
+        Decimal sign for a number with two possible readings; None if unknown.
     scale : {"small", "large", "imperial", "count"}
-        Of the unit after it. Where the sign is unknown, "1.500 g" is 1500 g, for
-        nobody weighs to the milligram; "1.500 kg" is 1.5 kg, for no shop sells 1500;
-        and with units of English-speaking countries the sign is a point.
+        Scale of the unit after the number. If the sign is unknown, "1.500 g" is 1500 g,
+        because labels give no milligrams, "1.500 kg" is 1.5 kg, because few products
+        weigh 1500 kg, and units of English-speaking countries have a decimal point.
 
     Returns
     -------
     float or None
-        None where it is no number, or too long for one.
+        Value; None if the text is no number or too long.
     """
     by_sign = _readings(written)
     values = {value for value in by_sign.values() if value is not None}
@@ -76,7 +76,7 @@ def read_number(
 
 
 def read_fraction(top: float, bottom: float) -> float | None:
-    """Read "1/2" or "3/4"; None for a count before a slash, as in "2/44 oz"."""
+    """Read "1/2" or "3/4"; return None for a count before a slash, as in "2/44 oz"."""
     if not (top.is_integer() and bottom.is_integer() and 0 < top < bottom):
         return None
     is_reduced = math.gcd(int(top), int(bottom)) == 1
@@ -92,5 +92,5 @@ def _read_as(written: str, sign: DecimalSign) -> float | None:
     digits = sum(map(str.isdigit, written))
     if not 0 < digits <= MAX_DIGITS or not _FORMS[sign].fullmatch(written):
         return None
-    others = written.replace("'", "").replace("." if sign == "," else ",", "")
-    return float(others.replace(",", "."))
+    ungrouped = written.replace("'", "").replace("." if sign == "," else ",", "")
+    return float(ungrouped.replace(",", "."))

@@ -1,4 +1,4 @@
-"""What a product's name says of sizes, phrase by phrase, before it is settled."""
+"""Phrases of sizes in a product's name, before they are settled into one size."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from embed.sizes.units import OUNCES, UNITS, Kind
 
 MAX_COUNT = 100_000
 RESTATED = 0.06
-"""Two sizes are one in two units if they differ by no more: "12 oz (350 g)"."""
+"""Largest relative difference of one size in two units: "12 oz (350 g)"."""
 
 Form = Literal["product", "of", "number", "per", "inner"]
-"""How a pack count is written: "3 packs of 6", "pack of 6", "6-pack", "6 per case", and
-what is in one: "6 cans", "6 x"."""
+"""Form of a pack count: "3 packs of 6", "pack of 6", "6-pack", "6 per case", and for
+the items inside a pack "6 cans" or "6 x"."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class Quantity:
 
 @dataclass(kw_only=True)
 class Phrases:
-    """What the rules have found in a name."""
+    """Phrases that the rules have read in a name."""
 
     tokens: list[Token]
     letters: str
@@ -54,14 +54,14 @@ class Phrases:
         return [t.text for t in self.tokens[match.start() : match.end()]]
 
     def add_pack(self, count: float, form: Form = "number") -> bool:
-        """Add a pack count; return whether it can be one."""
+        """Add a pack count; return False if the number cannot be one."""
         if not (count == int(count) and 1 <= count <= MAX_COUNT):
             return False
         self.packs.append((int(count), form))
         return True
 
     def measure(self, at: int) -> Quantity | None:
-        """Return the quantity of the number at a place and the unit after it."""
+        """Return the quantity of the number at token `at` and the unit after it."""
         number = self.tokens[at]
         unit = next(t for t in self.tokens[at + 1 :] if t.letter != "-").text
         kind, factor = UNITS[unit]
@@ -73,21 +73,21 @@ class Phrases:
     def measure_all(self, match: re.Match[str]) -> list[Quantity]:
         """Return the quantities of a phrase, in order."""
         places = re.finditer(r"n-?m", match[0])
-        found = (self.measure(match.start() + place.start()) for place in places)
-        return [quantity for quantity in found if quantity]
+        quantities = (self.measure(match.start() + place.start()) for place in places)
+        return [quantity for quantity in quantities if quantity]
 
 
-def are_equal(one: Quantity, other: Quantity, within: float = RESTATED) -> bool:
-    """Whether two sizes are one in two units."""
+def are_equal(first: Quantity, second: Quantity, within: float = RESTATED) -> bool:
+    """Tell whether two quantities are one size in two units."""
     return (
-        one.kind == other.kind and abs(one.amount / other.amount - 1) <= within
-    ) or are_fluid(one, other)
+        first.kind == second.kind and abs(first.amount / second.amount - 1) <= within
+    ) or are_fluid(first, second)
 
 
-def are_fluid(one: Quantity, other: Quantity) -> bool:
-    """Whether ounces are those of a volume that stands beside them."""
-    if {one.kind, other.kind} != {"mass", "volume"}:
+def are_fluid(first: Quantity, second: Quantity) -> bool:
+    """Tell whether two quantities are fluid ounces and the same volume."""
+    if {first.kind, second.kind} != {"mass", "volume"}:
         return False
-    mass, volume = (one, other) if one.kind == "mass" else (other, one)
+    mass, volume = (first, second) if first.kind == "mass" else (second, first)
     as_volume = mass.amount / UNITS["oz"][1] * UNITS["floz"][1]
     return mass.unit in OUNCES and abs(as_volume / volume.amount - 1) <= RESTATED

@@ -1,8 +1,8 @@
-"""One size of a product's name: pack count and what one item holds.
+"""Read the size of a product from its name: the pack count and the size of one item.
 
-Masses are in g, volumes in ml, counts in pieces. An ounce is a mass unless it is
-called fluid, the catalog's own unit field is a volume, or the same amount stands
-beside it in ml. What a name leaves open is unknown.
+Masses are in g, volumes in ml, counts in pieces. An ounce is a mass unless it is called
+fluid, the catalog's own unit field is a volume, or the same amount is given in ml
+beside it. An ambiguous size is unknown.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from embed.sizes.units import (
 
 SMALLEST, LARGEST = 1e-3, 1e7
 SAME = 0.03
-"""A total is stated if it differs no more from pack count times item."""
+"""Largest relative difference of a stated total and pack count times item size."""
 SWALLOWED_G = 5.0
 _ALL_HOLDERS = HOLDERS | DRINKWARE
 LARGE_UNIT_ML = 400.0
@@ -39,16 +39,16 @@ LARGE_UNIT_ML = 400.0
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """What a name says about size; None where it says nothing.
+    """A size in a product's name; unknown parts are None.
 
     Attributes
     ----------
     pack_count : float or None
         Items in the pack, at least 1.
     item_quantity : float or None
-        One item's g, ml or pieces, within [1e-3, 1e7].
+        Size of one item in g, ml or pieces, within [1e-3, 1e7].
     kind : {"mass", "volume", "count"} or None
-        Of `item_quantity`.
+        Kind of `item_quantity`.
     """
 
     pack_count: float | None = None
@@ -58,13 +58,13 @@ class Size:
 
 @dataclass(frozen=True, kw_only=True)
 class NamedSizes:
-    """All that a name says of size: the pack count, and an item's size of each kind."""
+    """All sizes in a product's name: the pack count, and one item's size by kind."""
 
     pack_count: float | None
     items: dict[Kind, float]
 
     def of(self, kinds: tuple[Kind, ...]) -> Size:
-        """Return the size of the first of these kinds that is known."""
+        """Return the size of the first known kind of `kinds`."""
         kind = next((kind for kind in kinds if kind in self.items), None)
         item = self.items[kind] if kind else None
         return Size(pack_count=self.pack_count, item_quantity=item, kind=kind)
@@ -82,20 +82,20 @@ def parse_size(
     Parameters
     ----------
     name : str
-        Product name; only the first 1000 characters are looked at.
+        Product name; only the first 1000 characters are read.
     kinds : tuple of Kind
-        Kinds of size to look for, the preferred first.
+        Kinds of size to look for, the preferred kind first.
     fluid : bool
-        Take bare ounces for fluid ounces.
+        Whether bare ounces are fluid ounces.
     decimal : {".", ","} or None
         Decimal sign of the catalog, from `embed.sizes.tokens.settle_decimal`; None if
-        it is unknown, or the name is to be read alone.
+        it is unknown.
 
     Returns
     -------
     Size
-        Of the first kind found. Amounts of nutrients, doses, loads, dimensions and
-        numbers of models are passed over.
+        Size of the first kind in the name. Nutrients, doses, loads, dimensions and
+        model numbers are ignored.
 
     Examples
     --------
@@ -108,7 +108,7 @@ def parse_size(
 def read_sizes(
     name: str, *, fluid: bool = False, decimal: DecimalSign | None = None
 ) -> NamedSizes:
-    """Read the pack count and the sizes of all kinds; parameters of `parse_size`."""
+    """Read the pack count and the sizes of all kinds; see `parse_size`."""
     phrases = read_phrases(name, decimal)
     quantities = _without_capacity(phrases, _without_doses(phrases))
     quantities = _settle_ounces(quantities, fluid=fluid)
@@ -117,8 +117,8 @@ def read_sizes(
         return NamedSizes(pack_count=None, items={})
     items: dict[Kind, float] = {}
     for kind in ("mass", "volume"):
-        same = [quantity for quantity in quantities if quantity.kind == kind]
-        if item := _settle_item(same, pack):
+        of_kind = [quantity for quantity in quantities if quantity.kind == kind]
+        if item := _settle_item(of_kind, pack):
             items[kind] = clip(item)
     if pieces := _settle_pieces(phrases, pack, has_size=bool(quantities)):
         items["count"] = clip(pieces)
@@ -126,7 +126,7 @@ def read_sizes(
 
 
 def _is_mixed(quantities: list[Quantity], phrases: Phrases) -> bool:
-    """Whether different things are sold together: "Shampoo 400 ml + Gel 200 ml"."""
+    """Tell whether different things are sold together: "Gel 400 ml + Soap 200 ml"."""
     places = [q.at for q in quantities]
     return len(places) > 1 and any(
         min(places) < at < max(places) for at in phrases.plus_at
@@ -134,12 +134,12 @@ def _is_mixed(quantities: list[Quantity], phrases: Phrases) -> bool:
 
 
 def clip(quantity: float) -> float:
-    """Bring a quantity into [1e-3, 1e7]."""
+    """Clip a quantity to [1e-3, 1e7]."""
     return min(max(quantity, SMALLEST), LARGEST)
 
 
 def _without_doses(phrases: Phrases) -> list[Quantity]:
-    """Drop what one tablet contains."""
+    """Drop the dose of one tablet."""
     has_count = bool(phrases.pieces)
     is_swallowed = any(token.letter == "C" for token in phrases.tokens)
     if not (has_count or is_swallowed):
@@ -159,7 +159,7 @@ def _is_small(quantity: Quantity) -> bool:
 
 
 def _without_capacity(phrases: Phrases, quantities: list[Quantity]) -> list[Quantity]:
-    """Drop what a thing holds that is sold empty."""
+    """Drop the capacity of a product that is sold empty."""
     holders = _holders(phrases.tokens) if quantities else set()
     return [q for q in quantities if not any(_holds(holder, q) for holder in holders)]
 
@@ -175,18 +175,18 @@ def _holds(holder: str, quantity: Quantity) -> bool:
 def _holders(tokens: list[Token]) -> set[str]:
     """Return the kettles, backpacks and other things with a capacity in a name."""
     words = [token.text for token in tokens if token.text[0].isalpha()]
-    found = set()
-    for at in range(len(words)):
-        for length in (1, 2):
-            holder = " ".join(words[at : at + length])
-            is_sold = not FOR_HOLDERS & set(words[at + length : at + length + 1])
+    holders = set()
+    for start in range(len(words)):
+        for stop in (start + 1, start + 2):
+            holder = " ".join(words[start:stop])
+            is_sold = not FOR_HOLDERS & set(words[stop : stop + 1])
             if holder in _ALL_HOLDERS and is_sold:
-                found.add(holder)
-    return found
+                holders.add(holder)
+    return holders
 
 
 def _settle_ounces(quantities: list[Quantity], *, fluid: bool) -> list[Quantity]:
-    """Make ounces fluid where asked, or where their volume stands beside them."""
+    """Turn ounces into fluid ounces if `fluid`, or if the name has the same volume."""
     volumes = [q for q in quantities if q.kind == "volume"]
     return [
         _to_fluid(q)
@@ -202,7 +202,7 @@ def _to_fluid(ounces: Quantity) -> Quantity:
 
 
 def _settle_pack(phrases: Phrases, *, has_size: bool) -> float | None:
-    """Return the pack count that all phrases together come to."""
+    """Return the pack count that fits all phrases together."""
     forms: dict[int, Form] = {}
     for count, form in phrases.packs:
         forms.setdefault(count, form)
@@ -224,14 +224,14 @@ def _settle_pack(phrases: Phrases, *, has_size: bool) -> float | None:
 
 
 def _settle_item(quantities: list[Quantity], pack: float | None) -> float | None:
-    """Return one item's size: sizes may be stated in two units, and their total too."""
+    """Return one item's size; a name may repeat it in another unit or as a total."""
     distinct: list[Quantity] = []
     for quantity in sorted(quantities, key=lambda q: q.at):
-        same = [at for at, known in enumerate(distinct) if are_equal(quantity, known)]
-        if not same:
+        equal = [i for i, known in enumerate(distinct) if are_equal(quantity, known)]
+        if not equal:
             distinct.append(quantity)
-        elif quantity.unit not in IMPERIAL:  # "1.7 oz (50 g)": the former is rounded
-            distinct[same[0]] = quantity
+        elif quantity.unit not in IMPERIAL:  # in "1.7 oz (50 g)", ounces are rounded
+            distinct[equal[0]] = quantity
     if len(distinct) < 2:
         return distinct[0].amount if distinct else None
     for item, total in itertools.permutations(distinct, 2):
@@ -250,7 +250,7 @@ def _settle_pieces(
     for item in pieces:
         if pack and pack > 1 and pack * item in pieces:
             return item
-    if pack and pack > 1 and pack in pieces:  # "36 pieces (36 pack)", but 12 x 12?
+    if pack and pack > 1 and pack in pieces:  # "36 pieces (36 pack)", or 12 x 12
         form = next((form for count, form in phrases.packs if count == pack), "per")
         if form != "per":
             return 1.0 if form == "product" else None

@@ -1,7 +1,7 @@
-"""Product names as tokens for `embed.sizes.reader`: numbers, words by class, signs.
+"""Split product names into tokens for `embed.sizes.reader`: numbers, words, signs.
 
-Each token has a letter, its class. What a number cannot count (a model number, a
-percentage, the 14 of "A14") has the letter N, any other number n.
+Each token has a class, which is a letter. A number that counts nothing (a model number,
+a percentage, the 14 of "A14") has the letter N, any other number n.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from embed.sizes.units import (
 
 MAX_NAME_CHARS = 1000
 AGREEMENT = 0.9
-"""Share of a catalog's numbers that must have one decimal sign to settle it."""
+"""Share of a catalog's numbers that must agree to settle the decimal sign."""
 
 _CJK = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 _CJK_WORDS = sorted(
@@ -42,7 +42,7 @@ _TOKEN = re.compile(
     rf"|[^\W\d_{_CJK}]+?(?=[xX]\d)|[^\W\d_{_CJK}]+"
     r"|[^\w\s]"
 )
-_JOINED = (  # several words that are one
+_JOINED = (  # several words that mean one
     (
         re.compile(r"\b(?:fl|fluid)[. -]{0,3}(oz|ounces?)(?![a-z])", re.I),
         r"fl\1",
@@ -68,14 +68,15 @@ _SIGNS = str.maketrans(
     }
 )
 _SPACED_THOUSANDS = re.compile(r"(?<![\d.,])(\d{1,3})(?:\u00a0(\d{3})| (0\d{2}))(?!\d)")
-# Words that a number may stand to without a space, and that may stand to a number
-_BEFORE_TIMES = "mcCsgbBpt"  # and "x" to a word: "mlx6"
+# Classes of words that "x" may follow without a space ("mlx6"), that a number may
+# follow, and that may follow a number
+_BEFORE_TIMES = "mcCsgbBpt"
 _NUMBERED, _COUNTED = "xpom", "mcCstgbBpxEDdl"
 
 
 @dataclass(kw_only=True)
 class Token:
-    """A number, a word in small letters or a sign, and its class."""
+    """A number, a word in lower case or a sign, and its class."""
 
     text: str
     raw: str
@@ -91,10 +92,10 @@ def tokenize(name: str, decimal: DecimalSign | None) -> list[Token]:
     Parameters
     ----------
     name : str
-        Only the first 1000 characters are looked at.
+        Product name; only the first 1000 characters are read.
     decimal : {".", ","} or None
-        The catalog's decimal sign; a number of the name that can be read in one way
-        only goes before it.
+        The catalog's decimal sign. A number in the name with only one possible reading
+        overrides it.
     """
     tokens = _split(name)
     own = {sign for sign in map(settle_number, _sized_numbers(tokens)) if sign}
@@ -112,13 +113,13 @@ def settle_decimal(names: Iterable[str]) -> DecimalSign | None:
     Parameters
     ----------
     names : iterable of str
-        Product names. Only numbers before a unit count, and only those that can be
-        written with one of the signs alone, such as "0,75 l" or "2.5 kg".
+        Product names. Only numbers before a unit count, and only if one sign is
+        possible, as in "0,75 l" or "2.5 kg".
 
     Returns
     -------
     {".", ","} or None
-        None where no name shows it, or where names disagree: more than a tenth.
+        Decimal sign; None if no name shows it, or more than a tenth disagree.
     """
     counts: dict[DecimalSign, int] = {".": 0, ",": 0}
     for name in names:
@@ -131,7 +132,7 @@ def settle_decimal(names: Iterable[str]) -> DecimalSign | None:
 
 
 def _split(name: str) -> list[Token]:
-    """Split a name into tokens; letters are those of single tokens."""
+    """Split a name into tokens, and set the class of each token by itself."""
     text = name[:MAX_NAME_CHARS].translate(_SIGNS)
     text = _VULGAR.sub(lambda match: f" {match[0]} ", text)
     text = _SPACED_THOUSANDS.sub(r"\1\2\3", text)
@@ -187,23 +188,25 @@ def _class_of_compound(word: str) -> str:
 
 
 def _sized_numbers(tokens: list[Token]) -> Iterable[str]:
-    """Yield the numbers, as written, that a unit of size or length follows."""
-    for at, token in enumerate(tokens[:-1]):
-        after = tokens[at + 1 + (tokens[at + 1].letter == "-" and at + 2 < len(tokens))]
+    """Yield the numbers, as written, that come before a unit of size or length."""
+    for index, token in enumerate(tokens[:-1]):
+        has_dash = tokens[index + 1].letter == "-" and index + 2 < len(tokens)
+        after = tokens[index + 1 + has_dash]
         if token.letter == "n" and token.starts_free and after.letter in "ml":
             yield token.text
 
 
 def _read_numbers(tokens: list[Token], decimal: DecimalSign | None) -> None:
-    """Give numbers their values; a number without one becomes a word."""
-    for at, token in enumerate(tokens):
+    """Set the values of numbers; a number without a value counts nothing."""
+    for index, token in enumerate(tokens):
         if token.letter == "n":
-            token.value = read_number(token.text, decimal, _scale(tokens[at + 1 :][:2]))
+            scale = _scale(tokens[index + 1 :][:2])
+            token.value = read_number(token.text, decimal, scale)
             token.letter = "n" if token.value is not None else "N"
 
 
 def _scale(after: list[Token]) -> Scale:
-    """Return the scale of the unit that follows a number, a dash allowed."""
+    """Return the scale of the unit after a number and perhaps a dash."""
     unit = next((t for t in after if t.letter != "-"), None)
     if unit is None or unit.letter not in "ml":
         return "count"
@@ -213,7 +216,7 @@ def _scale(after: list[Token]) -> Scale:
 
 
 def _merge_fractions(tokens: list[Token]) -> list[Token]:
-    """Make "1/2" and "1 1/2" one number each."""
+    """Merge "1/2" and "1 1/2" into one number each."""
     merged: list[Token] = []
     for token in tokens:
         merged.append(token)
@@ -230,30 +233,30 @@ def _merge_fractions(tokens: list[Token]) -> list[Token]:
 
 
 def _add_whole(merged: list[Token]) -> None:
-    """Add the 1 of "1 1/2" or "1-1/2" to the fraction that ends the tokens."""
-    at = len(merged) - (3 if len(merged) > 2 and merged[-2].letter == "-" else 2)
-    if at < 0 or merged[at].letter != "n" or not merged[at].ends_free:
+    """Add the 1 of "1 1/2" or "1-1/2" to the fraction at the end of the tokens."""
+    index = len(merged) - (3 if len(merged) > 2 and merged[-2].letter == "-" else 2)
+    if index < 0 or merged[index].letter != "n" or not merged[index].ends_free:
         return
-    whole, is_count = merged[at], at > 0 and merged[at - 1].letter in "opL"
+    whole, is_count = merged[index], index > 0 and merged[index - 1].letter in "opL"
     if not is_count and whole.text.isdigit() and (whole.value or 0.0) <= 99:
         merged[-1].value = (whole.value or 0.0) + (merged[-1].value or 0.0)
         merged[-1].starts_free = whole.starts_free
-        del merged[at:-1]
+        del merged[index:-1]
 
 
 def _name_numbers(tokens: list[Token]) -> None:
-    """Tell the numbers that count nothing: labels, percentages, parts of words."""
-    for at, token in enumerate(tokens):
-        if token.letter == "n" and not _counts(tokens, at):
+    """Mark the numbers that count nothing: labels, percentages, parts of words."""
+    for index, token in enumerate(tokens):
+        if token.letter == "n" and not _counts(tokens, index):
             token.letter = "N"
-        if token.letter in "'\"" and at and tokens[at - 1].letter == "n":
+        if token.letter in "'\"" and index and tokens[index - 1].letter == "n":
             token.letter = "l"  # feet and inches
 
 
-def _counts(tokens: list[Token], at: int) -> bool:
-    token = tokens[at]
-    before = tokens[at - 1] if at else None
-    after = tokens[at + 1] if at + 1 < len(tokens) else None
+def _counts(tokens: list[Token], index: int) -> bool:
+    token = tokens[index]
+    before = tokens[index - 1] if index else None
+    after = tokens[index + 1] if index + 1 < len(tokens) else None
     if not token.starts_free and before and not _may_touch(before):
         return after is not None and after.text in IMPERIAL and len(before.text) > 2
     if not token.ends_free and after and after.letter not in _COUNTED:
@@ -264,20 +267,20 @@ def _counts(tokens: list[Token], at: int) -> bool:
         return False
     if after and after.text == "st" and not token.ends_free:  # 1st, not German pieces
         return False
-    return not _is_label(tokens, at)
+    return not _is_label(tokens, index)
 
 
 def _may_touch(word: Token) -> bool:
-    """Whether a number may stand to a word: "x12", "of6", not "A4"."""
+    """Tell whether a number may follow a word without a space: "x12", not "A4"."""
     return word.letter in _NUMBERED and word.text not in ("a", "d")
 
 
-def _is_label(tokens: list[Token], at: int) -> bool:
-    """Whether a number names a thing: "Size 4", "Model (500)", "No. 5"."""
-    at_before = at - 1
-    while at_before >= 0 and tokens[at_before].letter in "(:.#-":
-        at_before -= 1
-    if at_before < 0 or tokens[at_before].letter != "L":
+def _is_label(tokens: list[Token], index: int) -> bool:
+    """Tell whether a number is part of a name: "Size 4", "Model (500)", "No. 5"."""
+    before = index - 1
+    while before >= 0 and tokens[before].letter in "(:.#-":
+        before -= 1
+    if before < 0 or tokens[before].letter != "L":
         return False
-    after = "".join(token.letter for token in tokens[at + 1 : at + 3])
+    after = "".join(token.letter for token in tokens[index + 1 : index + 3])
     return not re.match("-?m", after)

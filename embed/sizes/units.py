@@ -1,7 +1,7 @@
-"""Words of sizes in product names: units, containers, pieces and what misleads.
+"""Words of sizes in product names: units, containers, pieces and misleading words.
 
-English, German, French, Spanish, Portuguese, Italian, Dutch and Japanese, in small
-letters without accents, as `embed.sizes.tokens` writes them.
+English, German, French, Spanish, Portuguese, Italian, Dutch and Japanese, in lower case
+without accents, as `embed.sizes.tokens` writes them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 OUNCE_G, FLUID_OUNCE_ML = 28.3495, 29.5735
 POUND_G = 453.592
 
-# kind, size in base units, spellings without anything between
+# kind, size in base units, spellings without signs or spaces
 _SPELLINGS: tuple[tuple[Kind, float, str], ...] = (
     ("mass", 1e-3, "mg milligram milligrams"),
     ("mass", 1.0, "g gr grs gm gms gram grams gramm gramms grammes gramos gramas"),
@@ -52,7 +52,7 @@ IMPERIAL = {
     for spelling, (kind, factor) in UNITS.items()
     if kind != "count" and factor not in (1e-3, 1.0, 10.0, 100.0, 1e3)
 }
-"""Where these are used, the decimal sign is a point."""
+"""Units of countries that write a decimal point."""
 
 FACTORS_IN_WORDS = {
     **dict.fromkeys(("twin", "duo", "double", "doppel", "doble", "duplo"), 2),
@@ -70,7 +70,7 @@ FACTORS_IN_WORDS = {
     **dict.fromkeys(("twelve", "zwolf", "douze", "doce", "doze", "dodici"), 12),
     "twaalf": 12,
 }
-"""Counts where a word for a pack stands beside them: "twin pack", "pack of six"."""
+"""Words that are counts beside a word for a pack: "twin pack", "pack of six"."""
 
 PACKS_IN_WORDS = {
     **dict.fromkeys(("doppelpack", "doppelpackung", "twinpack", "duopack"), 2),
@@ -79,9 +79,10 @@ PACKS_IN_WORDS = {
     **{"viererpack": 4, "sechserpack": 6, "sixpack": 6, "zehnerpack": 10},
 }
 
-# One letter for each class of word; `embed.sizes.grammar` is written in these. Beside
-# them are n for numbers, N for numbers that count nothing, m for units of mass and
-# volume, T and U for the two tables above, x, ~ for other signs, and signs themselves.
+# One letter for each class of word; the rules of `embed.sizes.grammar` use them. The
+# other letters are n for numbers, N for numbers that count nothing, m for units of mass
+# and volume, T and U for the two tables above, x, ~ for other signs, and signs
+# themselves.
 _CLASSES: dict[str, str] = {
     # a pack of several things
     "p": "pack packs pk pks pck pkg pkgs package packages packung packungen case cs "
@@ -91,7 +92,7 @@ _CLASSES: dict[str, str] = {
     "caja cajas caixa caixas cx caisse cartons lote stiege bandeja fardo estuche "
     "blister vassoio barquette etui fardel flowpack sixpack mehrpack sparpack "
     "multipak pak パック セット ケース",
-    # containers: many of them, one of them
+    # containers, in plural and singular
     "b": "cans jars bottles boxes bags pouches tins tubs canisters tubes cartridges "
     "dosen flaschen glaser beutel tuten paquets sachets boites bouteilles "
     "canettes briques latas botellas bolsas botes frascos garrafas bottiglie "
@@ -104,7 +105,7 @@ _CLASSES: dict[str, str] = {
     "g": "pc pcs piece pieces unit units stuck stk st unidades unidade unidad uds ud "
     "unid un unites unite pezzi pezzo pz stuks stuk pecas piezas pza pzas pieza "
     "pces nos 個 個入り 個入 入り 入 ヶ コ",
-    # pieces that a box is of: "box of 100 tea bags" is no pack of boxes
+    # pieces that a box contains: "box of 100 tea bags" is no pack of boxes
     "c": "teabag teabags pod pods kcup kcups stick sticks stem stems bar bars packet "
     "packets sachet single singles sheet sheets roll rolls wipe wipes diaper "
     "diapers nappies pads liners tampons tissues napkins rollen rolle blatt "
@@ -157,7 +158,7 @@ _CLASSES: dict[str, str] = {
     "phase level age ages vol part windows playstation area studio channel "
     "grosse gr taille talla tamanho taglia maat groesse class euro art formula "
     "code shade highway",
-    # what a number beside these measures is not the product
+    # a number beside these does not measure the product
     "k": "protein sugar sugars carb carbs fat fiber fibre caffeine sodium salt thc "
     "cbd collagen trans vitamin serving servings cholesterol electrolyte "
     "electrolytes omega calories eiweiss zucker proteine proteines proteina "
@@ -176,7 +177,7 @@ WORD_CLASS = {
     word: letter for letter, words in _CLASSES.items() for word in words.split()
 } | {word: letter for word, letter in _CONFLICTS.items() if letter}
 
-# Compounds take the class of their last part: "Spülmaschinentabs", "theezakjes".
+# Compounds have the class of their last part: "Spülmaschinentabs", "theezakjes".
 ENDINGS = {
     **dict.fromkeys(("packung", "pack", "kiste", "kasten"), "p"),
     **dict.fromkeys(("kapseln", "tabletten"), "C"),
@@ -189,73 +190,61 @@ NOT_COMPOUNDS = {"backpack", "daypack", "icepack", "jetpack", "knapsack", "unpac
 
 SIZE_UNITS = {word for word, (kind, _) in UNITS.items() if kind != "count"}
 
+# fmt: off
 CARAT_WORDS = {
-    *("gold", "yellow", "white", "rose", "diamond", "diamonds", "tw", "ttw", "carat"),
-    *("carats", "ring", "rings", "earrings", "necklace", "pendant", "sapphire"),
-    *("ruby", "emerald", "gemstone", "moissanite", "solitaire", "studs", "karat"),
-    *("zirconia", "bracelet", "jewelry", "jewellery", "oro", "solid"),
+    "gold", "yellow", "white", "rose", "diamond", "diamonds", "tw", "ttw", "carat",
+    "carats", "ring", "rings", "earrings", "necklace", "pendant", "sapphire", "ruby",
+    "emerald", "gemstone", "moissanite", "solitaire", "studs", "karat", "zirconia",
+    "bracelet", "jewelry", "jewellery", "oro", "solid",
 }
 ELECTRONIC_WORDS = {
-    *("gb", "tb", "mah", "mp", "smartphone", "phone", "mobile", "router", "modem"),
-    *(
-        "wifi",
-        "lte",
-        "galaxy",
-        "iphone",
-        "redmi",
-        "hotspot",
-        "sim",
-        "tablet",
-        "unlocked",
-    ),
-    *("pixel", "oneplus", "moto", "realme", "vivo", "oppo", "xiaomi", "network"),
+    "gb", "tb", "mah", "mp", "smartphone", "phone", "mobile", "router", "modem", "wifi",
+    "lte", "galaxy", "iphone", "redmi", "hotspot", "sim", "tablet", "unlocked", "pixel",
+    "oneplus", "moto", "realme", "vivo", "oppo", "xiaomi", "network",
 }
+# fmt: on
 
 TEA_WORDS = {"tea", "tee", "thee", "tisane", "infusion", "rooibos"}
 
-# What holds something, and is sold empty: its litres are no amount of a product. An
-# amount in oz or ml may be of food that is made in it ("kettle chips 5 oz").
+# Containers that are sold empty, so their litres are a capacity. An amount in oz or ml
+# may still be a food named after the container ("kettle chips 5 oz").
+# fmt: off
 HOLDERS = {
-    *("backpack", "rucksack", "daypack", "duffel", "duffle", "suitcase", "mochila"),
-    *(
-        "zaino",
-        "rugzak",
-        "リュック",
-        "kettle",
-        "wasserkocher",
-        "waterkoker",
-        "hervidor",
-    ),
-    *("bouilloire", "bollitore", "refrigerator", "fridge", "freezer", "kuhlschrank"),
-    *("koelkast", "冷蔵庫", "blender", "microwave", "oven", "airfryer", "fryer"),
-    *("crockpot", "toaster", "geyser", "humidifier", "dehumidifier", "aquarium"),
-    *("thermos", "growler", "saucepan", "casserole", "cocotte", "stockpot", "cookware"),
-    *("wok", "kadhai", "skillet", "wastebasket", "decanter", "carafe", "mullbeutel"),
-    *("mullsacke", "mullsack", "vuilniszakken", "gefrierbeutel", "waschmaschine"),
-    *("slow cooker", "pressure cooker", "rice cooker", "air fryer", "deep fryer"),
-    *("instant pot", "cooking pot", "stock pot", "dutch oven", "water heater"),
-    *("trash bag", "trash bags", "garbage bags", "bin bags", "bin liners"),
-    *("sacs poubelle", "sac poubelle", "bolsas basura", "sacos lixo", "trash can"),
-    *("garbage can", "trash bin", "dust bin", "waste bin", "pedal bin", "compost bin"),
-    *("storage box", "storage bin", "storage container", "food container"),
-    *("fish tank", "ice bucket", "cool box", "mixing bowl", "water dispenser"),
-    *("water jug", "measuring jug", "lunch box", "washing machine"),
+    "backpack", "rucksack", "daypack", "duffel", "duffle", "suitcase", "mochila",
+    "zaino", "rugzak", "リュック", "kettle", "wasserkocher", "waterkoker", "hervidor",
+    "bouilloire", "bollitore", "refrigerator", "fridge", "freezer", "kuhlschrank",
+    "koelkast", "冷蔵庫", "blender", "microwave", "oven", "airfryer", "fryer",
+    "crockpot", "toaster", "geyser", "humidifier", "dehumidifier", "aquarium",
+    "thermos", "growler", "saucepan", "casserole", "cocotte", "stockpot", "cookware",
+    "wok", "kadhai", "skillet", "wastebasket", "decanter", "carafe", "mullbeutel",
+    "mullsacke", "mullsack", "vuilniszakken", "gefrierbeutel", "waschmaschine",
+    "slow cooker", "pressure cooker", "rice cooker", "air fryer", "deep fryer",
+    "instant pot", "cooking pot", "stock pot", "dutch oven", "water heater",
+    "trash bag", "trash bags", "garbage bags", "bin bags", "bin liners",
+    "sacs poubelle", "sac poubelle", "bolsas basura", "sacos lixo", "trash can",
+    "garbage can", "trash bin", "dust bin", "waste bin", "pedal bin", "compost bin",
+    "storage box", "storage bin", "storage container", "food container", "fish tank",
+    "ice bucket", "cool box", "mixing bowl", "water dispenser", "water jug",
+    "measuring jug", "lunch box", "washing machine",
 }
 DRINKWARE = {
-    *("tumbler", "travel mug", "beer mug", "water bottle", "sports bottle"),
-    *("hydro flask", "vacuum flask", "plastic cups", "party cups", "measuring cup"),
-    *("syringe", "syringes"),
+    "tumbler", "travel mug", "beer mug", "water bottle", "sports bottle", "hydro flask",
+    "vacuum flask", "plastic cups", "party cups", "measuring cup", "syringe",
+    "syringes",
 }
-"""Of these, ounces and ml are no amount either."""
+# fmt: on
+"""Containers whose ounces and ml are a capacity too."""
 WASHERS = {"washing machine", "waschmaschine"}
-"""Of these, kg are no amount either."""
+"""Machines whose kg are a capacity."""
 
+# fmt: off
 FOR_HOLDERS = {
-    *("cleaner", "descaler", "powder", "liquid", "detergent", "tablets", "filter"),
-    *("fluid", "spray", "wipes", "deodorizer", "freshener", "salt", "soap"),
-    *("reiniger", "entkalker", "safe", "popcorn", "rice", "meal", "meals", "mix"),
-    *("pancake", "bags", "dinner", "ready", "pastry", "pastries", "sheets", "baked"),
-    *("roasted", "pizza", "chips", "sauce", "sauces", "seasoning", "corn", "bars"),
-    *("pops", "cooked", "oil", "paper", "pods", "bread", "tea", "coffee", "fries"),
+    "cleaner", "descaler", "powder", "liquid", "detergent", "tablets", "filter",
+    "fluid", "spray", "wipes", "deodorizer", "freshener", "salt", "soap", "reiniger",
+    "entkalker", "safe", "popcorn", "rice", "meal", "meals", "mix", "pancake", "bags",
+    "dinner", "ready", "pastry", "pastries", "sheets", "baked", "roasted", "pizza",
+    "chips", "sauce", "sauces", "seasoning", "corn", "bars", "pops", "cooked", "oil",
+    "paper", "pods", "bread", "tea", "coffee", "fries",
 }
-"""A holder before one of these is not what is sold."""
+# fmt: on
+"""Words after a holder that show that the holder is not the product sold."""

@@ -1,1 +1,1 @@
-"""What any stage leaves on disk: arrays, records, checksums, the lock."""
+"""Files of a stage on disk: arrays, records, checksums, the lock."""

@@ -1,4 +1,4 @@
-"""Memory-mapped `.npy` arrays, written in chunks that a stopped run can go on from."""
+"""Memory-mapped `.npy` arrays, written in chunks so that a stopped run can continue."""
 
 import mmap
 import os
@@ -26,13 +26,13 @@ def open_rows(
     Parameters
     ----------
     path : Path
-        File to create, or to go on with.
+        File to create, or to continue.
     shape : tuple of int
         Full shape; the first axis is the catalog's rows.
     dtype : dtype
-        At rest: float16 for features, float32 for attributes.
+        Type in the file: float16 for features, float32 for attributes.
     resume : bool
-        Keep what the file holds. It must then have this shape and dtype.
+        Whether to keep the values of the file, which must have this shape and dtype.
 
     Returns
     -------
@@ -60,7 +60,7 @@ def open_rows(
 
 
 def _allocate(path: Path) -> None:
-    """Claim the disk's blocks now: later, a full disk would kill by SIGBUS."""
+    """Allocate the disk's blocks now; later, a full disk would kill by SIGBUS."""
     if hasattr(os, "posix_fallocate"):
         with named_errors(path), path.open("r+b") as file:
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
@@ -75,12 +75,12 @@ def read_rows(path: Path, *, mode: str = "r") -> NDArray[Any]:
         If the file is missing, cut short or not an array of plain numbers.
     """
     try:
-        # Opened for writing, a file that is cut short would be filled with zeros.
+        # Check first: if opened for writing, a cut-off file is filled with zeros.
         rows = npy.open_memmap(path, mode="r")
         return rows if mode == "r" else npy.open_memmap(path, mode=mode)
     except FileNotFoundError as error:
         raise _missing(path) from error
-    except Exception as error:  # on a damaged header, numpy has many kinds
+    except Exception as error:  # numpy raises many kinds for a damaged header
         raise CacheError(
             f"{path}: is not a whole .npy array ({error}). Delete the folder "
             f"{path.parent} and run the stage again."
@@ -88,20 +88,19 @@ def read_rows(path: Path, *, mode: str = "r") -> NDArray[Any]:
 
 
 def write_rows(rows: NDArray[Any], start: int, values: NDArray[Any]) -> None:
-    """Put rows into a memmap by way of its file.
+    """Write rows of a memmap through its file.
 
-    A page that is written through the mapping is first read, and its touch costs more
-    than what it holds.
+    Writing through the mapping reads each page first, which costs more than the write.
 
     Parameters
     ----------
     rows : memmap of shape (n_rows, ...)
-        From `open_rows`. What is put there can be read from it at once; `flush_rows`
-        brings it to disk.
+        Array from `open_rows`. It shows the new values at once; `flush_rows` writes
+        them to disk.
     start : int
         First row.
     values : ndarray of shape (n, ...)
-        Of the same type and width.
+        Values of the same type and width.
 
     Raises
     ------
@@ -121,29 +120,29 @@ def write_rows(rows: NDArray[Any], start: int, values: NDArray[Any]) -> None:
 
 
 def flush_rows(rows: NDArray[Any]) -> None:
-    """Bring a memmap's changes to disk, and give its pages back.
+    """Write a memmap's changes to disk, and release its pages.
 
-    A page that was touched counts as the process's memory until then, so that the
-    memory of a long run would grow to the size of its arrays.
+    Otherwise every touched page counts as the process's memory, which would grow to the
+    size of the arrays.
     """
     rows.flush()  # type: ignore[attr-defined]
     release_rows(rows)
 
 
 def release_rows(rows: NDArray[Any]) -> None:
-    """Give the pages of a memmap back; what it holds is read again when needed."""
+    """Release the pages of a memmap; they are read again when needed."""
     mapped = getattr(rows, "_mmap", None)
     if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
         mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def to_float16(features: NDArray[np.float32], *, name: str) -> NDArray[np.float16]:
-    """Narrow features to float16, refusing what it cannot hold.
+    """Convert features to float16; refuse values outside its range.
 
     Raises
     ------
     InputError
-        If a value is not finite or 65504 or larger in size.
+        If a value is not finite, or its size is 65504 or larger.
     """
     largest = float(np.abs(features).max(initial=0.0))
     if not largest < FLOAT16_LIMIT:
@@ -164,13 +163,13 @@ class RaggedWriter:
     Parameters
     ----------
     path : Path
-        The flat array; the offsets lie beside it as `NAME_offsets.npy`.
+        File of the flat array; the offsets are beside it in `NAME_offsets.npy`.
     n_rows : int
-        Rows that will be written.
+        Final number of rows.
     dtype : dtype
-        Of the flat array.
+        Type of the flat array.
     rows_done : int
-        Rows to keep of a stopped run; what was written after them is cut off.
+        Rows of a stopped run to keep; later rows are cut off.
 
     Raises
     ------
@@ -192,14 +191,14 @@ class RaggedWriter:
         if rows_done and not path.is_file():
             raise _missing(path)
         self._file: BinaryIO = path.open("r+b" if rows_done else "w+b")
-        found = self._file.seek(0, 2)
+        n_bytes = self._file.seek(0, 2)
         self._file.seek(0)
         self._write_header()
         expected = self._file.tell() + self._n_bytes()
-        if rows_done and found < expected:
+        if rows_done and n_bytes < expected:
             self._file.close()
             raise CacheError(
-                f"{path}: holds {found} bytes, its first {rows_done} rows take "
+                f"{path}: has {n_bytes} bytes, its first {rows_done} rows take "
                 f"{expected}. Delete the folder {path.parent} and run the stage again."
             )
         self._file.truncate(expected)
@@ -210,7 +209,7 @@ class RaggedWriter:
         self.extend([row])
 
     def extend(self, rows: Sequence[NDArray[Any]]) -> int:
-        """Write the next rows; return the checksum of them and of their offsets."""
+        """Write the next rows; return the checksum of the rows and their offsets."""
         flat = np.concatenate([*rows, np.zeros(0, self.dtype)], dtype=self.dtype)
         with named_errors(self.path):
             self._file.write(flat.tobytes())
@@ -221,7 +220,7 @@ class RaggedWriter:
         return _crc_ragged(flat, self.offsets[start : stop + 1])
 
     def flush(self) -> None:
-        """Bring what was appended to disk."""
+        """Write the appended rows to disk."""
         with named_errors(self.path):
             self._file.flush()
             os.fsync(self._file.fileno())
@@ -241,7 +240,7 @@ class RaggedWriter:
         if kind is None:
             self.close()
             return
-        with suppress(OSError):  # what is not flushed is written again on resume
+        with suppress(OSError):  # a resumed run writes unflushed rows again
             self._file.close()
 
     def _n_bytes(self) -> int:
@@ -260,7 +259,7 @@ class RaggedWriter:
 
 
 class RaggedRows:
-    """What `RaggedWriter` wrote, memory-mapped: `rows[i]` is row i, shape (length,)."""
+    """Memory-mapped rows of a `RaggedWriter`: `rows[i]` is row i, shape (length,)."""
 
     def __init__(self, path: Path) -> None:
         self.flat = _read_flat(path)
@@ -268,12 +267,12 @@ class RaggedRows:
         if self.offsets.dtype != np.int64 or self.offsets.shape[1:] or not len(self):
             raise CacheError(
                 f"{offsets_path(path)}: has {self.offsets.dtype}"
-                f"{list(self.offsets.shape)}, which no offsets are. Delete the folder "
-                f"{path.parent} and run the stage again."
+                f"{list(self.offsets.shape)}, expected int64 offsets. Delete the "
+                f"folder {path.parent} and run the stage again."
             )
         if int(self.offsets[-1]) != len(self.flat):
             raise CacheError(
-                f"{path}: holds {len(self.flat)} values, its offsets say "
+                f"{path}: has {len(self.flat)} values, its offsets end at "
                 f"{int(self.offsets[-1])}. Delete the folder {path.parent} and run the "
                 f"stage again."
             )
@@ -291,9 +290,9 @@ class RaggedRows:
 
 
 def crc_rows(rows: "NDArray[Any] | RaggedRows", start: int, stop: int) -> int:
-    """Return the CRC-32 of rows start to stop - 1, of a ragged array with offsets.
+    """Return the CRC-32 of rows start to stop - 1, with the offsets of ragged rows.
 
-    Their type and width count too: a flipped bit in the header changes what bytes mean.
+    It covers type and width too: a flipped bit in the header changes the values.
     """
     if isinstance(rows, RaggedRows):
         offsets = rows.offsets[start : stop + 1]
@@ -311,7 +310,7 @@ def _crc(rows: NDArray[Any], before: int = 0) -> int:
 
 
 def offsets_path(path: Path) -> Path:
-    """Return where the offsets of a ragged array lie."""
+    """Return the path of a ragged array's offsets."""
     return path.with_name(f"{path.stem}_offsets.npy")
 
 
@@ -322,7 +321,7 @@ def _read_flat(path: Path) -> NDArray[Any]:
             shape, _, dtype = npy.read_array_header_1_0(file)
             if shape == (0,):
                 return np.zeros(0, dtype=dtype)
-    return read_rows(path)  # says what is wrong with the file
+    return read_rows(path)  # raises the error for a damaged file
 
 
 def _missing(path: Path) -> CacheError:

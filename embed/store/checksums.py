@@ -1,8 +1,8 @@
-"""Checksums of what a stage wrote, so that damage on disk is named before it is used.
+"""Checksums of a stage's files, so that damage on disk is found before it is used.
 
-CRC-32, which finds any flipped bit and any cut-off copy; it guards against disks, not
-against forgers. The embedding stage records one for each chunk of rows as it writes
-it; of finished files, one is recorded for each block.
+CRC-32 finds any flipped bit and any cut-off copy; it does not protect against forgery.
+The embedding stage records a checksum for each chunk of rows as it writes it. Finished
+files have a checksum for each block.
 """
 
 import zlib
@@ -15,9 +15,7 @@ from numpy.typing import NDArray
 
 from embed.errors import CacheError
 from embed.store.arrays import RaggedRows, crc_rows, read_rows, release_rows
-from embed.store.manifest import (
-    remedy,
-)
+from embed.store.manifest import remedy
 
 ROW_ARRAYS = ("text", "image", "text_ok", "image_ok", "attributes")
 RAGGED_ARRAYS = ("tokens", "thumbnails")
@@ -36,17 +34,17 @@ def verify_embedding(
     Parameters
     ----------
     embed_dir : Path
-        Holds checksums.npy, uint32 of shape (n_chunks, len(CHECKED_ARRAYS)).
+        Folder with checksums.npy, uint32 of shape (n_chunks, len(CHECKED_ARRAYS)).
     manifest : mapping
-        The stage's.
+        Manifest of the stage.
     names : sequence of str
-        Of `CHECKED_ARRAYS`; the stage's other files are looked at in any case.
+        Arrays of `CHECKED_ARRAYS` to check; all other files are always checked.
 
     Raises
     ------
     CacheError
-        If one is missing, cut short or damaged; it names the file, the rows and what
-        to do.
+        If a file is missing, cut short or damaged; the message names the file, the rows
+        and the remedy.
     """
     verify_files(embed_dir, manifest["files"])
     recorded = read_rows(embed_dir / CHECKSUMS_NAME)
@@ -76,7 +74,7 @@ def verify_embedding(
 
 
 def record_files(folder: Path, names: Iterable[str]) -> dict[str, Any]:
-    """Return size and checksums of finished files, for a manifest."""
+    """Return the size and checksums of finished files, for a manifest."""
     return {
         name: {
             "bytes": (folder / name).stat().st_size,
@@ -89,21 +87,21 @@ def record_files(folder: Path, names: Iterable[str]) -> dict[str, Any]:
 def verify_files(
     stage_dir: Path, recorded: Mapping[str, Any], names: Iterable[str] | None = None
 ) -> None:
-    """Compare files with what a manifest recorded of them.
+    """Compare files with their record in a manifest.
 
     Parameters
     ----------
     stage_dir : Path
     recorded : mapping
-        From `record_files`.
+        Record from `record_files`.
     names : iterable of str, optional
-        The files to look at; all that were recorded by default.
+        Files to check; all recorded files by default.
 
     Raises
     ------
     CacheError
-        If one is missing, cut short or damaged; it names the file, the bytes and what
-        to do.
+        If a file is missing, cut short or damaged; the message names the file, the
+        bytes and the remedy.
     """
     for name in recorded if names is None else names:
         path = stage_dir / name
@@ -113,7 +111,7 @@ def verify_files(
 
 
 def crc_of_rows(rows: NDArray[Any], which: NDArray[np.integer]) -> int:
-    """Return the CRC-32 of rows that lie apart, in the order given."""
+    """Return the CRC-32 of the rows `which`, in that order."""
     crc = 0
     for start in range(0, len(which), 4096):
         block = np.ascontiguousarray(rows[which[start : start + 4096]])
@@ -129,8 +127,8 @@ def _find_damage(path: Path, recorded: Any) -> str:
     if (size := path.stat().st_size) != recorded["bytes"]:
         return f"has {size} bytes, {recorded['bytes']} were written"
     expected = dict(enumerate(recorded["crc32"]))
-    for block, found in enumerate(_block_checksums(path)):
-        if found != expected.get(block):
+    for block, checksum in enumerate(_block_checksums(path)):
+        if checksum != expected.get(block):
             start = block * _BLOCK_BYTES
             stop = min(start + _BLOCK_BYTES, size)
             return (

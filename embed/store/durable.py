@@ -1,7 +1,7 @@
-"""Files that are whole or not there: written beside, brought to disk, renamed.
+"""Write files whole or not at all: to a `.part` file, flushed to disk, then renamed.
 
-A reader never sees half of such a file, whenever the writer was killed. What a killed
-writer leaves is a `.part` file, which the next one removes.
+A reader never reads half of such a file, even if the writer was killed. A killed writer
+leaves a `.part` file, which the next writer removes.
 """
 
 import io
@@ -19,17 +19,17 @@ PARTIAL_SUFFIX = ".part"
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """Open a file for writing that takes its name only when the block ends well.
+    """Open a file for writing; it gets its name only if the block ends without error.
 
     Parameters
     ----------
     path : Path
-        Replaced in one step if it exists.
+        File to write; an existing file is replaced in one step.
 
     Raises
     ------
     OSError
-        From writing, with the file's name; what stood at `path` is still there.
+        If writing fails; the error names the file, and an old file at `path` remains.
     """
     partial = path.with_name(path.name + PARTIAL_SUFFIX)
     try:
@@ -45,7 +45,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def replace_durably(partial: Path, path: Path) -> None:
-    """Bring a finished file to disk and put it in another's place, in one step."""
+    """Flush a finished file to disk and rename it to `path` in one step."""
     with partial.open("rb") as file:
         os.fsync(file.fileno())
     _rename(partial, path)
@@ -53,7 +53,7 @@ def replace_durably(partial: Path, path: Path) -> None:
 
 @contextmanager
 def named_errors(path: Path) -> Iterator[None]:
-    """Give an error of writing ("No space left on device") the file's name."""
+    """Add the file's name to an error of writing ("No space left on device")."""
     try:
         yield
     except OSError as error:
@@ -70,15 +70,15 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def save_array(path: Path, array: NDArray[Any]) -> None:
     """Write a `.npy` file whole or not at all."""
-    # By way of memory: given a real file, numpy writes with C's stdio, and takes no
-    # notice where the last bytes do not get to the disk.
+    # Into memory first: to a real file, numpy writes with C's stdio and ignores an
+    # error when the last bytes are flushed.
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     write_bytes(path, buffer.getvalue())
 
 
 def remove_partial_files(folder: Path) -> None:
-    """Delete what killed writers left in a folder and the folders in it."""
+    """Delete the partial files of killed writers in a folder and its subfolders."""
     for partial in folder.glob(f"**/*{PARTIAL_SUFFIX}"):
         partial.unlink(missing_ok=True)
 
@@ -87,7 +87,7 @@ def _rename(partial: Path, path: Path) -> None:
     os.replace(partial, path)
     if os.name != "posix":
         return
-    # The folder's list of names too, so that the rename outlives a power cut.
+    # Flush the folder too, so that the rename survives a power cut.
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         with named_errors(path):

@@ -1,4 +1,4 @@
-"""One process at a time works on a run folder."""
+"""Let only one process at a time work on a run folder."""
 
 import json
 import logging
@@ -25,15 +25,15 @@ class LockedError(InputError):
 
 @contextmanager
 def run_lock(run_dir: Path) -> Iterator[None]:
-    """Hold a run folder, made if missing, until the block ends.
+    """Hold the lock of a run folder, made if missing, until the block ends.
 
-    The lock is the operating system's (flock) and ends with its process, however that
-    ends: the lock of a killed process is free.
+    The operating system (flock) releases the lock when the process ends, even if it is
+    killed.
 
     Raises
     ------
     LockedError
-        If another process holds it; the message says which.
+        If another process holds the lock; the message names the process.
     OSError
         If the folder cannot be made or written.
     """
@@ -66,7 +66,7 @@ def _this_process() -> dict[str, object]:
 
 
 def _holder(path: Path) -> str:
-    """Describe the process that wrote the file; it says nothing binding."""
+    """Describe the process that wrote the file; its content is only informative."""
     try:
         holder = json.loads(path.read_text(encoding="utf-8"))
         return (
@@ -81,5 +81,6 @@ def _mention_dead_holder(run_dir: Path, holder_path: Path) -> None:
     if holder_path.exists():
         logger.info(
             "%s: %s ended before it was done; taking over.",
-            *(run_dir, _holder(holder_path)),
+            run_dir,
+            _holder(holder_path),
         )

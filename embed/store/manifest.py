@@ -1,4 +1,4 @@
-"""The record of every stage: written last, by rename, so that it means "finished"."""
+"""Manifests of stages: written last, by rename, so a manifest means "finished"."""
 
 import hashlib
 import json
@@ -17,23 +17,23 @@ from embed.text import TEXT_FORMAT
 MANIFEST_NAME = "manifest.json"
 _PACKAGES = ("torch", "torchvision", "transformers", "lightgbm", "numpy", "pillow")
 _TARGETS = {"embed": "embeddings", "finetune": "finetune", "stack": "stack"}
-_SAMPLE_RUN = Path("runs/sample")  # whose catalog `make` knows
+_SAMPLE_RUN = Path("runs/sample")  # `make` needs no CATALOG for this run
 
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
     """Write a JSON file whole or not at all."""
     text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
-    # A path that is not UTF-8 has lone surrogates, which JSON escapes.
+    # A path that is not UTF-8 has lone surrogates, which become JSON escapes.
     write_bytes(path, (text + "\n").encode(errors="backslashreplace"))
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """Read a JSON object, or None if there is no such file.
+    """Read a JSON object; return None if the file does not exist.
 
     Raises
     ------
     CacheError
-        If the file is there and is not a JSON object.
+        If the file exists and is not a JSON object.
     """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -45,17 +45,17 @@ def read_json(path: Path) -> dict[str, Any] | None:
             f"stage again."
         ) from error
     if not isinstance(record, dict):
-        raise CacheError(f"{path}: must hold a JSON object. Delete it and run again.")
+        raise CacheError(f"{path}: must be a JSON object. Delete it and run again.")
     return record
 
 
 def require_utf8(run_dir: Path) -> None:
-    """Refuse a run folder whose networks could not be read: safetensors needs UTF-8.
+    """Refuse a run folder whose path is not UTF-8, which safetensors cannot open.
 
     Raises
     ------
     CacheError
-        If the path is no UTF-8.
+        If the path is not UTF-8.
     """
     path = str(run_dir.absolute())
     if any("\ud800" <= character <= "\udfff" for character in path):
@@ -71,13 +71,13 @@ def require_stage(run_dir: Path, stage: str) -> dict[str, Any]:
     Raises
     ------
     CacheError
-        If the stage has not finished in this run folder, its path is no UTF-8, or
-        an earlier version read texts in another way.
+        If the stage has not finished in this run folder, the path is not UTF-8, or an
+        earlier version cleaned the texts differently.
     """
     require_utf8(run_dir)
     manifest = read_json(run_dir / stage / MANIFEST_NAME)
     if manifest is None:
-        missing = "" if run_dir.is_dir() else ", for there is no such folder"
+        missing = "" if run_dir.is_dir() else ", because there is no such folder"
         raise CacheError(
             f"{run_dir / stage}: this stage has not finished in the run{missing}. "
             f"Run `{make_command(run_dir, stage)}` first, or name another run."
@@ -89,19 +89,19 @@ def require_stage(run_dir: Path, stage: str) -> dict[str, Any]:
 
 
 def _require_text_format(run_dir: Path, embed: Mapping[str, Any]) -> None:
-    """Refuse a run whose networks learned from texts that were cleaned otherwise."""
-    found = embed["inputs"].get("text_format", 1)
-    if found != TEXT_FORMAT:
+    """Refuse a run whose networks were trained on differently cleaned texts."""
+    text_format = embed["inputs"].get("text_format", 1)
+    if text_format != TEXT_FORMAT:
         raise CacheError(
             f"{run_dir / 'embed'}: another version of pricestack read this run's "
-            f"texts, in another way (text format {found!r}, now {TEXT_FORMAT}). Run "
-            f"all stages again, beginning with `{make_command(run_dir, 'embed')}` and "
-            f"the same catalog."
+            f"texts, in another way (text format {text_format!r}, now {TEXT_FORMAT}). "
+            f"Run all stages again, beginning with `{make_command(run_dir, 'embed')}` "
+            f"and the same catalog."
         )
 
 
 def require_same_key(run_dir: Path, stage: str, found: str, expected: str) -> None:
-    """Refuse a stage that was made from other inputs than the ones now in the run.
+    """Refuse a stage whose inputs differ from those now in the run.
 
     Raises
     ------
@@ -111,21 +111,21 @@ def require_same_key(run_dir: Path, stage: str, found: str, expected: str) -> No
     if found != expected:
         raise CacheError(
             f"{run_dir / stage}: made from inputs with key {found[:12]}, but the run "
-            f"now holds {expected[:12]}. Run `{make_command(run_dir, stage)}` to make "
-            f"it anew."
+            f"now has {expected[:12]}. Run `{make_command(run_dir, stage)}` to make "
+            f"it again."
         )
 
 
 def make_command(run_dir: Path, stage: str) -> str:
-    """Return the command that runs a stage of a run, to be typed in a shell."""
+    """Return the shell command that runs a stage of a run."""
     catalog = " CATALOG=FILE" if stage == "embed" and run_dir != _SAMPLE_RUN else ""
     return f"make {_TARGETS[stage]} RUN={shlex.quote(str(run_dir))}{catalog}"
 
 
 def remedy(path: Path) -> str:
-    """Say how a damaged stage is made anew, given its folder or anything in it."""
-    stages = (at for at in (path, *path.parents) if at.name in _TARGETS)
-    if (stage_dir := next(stages, None)) is None:  # of an exported model
+    """Return the advice on a damaged stage, given its folder or a file in it."""
+    stages = (folder for folder in (path, *path.parents) if folder.name in _TARGETS)
+    if (stage_dir := next(stages, None)) is None:  # the file of an exported model
         return "Copy it again from where it was made."
     command = make_command(stage_dir.parent, stage_dir.name)
     return (
@@ -135,13 +135,13 @@ def remedy(path: Path) -> str:
 
 
 def content_key(parts: Mapping[str, Any]) -> str:
-    """Return the sha256 (hex) of a JSON-serialisable mapping, order-independent."""
+    """Return the sha256 (hex) of a JSON-serialisable mapping, in any key order."""
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
 def sha256_strings(strings: Iterable[str]) -> str:
-    """Return the sha256 (hex) of a sequence of strings, each with its length."""
+    """Return the sha256 (hex) of a sequence of strings and their lengths."""
     digest = hashlib.sha256()
     for string in strings:
         encoded = string.encode("utf-8", "surrogatepass")
@@ -157,7 +157,7 @@ def sha256_file(path: Path) -> str:
 
 
 def environment() -> dict[str, str]:
-    """Return the versions a result depends on, for the record."""
+    """Return the versions of Python and packages that a result depends on."""
     versions = {name: _version(name) for name in _PACKAGES}
     return {"python": platform.python_version(), **versions}
 

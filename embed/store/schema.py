@@ -1,8 +1,8 @@
-"""What the JSON files of a run must hold, checked before anything is made of it.
+"""Check the JSON files of a run before any other code relies on them.
 
-A run folder may come from elsewhere or have been edited, so that every value that code
-relies on is looked at: its presence, its type, its range. More keys than named here are
-allowed; a later version may write them.
+A run folder may come from elsewhere or have been edited, so the presence, type and
+range of every value that code relies on is checked. Further keys are allowed; a later
+version may write them.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from embed.errors import CacheError, ConfigError
 
 Kind = Callable[[object], str | None]
-"""A check of one value: None if it fits, else what is wrong, after the field's name."""
+"""Check of one value: None if it fits, else the fault, to follow the field's name."""
 
 Config = TypeVar("Config")
 
@@ -27,16 +27,16 @@ def check_record(record: object, path: Path, schema: Kind) -> None:
     Parameters
     ----------
     record : object
-        As read from JSON.
+        Value read from JSON.
     path : Path
         The file, for the message.
     schema : Kind
-        One of this module's.
+        A schema of this module.
 
     Raises
     ------
     CacheError
-        Naming the file, the field, the rule and what was found.
+        If the record does not fit; the message names file, field, rule and value.
     """
     fault = schema(record)
     if fault is not None:
@@ -46,22 +46,26 @@ def check_record(record: object, path: Path, schema: Kind) -> None:
         )
 
 
-def config_from(record: object, cls: type[Config], path: Path) -> Config:
-    """Build a configuration from what a manifest holds of it.
+def config_from(
+    record: object, cls: type[Config], path: Path, *, place: str = "config"
+) -> Config:
+    """Build a configuration from its record in a manifest.
 
     Parameters
     ----------
     record : object
-        As read from JSON.
+        Value read from JSON.
     cls : type
-        A frozen dataclass; its annotations say what each field may be.
+        Frozen dataclass, whose annotations give the type of each field.
     path : Path
         The manifest, for the message.
+    place : str
+        Key of the record in the manifest, for the message.
 
     Returns
     -------
     cls
-        Fields that the record lacks have their defaults.
+        Configuration; fields that the record lacks have their defaults.
 
     Raises
     ------
@@ -76,16 +80,19 @@ def config_from(record: object, cls: type[Config], path: Path) -> Config:
     values = record if isinstance(record, dict) else {}
     unknown = sorted(map(str, values.keys() - known.keys()))
     schema = fields(**{name: kind for name, kind in known.items() if name in values})
-    fault = f".{unknown[0]} is not a setting of it" if unknown else schema(record)
+    fault = f".{unknown[0]} is not a setting" if unknown else schema(record)
     if fault is None:
-        given = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        settings = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+        }
         try:
-            return cls(**given)
+            return cls(**settings)
         except ConfigError as error:
             fault = f": {error}"
     raise CacheError(
-        f"{path}: {cls.__name__}{fault}. It was made by another version or changed by "
-        f"hand; delete the file and run the stage again."
+        f"{path}: {place}{fault}. The file was written by another version or changed "
+        f"by hand; delete the file and run the stage again."
     )
 
 
@@ -135,7 +142,7 @@ def whole(low: int, high: int = 2**53) -> Kind:
 
 
 def one_of(*choices: object) -> Kind:
-    """Return a check for one of some strings."""
+    """Return a check for one of the given choices."""
 
     def check(value: object) -> str | None:
         fits = any(type(value) is type(c) and value == c for c in choices)
@@ -152,18 +159,19 @@ def optional(kind: Kind) -> Kind:
 
 
 def many(kind: Kind) -> Kind:
-    """Return a check for a list whose items all fit."""
+    """Return a check for a list whose items all fit `kind`."""
 
     def check(value: object) -> str | None:
         if not isinstance(value, list):
             return _must_be("a list", value)
-        return _first_fault((f"[{at}]", kind, item) for at, item in enumerate(value))
+        items = enumerate(value)
+        return _first_fault((f"[{index}]", kind, item) for index, item in items)
 
     return check
 
 
 def pair(kind: Kind) -> Kind:
-    """Return a check for a list of two that fit."""
+    """Return a check for a list of two items that fit `kind`."""
 
     def check(value: object) -> str | None:
         if isinstance(value, list) and len(value) == 2:
@@ -180,16 +188,16 @@ def named(kind: Kind, *, names: Kind = text) -> Kind:
         if not isinstance(value, dict):
             return _must_be("an object", value)
         return _first_fault(
-            (f"[{name!r}]", part, found)
+            (f"[{name!r}]", check_part, part)
             for name, item in value.items()
-            for part, found in ((names, name), (kind, item))
+            for check_part, part in ((names, name), (kind, item))
         )
 
     return check
 
 
 def fields(**kinds: Kind) -> Kind:
-    """Return a check for an object that has these keys, with values that fit."""
+    """Return a check for an object that has all these keys, with values that fit."""
 
     def check(value: object) -> str | None:
         if not isinstance(value, dict):
@@ -205,9 +213,9 @@ def fields(**kinds: Kind) -> Kind:
 
 
 def also(schema: Kind, **kinds: Kind) -> Kind:
-    """Return a check for an object that fits, and these keys of it where it has them.
+    """Return a check for an object that fits `schema`, with optional further keys.
 
-    They came later: records of older versions lack them.
+    Records of older versions lack the further keys.
     """
 
     def check(value: object) -> str | None:
@@ -228,11 +236,11 @@ def _first_fault(
 
 
 def _must_be(rule: str, value: object) -> str:
-    found = repr(value)
-    return f" must be {rule}, found {found[:60]}{'…' * (len(found) > 60)}"
+    shown = repr(value)
+    return f" must be {rule}, found {shown[:60]}{'…' * (len(shown) > 60)}"
 
 
-def _kind_of(annotation: Any) -> Kind:  # a type of Python's own, of which there is none
+def _kind_of(annotation: Any) -> Kind:  # Python has no type for annotations
     """Return the check for a field's annotation."""
     plain: Mapping[object, Kind] = {
         str: text,
@@ -247,7 +255,7 @@ def _kind_of(annotation: Any) -> Kind:  # a type of Python's own, of which there
         return one_of(*parts)
     if origin is tuple:
         return many(_kind_of(parts[0]))
-    assert origin in (types.UnionType, typing.Union)  # the latter of a Literal
+    assert origin in (types.UnionType, typing.Union)  # Union comes from Literal | None
     assert parts[1] is types.NoneType
     return optional(_kind_of(parts[0]))
 
@@ -280,7 +288,7 @@ EMBED = also(
     ),
     stand_ins=many(fields(sha256=text, n_products=_COUNT, sample_id=text)),
 )
-"""embed/manifest.json; its `config` is for `config_from`."""
+"""Schema of embed/manifest.json; `config_from` checks its `config`."""
 
 PROGRESS = fields(
     key=text,
@@ -289,7 +297,7 @@ PROGRESS = fields(
     backends=named(optional(text)),
     seconds=real,
 )
-"""embed/progress.json."""
+"""Schema of embed/progress.json."""
 
 FOLD = fields(
     fold=whole(0, 126),
@@ -302,10 +310,10 @@ FOLD = fields(
     checksums=named(whole(0, 2**32 - 1), names=file_name),
     seconds=named(real),
 )
-"""finetune/fold-k/manifest.json."""
+"""Schema of finetune/fold-k/manifest.json."""
 
 NETWORK = fields(key=text, model_sha256=text, seconds=real)
-"""network.json beside the weights of each network."""
+"""Schema of network.json beside the weights of each network."""
 
 FINETUNE = also(
     fields(
@@ -322,10 +330,10 @@ FINETUNE = also(
     ),
     price_unit=positive,
 )
-"""finetune/manifest.json; its `config` is for `config_from`."""
+"""Schema of finetune/manifest.json; `config_from` checks its `config`."""
 
 PLAN = fields(key=text)
-"""finetune/plan.json and stack/plan.json."""
+"""Schema of finetune/plan.json and stack/plan.json."""
 
 STACK = fields(
     stage=one_of("stack"),
@@ -337,13 +345,13 @@ STACK = fields(
     files=_FILES,
     seconds=real,
 )
-"""stack/manifest.json; its `config` is for `config_from`."""
+"""Schema of stack/manifest.json; `config_from` checks its `config`."""
 
 STAGES: Mapping[str, Kind] = {"embed": EMBED, "finetune": FINETUNE, "stack": STACK}
 
 
 def progress_of(n_products: int) -> Kind:
-    """Return the check of embed/progress.json for a catalog of so many products."""
+    """Return the check of embed/progress.json for a catalog of `n_products`."""
 
     def check(value: object) -> str | None:
         fault = PROGRESS(value)

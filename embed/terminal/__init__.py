@@ -1,1 +1,1 @@
-"""What all commands share: options, error lines, progress."""
+"""Shared parts of all commands: options, error lines, progress."""

@@ -1,4 +1,4 @@
-"""What all commands share: error lines, logging, options of a catalog."""
+"""Shared parts of all commands: error lines, logging, options of a catalog."""
 
 import errno
 import functools
@@ -42,7 +42,7 @@ threads_option = click.option(
 def fold_from_one(
     context: click.Context, parameter: click.Parameter, fold: int | None
 ) -> int | None:
-    """Turn the number of a fold as users count, from 1, into that of its files."""
+    """Turn the number of a fold from the user's, from 1, into that of files, from 0."""
     if fold is not None and fold < 1:
         raise click.BadParameter(
             f"folds are counted from 1, got {fold}. Name the first as 1",
@@ -56,8 +56,8 @@ only_fold_option = click.option(
     "--only-fold",
     type=int,
     callback=fold_from_one,
-    help="Price by what was trained for this fold alone, counted from 1: about twice "
-    "as fast. The table of `evaluate` has scored single folds.",
+    help="Price only with the models of this fold, counted from 1; about twice as "
+    "fast. `evaluate` scores single folds in its table.",
 )
 
 run_option = click.option(
@@ -87,17 +87,17 @@ class CommandError(click.ClickException):
 
 
 class Stopped(click.ClickException):
-    """Ctrl-C: one line, and the exit code that shells expect of it."""
+    """Stop by Ctrl-C: one line, and the exit code that shells expect."""
 
     exit_code = 128 + signal.SIGINT
 
     def show(self, file: IO[Any] | None = None) -> None:
-        """Print the line without "Error:", for it is none."""
+        """Print the line without "Error:", because a stop is no error."""
         click.echo(f"\n{self.message}", file=file, err=True)
 
 
 def one_line_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Show what the user can put right as one line, without a traceback."""
+    """Show an error that the user can fix as one line, without a traceback."""
 
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -106,7 +106,7 @@ def one_line_errors(command: Callable[P, R]) -> Callable[P, R]:
             return command(*args, **kwargs)
         except InputError as error:
             raise CommandError(str(error)) from error
-        except BrokenPipeError:  # of `| head`: click ends without a word
+        except BrokenPipeError:  # with `| head`, click exits silently
             raise
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
@@ -143,9 +143,9 @@ def catalog_option(command: Callable[..., R]) -> Callable[..., R]:
         *, catalog_argument: Path | None, catalog_path: Path | None, **others: Any
     ) -> R:
         if (catalog_argument is None) == (catalog_path is None):
-            found = "none was given" if catalog_path is None else "both were given"
+            fault = "none was given" if catalog_path is None else "both were given"
             raise click.UsageError(
-                f"Name the catalog once, as CATALOG or with --catalog; {found}."
+                f"Name the catalog once, as CATALOG or with --catalog; {fault}."
             )
         return command(catalog_path=catalog_argument or catalog_path, **others)
 
@@ -153,7 +153,7 @@ def catalog_option(command: Callable[..., R]) -> Callable[..., R]:
 
 
 def catalog_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say which column of a catalog is what."""
+    """Add the options that name the columns and the format of a catalog."""
     options = (
         click.option(
             "--text-column",
@@ -169,26 +169,26 @@ def catalog_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--image-column",
             default=_DEFAULT.image,
             show_default=True,
-            help="Column of links or file names of the photos; of several in a cell, "
-            "the first counts.",
+            help="Column of links or file names of the photos; the first of several "
+            "in a cell is used.",
         ),
         click.option(
             "--export",
             type=click.Choice(get_args(ExportName)),
             default=_DEFAULT.export,
             show_default=True,
-            help="Shop software that wrote the file; auto: by its header. none: each "
-            "row is a product, in the columns named here.",
+            help="Shop software that wrote the file; auto: detected from the header. "
+            "none: each row is a product, in the columns named here.",
         ),
         click.option(
             "--encoding",
             help="Encoding of a text file, such as windows-1252, latin-1 or utf-16.  "
-            "[default: by the file]",
+            "[default: detected from the file]",
         ),
         click.option(
             "--delimiter",
-            help="What holds cells apart: a sign, or "
-            f"{', '.join(DELIMITER_NAMES)}.  [default: by the header]",
+            help="Separator of the cells: a sign, or "
+            f"{', '.join(DELIMITER_NAMES)}.  [default: detected from the header]",
         ),
     )
     for option in reversed(options):
@@ -211,7 +211,7 @@ def columns_from(
     Raises
     ------
     CatalogError
-        If there is no such encoding, or the delimiter is no single sign.
+        If the encoding is unknown, or the delimiter is no single sign.
     """
     if delimiter is not None:
         delimiter = DELIMITER_NAMES.get(delimiter.lower(), delimiter)
@@ -227,10 +227,9 @@ def columns_from(
 
 
 def read_and_mention(path: Path, columns: CatalogColumns) -> Catalog:
-    """Read a catalog; tell the user what was guessed or left out.
+    """Read a catalog; print notes about guesses and rows that were left out.
 
-    A file that takes seconds to read is announced, so that a command shows soon that it
-    has begun.
+    A file that takes seconds to read is announced first.
 
     Raises
     ------
@@ -247,37 +246,38 @@ def read_and_mention(path: Path, columns: CatalogColumns) -> Catalog:
 
 
 def _require_no_text_options(path: Path, columns: CatalogColumns) -> None:
-    """Refuse how a text is written for a file that says so itself."""
-    given = {"--encoding": columns.encoding, "--delimiter": columns.delimiter}
+    """Refuse options of text files for a file in another format."""
+    options = {"--encoding": columns.encoding, "--delimiter": columns.delimiter}
     if is_text_file(path):
         return
-    if named := [f"{option} {value!r}" for option, value in given.items() if value]:
+    if named := [f"{option} {value!r}" for option, value in options.items() if value]:
         raise CatalogError(
-            f"{path}: {' and '.join(named)}: is for CSV and other text; a file that "
-            f"ends in {path.suffix} says itself how it is written. Leave it out"
+            f"{path}: {' and '.join(named)}: is for CSV and other text; a "
+            f"{path.suffix} file needs no such option. Leave it out"
         )
 
 
 def require_output(
     path: Path, *, option: str, run_dir: Path, inputs: Sequence[Path | None] = ()
 ) -> None:
-    """Refuse a file to write before the work, not after it.
+    """Refuse an unusable output file before the work begins.
 
     Parameters
     ----------
     path : Path
-        File that a command is to write.
+        Output file of a command.
     option : str
-        That names it, for the message.
+        Option that names the file, for the message.
     run_dir : Path
-        Whose stages' files are not to be written over.
+        Run whose stage files must not be overwritten.
     inputs : sequence of Path or None
         Files that the command reads.
 
     Raises
     ------
     ConfigError
-        If its folder is missing or read-only, or it is one of those files.
+        If the file's folder is missing or read-only, or the file belongs to a stage or
+        to `inputs`.
     """
     where = f"{option} {path}"
     if not path.parent.is_dir():
@@ -290,14 +290,14 @@ def require_output(
             f"{where}: the folder {path.parent} cannot be written to. Choose another, "
             f"or change its permissions."
         )
-    found = path.resolve()
+    output = path.resolve()
     stages = [(run_dir / stage).resolve() for stage in ("embed", "finetune", "stack")]
-    if any(found.is_relative_to(stage) for stage in stages):
+    if any(output.is_relative_to(stage) for stage in stages):
         raise ConfigError(
             f"{where}: must not lie among the files of the run's stages. Name another "
             f"file."
         )
-    if any(given is not None and given.resolve() == found for given in inputs):
+    if any(source is not None and source.resolve() == output for source in inputs):
         raise ConfigError(
             f"{where}: is a file that this command reads, and would be lost. Name "
             f"another file."
@@ -305,7 +305,7 @@ def require_output(
 
 
 def require_packages(command: str, packages: Mapping[str, str]) -> None:
-    """Refuse a command that lacks packages of the extra of its name.
+    """Refuse a command if packages of the extra of its name are missing.
 
     Parameters
     ----------
@@ -316,7 +316,7 @@ def require_packages(command: str, packages: Mapping[str, str]) -> None:
     Raises
     ------
     ConfigError
-        Naming what is missing and how to install it.
+        If a package is missing; the message tells how to install it.
     """
     missing = [
         name
@@ -332,12 +332,12 @@ def require_packages(command: str, packages: Mapping[str, str]) -> None:
 
 
 def _prepare_terminal() -> None:
-    # transformers reads these when it is imported, which is later than this.
+    # transformers reads these when it is imported later.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    # So does PyTorch. Its threads wait for one another by spinning, for milliseconds
-    # unless told otherwise, and beside any other work that takes most of the time: 2
-    # instead of 38 products a second were seen.
+    # PyTorch's threads wait for each other by spinning, by default for milliseconds.
+    # Beside other work that takes most of the time: 2 instead of 38 products a second
+    # were measured.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     logging.basicConfig(
         level=logging.INFO, format="%(message)s", handlers=[BesideBars(sys.stderr)]

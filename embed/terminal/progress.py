@@ -1,4 +1,4 @@
-"""How far long work is: a bar on a terminal, a plain line now and then elsewhere."""
+"""Show the progress of long work: a bar on a terminal, else a line now and then."""
 
 import logging
 import sys
@@ -17,7 +17,7 @@ _is_shown = ContextVar("is_shown", default=True)
 
 
 class BesideBars(logging.StreamHandler[TextIO]):
-    """Write log lines to standard error; a progress bar on it makes room for them."""
+    """Write log lines to standard error, above a progress bar if there is one."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line above the bars."""
@@ -29,7 +29,7 @@ class BesideBars(logging.StreamHandler[TextIO]):
 
 @contextmanager
 def hidden_progress() -> Iterator[None]:
-    """Show no progress within the block: neither a bar nor a line."""
+    """Show no progress within the block."""
     token = _is_shown.set(False)
     try:
         yield
@@ -45,12 +45,12 @@ def track(
     Parameters
     ----------
     items : iterable of (int, item)
-        Each with the units of work that it stands for, counted when the next item
-        is asked for.
+        Items with their units of work, which count as done when the next item is
+        requested.
     total : int
-        Units in all.
+        Units of all items.
     label, unit : str
-        What is done, and to what: "embed", "products".
+        Name of the work and of its units, such as "embed" and "products".
     """
     if not _is_shown.get():
         yield from (item for _, item in items)
@@ -71,6 +71,11 @@ def track(
             rate = done / (now - start)
             logger.info(
                 "%s: %d of %d %s, %.1f/s, %.0f s to go",
-                *(label, done, total, unit, rate, (total - done) / rate),
+                label,
+                done,
+                total,
+                unit,
+                rate,
+                (total - done) / rate,
             )
             last = now
