@@ -54,9 +54,13 @@ def test_what_python_on_a_page_imports_is_there_and_takes_these_arguments(page):
         inspect.signature(called).bind(*positional, **by_name)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page",
+    [*PAGES, ROOT / "README.md", *sorted((ROOT / "benchmarks").glob("*.md"))],
+    ids=lambda page: page.relative_to(ROOT).as_posix(),
+)
 def test_links_between_pages_lead_somewhere(page):
-    for link in re.findall(r"\]\(([^)#]+)", TEXTS[page.name]):
+    for link in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
         assert "://" in link or (page.parent / link).exists(), link
 
 
