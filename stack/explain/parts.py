@@ -20,7 +20,7 @@ from stack.price.predictor import Predictor
 from stack.trees.matrix import BlockMatrix
 
 NETWORK = "network"
-START = "weighed with what is alike"
+START = "blended with kernel ridge"
 ALL_ALIKE = "all products alike"
 
 
