@@ -8,7 +8,7 @@ _BLOCKS = {
     "start": "starting price as a feature",
     "neighbours": "prices of similar products",
     "lexical": "price by words and sizes",
-    "kernel": "price by what is alike",
+    "kernel": "price by kernel ridge",
     "statistics": "prices by brand and unit",
 }
 _COLUMNS = {
