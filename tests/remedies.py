@@ -1,4 +1,4 @@
-"""What the tests of advice share: a user's shell, and the messages that advise."""
+"""Give the tests of advice a user's shell and the messages that advise."""
 
 import csv
 import importlib.util

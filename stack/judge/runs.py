@@ -24,10 +24,9 @@ from embed.store.schema import (
     text,
 )
 from finetune.config import FinetuneConfig
-from stack.run import report_remedy
+from stack.run import REPORT_NAME, report_remedy
 from stack.tell.lines import wrap
 
-REPORT_NAME = "report.json"
 _RECORDS = (MANIFEST_NAME, "plan.json", "progress.json")
 _INPUT_KEYS = {
     "finetune": ("embed_key", "embed"),
