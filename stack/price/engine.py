@@ -299,8 +299,14 @@ def blend(
     ndarray of shape (n_products,), float32
         log1p price.
     """
-    logs = np.column_stack([np.log(to_price(network)), np.log(to_price(other))])
-    return np.log1p(combine(logs, weights)).astype(np.float32)
+    return np.log1p(combine(price_logs(network, other), weights)).astype(np.float32)
+
+
+def price_logs(
+    network: NDArray[np.floating], other: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    """Return the ln prices of two predictors' log1p prices, shape (n_products, 2)."""
+    return np.column_stack([np.log(to_price(network)), np.log(to_price(other))])
 
 
 def combine(

@@ -11,7 +11,7 @@ from scipy.optimize import minimize
 
 from finetune.score import smape, to_price
 from stack.judge.doubts import MARGIN
-from stack.price.engine import combine
+from stack.price.engine import combine, price_logs
 
 NO_LIMITS = (-np.inf, np.inf)
 # Both pure models are corners, so the fit is never worse than either on its own rows.
@@ -52,7 +52,7 @@ def blend_out_of_fold(
         If the shapes differ or there are fewer than two folds.
     """
     _check(folds, log_price=log_price, network=network, other=other)
-    logs = _logs(network, other)
+    logs = price_logs(network, other)
     price = to_price(log_price)
     others = [(folds >= 0) & (folds != fold) for fold in range(int(folds.max()) + 1)]
     weights = np.array([fit_weights(price[r], logs[r], limits=limits) for r in others])
@@ -101,12 +101,6 @@ def fit_weights(
         options={"initial_simplex": _FIRST_SIMPLEX, "xatol": 1e-4, "fatol": 1e-5},
     )
     return np.clip(np.asarray(result.x, dtype=np.float64), *limits)
-
-
-def _logs(
-    network: NDArray[np.floating], other: NDArray[np.floating]
-) -> NDArray[np.float64]:
-    return np.column_stack([np.log(to_price(network)), np.log(to_price(other))])
 
 
 def _check(folds: NDArray[np.integer], **arrays: NDArray[np.floating]) -> None:
