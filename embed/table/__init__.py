@@ -1,0 +1,1 @@
+"""Table columns of a catalog: numbers, categories and dates as features."""
