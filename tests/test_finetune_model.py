@@ -241,3 +241,33 @@ def test_without_an_image_backbone_frozen_features_stand_in_for_photos(tiny_enco
     projected = network.project_image(features)
     torch.testing.assert_close(fused[rows, TOWER_DIM:], projected)
     assert network.train().training  # it has no batch statistics to keep
+
+
+def test_the_head_learns_a_vector_of_each_category(tiny_encoder):
+    torch.manual_seed(0)
+    network = PriceNetwork(
+        load_text_backbone(tiny_encoder),
+        None,
+        n_attributes=2 * 1,
+        category_sizes=(4, 3),
+        head_dropout=0.0,
+    )
+    # one value, then two codes; the last product has a code that no other has
+    attributes = torch.tensor(
+        [[0.5, 2, 1], [0.5, 3, 1], [torch.nan, torch.nan, 2], [0.5, 1, 2]]
+    )
+    fused = torch.zeros(4, FUSED_DIM)
+    network.train()
+    network.price(fused[:3], attributes[:3]).square().sum().backward()
+    first, second = (vectors.weight.grad for vectors in network.category_vectors)
+    assert (first.abs().sum(1) > 0).tolist() == [True, False, True, True]
+    assert (second.abs().sum(1) > 0).tolist() == [False, True, True]
+
+    network.eval()
+    before = network.price(fused, attributes)
+    network.category_vectors[0].weight.data[3] += 1
+    after = network.price(fused, attributes)
+    assert (before != after).tolist() == [False, True, False, False]
+    groups = network.parameter_groups(text=1, image=1, fusion=1, weight_decay=0)
+    trained = {id(p) for group in groups for p in group["params"]}
+    assert {id(v.weight) for v in network.category_vectors} <= trained

@@ -1,7 +1,7 @@
 """The network: two backbones, two projections, one fusion head."""
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from embed.attributes import ATTRIBUTE_NAMES
 from embed.encoders.towers import (
     IMAGE_DIM,
     load_image_backbone,
@@ -23,6 +24,7 @@ from finetune.network.wide import WidePart
 
 TOWER_DIM = 256
 FUSED_DIM = 2 * TOWER_DIM
+CATEGORY_DIM = 16
 
 PRICE_MARGIN = 2.0
 """Factor by which a predicted price may exceed the range of training prices."""
@@ -42,6 +44,10 @@ class PriceNetwork(nn.Module):
         frozen features replace photos.
     n_attributes : int
         Number of attribute values that the head gets beside the fused embedding.
+    category_sizes : sequence of int
+        Number of codes of each category, 0 to size - 1; the last columns of the
+        attributes. The head gets a learned vector of each, 0 for a code that no
+        training product has.
     use_wide : bool
         Whether the head also gets the log price from `finetune.network.wide`.
     head_dropout : float
@@ -76,6 +82,7 @@ class PriceNetwork(nn.Module):
         image_backbone: nn.Module | None,
         *,
         n_attributes: int = 0,
+        category_sizes: Sequence[int] = (),
         use_wide: bool = False,
         head_dropout: float = 0.25,
         freeze_batch_norm: bool = True,
@@ -89,8 +96,13 @@ class PriceNetwork(nn.Module):
         self.text_projection = nn.Linear(text_dim, TOWER_DIM)
         self.image_projection = nn.Linear(IMAGE_DIM, TOWER_DIM)
         self.missing_image = nn.Parameter(torch.zeros(TOWER_DIM))
-        self.wide = WidePart(n_attributes // 2) if use_wide else None
-        self.head = _build_head(FUSED_DIM + n_attributes + use_wide, head_dropout)
+        self.category_vectors = nn.ModuleList(
+            _zero_vectors(size) for size in category_sizes
+        )
+        n_sizes = min(n_attributes // 2, len(ATTRIBUTE_NAMES))
+        self.wide = WidePart(n_sizes) if use_wide else None
+        n_inputs = n_attributes + CATEGORY_DIM * len(category_sizes) + use_wide
+        self.head = _build_head(FUSED_DIM + n_inputs, head_dropout)
         self.freeze_batch_norm = freeze_batch_norm
         self.bound_price = bound_price
         self.normalise_image = normalise_image
@@ -119,7 +131,7 @@ class PriceNetwork(nn.Module):
         Parameters
         ----------
         log_price : ndarray of shape (n_train,), log1p price
-        attributes : ndarray of shape (n_train, n_attributes / 2), NaN where unknown
+        attributes : ndarray of shape (n_train, n_columns), NaN where unknown
         """
         self.price_centre.fill_(float(np.median(log_price)))
         self.price_scale.fill_(max(float(log_price.std()), 1e-3))
@@ -244,12 +256,13 @@ class PriceNetwork(nn.Module):
         Parameters
         ----------
         tokens, mask : int64 Tensors of shape (batch, length)
-        attributes : float32 Tensor of shape (batch, n_attributes / 2), NaN: unknown
+        attributes : float32 Tensor of shape (batch, n_columns), NaN: unknown
         """
         if self.wide is None:
             return None
-        with _full_precision(attributes):
-            return cast(torch.Tensor, self.wide(tokens, mask, attributes))
+        sizes = attributes[:, : len(self.wide.edges)]
+        with _full_precision(sizes):
+            return cast(torch.Tensor, self.wide(tokens, mask, sizes))
 
     def price(
         self,
@@ -262,15 +275,22 @@ class PriceNetwork(nn.Module):
         Parameters
         ----------
         fused : Tensor of shape (batch, 512)
-        attributes : float32 Tensor of shape (batch, n_attributes / 2), NaN: unknown
+        attributes : float32 Tensor of shape (batch, n_columns), NaN: unknown
+            Values, n_attributes / 2 of them, then the code of each category.
         wide : float32 Tensor of shape (batch,)
             Log price from `price_wide`; None without a wide part.
         """
-        if self.n_attributes:
-            known = ~torch.isnan(attributes)
-            scaled = (attributes - self.attribute_mean) / self.attribute_scale
+        n_values = self.n_attributes // 2
+        if n_values:
+            values = attributes[:, :n_values]
+            known = ~torch.isnan(values)
+            scaled = (values - self.attribute_mean) / self.attribute_scale
             scaled = torch.where(known, scaled, 0).clamp(-5, 5)
             fused = torch.cat([fused, scaled, known.float()], dim=1)
+        first = attributes.shape[1] - len(self.category_vectors)
+        for column, vectors in enumerate(self.category_vectors, start=first):
+            codes = attributes[:, column].nan_to_num(0).long()
+            fused = torch.cat([fused, vectors(codes)], dim=1)
         if self.wide is not None:
             assert wide is not None
             scaled = (wide - self.price_centre) / self.price_scale
@@ -312,7 +332,12 @@ class PriceNetwork(nn.Module):
         return groups
 
     def _fusion_parameters(self) -> Iterable[nn.Parameter]:
-        for module in (self.text_projection, self.image_projection, self.head):
+        for module in (
+            self.text_projection,
+            self.image_projection,
+            self.category_vectors,
+            self.head,
+        ):
             yield from module.parameters()
         yield self.missing_image
 
@@ -322,6 +347,7 @@ def build_network(
     image_weights: Path | None,
     *,
     n_attributes: int,
+    category_sizes: Sequence[int] = (),
     use_wide: bool = False,
     head_dropout: float,
     encoder_dropout: float,
@@ -342,7 +368,10 @@ def build_network(
     no_image_backbone : bool
         Whether frozen features replace photos, or photos are not used.
     n_attributes : int
-        Columns of the attribute array; the head gets each with a flag "known".
+        Columns of values of the attribute array; the head gets each with a flag
+        "known".
+    category_sizes : sequence of int
+        Number of codes of each category, the last columns of the attribute array.
     use_wide : bool
         Whether the head also gets the log price from `finetune.network.wide`.
     """
@@ -357,6 +386,7 @@ def build_network(
             text_backbone,
             image_backbone,
             n_attributes=2 * n_attributes,
+            category_sizes=category_sizes,
             use_wide=use_wide,
             head_dropout=head_dropout,
             freeze_batch_norm=freeze_batch_norm,
@@ -406,6 +436,12 @@ def use_eager_attention(backbone: nn.Module) -> None:
 
 def _full_precision(tensor: torch.Tensor) -> torch.autocast:
     return torch.autocast(tensor.device.type, enabled=False)
+
+
+def _zero_vectors(n_codes: int) -> nn.Embedding:
+    vectors = nn.Embedding(n_codes, CATEGORY_DIM)
+    nn.init.zeros_(vectors.weight)
+    return vectors
 
 
 def _build_head(input_dim: int, dropout: float) -> nn.Sequential:

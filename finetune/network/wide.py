@@ -153,7 +153,7 @@ class WidePart(nn.Module):
         """Set the buffers that depend on inputs alone; return the training matrix."""
         parts = []
         if len(self.edges):
-            self.edges.copy_(torch.from_numpy(bin_edges(cache.attributes[rows])))
+            self.edges.copy_(torch.from_numpy(bin_edges(self._sizes(cache, rows))))
         for kind, counts in enumerate(self._count_terms(cache, rows)):
             n_texts = np.bincount(counts.indices, minlength=N_COLUMNS)
             # An unknown term weighs as much as a term of one text, as it makes the text
@@ -162,8 +162,13 @@ class WidePart(nn.Module):
             self.idf[kind] = torch.from_numpy(idf)
             parts.append(_weigh(counts, idf.astype(np.float32)))
         if len(self.edges):
-            parts.append(bin_columns(cache.attributes[rows], self.edges.numpy()))
+            parts.append(bin_columns(self._sizes(cache, rows), self.edges.numpy()))
         return csr_array(hstack(parts, format="csr"))
+
+    def _sizes(
+        self, cache: ProductCache, rows: NDArray[np.integer]
+    ) -> NDArray[np.float32]:
+        return np.asarray(cache.attributes[rows, : len(self.edges)])
 
     def _count_terms(
         self, cache: ProductCache, rows: NDArray[np.integer]
@@ -173,7 +178,7 @@ class WidePart(nn.Module):
         for start in range(0, len(rows), _CHUNK_ROWS):
             chunk = rows[start : start + _CHUNK_ROWS]
             tokens, mask = cache.text_batch(chunk)
-            bins = self._bins(torch.from_numpy(cache.attributes[chunk]))
+            bins = self._bins(torch.from_numpy(self._sizes(cache, chunk)))
             for kind, (columns, known) in enumerate(_terms(tokens, mask, bins)):
                 indices = columns[known.bool()].numpy().astype(np.int32)
                 bounds = np.concatenate([[0], np.cumsum(known.sum(1).numpy())])
