@@ -299,9 +299,9 @@ def _openvino(network: Tower, dtype: torch.dtype, device: torch.device) -> Runne
 @cache
 def _openvino_core() -> Any:
     """Return the only core of this process; it lives until the process ends."""
-    # A core's CPU plugin gives its thread a stack for signals. If the first of two cores
-    # is deleted first, deleting the second puts the freed stack of the first back, and
-    # the next Ctrl-C is a segmentation fault (OpenVINO 2026.4).
+    # The CPU plugin of a core gives its thread a stack for signals. If of two cores the
+    # first is deleted first, deleting the second puts the freed stack of the first
+    # back, and the next Ctrl-C is a segmentation fault (OpenVINO 2026.4).
     import openvino
 
     return openvino.Core()
