@@ -9,12 +9,12 @@ import numpy as np
 
 from embed.catalog.columns import ExportName
 from embed.catalog.currencies import DecimalSign
-from embed.catalog.reader import (
-    Catalog,
+from embed.catalog.price_checks import (
     describe_unpriced,
     doubtful_price,
     parseable_price,
 )
+from embed.catalog.reader import Catalog
 from embed.config import Backend, EmbedConfig, Precision, TextDecimalSign
 from embed.terminal.options import (
     catalog_option,

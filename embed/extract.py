@@ -5,81 +5,42 @@ are decoded. Each finished chunk is recorded, so a stopped run continues after i
 ends with the same bytes as an uninterrupted run.
 """
 
-import csv
 import dataclasses
-import io
 import logging
-import os
 import time
-from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from embed.attributes import ATTRIBUTE_NAMES
 from embed.catalog.own_copy import CATALOG_NAME, write_run_catalog
 from embed.catalog.reader import Catalog
-from embed.chunks import Chunk, Inputs, prepared_chunks, settle_config
+from embed.chunks import Inputs, prepared_chunks, settle_config
 from embed.config import EmbedConfig
-from embed.encoders.embedder import Embedder, resolve_encoders
-from embed.encoders.towers import IMAGE_DIM
-from embed.encoders.weights import weights_key
-from embed.errors import CacheError, UnreadableImage
+from embed.encoders.embedder import resolve_encoders
+from embed.key import key_parts, locations_of
 from embed.machine import describe_device, prepare_machine
-from embed.photos.decode import encode_thumbnail
 from embed.photos.files import match_photos
 from embed.photos.stand_ins import leave_out_stand_ins
 from embed.sample.law import best_reachable_prices
-from embed.store.arrays import (
-    RaggedWriter,
-    crc_rows,
-    flush_rows,
-    open_rows,
-    read_rows,
-    to_float16,
-    write_rows,
-)
-from embed.store.checksums import (
-    CHECKED_ARRAYS,
-    CHECKSUMS_NAME,
-    ROW_ARRAYS,
-    record_files,
-    verify_embedding,
-)
-from embed.store.durable import named_errors, remove_partial_files, save_array
+from embed.store.arrays import read_rows
+from embed.store.checksums import CHECKSUMS_NAME, record_files, verify_embedding
+from embed.store.durable import remove_partial_files
 from embed.store.lock import run_lock
 from embed.store.manifest import (
     MANIFEST_NAME,
     content_key,
     environment,
     read_json,
-    remedy,
     require_utf8,
-    sha256_strings,
     write_json,
 )
 from embed.store.schema import STAGES, check_record, progress_of
 from embed.terminal.progress import track
-from embed.text import MISSING_TEXT, TEXT_FORMAT
+from embed.writer import ArrayWriter
 
 logger = logging.getLogger(__name__)
-
-FORMAT = 7  # raise it when the same inputs give different arrays
-PROBLEM_COLUMNS = ("sample_id", "field", "reason")
 _PROGRESS_NAME = "progress.json"
-# The key has the weights, format and backend that these resolve to; the number of
-# threads and workers does not affect the arrays.
-_NOT_IN_KEY = (
-    "text_encoder",
-    "image_encoder",
-    "precision",
-    "backend",
-    "n_threads",
-    "n_workers",
-)
 _WHOLE_FILES = ("sample_id.npy", "problems.csv", CATALOG_NAME, CHECKSUMS_NAME)
 
 
@@ -119,9 +80,9 @@ def _extract(
 ) -> dict[str, Any]:
     config = settle_config(config, catalog.text)
     inputs = _resolve(catalog, images_dir, config)
-    parts = _key_parts(inputs, config, images_dir)
+    parts = key_parts(inputs, config, images_dir)
     key = content_key(parts)
-    locations = _locations(inputs, images_dir)
+    locations = locations_of(inputs, images_dir)
     stage_dir = run_dir / "embed"
     stage_dir.mkdir(exist_ok=True)
     remove_partial_files(stage_dir)
@@ -176,52 +137,6 @@ def _resolve(catalog: Catalog, images_dir: Path | None, config: EmbedConfig) -> 
         encoders=resolve_encoders(config),
         reasons=matches.reasons,
     )
-
-
-def _key_parts(
-    inputs: Inputs, config: EmbedConfig, images_dir: Path | None
-) -> dict[str, Any]:
-    # The key has the name and size of each photo: hashing every file would take as long
-    # as the work that an unchanged key saves.
-    root = images_dir or Path()
-    photos = (
-        f"{p.relative_to(root).as_posix()}:{_size(p)}" if p else ""
-        for p in inputs.photos
-    )
-    settings = dataclasses.asdict(config)
-    for name in _NOT_IN_KEY:
-        del settings[name]
-    return {
-        "format": FORMAT,
-        "text_format": TEXT_FORMAT,
-        "settings": settings,
-        "dtype": str(inputs.encoders.dtype),
-        "backend": inputs.encoders.backend,
-        "catalog_sha256": inputs.catalog.content_sha256,
-        "sample_id_sha256": sha256_strings(map(str, inputs.catalog.sample_id)),
-        "photos_sha256": sha256_strings(photos),
-        "text_weights_sha256": weights_key(inputs.encoders.text_weights),
-        "image_weights_sha256": weights_key(inputs.encoders.image_weights),
-    }
-
-
-def _size(photo: Path) -> int:
-    try:
-        return photo.stat().st_size
-    except OSError:  # a broken link: it gets a placeholder like any unreadable photo
-        return -1
-
-
-def _locations(inputs: Inputs, images_dir: Path | None) -> dict[str, Any]:
-    """Return where later stages find the inputs; the key covers their content."""
-    columns, image = inputs.catalog.columns, inputs.encoders.image_weights
-    return {
-        "catalog_path": str(inputs.catalog.path.resolve()),
-        "columns": {**dataclasses.asdict(columns), "text": list(columns.text)},
-        "images_dir": str(images_dir.resolve()) if images_dir else None,
-        "text_weights": str(inputs.encoders.text_weights.absolute()),
-        "image_weights": str(image.absolute()) if image else "random",
-    }
 
 
 def _with_catalog(
@@ -287,164 +202,3 @@ def _count_placeholders(stage_dir: Path) -> dict[str, int]:
         field: int((~read_rows(stage_dir / f"{field}_ok.npy")).sum())
         for field in ("text", "image")
     }
-
-
-class ArrayWriter:
-    """Open arrays of the stage; `write` adds one chunk to all of them."""
-
-    def __init__(
-        self,
-        inputs: Inputs,
-        config: EmbedConfig,
-        stage_dir: Path,
-        done: dict[str, Any],
-        stack: ExitStack,
-    ) -> None:
-        self.config = config
-        self.sample_id = inputs.catalog.sample_id
-        self.first_text = _first_rows(inputs.catalog.text)
-        self.first_photo = _first_rows(inputs.photos)
-        self.embedder = Embedder(inputs.encoders, config, found=done["backends"])
-        n, rows_done = inputs.catalog.n_products, int(done["rows"])
-
-        def rows(name: str, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-            path = stage_dir / f"{name}.npy"
-            return open_rows(path, shape=shape, dtype=dtype, resume=rows_done > 0)
-
-        def ragged(name: str, dtype: str) -> RaggedWriter:
-            path = stage_dir / f"{name}.npy"
-            return stack.enter_context(
-                RaggedWriter(path, n_rows=n, dtype=dtype, rows_done=rows_done)
-            )
-
-        self.arrays = {
-            "text": rows("text", (n, self.embedder.text.dim), "float16"),
-            "image": rows("image", (n, IMAGE_DIM), "float16"),
-            "text_ok": rows("text_ok", (n,), "bool"),
-            "image_ok": rows("image_ok", (n,), "bool"),
-            "attributes": rows("attributes", (n, len(ATTRIBUTE_NAMES)), "float32"),
-        }
-        n_chunks = -(-n // config.chunk_size)
-        stem = Path(CHECKSUMS_NAME).stem
-        self.checksums = rows(stem, (n_chunks, len(CHECKED_ARRAYS)), "uint32")
-        self.tokens = ragged("tokens", "int32")
-        self.thumbnails = ragged("thumbnails", "uint8")
-        self.problems_path = stage_dir / "problems.csv"
-        self.problems = stack.enter_context(
-            _open_problems(self.problems_path, int(done["problem_bytes"]))
-        )
-        save_array(stage_dir / "sample_id.npy", inputs.catalog.sample_id)
-
-    def write(self, chunk: Chunk) -> None:
-        """Encode a chunk and write its rows."""
-        token_ids = self.embedder.tokenize(chunk.texts)
-        self._write_text(chunk.rows, token_ids)
-        thumbnails = self._write_images(chunk.rows, chunk.thumbnails)
-        start, stop = chunk.rows.start, chunk.rows.stop
-        write_rows(self.arrays["attributes"], start, chunk.attributes)
-        self.arrays["text_ok"][start:stop] = [t != MISSING_TEXT for t in chunk.texts]
-        self._write_problems(chunk)
-        self.checksums[start // self.config.chunk_size] = [
-            *(crc_rows(self.arrays[name], start, stop) for name in ROW_ARRAYS),
-            self.tokens.extend(token_ids),
-            self.thumbnails.extend(thumbnails),
-        ]
-
-    def _write_text(self, rows: range, token_ids: list[NDArray[np.int32]]) -> None:
-        source = {row: self.first_text[row] for row in rows}
-        new = [row for row in rows if source[row] == row]
-        features = self.embedder.text.encode(
-            [token_ids[row - rows.start] for row in new],
-        )
-        self._write_features("text", rows, source, features)
-
-    def _write_images(
-        self, rows: range, thumbnails: list[NDArray[np.uint8] | UnreadableImage]
-    ) -> list[NDArray[np.uint8]]:
-        """Write the features; return the thumbnails as JPEG, empty without a photo."""
-        pictures = {
-            row: thumbnail
-            for row, thumbnail in zip(rows, thumbnails, strict=True)
-            if not isinstance(thumbnail, UnreadableImage)
-        }
-        source = {row: self._encoded_at(row, rows, pictures) for row in pictures}
-        new = [row for row in pictures if source[row] == row]
-        features = self.embedder.image.encode([pictures[row] for row in new])
-        self._write_features("image", rows, source, features)
-        for row in rows:
-            self.arrays["image_ok"][row] = row in pictures
-        jpegs = (encode_thumbnail(pictures[r]) if r in pictures else b"" for r in rows)
-        return [np.frombuffer(jpeg, dtype=np.uint8) for jpeg in jpegs]
-
-    def _write_features(
-        self,
-        name: str,
-        rows: range,
-        source: Mapping[int, int],
-        features: NDArray[np.float32],
-    ) -> None:
-        """Write the features of a chunk's rows.
-
-        `features` belongs to the rows that are their own source, in order. Other rows
-        copy their source, and a row without a source gets zeros.
-        """
-        array = self.arrays[name]
-        values = np.zeros((len(rows), array.shape[1]), array.dtype)
-        new = [row - rows.start for row in rows if source.get(row) == row]
-        values[new] = to_float16(features, name=name)
-        for row, first in source.items():
-            if first < rows.start:
-                values[row - rows.start] = array[first]
-            elif first < row:
-                values[row - rows.start] = values[first - rows.start]
-        write_rows(array, rows.start, values)
-
-    def _encoded_at(
-        self, row: int, rows: range, pictures: Mapping[int, NDArray[np.uint8]]
-    ) -> int:
-        """Return the first row with the same photo if it has features, else `row`."""
-        first = self.first_photo[row]
-        is_earlier = first < rows.start and self.arrays["image_ok"][first]
-        return first if is_earlier or first in pictures else row
-
-    def _write_problems(self, chunk: Chunk) -> None:
-        lines = csv.writer(self.problems, lineterminator="\n")
-        for row, text, photo in zip(
-            chunk.rows, chunk.texts, chunk.thumbnails, strict=True
-        ):
-            if text == MISSING_TEXT:
-                lines.writerow((self.sample_id[row], "text", "no usable text"))
-            if isinstance(photo, UnreadableImage):
-                lines.writerow((self.sample_id[row], "image", str(photo)))
-
-    def flush(self) -> int:
-        """Write all rows to disk; return the size of problems.csv in bytes."""
-        for array in (*self.arrays.values(), self.checksums):
-            flush_rows(array)
-        self.tokens.flush()
-        self.thumbnails.flush()
-        with named_errors(self.problems_path):
-            self.problems.flush()
-            os.fsync(self.problems.fileno())
-        return self.problems.tell()
-
-
-def _first_rows(values: tuple[Any, ...]) -> list[int]:
-    """Return the first row with the same value for each row; only that is encoded."""
-    first: dict[Any, int] = {}
-    return [first.setdefault(value, row) for row, value in enumerate(values)]
-
-
-def _open_problems(path: Path, keep_bytes: int) -> io.TextIOWrapper:
-    if keep_bytes and not (path.is_file() and path.stat().st_size >= keep_bytes):
-        raise CacheError(
-            f"{path}: lacks some of the {keep_bytes} bytes that were written before "
-            f"the stage was stopped. {remedy(path.parent)}"
-        )
-    file = path.open("r+b" if keep_bytes else "w+b")
-    file.truncate(keep_bytes)
-    file.seek(keep_bytes)
-    text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-    if not keep_bytes:
-        csv.writer(text, lineterminator="\n").writerow(PROBLEM_COLUMNS)
-    return text

@@ -1,7 +1,8 @@
 """Parse a product's text into fields, clean them, and compose them for an encoder.
 
 The fields are those of the Smart Product Pricing data: lines that start with
-`Item Name:`, `Bullet Point 1:`, `Product Description:`, `Value:`, `Unit:`.
+`Item Name:`, `Bullet Point 1:`, `Product Description:`, `Value:`, `Unit:`. If the same
+text gives different fields, raise `embed.formats.TEXT_FORMAT`.
 """
 
 from __future__ import annotations
@@ -19,9 +20,6 @@ from embed.cleaning.unicode_forms import normalise_forms
 
 MISSING_TEXT = "product without description"
 """Text for the encoder in place of a missing text."""
-
-# Raise it when the same text gives different fields: earlier runs are then refused.
-TEXT_FORMAT = 2
 
 # No encoder reads further, and it bounds the work: NFKC is quadratic in a run of
 # combining marks.

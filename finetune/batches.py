@@ -1,6 +1,5 @@
 """Build batches of similar text length from cached tokens and thumbnails."""
 
-import io
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,14 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from embed.encoders.towers import pad_tokens
+from embed.photos.decode import read_thumbnail
 from embed.store.arrays import RaggedRows, read_rows, release_rows
 from embed.text import cut_tokens
 
 _POOL_BATCHES = 32  # batches that are sorted by length together
-_SMALLEST_CROP = 0.85  # of the side, for random crops in training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,31 +171,8 @@ class ProductCache:
         pixels = np.zeros((len(rows), size, size, 3), dtype=np.uint8)
         for place, row in enumerate(rows):
             jpeg = self.thumbnails[int(row)].tobytes()
-            pixels[place] = read_photo(jpeg, size, augment=augment)
+            pixels[place] = read_thumbnail(jpeg, size, augment=augment)
         return torch.from_numpy(pixels)
-
-
-def read_photo(
-    jpeg: bytes, size: int, *, augment: np.random.Generator | None = None
-) -> NDArray[np.uint8]:
-    """Decode a thumbnail and scale it to shape (size, size, 3).
-
-    Parameters
-    ----------
-    augment : Generator, optional
-        Crops and mirrors at random.
-    """
-    photo = Image.open(io.BytesIO(jpeg))
-    side = photo.width
-    box = (0.0, 0.0, float(side), float(side))
-    mirror = False
-    if augment is not None:
-        crop = side * augment.uniform(_SMALLEST_CROP, 1)
-        left, top = augment.uniform(0, side - crop, size=2)
-        box = (left, top, left + crop, top + crop)
-        mirror = bool(augment.random() < 0.5)
-    pixels = np.asarray(photo.resize((size, size), Image.Resampling.BILINEAR, box=box))
-    return pixels[:, ::-1] if mirror else pixels
 
 
 def shuffled_batches(

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embed.catalog.own_copy import read_run_catalog
-from embed.catalog.reader import describe_unpriced, require_prices
+from embed.catalog.price_checks import describe_unpriced, require_prices
 from embed.errors import ConfigError
 from embed.machine import pick_device
 from embed.store.checksums import verify_embedding

@@ -14,12 +14,8 @@ from conftest import TINY_TRAINING, copy_run
 from embed.__main__ import embed_command
 from embed.attributes import ATTRIBUTE_NAMES, extract_attributes
 from embed.catalog.own_copy import read_run_catalog
-from embed.catalog.reader import (
-    CatalogColumns,
-    CatalogError,
-    read_catalog,
-    require_prices,
-)
+from embed.catalog.price_checks import require_prices
+from embed.catalog.reader import CatalogColumns, CatalogError, read_catalog
 from embed.errors import ConfigError
 from embed.extract import extract
 from embed.store.manifest import read_json

@@ -1,6 +1,9 @@
+import gc
 import importlib.util
 import logging
+import signal
 import sys
+import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -204,6 +207,45 @@ def test_towers_may_be_started_by_several_threads_at_once(photos, exact):
         )
     assert warnings.filters == before
     assert {tower.used for tower in towers} == {"openvino fp32"}
+
+
+def test_towers_are_loaded_one_at_a_time(photos):
+    loading, overlap = threading.Lock(), threading.Event()
+
+    def load():
+        if loading.acquire(blocking=False):
+            overlap.wait(0.02)  # another thread's turn, if it does not wait itself
+            loading.release()
+        else:
+            overlap.set()
+        return Mixer()
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: frozen(load=load)(photos), range(4)))
+    assert not overlap.is_set()
+
+
+def interrupt_after_towers():
+    """Start two towers, forget them in that order, and press Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    towers = [frozen("openvino") for _ in range(2)]
+    for tower in towers:
+        tower([(np.zeros((1, 8, 8, 3), np.uint8),)])
+    assert {tower.used for tower in towers} == {"openvino fp32"}
+    del tower
+    while towers:
+        del towers[0]
+        gc.collect()
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+
+
+@needs_openvino
+def test_ctrl_c_is_no_segmentation_fault_after_towers_are_gone(processes):
+    process = processes.Process(target=interrupt_after_towers)
+    process.start()
+    process.join()
+    assert process.exitcode == 0
 
 
 class Shifted(Tower):

@@ -7,13 +7,8 @@ import numpy as np
 import pytest
 
 from embed.catalog.columns import near_column
-from embed.catalog.reader import (
-    Catalog,
-    CatalogColumns,
-    CatalogError,
-    read_catalog,
-    require_prices,
-)
+from embed.catalog.price_checks import require_prices
+from embed.catalog.reader import Catalog, CatalogColumns, CatalogError, read_catalog
 
 HEADER = "sample_id,catalog_content,image_link,price\n"
 

@@ -19,12 +19,11 @@ from embed.config import EmbedConfig
 from embed.encoders.towers import ImageEncoder, TextEncoder, normalise_images
 from embed.encoders.weights import WeightsError
 from embed.errors import CacheError, ConfigError, UnreadableImage
-from embed.extract import ArrayWriter, extract
+from embed.extract import extract
 from embed.photos.decode import decode_thumbnail, load_image
 from embed.store.arrays import RaggedRows
-from embed.store.manifest import (
-    read_json,
-)
+from embed.store.manifest import read_json
+from embed.writer import ArrayWriter
 
 N = 20
 CHUNK = 6

@@ -10,15 +10,9 @@ from click.testing import CliRunner
 from conftest import copy_run
 
 from embed.catalog.own_copy import read_run_catalog
+from embed.catalog.price_checks import describe_unpriced, doubtful_price, require_prices
 from embed.catalog.prices import is_readable, parse_prices, plain_price, why_unusable
-from embed.catalog.reader import (
-    CatalogColumns,
-    CatalogError,
-    describe_unpriced,
-    doubtful_price,
-    read_catalog,
-    require_prices,
-)
+from embed.catalog.reader import CatalogColumns, CatalogError, read_catalog
 from embed.store.manifest import read_json
 from stack.cli import main
 

@@ -23,13 +23,9 @@ from embed.attributes import (
     extract_attributes,
     parse_size,
 )
+from embed.catalog.price_checks import require_prices
 from embed.catalog.prices import is_readable, parse_prices, plain_price
-from embed.catalog.reader import (
-    CatalogColumns,
-    CatalogError,
-    read_catalog,
-    require_prices,
-)
+from embed.catalog.reader import CatalogColumns, CatalogError, read_catalog
 from embed.text import MISSING_TEXT, ProductText, compose_text, parse_fields
 
 GENERATED = "generated inputs of the property tests"

@@ -298,6 +298,15 @@ def imports_of(path):
             yield (node.module or "").split(".")[0]
 
 
+def test_the_store_imports_nothing_that_is_stored():
+    allowed = {"embed.errors", "embed.formats", "embed.store"}
+    for path in (REPOSITORY / "embed/store").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            module = getattr(node, "module", None) or ""
+            if isinstance(node, ast.ImportFrom) and module.startswith("embed."):
+                assert ".".join(module.split(".")[:2]) in allowed, f"{path}: {module}"
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_no_package_imports_one_above_it(package):
     above = set(PACKAGES[PACKAGES.index(package) + 1 :])

@@ -92,7 +92,7 @@ def read_csv(path: Path, columns: CatalogColumns) -> Cells:
         csv.field_size_limit(csv_limit)
     read_cells = Cells(
         of=cells,
-        columns=replace(columns, export=plan.export),
+        columns=columns,
         notes=tuple(filter(None, [encoding.note, *notes])),
     )
     return standard_cells(path, read_cells, plan)

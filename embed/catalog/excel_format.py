@@ -126,11 +126,7 @@ def _read_rows(path: Path, columns: CatalogColumns, rows: Table) -> Cells:
         if written and all(isinstance(cell, int | float) for cell in written):
             numbers.add(name)
     _require_exact(path, columns.sample_id, texts.get(columns.sample_id, []), numbers)
-    cells = Cells(
-        of=texts,
-        columns=replace(columns, export=plan.export),
-        numbers=frozenset(numbers),
-    )
+    cells = Cells(of=texts, columns=columns, numbers=frozenset(numbers))
     return standard_cells(path, cells, plan)
 
 

@@ -23,7 +23,7 @@ def standard_cells(path: Path, cells: Cells, plan: Plan) -> Cells:
     path : Path
         The file, for messages.
     cells : Cells
-        Cells of the columns in `plan.needed`.
+        Cells of the columns in `plan.needed`, and the columns that were asked for.
     plan : Plan
         Columns of the export, from `plan_columns`.
 
@@ -31,9 +31,10 @@ def standard_cells(path: Path, cells: Cells, plan: Plan) -> Cells:
     -------
     Cells
         Catalog columns under the names of `cells.columns`. Rows that are not products
-        are left out and counted in the notes. For a file that is no export, `cells`
-        unchanged.
+        are left out and counted in the notes. For a file that is no export, all rows
+        as they are. `columns.export` is the export that was found.
     """
+    cells = replace(cells, columns=replace(cells.columns, export=plan.export))
     if plan.roles is None:
         return cells
     columns, export = cells.columns, EXPORTS[plan.export]
@@ -58,11 +59,7 @@ def standard_cells(path: Path, cells: Cells, plan: Plan) -> Cells:
     return replace(
         cells,
         of=catalog_cells,
-        columns=replace(
-            columns,
-            export=plan.export,
-            parse_prices=columns.parse_prices or not is_plain,
-        ),
+        columns=replace(columns, parse_prices=columns.parse_prices or not is_plain),
         numbers=frozenset([columns.price] if is_number else []),
         file_rows=tuple(row + 1 for row in products.rows),
         notes=(*cells.notes, *_notes(cells, plan, products, n_rows)),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,7 +56,7 @@ def read_parquet(path: Path, columns: CatalogColumns) -> Cells:
             _require_exact(path, name, table.column(name))
         cells = Cells(
             of={name: _texts(path, name, table.column(name)) for name in needed},
-            columns=replace(columns, export=plan.export),
+            columns=columns,
             numbers=frozenset(n for n in needed if _is_number(schema.field(n).type)),
         )
         return standard_cells(path, cells, plan)

@@ -7,7 +7,6 @@ before its entities are declared, so no entity is expanded and nothing is fetche
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from xml.parsers import expat
 
@@ -55,8 +54,7 @@ def read_xml(path: Path, columns: CatalogColumns) -> Cells:
             column.append(product.get(name, ""))
 
     _each_product(path, keep)
-    cells = Cells(of=texts, columns=replace(columns, export=plan.export))
-    return standard_cells(path, cells, plan)
+    return standard_cells(path, Cells(of=texts, columns=columns), plan)
 
 
 class _Feed:

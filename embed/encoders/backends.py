@@ -17,6 +17,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
@@ -39,7 +40,9 @@ MIN_COSINE = 0.998
 
 _GUARDED_BATCHES = 2
 _NO_WORK = ("Const", "Parameter", "Result")  # types of OpenVINO's layers
-_CONVERSION = threading.Lock()  # tracing and warning filters are global to the process
+# A process has one random state and one list of warning filters, so that towers load
+# and start one at a time.
+_START = threading.Lock()
 
 
 class Tower(nn.Module, ABC):
@@ -141,9 +144,9 @@ class FrozenTower:
     ) -> None:
         self.name, self.device = name, device
         self._load, self._plan = load, Plan(backend, dtype)
-        self._network: Tower | None = load()
+        with _START:
+            self._network: Tower | None = load()
         self._runner: Runner | None = None
-        self._starting = threading.Lock()
         self.used = found
         """Backend and number format; None before the first batch."""
 
@@ -151,10 +154,11 @@ class FrozenTower:
         """Return the features of each batch, in order."""
         if not batches:
             return []
-        with self._starting:
-            if self._runner is None:
-                self._runner = self._start(batches[:_GUARDED_BATCHES])
-                del self._load  # frees the weights, which the runner now holds
+        if self._runner is None:
+            with _START:
+                if self._runner is None:
+                    self._runner = self._start(batches[:_GUARDED_BATCHES])
+                    del self._load  # frees the weights, which the runner now holds
         return self._runner(batches)
 
     def _start(self, first: Sequence[Batch]) -> Runner:
@@ -252,7 +256,7 @@ def _openvino(network: Tower, dtype: torch.dtype, device: torch.device) -> Runne
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
 
-    with _CONVERSION, warnings.catch_warnings(), torch.no_grad():
+    with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # torch.jit.trace warns
         example = network.example_inputs()
         traced = torch.jit.trace(network, example, check_trace=False)
@@ -260,7 +264,7 @@ def _openvino(network: Tower, dtype: torch.dtype, device: torch.device) -> Runne
     if network.exact_part is not None and dtype is not torch.float32:
         model = _keep_float32(model, network.exact_part)
     n_threads = torch.get_num_threads()
-    compiled = openvino.Core().compile_model(
+    compiled = _openvino_core().compile_model(
         model,
         "CPU",
         {
@@ -292,6 +296,17 @@ def _openvino(network: Tower, dtype: torch.dtype, device: torch.device) -> Runne
     return run
 
 
+@cache
+def _openvino_core() -> Any:
+    """Return the only core of this process; it lives until the process ends."""
+    # The CPU plugin of a core gives its thread a stack for signals. If of two cores the
+    # first is deleted first, deleting the second puts the freed stack of the first
+    # back, and the next Ctrl-C is a segmentation fault (OpenVINO 2026.4).
+    import openvino
+
+    return openvino.Core()
+
+
 def _keep_float32(model: Any, until: str) -> Any:
     """Mark an OpenVINO model's operations up to the last one of a submodule.
 
@@ -318,4 +333,4 @@ def _keep_float32(model: Any, until: str) -> Any:
             layer.insert(1 if layer.find("data") is not None else 0, info)
         ElementTree.SubElement(info, "attribute", {"name": "precise", "version": "0"})
     text = ElementTree.tostring(tree, encoding="unicode")
-    return openvino.Core().read_model(text, openvino.Tensor(weights))
+    return _openvino_core().read_model(text, openvino.Tensor(weights))

@@ -33,6 +33,7 @@ from embed.photos.pixels import square
 # Photo formats only: EPS, for example, would run Ghostscript on an untrusted file.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 _THUMBNAIL_QUALITY = 90
+_SMALLEST_CROP = 0.85  # of the side, for random crops in training
 _LARGE_PIXELS = 4_000_000
 _HUGE_PIXELS = 16_000_000  # from here on, decoders' memory is given back at once
 _LARGE_PHOTO = threading.Lock()  # only one large photo is in memory at a time
@@ -172,21 +173,40 @@ def decode_thumbnail(data: bytes) -> NDArray[np.uint8]:
         return np.array(photo.convert("RGB"))
 
 
-def as_stored(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Return a photo as training reads it: compressed as JPEG, decoded and resized.
+def read_thumbnail(
+    data: bytes, size: int, *, augment: np.random.Generator | None = None
+) -> NDArray[np.uint8]:
+    """Decode a thumbnail and scale it for a network.
 
     Parameters
     ----------
-    pixels : ndarray of uint8, shape (height, width, 3)
+    data : bytes
+        JPEG from `encode_thumbnail` of a square.
     size : int
         Side of the result, pixels.
+    augment : Generator, optional
+        Crops and mirrors at random.
 
     Returns
     -------
     ndarray of uint8, shape (size, size, 3)
     """
-    stored = Image.fromarray(decode_thumbnail(encode_thumbnail(pixels)))
-    return np.asarray(stored.resize((size, size), Image.Resampling.BILINEAR))
+    photo = Image.open(io.BytesIO(data), formats=["JPEG"])
+    side = photo.width
+    box = (0.0, 0.0, float(side), float(side))
+    mirror = False
+    if augment is not None:
+        crop = side * augment.uniform(_SMALLEST_CROP, 1)
+        left, top = augment.uniform(0, side - crop, size=2)
+        box = (left, top, left + crop, top + crop)
+        mirror = bool(augment.random() < 0.5)
+    pixels = np.asarray(photo.resize((size, size), Image.Resampling.BILINEAR, box=box))
+    return pixels[:, ::-1] if mirror else pixels
+
+
+def as_stored(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Return a square photo as training reads it: compressed, decoded and scaled."""
+    return read_thumbnail(encode_thumbnail(pixels), size)
 
 
 def _silence_pillow() -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from embed.errors import CacheError
+from embed.formats import TEXT_FORMAT
 from embed.store.durable import write_bytes
 from embed.store.schema import STAGES, check_record
-from embed.text import TEXT_FORMAT
 
 MANIFEST_NAME = "manifest.json"
 _PACKAGES = ("torch", "torchvision", "transformers", "lightgbm", "numpy", "pillow")

@@ -1,0 +1,69 @@
+"""What the arrays of the embedding stage depend on, and where it was found."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from embed.chunks import Inputs
+from embed.config import EmbedConfig
+from embed.encoders.weights import weights_key
+from embed.formats import FORMAT, TEXT_FORMAT
+from embed.store.manifest import sha256_strings
+
+# The key has the weights, format and backend that these resolve to; the number of
+# threads and workers does not affect the arrays.
+_NOT_IN_KEY = (
+    "text_encoder",
+    "image_encoder",
+    "precision",
+    "backend",
+    "n_threads",
+    "n_workers",
+)
+
+
+def key_parts(
+    inputs: Inputs, config: EmbedConfig, images_dir: Path | None
+) -> dict[str, Any]:
+    """Return all that the arrays depend on, for the key of the stage."""
+    # The key has the name and size of each photo: hashing every file would take as long
+    # as the work that an unchanged key saves.
+    root = images_dir or Path()
+    photos = (
+        f"{p.relative_to(root).as_posix()}:{_size(p)}" if p else ""
+        for p in inputs.photos
+    )
+    settings = dataclasses.asdict(config)
+    for name in _NOT_IN_KEY:
+        del settings[name]
+    return {
+        "format": FORMAT,
+        "text_format": TEXT_FORMAT,
+        "settings": settings,
+        "dtype": str(inputs.encoders.dtype),
+        "backend": inputs.encoders.backend,
+        "catalog_sha256": inputs.catalog.content_sha256,
+        "sample_id_sha256": sha256_strings(map(str, inputs.catalog.sample_id)),
+        "photos_sha256": sha256_strings(photos),
+        "text_weights_sha256": weights_key(inputs.encoders.text_weights),
+        "image_weights_sha256": weights_key(inputs.encoders.image_weights),
+    }
+
+
+def _size(photo: Path) -> int:
+    try:
+        return photo.stat().st_size
+    except OSError:  # a broken link: it gets a placeholder like any unreadable photo
+        return -1
+
+
+def locations_of(inputs: Inputs, images_dir: Path | None) -> dict[str, Any]:
+    """Return where later stages find the inputs; the key covers their content."""
+    columns, image = inputs.catalog.columns, inputs.encoders.image_weights
+    return {
+        "catalog_path": str(inputs.catalog.path.resolve()),
+        "columns": {**dataclasses.asdict(columns), "text": list(columns.text)},
+        "images_dir": str(images_dir.resolve()) if images_dir else None,
+        "text_weights": str(inputs.encoders.text_weights.absolute()),
+        "image_weights": str(image.absolute()) if image else "random",
+    }
