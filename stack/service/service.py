@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from typing import Literal, Protocol, TypeVar
 
 from stack.service.batching import Batcher, Full, Room
-from stack.service.bodies import BodyBudget
 from stack.service.errors import busy, not_ready
 from stack.service.metrics import Metrics
 from stack.service.pricing import Product
@@ -66,7 +65,7 @@ class Service:
         max_waiting: int = MAX_WAITING,
     ) -> None:
         self.metrics = metrics
-        self.bodies = BodyBudget(MAX_BODIES_BYTES)
+        self.bodies = Room(MAX_BODIES_BYTES)
         self.backend: Backend | None = None
         self.n_priced = 0
         self._load, self._on_ready, self._on_failed = load, on_ready, on_failed
