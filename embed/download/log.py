@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +16,7 @@ Status = Literal["ok", "kept", "failed", "taken", "no link", "not asked"]
 
 @dataclass(kw_only=True)
 class LogRow:
-    """Outcome of one row of the catalog.
+    """Outcome of one row of the catalog; its fields are the columns of the file.
 
     Attributes
     ----------
@@ -70,18 +70,7 @@ def write_log(path: Path, rows: Iterable[LogRow]) -> None:
     text = io.StringIO()
     lines = csv.writer(text, lineterminator="\n")
     lines.writerow(COLUMNS)
-    for row in rows:
-        lines.writerow(
-            (
-                row.sample_id,
-                row.image_link,
-                row.file,
-                row.status,
-                row.reason,
-                row.n_bytes,
-                row.attempts,
-            )
-        )
+    lines.writerows(map(astuple, rows))
     write_bytes(path, text.getvalue().encode())
 
 
