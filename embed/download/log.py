@@ -7,6 +7,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Literal
 
+from embed.catalog.columns import one_line
 from embed.errors import ConfigError
 from embed.photos.log import COLUMNS, HAVE_PHOTO
 from embed.store.durable import write_bytes
@@ -99,8 +100,8 @@ def read_log(path: Path) -> dict[str, Recorded]:
         return {}
     except (ValueError, KeyError, TypeError, csv.Error) as error:
         raise ConfigError(
-            f"{path}: not the record of an earlier run ({' '.join(str(error).split())})"
-            f". Delete it and run again; photos in the folder are kept."
+            f"{path}: not the record of an earlier run ({one_line(error)}). Delete it "
+            f"and run again; photos in the folder are kept."
         ) from error
 
 
