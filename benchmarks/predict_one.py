@@ -26,8 +26,7 @@ def _one_by_one(
     given: argparse.Namespace, *, folds: list[int] | None
 ) -> dict[str, Any]:
     from embed.catalog.reader import read_catalog
-    from embed.chunks import prepare_chunk
-    from embed.errors import UnreadableImage
+    from embed.chunks import NO_PHOTO_GIVEN, prepare_chunk
     from embed.photos.decode import load_image
     from embed.photos.files import find_photos
     from stack.price.predictor import Predictor
@@ -50,7 +49,7 @@ def _one_by_one(
     for row in [*rows[:N_WARM], *rows]:
         started = time.perf_counter()
         path = photos[row]
-        photo = load_image(path, size=size) if path else UnreadableImage("none")
+        photo = load_image(path, size=size) if path else NO_PHOTO_GIVEN
         price = predictor.price(
             prepare_chunk(
                 [catalog.text[row]], [photo], decimal=predictor.config.decimal

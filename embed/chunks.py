@@ -25,6 +25,13 @@ MAX_SETTLING = 20_000
 """Number of names, evenly spread over a catalog, that settle its decimal sign."""
 
 
+Photo = NDArray[np.uint8] | UnreadableImage
+"""Pixels of a photo, or the reason why there are none."""
+
+NO_PHOTO_GIVEN = UnreadableImage("none given")
+"""In the place of a photo, for a product without one."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
     """Resolved inputs of the embedding stage, on which all arrays depend."""
@@ -45,7 +52,7 @@ class Chunk:
     rows: range
     texts: list[str]
     attributes: NDArray[np.float32]
-    thumbnails: list[NDArray[np.uint8] | UnreadableImage]
+    thumbnails: list[Photo]
 
 
 def settle_config(config: EmbedConfig, texts: Sequence[str]) -> EmbedConfig:
@@ -84,12 +91,12 @@ def prepared_chunks(inputs: Inputs, config: EmbedConfig, first: int) -> Iterator
         pool.shutdown(cancel_futures=True)
 
 
-def _photo(
-    inputs: Inputs, config: EmbedConfig, row: int
-) -> NDArray[np.uint8] | UnreadableImage:
+def _photo(inputs: Inputs, config: EmbedConfig, row: int) -> Photo:
     path = inputs.photos[row]
     if path is None:
-        return UnreadableImage(inputs.reasons[row] if inputs.reasons else "no photo")
+        return (
+            UnreadableImage(inputs.reasons[row]) if inputs.reasons else NO_PHOTO_GIVEN
+        )
     try:
         photo = load_image(path, size=config.image_size)
     except UnreadableImage as problem:
@@ -97,9 +104,7 @@ def _photo(
     return screen_photo(photo, inputs.stand_ins)
 
 
-def screen_photo(
-    photo: NDArray[np.uint8], stand_ins: frozenset[str]
-) -> NDArray[np.uint8] | UnreadableImage:
+def screen_photo(photo: NDArray[np.uint8], stand_ins: frozenset[str]) -> Photo:
     """Return a photo, or an error if it is a known stand-in.
 
     Parameters
@@ -127,7 +132,7 @@ def _chunk(
 
 def prepare_chunk(
     texts: Sequence[str],
-    thumbnails: Sequence[NDArray[np.uint8] | UnreadableImage],
+    thumbnails: Sequence[Photo],
     *,
     first: int = 0,
     decimal: DecimalSign | None = None,

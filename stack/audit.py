@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from embed.catalog.reader import Catalog
-from embed.chunks import Chunk, prepare_chunk, prepared_chunks
-from embed.errors import UnreadableImage
+from embed.chunks import NO_PHOTO_GIVEN, Chunk, prepare_chunk, prepared_chunks
 from embed.photos.decode import decode_thumbnail
 from embed.store.arrays import RaggedRows, release_rows
 from embed.store.manifest import sha256_strings
@@ -457,7 +456,7 @@ def _chunk_of(
         photos = [
             decode_thumbnail(thumbnails[int(row)].tobytes())
             if image_ok[row]
-            else UnreadableImage("none in the run")
+            else NO_PHOTO_GIVEN
             for row in rows
         ]
         return prepare_chunk(sample.text, photos, decimal=predictor.config.decimal)

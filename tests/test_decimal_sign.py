@@ -11,9 +11,9 @@ from conftest import copy_run
 from embed.__main__ import embed_command
 from embed.attributes import ATTRIBUTE_NAMES
 from embed.catalog.reader import read_catalog
-from embed.chunks import prepare_chunk, prepared_chunks, settle_config
+from embed.chunks import NO_PHOTO_GIVEN, prepare_chunk, prepared_chunks, settle_config
 from embed.config import EmbedConfig
-from embed.errors import CacheError, UnreadableImage
+from embed.errors import CacheError
 from embed.extract import extract
 from embed.store.manifest import read_json
 from stack.explain.explanation import explain_product
@@ -23,7 +23,6 @@ from stack.service.pricing import Pricer, Product
 
 AMBIGUOUS = "Reis 1.500 kg"
 TOTAL_G = ATTRIBUTE_NAMES.index("log_total_g")
-NO_PHOTO = UnreadableImage("no photo given")
 
 
 def write_names(folder, names):
@@ -110,10 +109,10 @@ def test_predict_reads_a_new_catalog_with_the_sign_of_the_run(predictor, tmp_pat
 
 def test_the_service_reads_a_product_with_the_sign_of_the_run(comma_run, predictor):
     pricer = Pricer(comma_run, n_threads=1)
-    (found,) = pricer.price([Product(text=AMBIGUOUS, photo=NO_PHOTO)])
-    chunk = prepare_chunk([AMBIGUOUS], [NO_PHOTO], decimal=",")
+    (found,) = pricer.price([Product(text=AMBIGUOUS, photo=NO_PHOTO_GIVEN)])
+    chunk = prepare_chunk([AMBIGUOUS], [NO_PHOTO_GIVEN], decimal=",")
     expected = pricer.predictor.predict(chunk)
-    other = pricer.predictor.predict(prepare_chunk([AMBIGUOUS], [NO_PHOTO]))
+    other = pricer.predictor.predict(prepare_chunk([AMBIGUOUS], [NO_PHOTO_GIVEN]))
     assert found.price == pytest.approx(expected.price[0], rel=1e-4)
     assert other.price[0] != pytest.approx(expected.price[0], rel=1e-3)
 

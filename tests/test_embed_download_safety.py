@@ -12,9 +12,11 @@ from downloads import QUICK
 from downloads import download as download
 from downloads import server as server
 
-from embed.download.addresses import is_public
+pytest.importorskip("httpcore2")
+import httpcore2
 
-httpcore2 = pytest.importorskip("httpcore2")
+from embed.download.transport import is_public
+
 CAREFUL = {"allow_private": False}
 PUBLIC = "93.184.215.14"
 

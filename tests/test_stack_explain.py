@@ -8,7 +8,7 @@ from conftest import copy_run
 
 from embed.attributes import ATTRIBUTE_NAMES
 from embed.catalog.reader import read_catalog
-from embed.chunks import prepare_chunk
+from embed.chunks import NO_PHOTO_GIVEN, prepare_chunk
 from embed.errors import ConfigError, UnreadableImage
 from embed.photos.decode import load_image
 from embed.photos.files import find_photos
@@ -18,7 +18,6 @@ from stack.explain.parts import ALL_ALIKE, NETWORK, build_up, contributions
 from stack.explain.variants import _ATTRIBUTE_GROUPS, make_variants
 from stack.price.predictor import Predictor
 
-NO_PHOTO = UnreadableImage("no photo given")
 ROW = 3
 
 
@@ -209,7 +208,7 @@ def test_the_photo_s_patches_are_those_of_the_map(
     patched = photo.copy()
     patched[:10, 10:21] = 255  # 32 pixels in three: 0, 10, 21
     text = catalog.text[ROW]
-    chunk = prepare_chunk([text] * 3, [photo, patched, NO_PHOTO])
+    chunk = prepare_chunk([text] * 3, [photo, patched, NO_PHOTO_GIVEN])
     whole, without_patch, without_photo = predictors["network"].predict(chunk).price
     image = explained["network"].image
     assert [len(row) for row in image.grid] == [3, 3, 3]

@@ -465,7 +465,7 @@ def test_the_model_card_names_the_licence_of_each_encoder(run_of):
     ):
         texts = dict(zip(("text_encoder", "image_encoder"), names, strict=True))
         records["embed"]["config"].update(texts)
-        card = model_card(**records, report=report, n_photos=1)
+        card = model_card(**records, report=report, n_photos=1, has_prices=False)
         rows = card.partition("| Weights begun from |")[2].split("\n")[2:4]
         licences += [row.split(" | ")[1] for row in rows]
     named, bsd = "if the file matches its name: ", "BSD-3-Clause (torchvision's"

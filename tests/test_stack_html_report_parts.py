@@ -7,7 +7,6 @@ from PIL import Image
 
 from embed.errors import CacheError
 from embed.photos.decode import encode_thumbnail
-from stack.html_report import formats
 from stack.html_report.curves import read_histories
 from stack.html_report.gains import read_gains
 from stack.html_report.products import (
@@ -19,6 +18,7 @@ from stack.html_report.products import (
 )
 from stack.html_report.records import N_PROBLEMS, read_problems, stage_record
 from stack.html_report.words import group_score, leading_words, score_words
+from stack.tell import numbers as formats
 
 
 def test_leading_words_are_those_of_content():

@@ -19,9 +19,9 @@ import stack.price.engine
 import stack.price.flags
 import stack.price.predictor
 from embed.catalog.reader import read_catalog
-from embed.chunks import prepare_chunk, prepared_chunks
+from embed.chunks import NO_PHOTO_GIVEN, prepare_chunk, prepared_chunks
 from embed.encoders.weights import WeightsError
-from embed.errors import CacheError, UnreadableImage
+from embed.errors import CacheError
 from embed.extract import extract
 from embed.store.manifest import (
     read_json,
@@ -421,7 +421,7 @@ def test_calls_that_overlap_leave_blas_as_many_threads_as_there_were(
     run_of, monkeypatch
 ):
     predictor = Predictor(run_of["network"], n_threads=1)
-    chunk = prepare_chunk(["green tea"], [UnreadableImage("none")])
+    chunk = prepare_chunk(["green tea"], [NO_PHOTO_GIVEN])
     first_is_in, second_is_in = threading.Event(), threading.Event()
     found = []
 

@@ -9,7 +9,7 @@ from photo_bytes import saved
 from service_standin import client_of, error_of
 
 from embed.catalog.reader import read_catalog
-from embed.chunks import prepare_chunk
+from embed.chunks import NO_PHOTO_GIVEN, prepare_chunk
 from embed.errors import CacheError, ConfigError, UnreadableImage
 from embed.photos.decode import decode_photo, load_image
 from embed.store.manifest import read_json
@@ -153,7 +153,7 @@ def test_a_run_whose_stage_is_missing_is_refused_at_once(finished_run, tmp_path)
 
 def test_one_fold_alone_answers_with_its_own_price(pricers):
     run_dir = pricers["network"].predictor.run.run_dir
-    product = Product(text="green tea, 20 bags", photo=UnreadableImage("none given"))
+    product = Product(text="green tea, 20 bags", photo=NO_PHOTO_GIVEN)
     found = [
         Pricer(run_dir, n_threads=1, only_fold=fold).price([product])[0].price
         for fold in range(3)
@@ -170,6 +170,6 @@ def test_pixels_are_those_that_the_run_reads(pricers):
     pricer = pricers["network"]
     pixels = decode_photo(PHOTO, size=pricer.image_size)
     with_photo = Product(text="Green tea", photo=pixels)
-    without = Product(text="Green tea", photo=UnreadableImage("none given"))
+    without = Product(text="Green tea", photo=NO_PHOTO_GIVEN)
     first, second = pricer.price([with_photo, without])
     assert first.price != second.price

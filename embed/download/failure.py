@@ -2,6 +2,8 @@
 
 import string
 
+from embed.catalog.columns import shorten
+
 _SHOWN_CHARS = 80
 
 
@@ -49,6 +51,4 @@ def shown(foreign: object) -> str:
     """
     words = " ".join(str(foreign)[:1000].split())
     line = "".join(letter if letter.isprintable() else "?" for letter in words)
-    if len(line) > _SHOWN_CHARS:
-        line = line[:_SHOWN_CHARS] + "…"
-    return line.strip(string.whitespace)
+    return shorten(line, _SHOWN_CHARS).strip(string.whitespace)

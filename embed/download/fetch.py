@@ -10,8 +10,6 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from importlib import metadata
-from types import TracebackType
-from typing import Self
 
 import httpcore2
 import httpx2
@@ -68,7 +66,7 @@ def parse_link(link: str) -> httpx2.URL:
 
 
 class PhotoClient:
-    """HTTP client for photos; an async context manager.
+    """HTTP client for photos; `aclose` ends it.
 
     The client reads only certificate roots from the environment, sends no credentials
     and stores no cookies.
@@ -96,17 +94,9 @@ class PhotoClient:
             trust_env=False,
         )
 
-    async def __aenter__(self) -> Self:
-        await self._client.__aenter__()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self._client.__aexit__(kind, error, trace)
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._client.aclose()
 
     async def fetch(self, url: httpx2.URL) -> Body:
         """Request a photo once.

@@ -15,13 +15,17 @@ from typing import TYPE_CHECKING, TypeVar
 
 from embed.catalog.reader import Catalog, CatalogError
 from embed.download.config import DownloadConfig
-from embed.download.folder import PhotoFolder, note_taken
+from embed.download.folder import (
+    PhotoFolder,
+    note_taken,
+    open_folder,
+    remove_leftovers,
+)
 from embed.download.log import LogRow, read_log, write_log
 from embed.download.names import PhotoNames
-from embed.download.store import open_folder, remove_leftovers
-from embed.errors import ConfigError
 from embed.photos.log import LOG_NAME
 from embed.store.lock import run_lock
+from embed.terminal.options import require_packages
 from embed.terminal.progress import track
 
 if TYPE_CHECKING:
@@ -80,11 +84,11 @@ def download_images(
     CatalogError
         If no row has a link.
     ConfigError
-        If the folder cannot be used or the HTTP client is not installed.
+        If the folder cannot be used or a package is missing.
     LockedError
         If another process works on the folder.
     """
-    _require_client()
+    require_packages("images", {"httpx2": "httpx2", "tenacity": "tenacity"})
     if not any(catalog.image_link):
         raise CatalogError(
             f"{catalog.path}: no row has a link in column {catalog.columns.image!r}. "
@@ -100,16 +104,6 @@ def download_images(
         finally:
             job.save()
         return job.report()
-
-
-def _require_client() -> None:
-    try:
-        import httpx2  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            "downloading photos needs the HTTP client httpx2, which is not installed. "
-            "Run `pip install httpx2`"
-        ) from error
 
 
 class _Job:

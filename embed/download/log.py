@@ -3,10 +3,11 @@
 import csv
 import io
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Literal
 
+from embed.catalog.columns import one_line
 from embed.errors import ConfigError
 from embed.photos.log import COLUMNS, HAVE_PHOTO
 from embed.store.durable import write_bytes
@@ -16,7 +17,7 @@ Status = Literal["ok", "kept", "failed", "taken", "no link", "not asked"]
 
 @dataclass(kw_only=True)
 class LogRow:
-    """Outcome of one row of the catalog.
+    """Outcome of one row of the catalog; its fields are the columns of the file.
 
     Attributes
     ----------
@@ -70,18 +71,7 @@ def write_log(path: Path, rows: Iterable[LogRow]) -> None:
     text = io.StringIO()
     lines = csv.writer(text, lineterminator="\n")
     lines.writerow(COLUMNS)
-    for row in rows:
-        lines.writerow(
-            (
-                row.sample_id,
-                row.image_link,
-                row.file,
-                row.status,
-                row.reason,
-                row.n_bytes,
-                row.attempts,
-            )
-        )
+    lines.writerows(map(astuple, rows))
     write_bytes(path, text.getvalue().encode())
 
 
@@ -110,8 +100,8 @@ def read_log(path: Path) -> dict[str, Recorded]:
         return {}
     except (ValueError, KeyError, TypeError, csv.Error) as error:
         raise ConfigError(
-            f"{path}: not the record of an earlier run ({' '.join(str(error).split())})"
-            f". Delete it and run again; photos in the folder are kept."
+            f"{path}: not the record of an earlier run ({one_line(error)}). Delete it "
+            f"and run again; photos in the folder are kept."
         ) from error
 
 

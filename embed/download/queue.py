@@ -6,16 +6,17 @@ import signal
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt
 
 from embed.download.config import DownloadConfig
 from embed.download.failure import PhotoFailure
 from embed.download.fetch import PhotoClient, parse_link
-from embed.download.store import store_photo
+from embed.download.folder import store_photo
 
 _DECODERS = 2
 _LANES_PER_TURN = 4
@@ -136,7 +137,7 @@ class _Queue:
         for ask in asks:
             by_host.setdefault(ask.url.host, deque()).append(ask)
         hosts = iter(sorted(by_host.values(), key=len, reverse=True))
-        async with PhotoClient(self._config) as client:
+        async with aclosing(PhotoClient(self._config)) as client:
             await asyncio.gather(
                 *(
                     self._lane(client, hosts)
@@ -155,22 +156,23 @@ class _Queue:
 
     async def _until_done(self, client: PhotoClient, parsed: _Parsed) -> Outcome:
         """Request one link, again after failures that may be temporary."""
-        attempt = 0
-        while True:
-            attempt += 1
-            try:
-                n_bytes = await self._once(client, parsed)
-            except PhotoFailure as failure:
-                if failure.retry and attempt <= self._config.retries:
-                    await asyncio.sleep(self._pause(attempt))
-                    continue
-                if failure.unreached:
-                    client.hosts[parsed.url.host].note_unreached(
-                        limit=self._config.give_up_host_after
-                    )
-                n_asked = attempt if failure.asked else attempt - 1
-                return Outcome(parsed.ask, str(failure), attempts=n_asked)
-            return Outcome(parsed.ask, "", n_bytes, attempt)
+        again = AsyncRetrying(
+            retry=retry_if_exception(_may_be_temporary),
+            stop=stop_after_attempt(self._config.retries + 1),
+            wait=lambda state: self._pause(state.attempt_number),
+            reraise=True,
+        )
+        try:
+            n_bytes: int = await again(self._once, client, parsed)
+        except PhotoFailure as failure:
+            if failure.unreached:
+                client.hosts[parsed.url.host].note_unreached(
+                    limit=self._config.give_up_host_after
+                )
+            n_asked = again.statistics["attempt_number"] - (not failure.asked)
+            return Outcome(parsed.ask, str(failure), attempts=n_asked)
+        n_asked = again.statistics["attempt_number"]
+        return Outcome(parsed.ask, "", n_bytes, n_asked)
 
     async def _once(self, client: PhotoClient, parsed: _Parsed) -> int:
         body = await client.fetch(parsed.url)
@@ -196,6 +198,10 @@ class _Queue:
             self._config.max_backoff, self._config.backoff * 2.0 ** (attempt - 1)
         )
         return self._random.uniform(0, longest)
+
+
+def _may_be_temporary(error: BaseException) -> bool:
+    return isinstance(error, PhotoFailure) and error.retry
 
 
 async def _finish(work: "asyncio.Task[None]") -> None:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from embed.attributes import ATTRIBUTE_NAMES, KINDS
 from embed.catalog.currencies import DecimalSign
-from embed.chunks import Chunk, prepare_chunk
-from embed.errors import ConfigError, UnreadableImage
+from embed.chunks import NO_PHOTO_GIVEN, Chunk, Photo, prepare_chunk
+from embed.errors import ConfigError
 from stack.explain.phrases import Phrase, split_phrases
 
 MAX_GRID = 16
@@ -103,11 +103,11 @@ def make_variants(
     """
     check_grid(image_grid)
     phrases = split_phrases(text, limit=n_phrases, max_words=max_words)
-    product = prepare_chunk([text], [_NO_PHOTO], decimal=decimal)
+    product = prepare_chunk([text], [NO_PHOTO_GIVEN], decimal=decimal)
     attributes = _known_attributes(product.attributes[0])
     pictures = list(_photos_without(photo, image_grid)) if photo is not None else []
     same_text = [text] * (len(attributes) + len(pictures))
-    whole = _NO_PHOTO if photo is None else photo
+    whole = NO_PHOTO_GIVEN if photo is None else photo
     same_photo = [whole] * (1 + len(phrases) + len(attributes))
     chunk = prepare_chunk(
         [text, *(phrase.without for phrase in phrases), *same_text],
@@ -146,18 +146,13 @@ def patch_bounds(size: int, grid: int) -> list[tuple[int, int]]:
     return list(itertools.pairwise(bounds))
 
 
-_NO_PHOTO = UnreadableImage("no photo given")
-
-
-def _photos_without(
-    photo: NDArray[np.uint8], grid: int
-) -> Iterator[NDArray[np.uint8] | UnreadableImage]:
+def _photos_without(photo: NDArray[np.uint8], grid: int) -> Iterator[Photo]:
     """Yield no photo at all, then the photo with each patch white.
 
     Photos are padded with white and most products stand on white, so a white patch
     means "nothing here". It changes nothing where the photo is white already.
     """
-    yield _NO_PHOTO
+    yield NO_PHOTO_GIVEN
     for top, bottom in patch_bounds(photo.shape[0], grid):
         for left, right in patch_bounds(photo.shape[1], grid):
             patched = photo.copy()

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from embed.chunks import prepare_chunk
+from embed.chunks import NO_PHOTO_GIVEN, Photo, prepare_chunk
 from embed.errors import InputError, UnreadableImage
 from embed.photos.decode import decode_thumbnail
 from embed.store.arrays import RaggedRows
@@ -18,8 +18,6 @@ MOST_DIFFERENCE = 1e-3
 """Largest allowed difference in log1p price: a thousandth of the price."""
 
 _N_PER_KIND = 4
-_NO_PHOTO = UnreadableImage("none given")
-Photo = NDArray[np.uint8] | UnreadableImage
 
 
 def check_export(run: Run, folder: Path) -> float:
@@ -77,10 +75,10 @@ def _some_products(run: Run) -> tuple[list[str], list[Photo]]:
     run.array("embed/thumbnails")  # raises if damaged
     thumbnails = RaggedRows(run.run_dir / "embed" / "thumbnails.npy")
     texts = ["", catalog.text[0]]
-    photos: list[Photo] = [_NO_PHOTO, _NO_PHOTO]
+    photos: list[Photo] = [NO_PHOTO_GIVEN, NO_PHOTO_GIVEN]
     for rows in (np.flatnonzero(image_ok), np.flatnonzero(~image_ok)):
         for row in rows[:: max(1, len(rows) // _N_PER_KIND)][:_N_PER_KIND]:
             jpeg = thumbnails[int(row)].tobytes()
             texts.append(catalog.text[row])
-            photos.append(decode_thumbnail(jpeg) if jpeg else _NO_PHOTO)
+            photos.append(decode_thumbnail(jpeg) if jpeg else NO_PHOTO_GIVEN)
     return texts, photos

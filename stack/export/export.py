@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from collections.abc import Sequence
 from importlib import metadata
 from itertools import product
 from pathlib import Path
@@ -29,7 +30,7 @@ from embed.store.schema import config_from
 from embed.terminal.options import require_packages
 from finetune.network.saved import load_network, network_folder
 from stack.blocks.fitted import LOG_PRICE_COLUMNS, PRICE_BLOCKS
-from stack.export.card import model_card, required_packages
+from stack.export.card import model_card
 from stack.export.check import check_export
 from stack.export.graphs import write_head, write_image_tower, write_text_tower
 from stack.export.licence import LICENCE_NAME, licence_text
@@ -94,7 +95,7 @@ def export_run(run_dir: Path, out_dir: Path, *, check: bool = True) -> float | N
     CacheError, WeightsError
         If the run is incomplete, or its encoders cannot be found.
     """
-    require_packages("export", {name: name for name in PACKAGES})
+    require_packages("export", {name: name for name in (*PACKAGES, "jinja2")})
     require_free(out_dir)
     finished = open_finished_run(run_dir, verify=("stack", "finetune"))
     with whole_folder(out_dir) as folder:
@@ -113,7 +114,7 @@ def write_export(finished: FinishedRun, folder: Path) -> None:
     """
     _write_towers(finished, folder)
     _copy_boosters(finished, folder)
-    _copy_code(folder, packages=required_packages(finished.stack))
+    _copy_code(folder, packages=_required_packages(finished))
     if _price_blocks(finished):
         write_price_blocks(finished.run, _price_blocks(finished), folder)
     tokenizer = weights_of_run(finished.run.embed)[0] / "tokenizer.json"
@@ -131,6 +132,7 @@ def write_export(finished: FinishedRun, folder: Path) -> None:
         stack=finished.stack,
         report=report,
         n_photos=int(np.asarray(finished.run.array("embed/image_ok")).sum()),
+        has_prices=bool(_price_blocks(finished)),
     )
     (folder / CARD_NAME).write_text(card, encoding="utf-8")
     write_json(folder / MANIFEST_NAME, _manifest(finished, folder))
@@ -192,6 +194,13 @@ def _price_blocks(finished: FinishedRun) -> list[str]:
     return [name for name in blocks if name in PRICE_BLOCKS]
 
 
+def _required_packages(finished: FinishedRun) -> list[str]:
+    """Return the packages that an export needs, by their names for pip."""
+    packages = ["numpy", "pillow", "onnxruntime", "tokenizers"]
+    packages += ["lightgbm"] * finished.is_stacked
+    return packages + ["scikit-learn"] * bool(_price_blocks(finished))
+
+
 def _copy_boosters(finished: FinishedRun, folder: Path) -> None:
     for names in _boosters(finished).values():
         for name in names:
@@ -200,13 +209,13 @@ def _copy_boosters(finished: FinishedRun, folder: Path) -> None:
             shutil.copyfile(finished.run.run_dir / "stack" / name, target)
 
 
-def _copy_code(folder: Path, *, packages: str) -> None:
+def _copy_code(folder: Path, *, packages: Sequence[str]) -> None:
     for package, parts in _CODE.items():
         copy_parts(package, parts, folder / package.__name__)
     (folder / "stack" / "__init__.py").touch()  # the original one is for notebooks
     script = Path(__file__).with_name("predict_file.py")
     shutil.copyfile(script, folder / "predict.py")
-    requirements = "\n".join(packages.split()) + "\n"
+    requirements = "\n".join(packages) + "\n"
     (folder / "requirements.txt").write_text(requirements, encoding="utf-8")
     (folder / LICENCE_NAME).write_text(licence_text(), encoding="utf-8")
 

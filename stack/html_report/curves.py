@@ -12,9 +12,9 @@ from matplotlib.ticker import MaxNLocator
 
 from embed.errors import CacheError
 from embed.store.manifest import MANIFEST_NAME, make_command
+from finetune.training.tracking import HISTORY_NAME
 from stack.html_report.svg import GREY, drawing, new_axes, to_svg
 
-HISTORY_NAME = "history.csv"
 _MOST_NAMED = 10  # folds in a legend
 _NEEDED = ("epoch", "loss", "train_smape")
 

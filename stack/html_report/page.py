@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from numpy.typing import NDArray
 
 from embed.catalog.reader import Catalog
@@ -18,7 +17,6 @@ from stack.html_report.finished import (
     judge,
     open_reported,
 )
-from stack.html_report.formats import FILTERS
 from stack.html_report.gains import read_gains
 from stack.html_report.products import (
     TEXT_CHARS,
@@ -29,9 +27,10 @@ from stack.html_report.products import (
 from stack.html_report.records import read_problems, stage_record
 from stack.html_report.words import group_score, score_words
 from stack.run import RAW_DIR
+from stack.tell.template import load_template
 
 _FACTORS = (1.1, 1.25, 1.5, 2, 3, 5)
-_TEMPLATES = Path(__file__).with_name("templates")
+_TEMPLATE = Path(__file__).with_name("templates") / "report.html.j2"
 
 
 def write_report(run_dir: Path, out_path: Path) -> int:
@@ -66,7 +65,7 @@ def render_report(run_dir: Path) -> str:
     finished = open_reported(run_dir)
     judged = judge(finished)
     catalog = finished.run.catalog()
-    return _template().render(
+    return load_template(_TEMPLATE).render(
         **_facts(finished, catalog),
         **_accuracy(finished, judged),
         **_training(finished),
@@ -79,18 +78,6 @@ def render_report(run_dir: Path) -> str:
             for manifest in (finished.run.embed, finished.run.finetune, finished.stack)
         ],
     )
-
-
-def _template() -> Template:
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(FILTERS)
-    return environment.get_template("report.html.j2")
 
 
 def _facts(finished: ReportedRun, catalog: Catalog) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import click
 from embed.terminal.options import one_line_errors
 from stack.config import StackConfig
 from stack.judge.compare import Predictor, compare_runs
-from stack.judge.runs import format_runs, list_runs
+from stack.judge.run_list import format_runs, list_runs
 from stack.tell.comparison import format_comparison
 
 _json_option = click.option(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from embed.catalog.reader import Catalog
-from embed.chunks import Chunk, Inputs, screen_photo
+from embed.chunks import Chunk, Inputs, Photo, screen_photo
 from embed.config import EmbedConfig
 from embed.encoders.embedder import Embedder, EncoderSource, resolve_encoders
 from embed.encoders.towers import IMAGE_DIM
@@ -157,9 +157,7 @@ class Predictor:
             stand_ins=self._stand_ins,
         )
 
-    def screen(
-        self, photo: NDArray[np.uint8] | UnreadableImage
-    ) -> NDArray[np.uint8] | UnreadableImage:
+    def screen(self, photo: Photo) -> Photo:
         """Return a photo, or an error if the run treated it as a stand-in."""
         if isinstance(photo, UnreadableImage):
             return photo
@@ -340,7 +338,7 @@ def _selected_folds(folds: Sequence[int] | None, n_folds: int) -> list[int]:
 
 
 def _readable(
-    photos: Sequence[NDArray[np.uint8] | UnreadableImage],
+    photos: Sequence[Photo],
 ) -> tuple[NDArray[np.intp], list[NDArray[np.uint8]]]:
     """Return the products of a chunk that have a photo, and their thumbnails."""
     readable = [

@@ -15,6 +15,7 @@ from stack.service.schemas import (
     BatchRequest,
     PriceAnswer,
     PricesAnswer,
+    ProductForm,
     ProductRequest,
 )
 from stack.service.service import EXPLANATION_COST, Service
@@ -76,17 +77,23 @@ async def _one(
     service: Service, kind: bodies.ContentType, body: bytes, *, explain: bool
 ) -> PriceAnswer:
     size = service.ready().image_size
-    product = await service.in_pool(partial(_product_of, kind, body, size))
+    if kind.name == bodies.FORM_TYPE:
+        form = await bodies.parse_form(body, kind.boundary)
+        read = partial(_form_product, form, size=size)
+    else:
+        read = partial(_json_product, body, size=size)
+    product = await service.in_pool(read)
     if explain:
         return await service.explain(product)
     return (await service.price([product]))[0]
 
 
-def _product_of(kind: bodies.ContentType, body: bytes, size: int) -> Product:
-    if kind.name == bodies.FORM_TYPE:
-        form = bodies.parse_form(body, kind.boundary)
-        pixels = photos.thumbnail(form.photo, size=size, where="photo")
-        return Product(text=form.text, photo=pixels, sample_id=form.sample_id)
+def _form_product(form: ProductForm, *, size: int) -> Product:
+    pixels = photos.thumbnail(form.photo, size=size, where="photo")
+    return Product(text=form.text, photo=pixels, sample_id=form.sample_id)
+
+
+def _json_product(body: bytes, *, size: int) -> Product:
     return _product(bodies.parse_json(body, ProductRequest), size=size, where="image")
 
 

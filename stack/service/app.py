@@ -132,12 +132,12 @@ def _add_state(app: FastAPI, service: Service, currency: str | None) -> None:
     @app.get("/health", response_model=Health, responses={503: {"model": Health}})
     async def health(response: Response) -> Health:
         """Return 200 if the service is ready, 503 while it loads the run."""
-        backend = service.backend
-        response.status_code = 200 if backend else 503
+        source = service.source
+        response.status_code = 200 if source else 503
         return Health(
-            status="ready" if backend else "loading",
-            run=backend.run_key if backend else None,
-            chosen=backend.chosen if backend else None,
+            status="ready" if source else "loading",
+            run=source.run_key if source else None,
+            chosen=source.chosen if source else None,
             currency=currency,
         )
 

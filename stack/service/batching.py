@@ -25,6 +25,26 @@ class Room:
         self.taken = 0
 
     @contextmanager
+    def held(self) -> Iterator[Callable[[int], None]]:
+        """Yield a function that takes room for `n` more until the end of the block.
+
+        It raises `Full` if less than `n` is left.
+        """
+        held = 0
+
+        def take(n: int) -> None:
+            nonlocal held
+            if self.taken + n > self.most:
+                raise Full
+            self.taken += n
+            held += n
+
+        try:
+            yield take
+        finally:
+            self.taken -= held
+
+    @contextmanager
     def take(self, n: int) -> Iterator[None]:
         """Hold room for `n`.
 
@@ -33,13 +53,9 @@ class Room:
         Full
             If less than `n` is left.
         """
-        if self.taken + n > self.most:
-            raise Full
-        self.taken += n
-        try:
+        with self.held() as take:
+            take(n)
             yield
-        finally:
-            self.taken -= n
 
 
 @dataclass(frozen=True, kw_only=True)

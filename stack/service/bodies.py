@@ -1,22 +1,15 @@
 """Bodies of requests, read within limits, and the fields in them."""
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
-from python_multipart import FormParser
-from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import (
-    Field,
-    File,
-    MultipartParser,
-    MultipartState,
-    parse_options_header,
-)
+from python_multipart.multipart import parse_options_header
+from starlette.datastructures import Headers, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
 from stack.service.batching import Full
@@ -33,6 +26,7 @@ MAX_BATCH_BODY_BYTES = 64_000_000
 MAX_BODY_SECONDS = 30.0
 _DISCARD_BYTES = 64_000_000
 _MAX_PARTS = 8
+_PIECE_BYTES = 2**16
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -43,33 +37,6 @@ class ContentType:
 
     name: str
     boundary: bytes | None
-
-
-class BodyBudget:
-    """Memory for all bodies in progress together."""
-
-    def __init__(self, n_bytes: int) -> None:
-        self._left = n_bytes
-
-    @contextmanager
-    def held(self) -> Iterator[Callable[[int], None]]:
-        """Yield a function that reserves some bytes until the end of the block.
-
-        It raises `Full` if too few are left.
-        """
-        taken = 0
-
-        def take(n_bytes: int) -> None:
-            nonlocal taken
-            if n_bytes > self._left:
-                raise Full
-            self._left -= n_bytes
-            taken += n_bytes
-
-        try:
-            yield take
-        finally:
-            self._left += taken
 
 
 def content_type(request: Request, *, allowed: tuple[str, ...]) -> ContentType:
@@ -116,7 +83,7 @@ async def read_body(
     most : int
         Largest number of bytes.
     take : callable
-        Function from `BodyBudget.held`.
+        Function from `Room.held`.
 
     Raises
     ------
@@ -194,7 +161,7 @@ def parse_json(body: bytes, model: type[Model]) -> Model:
         raise of_validation(error) from None
 
 
-def parse_form(body: bytes, boundary: bytes | None) -> ProductForm:
+async def parse_form(body: bytes, boundary: bytes | None) -> ProductForm:
     """Read a form: its fields, and its photo if it has one.
 
     Raises
@@ -202,58 +169,54 @@ def parse_form(body: bytes, boundary: bytes | None) -> ProductForm:
     ApiError
         422 if it is damaged, not in UTF-8, or has other fields.
     """
-    fields: dict[str, bytes] = {}
-
-    def keep(raw_name: bytes | None, content: bytes) -> None:
-        name = (raw_name or b"").decode("utf-8", "replace")
+    fields: dict[str, str | bytes] = {}
+    for raw_name, content in await _parts(body, boundary or b""):
+        name = raw_name.decode("utf-8", "replace")
         if name in fields:
             raise _bad_form(name, "occurs twice")
-        if len(fields) == _MAX_PARTS:
-            raise _bad_form("body", f"more than {_MAX_PARTS} fields")
-        fields[name] = content
-
+        fields[name] = content if name == "photo" else _decoded(name, content)
     try:
-        parser = _form_parser(boundary, keep, len(body))
-        parser.write(body)
-        parser.finalize()
-    except FormParserError as error:
-        raise _bad_form("body", f"damaged form: {error}") from None
-    if not _is_at_end(parser):
-        raise _bad_form("body", "damaged form: it ends before its last boundary")
-    try:
-        return ProductForm.model_validate(
-            {
-                name: content if name == "photo" else _decoded(name, content)
-                for name, content in fields.items()
-            }
-        )
+        return ProductForm.model_validate(fields)
     except ValidationError as error:
         raise of_validation(error) from None
 
 
-def _form_parser(
-    boundary: bytes | None, keep: Callable[[bytes | None, bytes], None], n_bytes: int
-) -> FormParser:
-    def on_field(field: Field) -> None:
-        keep(field.field_name, field.value or b"")
+async def _parts(body: bytes, boundary: bytes) -> list[tuple[bytes, bytes]]:
+    """Return the name and the content of each part of a form."""
+    # The parser drops a part that was cut.
+    if b"\r\n--%s--" % boundary not in b"\r\n" + body:
+        raise _bad_form("body", "damaged form: it ends before its last boundary")
+    # As latin-1, no byte is lost: the parser would replace what is not UTF-8.
+    header = b'%s; boundary="%s"; charset=latin-1' % (FORM_TYPE.encode(), boundary)
+    parser = MultiPartParser(
+        Headers(raw=[(b"content-type", header)]),
+        _pieces(body),
+        max_files=_MAX_PARTS,
+        max_fields=_MAX_PARTS,
+        max_part_size=len(body),
+    )
+    parser.spool_max_size = len(body)  # in memory, because the body is there already
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        raise _bad_form("body", f"damaged form: {error.message}") from None
+    parts = []
+    for name, value in form.multi_items():
+        if isinstance(value, UploadFile):
+            content = await value.read()
+            if not (content or value.filename):
+                continue  # a browser's form without a photo
+        else:
+            content = value.encode("latin-1")
+        parts.append((name.encode("latin-1"), content))
+    await form.close()
+    return parts
 
-    def on_file(file: File) -> None:
-        file.file_object.seek(0)
-        content = file.file_object.read()
-        if (
-            content or file.file_name
-        ):  # without either it is a browser's form without a photo
-            keep(file.field_name, content)
 
-    # In memory, because the body is there already.
-    config = {"MAX_MEMORY_FILE_SIZE": n_bytes + 1}
-    return FormParser(FORM_TYPE, on_field, on_file, boundary=boundary, config=config)
-
-
-def _is_at_end(parser: FormParser) -> bool:
-    """Return whether the last boundary was read; the parser drops a cut part."""
-    assert isinstance(parser.parser, MultipartParser)
-    return parser.parser.state == MultipartState.END
+async def _pieces(body: bytes) -> AsyncGenerator[bytes, None]:
+    for start in range(0, len(body), _PIECE_BYTES):
+        yield body[start : start + _PIECE_BYTES]
+        await asyncio.sleep(0)  # let other requests go on
 
 
 def _decoded(name: str, content: bytes) -> str:

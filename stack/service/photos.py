@@ -4,15 +4,11 @@ import base64
 import binascii
 from http import HTTPStatus
 
-import numpy as np
-from numpy.typing import NDArray
-
+from embed.chunks import NO_PHOTO_GIVEN, Photo
 from embed.errors import UnreadableImage
 from embed.photos.decode import decode_photo
 from stack.service.bodies import MAX_PHOTO_BYTES, too_large
 from stack.service.errors import ApiError
-
-NO_PHOTO = "none given"
 
 
 def from_base64(image: str | None, *, where: str) -> bytes | None:
@@ -40,9 +36,7 @@ def from_base64(image: str | None, *, where: str) -> bytes | None:
     return content
 
 
-def thumbnail(
-    content: bytes | None, *, size: int, where: str
-) -> NDArray[np.uint8] | UnreadableImage:
+def thumbnail(content: bytes | None, *, size: int, where: str) -> Photo:
     """Decode a photo, if there is one.
 
     Raises
@@ -52,7 +46,7 @@ def thumbnail(
         that sends a photo does not expect a price without it.
     """
     if content is None:
-        return UnreadableImage(NO_PHOTO)
+        return NO_PHOTO_GIVEN
     if len(content) > MAX_PHOTO_BYTES:
         raise too_large(where, len(content), MAX_PHOTO_BYTES)
     try:

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from embed.chunks import prepare_chunk
+from embed.chunks import Photo, prepare_chunk
 from embed.errors import InputError, UnreadableImage
 from embed.store.manifest import require_stage
 from embed.text import MISSING_TEXT, compose_text, parse_fields
@@ -31,7 +30,7 @@ class Product:
     """A product to price for a client."""
 
     text: str
-    photo: NDArray[np.uint8] | UnreadableImage
+    photo: Photo
     sample_id: str | None = None
 
 

@@ -17,7 +17,7 @@ from stack.service.hosts import LocalHosts
 from stack.service.metrics import Metrics
 from stack.service.observe import Observed
 from stack.service.pricing import Pricer
-from stack.service.service import Backend, Service
+from stack.service.service import PriceSource, Service
 
 STOP_SECONDS = 10
 """Seconds for open requests when a signal comes."""
@@ -69,8 +69,8 @@ def serve(
 
     fold = "" if only_fold is None else f", fold {only_fold + 1} alone"
 
-    def ready(backend: Backend) -> None:
-        say(f"ready at {url} (run {backend.run_key[:12]}, {backend.chosen}{fold})")
+    def ready(source: PriceSource) -> None:
+        say(f"ready at {url} (run {source.run_key[:12]}, {source.chosen}{fold})")
 
     service = Service(
         lambda: Pricer(run_dir, n_threads=n_threads, only_fold=only_fold),

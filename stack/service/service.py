@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from typing import Literal, Protocol, TypeVar
 
 from stack.service.batching import Batcher, Full, Room
-from stack.service.bodies import BodyBudget
 from stack.service.errors import busy, not_ready
 from stack.service.metrics import Metrics
 from stack.service.pricing import Product
@@ -28,7 +27,7 @@ MAX_BODIES_BYTES = 256_000_000
 T = TypeVar("T")
 
 
-class Backend(Protocol):
+class PriceSource(Protocol):
     """The source of prices: `Pricer`, or a stand-in in tests."""
 
     run_key: str
@@ -58,16 +57,16 @@ class Service:
 
     def __init__(
         self,
-        load: Callable[[], Backend],
+        load: Callable[[], PriceSource],
         metrics: Metrics,
         *,
-        on_ready: Callable[[Backend], None] = lambda backend: None,
+        on_ready: Callable[[PriceSource], None] = lambda source: None,
         on_failed: Callable[[Exception], None] = lambda error: None,
         max_waiting: int = MAX_WAITING,
     ) -> None:
         self.metrics = metrics
-        self.bodies = BodyBudget(MAX_BODIES_BYTES)
-        self.backend: Backend | None = None
+        self.bodies = Room(MAX_BODIES_BYTES)
+        self.source: PriceSource | None = None
         self.n_priced = 0
         self._load, self._on_ready, self._on_failed = load, on_ready, on_failed
         self._room = Room(max_waiting)
@@ -81,9 +80,9 @@ class Service:
         self._batcher = Batcher(self._price, self._thread)
         loop = asyncio.get_running_loop()
         try:
-            self.backend = await loop.run_in_executor(self._thread, self._loaded)
+            self.source = await loop.run_in_executor(self._thread, self._loaded)
             self.metrics.ready.set(1)
-            self._on_ready(self.backend)
+            self._on_ready(self.source)
             await self._batcher.run()
         except Exception as error:
             self._on_failed(error)
@@ -93,7 +92,7 @@ class Service:
         for threads in (self._thread, self._pool):
             threads.shutdown(wait=False, cancel_futures=True)
 
-    def ready(self) -> Backend:
+    def ready(self) -> PriceSource:
         """Return the predictor.
 
         Raises
@@ -101,9 +100,9 @@ class Service:
         ApiError
             503 if it is not loaded yet.
         """
-        if self.backend is None:
+        if self.source is None:
             raise not_ready()
-        return self.backend
+        return self.source
 
     @contextmanager
     def admitted(self, n_products: int) -> Iterator[None]:
@@ -151,10 +150,10 @@ class Service:
         """Do slow work, such as reading a photo, outside the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
-    def _loaded(self) -> Backend:
-        backend = self._load()
-        backend.warm_up()
-        return backend
+    def _loaded(self) -> PriceSource:
+        source = self._load()
+        source.warm_up()
+        return source
 
     def _price(self, products: list[Product]) -> list[PriceAnswer]:
         started = time.monotonic()

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from embed.catalog.amounts import short_amount
-from stack.tell.lines import LABEL, score, table, wrap
+from stack.tell.lines import LABEL, NONE, difference, table, wrap
+from stack.tell.numbers import count, percent, score, short_range
 
 
 def format_comparison(comparison: Mapping[str, Any]) -> str:
@@ -47,27 +47,22 @@ def _scores(comparison: Mapping[str, Any]) -> str:
     for side, row in comparison["scores"].items():
         name = f"  SMAPE of {side.upper()} ± s.e."
         lines.append(f"{name:{LABEL}}{row['smape']:9.2f} ± {row['smape_se']:.2f}")
-    gap = comparison["difference"]
-    lines.append(
-        f"{'  A - B, 95 % interval':{LABEL}}{gap['mean']:+9.3f}"
-        f"   [{gap['low']:+.3f}, {gap['high']:+.3f}]"
-    )
+    lines.append(difference("A - B, 95 % interval", comparison["difference"]))
     return "\n".join(lines)
 
 
 def _bands(comparison: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     return [
-        (f"{short_amount(band['low'])}-{short_amount(band['high'])}", band)
-        for band in comparison["bands"]
+        (short_range(band["low"], band["high"]), band) for band in comparison["bands"]
     ]
 
 
 def _parts(title: str, parts: list[tuple[str, Mapping[str, Any]]]) -> str:
     rows = [
         (title, [heading for heading, _ in parts]),
-        ("  products", [f"{part['n']:,}" for _, part in parts]),
-        ("  A", [score(part["smape"]["a"]) for _, part in parts]),
-        ("  B", [score(part["smape"]["b"]) for _, part in parts]),
+        ("  products", [count(part["n"]) for _, part in parts]),
+        ("  A", [score(part["smape"]["a"], NONE) for _, part in parts]),
+        ("  B", [score(part["smape"]["b"], NONE) for _, part in parts]),
         ("  A - B", [_gap(part["smape"]) for _, part in parts]),
     ]
     return table(rows)
@@ -75,9 +70,8 @@ def _parts(title: str, parts: list[tuple[str, Mapping[str, Any]]]) -> str:
 
 def _closer(shares: Mapping[str, float]) -> str:
     return (
-        f"A is closer to the true price on {100 * shares['a']:.1f} % of the products, "
-        f"B on {100 * shares['b']:.1f} %; both are as close on "
-        f"{100 * shares['same']:.1f} %."
+        f"A is closer to the true price on {percent(shares['a'])} of the products, "
+        f"B on {percent(shares['b'])}; both are as close on {percent(shares['same'])}."
     )
 
 
@@ -97,5 +91,5 @@ def _notes(comparison: Mapping[str, Any]) -> list[str]:
 
 def _gap(smape: Mapping[str, float | None]) -> str:
     if smape["a"] is None or smape["b"] is None:
-        return "-"
+        return NONE
     return f"{smape['a'] - smape['b']:+.2f}"

@@ -1,9 +1,12 @@
 """Layout of plain-text reports in lines of at most 100 columns."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 WIDTH = 100
+NONE = "-"
+"""Written for a missing number, as every terminal has it."""
 LABEL = 26
 """Columns of the first cell of a table's row."""
 
@@ -57,6 +60,9 @@ def table(rows: Sequence[tuple[str, Sequence[str]]], *, n_headings: int = 0) -> 
     return "\n".join(lines)
 
 
-def score(smape: float | None) -> str:
-    """Return a SMAPE with two decimals, or `-` where there is none."""
-    return "-" if smape is None else f"{smape:.2f}"
+def difference(label: str, interval: Mapping[str, Any]) -> str:
+    """Write a row of a table: a difference and its interval."""
+    return (
+        f"  {label:{LABEL - 2}}{interval['mean']:+9.3f}"
+        f"   [{interval['low']:+.3f}, {interval['high']:+.3f}]"
+    )

@@ -5,7 +5,8 @@ from typing import Any
 
 from embed.catalog.amounts import short_amount
 from stack.price.flags import DISAGREEMENT
-from stack.tell.lines import LABEL, score, table, wrap
+from stack.tell.lines import LABEL, NONE, difference, table, wrap
+from stack.tell.numbers import count, percent, score, short_range
 
 _MAX_FOLDS = 10  # shown one by one
 
@@ -64,7 +65,7 @@ def _score_table(
         "-" * 92,
     ]
     for row in predictors:
-        r2 = "-" if row["r2_log"] is None else f"{row['r2_log']:.3f}"
+        r2 = NONE if row["r2_log"] is None else f"{row['r2_log']:.3f}"
         lines.append(
             f"{labels[row['name']]:{LABEL}}"
             f"{row['smape']:8.2f} ± {row['smape_se']:4.2f}"
@@ -75,8 +76,7 @@ def _score_table(
 
 
 def _band_table(bands: list[Mapping[str, Any]], labels: Mapping[str, str]) -> str:
-    headings = [_range(band) for band in bands]
-    return _smape_table("SMAPE by true price", headings, bands, labels)
+    return _smape_table("SMAPE by true price", _ranges(bands), bands, labels)
 
 
 def _image_table(
@@ -93,10 +93,10 @@ def _smape_table(
 ) -> str:
     rows = [
         (title, headings),
-        ("  products", [f"{part['n']:,}" for part in parts]),
+        ("  products", [count(part["n"]) for part in parts]),
     ]
     rows += [
-        (label, [score(part["smape"][name]) for part in parts])
+        (label, [score(part["smape"][name], NONE) for part in parts])
         for name, label in labels.items()
     ]
     return table(rows, n_headings=2)
@@ -105,7 +105,7 @@ def _smape_table(
 def _calibration(slopes: Mapping[str, float | None], chosen: str) -> str:
     names = {"network": "network", "chosen": chosen[0].lower() + chosen[1:]}
     slope_list = ", ".join(
-        f"{names[name]} {'-' if slope is None else f'{slope:.3f}'}"
+        f"{names[name]} {NONE if slope is None else f'{slope:.3f}'}"
         for name, slope in slopes.items()
     )
     return wrap(
@@ -116,7 +116,7 @@ def _calibration(slopes: Mapping[str, float | None], chosen: str) -> str:
 
 def _intervals(intervals: list[Mapping[str, Any]]) -> str:
     coverages = "; ".join(
-        f"{part['level']} % intervals contain {100 * part['coverage']:.1f} % of the "
+        f"{part['level']} % intervals contain {percent(part['coverage'])} of the "
         f"true prices (their high end is {part['width_ratio']:.1f} times the low one)"
         for part in intervals
     )
@@ -124,11 +124,16 @@ def _intervals(intervals: list[Mapping[str, Any]]) -> str:
         f"Prediction intervals, their ends from the other folds: {coverages}."
     )
     bands = intervals[0]["bands"]
-    rows = [("Coverage by true price", [_range(band) for band in bands])]
+    rows = [
+        (
+            "Coverage by true price",
+            [short_range(band["low"], band["high"]) for band in bands],
+        )
+    ]
     rows += [
         (
             f"{part['level']} % intervals",
-            [f"{100 * band['coverage']:.1f} %" for band in part["bands"]],
+            [percent(band["coverage"]) for band in part["bands"]],
         )
         for part in intervals
     ]
@@ -170,15 +175,8 @@ def _by_fold(folds: list[Mapping[str, Any]], name: str) -> str:
 
 def _verdict(verdict: Mapping[str, Any]) -> str:
     lines = ["Difference in SMAPE, paired bootstrap over products, 95 % interval"]
-    for label, key in (
-        ("stacker - network", "interval_network"),
-        ("stacker - blend", "interval_blend"),
-    ):
-        interval = verdict[key]
-        lines.append(
-            f"  {label:{LABEL - 2}}{interval['mean']:+9.3f}"
-            f"   [{interval['low']:+.3f}, {interval['high']:+.3f}]"
-        )
+    for name in ("network", "blend"):
+        lines.append(difference(f"stacker - {name}", verdict[f"interval_{name}"]))
     return "\n".join([*lines, "", wrap(f"Verdict: {verdict['sentence']}")])
 
 
@@ -203,8 +201,8 @@ def _best_reachable(best: Mapping[str, Any]) -> str:
     )
 
 
-def _range(band: Mapping[str, Any]) -> str:
-    return f"{short_amount(band['low'])}-{short_amount(band['high'])}"
+def _ranges(bands: Iterable[Mapping[str, Any]]) -> list[str]:
+    return [short_range(band["low"], band["high"]) for band in bands]
 
 
 def _percent(value: float) -> str:

@@ -25,7 +25,8 @@ from embed.store.schema import (
 )
 from finetune.config import FinetuneConfig
 from stack.run import REPORT_NAME, report_remedy
-from stack.tell.lines import wrap
+from stack.tell.lines import NONE, wrap
+from stack.tell.numbers import count
 
 _RECORDS = (MANIFEST_NAME, "plan.json", "progress.json")
 _INPUT_KEYS = {
@@ -242,14 +243,14 @@ def _lines_of(run: RunSummary) -> list[str]:
     cells = {
         "run": run.name,
         "done": done,
-        "products": _count(run.n_products),
-        "photos": _count(run.n_photos),
-        "recipe": run.recipe or "-",
-        "folds": _count(run.n_folds),
+        "products": count(run.n_products, NONE),
+        "photos": count(run.n_photos, NONE),
+        "recipe": run.recipe or NONE,
+        "folds": count(run.n_folds, NONE),
         "network": _score(run.network, is_chosen=run.chosen == "network"),
         "stacker": _score(run.stacker, is_chosen=run.chosen == "stacker"),
-        "min": "-" if run.minutes is None else f"{run.minutes:.0f}",
-        "finished": run.date or "-",
+        "min": NONE if run.minutes is None else f"{run.minutes:.0f}",
+        "finished": run.date or NONE,
     }
     first = []
     if len(run.name) >= _COLUMNS[0][1]:  # on a line of its own, never cut short
@@ -261,13 +262,9 @@ def _cell(title: str, text: str, width: int) -> str:
     return f"{text:<{width}}" if title == "run" else f"{text:>{width}}"
 
 
-def _count(value: int | None) -> str:
-    return "-" if value is None else f"{value:,}"
-
-
 def _score(score: Score | None, *, is_chosen: bool) -> str:
     if score is None:
-        return "-"
+        return NONE
     star = "*" if is_chosen else ""
     error = "" if score.smape_se is None else f" ± {score.smape_se:.2f}"
     return f"{star}{score.smape:.2f}{error}"

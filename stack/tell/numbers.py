@@ -1,8 +1,8 @@
-"""Number formats of the page; a missing number is a dash."""
+"""Write numbers for all reports; a missing number is a dash."""
 
 from collections.abc import Callable, Mapping
 
-from embed.catalog.amounts import rounded_amount
+from embed.catalog.amounts import amount, rounded_amount, short_amount
 
 NONE = "\N{EN DASH}"
 
@@ -12,14 +12,14 @@ def price(value: float | None) -> str:
     return NONE if value is None else rounded_amount(value)
 
 
-def score(value: float | None) -> str:
+def score(value: float | None, none: str = NONE) -> str:
     """Write a SMAPE: 41.27."""
-    return NONE if value is None else f"{value:.2f}"
+    return none if value is None else f"{value:.2f}"
 
 
-def signed(value: float | None) -> str:
+def signed(value: float | None, digits: int = 2) -> str:
     """Write a difference with its sign, as +1.20."""
-    return NONE if value is None else _minus(f"{_rounded(value, 2):+.2f}")
+    return NONE if value is None else _minus(f"{_rounded(value, digits):+.{digits}f}")
 
 
 def ratio(value: float | None) -> str:
@@ -27,14 +27,14 @@ def ratio(value: float | None) -> str:
     return NONE if value is None else _minus(f"{_rounded(value, 3):.3f}")
 
 
-def percent(share: float | None) -> str:
+def percent(share: float | None, digits: int = 1) -> str:
     """Write a share of 1 as percent: 12.3 %."""
-    return NONE if share is None else f"{100 * share:.1f} %"
+    return NONE if share is None else f"{100 * share:.{digits}f} %"
 
 
-def count(value: int | None) -> str:
+def count(value: int | None, none: str = NONE) -> str:
     """Write a whole number: 1,234."""
-    return NONE if value is None else f"{value:,}"
+    return none if value is None else f"{value:,}"
 
 
 def duration(seconds: float | None) -> str:
@@ -46,11 +46,21 @@ def duration(seconds: float | None) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
+def short_range(low: float, high: float) -> str:
+    """Write a range of prices in at most 13 characters: 42.50-1,234."""
+    return f"{short_amount(low)}-{short_amount(high)}"
+
+
 def times(factor: float) -> str:
     """Write a factor as a multiple or, below 1, as a divisor."""
     if factor >= 1:
         return f"\N{MULTIPLICATION SIGN} {_factor(factor)}"
     return f"\N{DIVISION SIGN} {_factor(1 / factor)}"
+
+
+def cell(text: str) -> str:
+    """Return a text for a cell of a Markdown table."""
+    return text.replace("|", "/")
 
 
 def _minus(written: str) -> str:
@@ -66,6 +76,8 @@ def _factor(value: float) -> str:
 
 
 FILTERS: Mapping[str, Callable[..., str]] = {
+    "amount": amount,
+    "cell": cell,
     "price": price,
     "score": score,
     "signed": signed,
@@ -75,4 +87,4 @@ FILTERS: Mapping[str, Callable[..., str]] = {
     "duration": duration,
     "times": times,
 }
-"""Filters of the template by name."""
+"""Filters of the templates by name."""

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from stack.judge.commands import runs_command
-from stack.judge.runs import RunSummary, Score, find_runs, format_runs, list_runs
+from stack.judge.run_list import RunSummary, Score, find_runs, format_runs, list_runs
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
