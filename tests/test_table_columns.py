@@ -4,7 +4,7 @@ import pytest
 from embed.catalog.columns import CatalogError
 from embed.table.dates import find_format, read_dates
 from embed.table.detect import guess_kind
-from embed.table.encode import encode, learn_columns, value_names
+from embed.table.encode import TableColumn, encode, feature_names, learn_columns
 from embed.table.giveaways import find_giveaway
 from embed.table.numbers import find_style, read_numbers
 
@@ -109,22 +109,44 @@ def test_new_products_are_encoded_as_the_catalog_was():
     kinds = {"net weight": "number", "Brand": "category", "sold": "date"}
     columns = learn_columns(cells, kinds, where="catalog.csv")
     features = encode(columns, cells, n_products=3)
-    assert value_names(columns) == [
-        "net_weight",
-        "sold.day",
-        "sold.month",
-        "sold.weekday",
+    assert feature_names(columns) == [
+        "table.net_weight",
+        "table.Brand",
+        "table.sold.day",
+        "table.sold.month",
+        "table.sold.weekday",
     ]
-    np.testing.assert_array_equal(features.values[:, 0], [1500, 500, np.nan])
-    assert features.codes.tolist() == [[2], [2], [1]]
+    np.testing.assert_array_equal(
+        features.array,
+        [
+            [1500, 2, 8797, 2, 3],
+            [500, 2, 8809, 2, 1],
+            [np.nan, 1, np.nan, np.nan, np.nan],
+        ],
+    )
     assert features.unreadable == []
 
     new = {"net weight": ["2,5 kg", "heavy"], "Brand": ["Acme", "New"]}
     priced = encode(columns, new, n_products=2)
-    np.testing.assert_array_equal(priced.values[:, 0], [2500, np.nan])
-    assert np.isnan(priced.values[:, 1:]).all()
-    assert priced.codes.tolist() == [[2], [1]]
-    assert priced.unreadable == [(1, "net weight", "heavy")]
+    np.testing.assert_array_equal(priced.array[:, :2], [[2500, 2], [np.nan, 1]])
+    assert np.isnan(priced.array[:, 2:]).all()
+    assert priced.unreadable == [(1, "column 'net weight': 'heavy' is no number")]
+
+
+def test_names_of_features_are_distinct_and_plain():
+    names = ("a b", "a_b", "a:b", "a_b.day", "größe")
+    columns = [
+        TableColumn(name=n, kind="date" if ":" in n else "number") for n in names
+    ]
+    assert feature_names(columns) == [
+        "table.a_b",
+        "table.a_b_",
+        "table.a_b__.day",
+        "table.a_b__.month",
+        "table.a_b__.weekday",
+        "table.a_b.day",
+        "table.größe",
+    ]
 
 
 @pytest.mark.parametrize(("kind", "rule"), [("number", "numbers"), ("date", "dates")])
@@ -140,14 +162,17 @@ def test_a_column_of_another_kind_is_refused(kind, rule):
 def test_one_bad_cell_in_many_is_unknown_and_named():
     cells = {"x": [*map(str, range(40)), "heavy"]}
     columns = learn_columns(cells, {"x": "number"}, where="c.csv")
-    assert encode(columns, cells, n_products=41).unreadable == [(40, "x", "heavy")]
+    assert encode(columns, cells, n_products=41).unreadable == [
+        (40, "column 'x': 'heavy' is no number")
+    ]
 
 
 def _giveaway(price, **written):
     cells = {name: list(map(str, values)) for name, values in written.items()}
     kinds = {name: guess_kind(name, column) for name, column in cells.items()}
     columns = learn_columns(cells, kinds, where="c.csv")
-    return find_giveaway(columns, encode(columns, cells, n_products=len(price)), price)
+    features = encode(columns, cells, n_products=len(price))
+    return find_giveaway(columns, features.array, price)
 
 
 def test_columns_that_give_the_price_away_are_found():

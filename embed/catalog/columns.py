@@ -6,7 +6,7 @@ import codecs
 import difflib
 import logging
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -17,6 +17,7 @@ from embed.errors import InputError
 logger = logging.getLogger(__name__)
 N_COLUMNS_SHOWN = 20
 
+TableKind = Literal["number", "category", "date"]
 ExportName = Literal[
     "auto", "none", "shopify", "woocommerce", "google", "amazon", "flipkart"
 ]
@@ -50,6 +51,20 @@ class CatalogColumns:
     """Read prices such as "$1,299.00" or "12,50", which are not plain numbers."""
     decimal_sign: DecimalSign | None = None
     """Decimal sign of the prices; None infers it. Plain numbers allow only "."."""
+    numbers: tuple[str, ...] = ()
+    """Table columns of numbers, beside text and photo."""
+    categories: tuple[str, ...] = ()
+    """Table columns of categories, such as a brand."""
+    dates: tuple[str, ...] = ()
+    """Table columns of dates."""
+    table: Literal["named", "auto"] = "named"
+    """"auto" also uses every other column, by the kind of its cells."""
+    ignored: tuple[str, ...] = ()
+    """Columns that "auto" leaves out."""
+    allowed: tuple[str, ...] = ()
+    """Table columns to use although they give the price away."""
+    require_table: bool = True
+    """Refuse a file without one of the table columns; else their cells are blank."""
     encoding: str | None = None
     """Encoding of a text file; None to detect it from the bytes."""
     other_encoding: str | None = None
@@ -66,6 +81,7 @@ class CatalogColumns:
                 "the catalog must have at least one text column, got none. Name it "
                 "with --text-column"
             )
+        self._check_table()
         for encoding in (self.encoding, self.other_encoding):
             if encoding is not None:
                 require_encoding(encoding)
@@ -76,10 +92,41 @@ class CatalogColumns:
                 f"{self.delimiter!r}"
             )
 
+    def _check_table(self) -> None:
+        named = [*self.numbers, *self.dates, *self.categories]
+        for name in named:
+            if named.count(name) > 1:
+                raise CatalogError(
+                    f"table column {name!r} must have one kind. Name it with one of "
+                    f"--number-column, --category-column and --date-column, once"
+                )
+            if name in self.roles:
+                raise CatalogError(
+                    f"column {name!r} cannot be a table column: it is the catalog's "
+                    f"id, text, image or price column. Leave it out, or name another "
+                    f"column for that"
+                )
+
+    @property
+    def roles(self) -> set[str]:
+        """Columns of id, text, image and price."""
+        return {self.sample_id, *self.text, self.image, self.price}
+
+    @property
+    def kinds(self) -> dict[str, TableKind]:
+        """Kind of each table column, in the order of their features."""
+        kinds: dict[str, TableKind] = dict.fromkeys(self.numbers, "number")
+        kinds |= dict.fromkeys(self.dates, "date")
+        return kinds | dict.fromkeys(self.categories, "category")
+
     def for_another_file(self) -> CatalogColumns:
-        """Return the same columns for a file of any format, encoding or delimiter."""
+        """Return the same columns for a file of any format, encoding or delimiter.
+
+        It may lack a table column, as new products may.
+        """
         return replace(
             self,
+            require_table=False,
             encoding=None,
             other_encoding=None if self.encoding == "utf-8" else self.encoding,
             delimiter=None,
@@ -150,6 +197,8 @@ def needed_columns(
     """
     options = dict.fromkeys(columns.text, "--text-column")
     options |= {columns.sample_id: "--id-column"}
+    if columns.require_table:
+        options |= {name: f"--{kind}-column" for name, kind in columns.kinds.items()}
     missing = [name for name in options if name not in present]
     if missing:
         remedies = [_remedy(options[name], name, present) for name in missing]
@@ -171,9 +220,28 @@ def needed_columns(
                 option,
                 shlex.quote(near),
             )
-    wanted = {*options, columns.image, columns.price}
+    wanted = {*options, *optional, *table_columns(columns, present)}
     require_once(path, wanted, present)
     return [name for name in present if name in wanted]
+
+
+def table_columns(
+    columns: CatalogColumns, present: Sequence[str], roles: Collection[str] = ()
+) -> list[str]:
+    """Return the columns of a file that are or may be table columns.
+
+    Parameters
+    ----------
+    columns : CatalogColumns
+    present : sequence of str
+        Column names in file order.
+    roles : collection of str
+        Columns of a shop's export that have another role.
+    """
+    if columns.table == "named":
+        return [name for name in present if name in columns.kinds]
+    other = {"", *columns.ignored, *columns.roles, *roles}
+    return [n for n in present if n not in other and present.count(n) == 1]
 
 
 def require_once(path: Path, wanted: Iterable[str], present: Sequence[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,7 +51,7 @@ def standard_cells(path: Path, cells: Cells, plan: Plan) -> Cells:
             f"as one with --export none and name columns of it with --id-column and "
             f"--text-column"
         )
-    catalog_cells = _standard(cells, products, plan.roles)
+    catalog_cells = _standard(cells, products, plan)
     prices = catalog_cells.get(columns.price)
     read_from = columns.price if columns.price in cells.of else plan.roles.get("price")
     is_number = read_from in cells.numbers
@@ -66,11 +66,9 @@ def standard_cells(path: Path, cells: Cells, plan: Plan) -> Cells:
     )
 
 
-def _standard(
-    cells: Cells, products: Products, roles: Mapping[str, str]
-) -> dict[str, list[str]]:
+def _standard(cells: Cells, products: Products, plan: Plan) -> dict[str, list[str]]:
     """Return the catalog's columns: the user's if named, else the export's."""
-    columns, rows = cells.columns, products.rows
+    columns, rows, roles = cells.columns, products.rows, plan.roles or {}
 
     def named(name: str) -> list[str]:
         column = cells.of[name]
@@ -91,6 +89,7 @@ def _standard(
     price = columns.price if columns.price in cells.of else roles.get("price")
     if price is not None:
         catalog_cells[columns.price] = [cells.of[price][row] for row in rows]
+    catalog_cells |= {name: named(name) for name in plan.table if name in cells.of}
     own_ids = cells.of.get(columns.sample_id)
     catalog_cells[columns.sample_id] = (
         [own_ids[row] for row in rows] if own_ids else products.ids

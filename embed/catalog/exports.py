@@ -20,6 +20,7 @@ from embed.catalog.columns import (
     needed_columns,
     require_once,
     shorten,
+    table_columns,
 )
 from embed.catalog.export_rows import Products
 
@@ -52,6 +53,9 @@ class Plan:
 
     needed: list[str]
     """Names of the columns, in file order."""
+
+    table: list[str]
+    """Those that are or may be table columns."""
 
     export: ExportName = "none"
 
@@ -166,13 +170,18 @@ def plan_columns(path: Path, columns: CatalogColumns, present: Sequence[str]) ->
     if recognised is None:
         if columns.export in EXPORTS:
             raise CatalogError(_describe_other(path, EXPORTS[columns.export], present))
-        return Plan(needed=needed_columns(path, columns, present))
+        return Plan(
+            needed=needed_columns(path, columns, present),
+            table=table_columns(columns, present),
+        )
     name, roles = recognised
     _require_named(path, columns, present)
-    named = {columns.sample_id, *columns.text, columns.image, columns.price}
-    own = {*roles.values(), *(name for name in present if name in named)}
+    table = table_columns(columns, present, roles.values())
+    named = (name for name in present if name in columns.roles)
+    own = {*roles.values(), *named, *table}
     require_once(path, own, present)
-    return Plan(needed=[c for c in present if c in own], export=name, roles=roles)
+    needed = [c for c in present if c in own]
+    return Plan(needed=needed, table=table, export=name, roles=roles)
 
 
 def recognise(

@@ -48,7 +48,8 @@ def read_parquet(path: Path, columns: CatalogColumns) -> Cells:
         with parquet.ParquetFile(path) as file:
             schema = file.schema_arrow
             plan = plan_columns(path, columns, schema.names)
-            needed = plan.needed
+            odd = {n for n in plan.table if not _is_plain(schema.field(n).type)}
+            needed = [n for n in plan.needed if n not in odd - columns.kinds.keys()]
             for name in needed:
                 _require_plain(path, name, schema.field(name).type)
             table = file.read(columns=needed)
@@ -79,12 +80,16 @@ def _require_magic(path: Path) -> None:
         )
 
 
+def _is_plain(kind: pa.DataType) -> bool:
+    return _is_number(kind) or _is_text(kind) or _is_date(kind)
+
+
 def _require_plain(path: Path, name: str, kind: pa.DataType) -> None:
-    """Refuse lists, structs, dates and other types without one plain text."""
-    if not (_is_number(kind) or _is_text(kind)):
+    """Refuse lists, structs and other types without one plain text."""
+    if not _is_plain(kind):
         raise CatalogError(
-            f"{path}: column {name!r} must contain text or numbers, it is of type "
-            f"{_name_of(kind)}. Write it as text"
+            f"{path}: column {name!r} must contain text, numbers or dates, it is of "
+            f"type {_name_of(kind)}. Write it as text"
         )
 
 
@@ -120,6 +125,12 @@ def _is_text(kind: pa.DataType) -> bool:
         if hasattr(types, name)
     ]
     return any(test(kind) for test in tests)
+
+
+def _is_date(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_timestamp(kind) or pa.types.is_date(kind))
 
 
 def _texts(path: Path, name: str, column: pa.ChunkedArray) -> list[str]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import stat
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from embed.catalog.parquet_format import read_parquet
 from embed.catalog.prices import parse_prices, plain_price
 from embed.catalog.xml_format import read_xml
 from embed.photos.links import split_links
+from embed.table.detect import settle_table
 
 __all__ = [
     "Catalog",
@@ -65,6 +66,10 @@ class Catalog:
         First link of each cell, "" if the cell or the column is missing.
     price_text : tuple of str, or None
         Prices as written; None without a price column.
+    table : dict of str to tuple of str
+        Cells of each table column, in the order of `columns.kinds`.
+    plain_numbers : frozenset of str
+        Table columns whose cells have a numeric type in the file.
     n_link_lists : int
         Number of cells of the image column with several links.
     file_rows : tuple of int, or None
@@ -79,6 +84,8 @@ class Catalog:
     text: tuple[str, ...]
     image_link: tuple[str, ...]
     price_text: tuple[str, ...] | None
+    table: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    plain_numbers: frozenset[str] = frozenset()
     n_link_lists: int = 0
     file_rows: tuple[int, ...] | None = None
     notes: tuple[str, ...] = ()
@@ -119,16 +126,15 @@ class Catalog:
 
     @cached_property
     def content_sha256(self) -> str:
-        """Hex digest of ids, texts and links in order, without prices.
+        """Hex digest of ids, texts, links and table in order, without prices.
 
-        The length of each field is hashed too, so different contents never hash alike.
+        The length of each cell is hashed too, so different contents never hash alike.
         """
         digest = hashlib.sha256()
-        for row in zip(
-            self.sample_id.tolist(), self.text, self.image_link, strict=True
-        ):
-            for field in row:
-                encoded = field.encode()
+        columns = (self.sample_id.tolist(), self.text, self.image_link)
+        for row in zip(*columns, *self.table.values(), strict=True):
+            for cell in row:
+                encoded = cell.encode()
                 digest.update(len(encoded).to_bytes(8, "little"))
                 digest.update(encoded)
         return digest.hexdigest()
@@ -221,6 +227,8 @@ def _build_catalog(path: Path, cells: Cells) -> Catalog:
     links = [split_links(c) for c in cells.of.get(columns.image, [""] * len(sample_id))]
     if columns.price in cells.numbers:  # 1.299 of Parquet is a number, not a text
         columns = replace(columns, parse_prices=False, decimal_sign=".")
+    columns, table_notes = settle_table(columns, cells.of)
+    blank = [""] * len(sample_id)
     return Catalog(
         path=path,
         columns=columns,
@@ -228,9 +236,11 @@ def _build_catalog(path: Path, cells: Cells) -> Catalog:
         text=tuple("\n".join(filter(str.strip, parts)) for parts in texts),
         image_link=tuple(cell[0] if cell else "" for cell in links),
         price_text=None if price_text is None else tuple(price_text),
+        table={name: tuple(cells.of.get(name, blank)) for name in columns.kinds},
+        plain_numbers=cells.numbers & columns.kinds.keys(),
         n_link_lists=sum(len(cell) > 1 for cell in links),
         file_rows=cells.file_rows,
-        notes=cells.notes,
+        notes=(*cells.notes, *table_notes),
     )
 
 

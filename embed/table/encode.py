@@ -8,28 +8,26 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embed.catalog.columns import CatalogError, shorten
+from embed.catalog.columns import CatalogError, TableKind, shorten
 from embed.table.dates import PARTS, find_format, read_dates
 from embed.table.numbers import (
     MIN_READABLE,
     MISSING,
+    DecimalSign,
     NumberStyle,
     clean,
     find_style,
     read_numbers,
 )
 
-Kind = Literal["number", "category", "date"]
-
-UNKNOWN, RARE = 0, 1
-"""Codes of a missing category, and of one that fewer than two products have."""
+RARE = 1
+"""Code of a category that fewer than two products have; 0 means unknown."""
 
 _MIN_PRODUCTS = 2
 _NOT_IN_NAME = re.compile(r'[\s",:\[\]{}]+')
@@ -40,29 +38,76 @@ class TableColumn:
     """What is learned from one column of a catalog."""
 
     name: str
-    kind: Kind
-    number_style: NumberStyle | None = None
+    kind: TableKind
+    decimal_sign: DecimalSign | None = None
+    """Decimal sign of numbers; None if the column has none."""
+
+    units: tuple[str, ...] = ()
+    """Units of numbers, "" for numbers without one."""
+
+    factors: tuple[float, ...] = ()
+    """Factor of each unit."""
+
     date_format: str | None = None
+    """Format of dates for `pandas.to_datetime`; None if the column has none."""
+
     categories: tuple[str, ...] = ()
     """Categories with codes 2, 3, …; each has at least two products."""
+
+    @property
+    def number_style(self) -> NumberStyle | None:
+        """Writing of the column's numbers."""
+        if self.decimal_sign is None:
+            return None
+        factor_of_unit = dict(zip(self.units, self.factors, strict=True))
+        return NumberStyle(
+            decimal_sign=self.decimal_sign, factor_of_unit=factor_of_unit
+        )
+
+    @property
+    def n_codes(self) -> int:
+        """Number of codes of a category, 0 to n_codes - 1."""
+        return RARE + 1 + len(self.categories)
+
+
+def number_column(
+    name: str, cells: Sequence[str], *, is_plain: bool = False
+) -> TableColumn:
+    """Learn how a column writes its numbers; plain ones have a decimal point."""
+    if is_plain:
+        return TableColumn(
+            name=name, kind="number", decimal_sign=".", units=("",), factors=(1.0,)
+        )
+    style = find_style(cells)
+    if style is None:
+        return TableColumn(name=name, kind="number")
+    return TableColumn(
+        name=name,
+        kind="number",
+        decimal_sign=style.decimal_sign,
+        units=tuple(style.factor_of_unit),
+        factors=tuple(style.factor_of_unit.values()),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
 class TableFeatures:
     """Features of some products' table columns."""
 
-    values: NDArray[np.float32]
-    """Numbers and parts of dates, shape (n_products, n_values); NaN where unknown."""
+    array: NDArray[np.float32]
+    """Shape (n_products, n_features), in the order of `feature_names`; NaN where
+    unknown."""
 
-    codes: NDArray[np.int32]
-    """Codes of the categories, shape (n_products, n_categories)."""
-
-    unreadable: list[tuple[int, str, str]] = field(default_factory=list)
-    """Row, column and cell of each cell that is not of its column's kind."""
+    unreadable: list[tuple[int, str]] = field(default_factory=list)
+    """Row and reason of each cell that is not of its column's kind."""
 
 
 def learn_columns(
-    cells: Mapping[str, Sequence[str]], kinds: Mapping[str, Kind], *, where: str
+    cells: Mapping[str, Sequence[str]],
+    kinds: Mapping[str, TableKind],
+    *,
+    where: str,
+    plain_numbers: Container[str] = (),
 ) -> tuple[TableColumn, ...]:
     """Learn how columns are written, and their categories.
 
@@ -70,31 +115,37 @@ def learn_columns(
     ----------
     cells : mapping of str to sequence of str
         Cells of each column.
-    kinds : mapping of str to Kind
+    kinds : mapping of str to TableKind
         The columns to use, in order.
     where : str
         File, for messages.
+    plain_numbers : container of str
+        Columns whose numbers have a decimal point and no unit.
 
     Raises
     ------
     CatalogError
         If fewer than 95 % of a column's known cells are of its kind.
     """
-    return tuple(_learn(name, kind, cells[name], where) for name, kind in kinds.items())
+    return tuple(
+        _learn(name, kind, cells[name], where, is_plain=name in plain_numbers)
+        for name, kind in kinds.items()
+    )
 
 
-def _learn(name: str, kind: Kind, cells: Sequence[str], where: str) -> TableColumn:
+def _learn(
+    name: str, kind: TableKind, cells: Sequence[str], where: str, *, is_plain: bool
+) -> TableColumn:
     if kind == "category":
         counts = Counter(map(clean, cells))
         usual = (c for c, n in counts.items() if n >= _MIN_PRODUCTS)
         return TableColumn(
             name=name, kind=kind, categories=tuple(sorted(set(usual) - MISSING))
         )
-    column = TableColumn(
-        name=name,
-        kind=kind,
-        number_style=find_style(cells) if kind == "number" else None,
-        date_format=find_format(cells) if kind == "date" else None,
+    column = (
+        number_column(name, cells, is_plain=is_plain)
+        if kind == "number"
+        else TableColumn(name=name, kind=kind, date_format=find_format(cells))
     )
     known = [cell for cell in cells if clean(cell) not in MISSING]
     if known and readable_share(column, known) < MIN_READABLE:
@@ -119,15 +170,15 @@ def readable_share(column: TableColumn, cells: Sequence[str]) -> float:
     return float(1 - np.isnan(_values(column, cells)[:, 0]).mean())
 
 
-def value_names(columns: Sequence[TableColumn]) -> list[str]:
-    """Name the numbers and parts of dates, without signs that LightGBM forbids."""
+def feature_names(columns: Sequence[TableColumn]) -> list[str]:
+    """Name the features of columns, each unique and without signs LightGBM forbids."""
     names: list[str] = []
     for column in columns:
-        plain = _NOT_IN_NAME.sub("_", column.name)
-        if column.kind == "number":
-            names.append(plain)
-        if column.kind == "date":
-            names += [f"{plain}.{part}" for part in PARTS]
+        stem = f"table.{_NOT_IN_NAME.sub('_', column.name)}"
+        while any(name in (stem, f"{stem}.{PARTS[0]}") for name in names):
+            stem += "_"
+        is_date = column.kind == "date"
+        names += [f"{stem}.{part}" for part in PARTS] if is_date else [stem]
     return names
 
 
@@ -147,32 +198,29 @@ def encode(
     n_products : int
     """
     blank = [""] * n_products
-    values: list[NDArray[np.float64]] = [np.zeros((n_products, 0))]
-    codes: list[NDArray[np.int32]] = []
-    unreadable: list[tuple[int, str, str]] = []
+    parts: list[NDArray[np.float64]] = [np.zeros((n_products, 0))]
+    unreadable: list[tuple[int, str]] = []
     for column in columns:
         written = cells.get(column.name, blank)
-        if column.kind == "category":
-            codes.append(_codes(column, written))
-            continue
-        read = _values(column, written)
-        values.append(read)
+        values = _values(column, written)
+        parts.append(values)
+        unknown = np.flatnonzero(np.isnan(values[:, 0])).tolist()
+        rule = f"is no {column.kind}"
         unreadable += [
-            (row, column.name, written[row])
-            for row in np.flatnonzero(np.isnan(read[:, 0])).tolist()
+            (row, f"column {column.name!r}: {shorten(written[row])!r} {rule}")
+            for row in unknown
             if clean(written[row]) not in MISSING
         ]
     with np.errstate(over="ignore"):
-        numbers = np.column_stack(values).astype(np.float32)
-    numbers[~np.isfinite(numbers)] = np.nan
-    return TableFeatures(
-        values=numbers,
-        codes=np.array(codes, dtype=np.int32).reshape(-1, n_products).T,
-        unreadable=unreadable,
-    )
+        array = np.column_stack(parts).astype(np.float32)
+    array[np.isinf(array)] = np.nan
+    return TableFeatures(array=array, unreadable=sorted(unreadable))
 
 
 def _values(column: TableColumn, cells: Sequence[str]) -> NDArray[np.float64]:
+    """Return the features of a column, shape (n_cells, n_features)."""
+    if column.kind == "category":
+        return _codes(column, cells)
     if column.kind == "date":
         if column.date_format is None:
             return np.full((len(cells), len(PARTS)), np.nan)
@@ -182,8 +230,10 @@ def _values(column: TableColumn, cells: Sequence[str]) -> NDArray[np.float64]:
     return read_numbers(cells, column.number_style)[:, None]
 
 
-def _codes(column: TableColumn, cells: Sequence[str]) -> NDArray[np.int32]:
+def _codes(column: TableColumn, cells: Sequence[str]) -> NDArray[np.float64]:
     code_of = {name: RARE + 1 + at for at, name in enumerate(column.categories)}
-    cleaned = map(clean, cells)
-    codes = [UNKNOWN if c in MISSING else code_of.get(c, RARE) for c in cleaned]
-    return np.array(codes, dtype=np.int32)
+    codes = [
+        np.nan if text in MISSING else code_of.get(text, RARE)
+        for text in map(clean, cells)
+    ]
+    return np.array(codes, dtype=np.float64)[:, None]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from embed.table.encode import RARE, TableColumn, TableFeatures
+from embed.table.encode import RARE, TableColumn, feature_names
 
 MAX_CORRELATION = 0.95
 """Largest absolute correlation of a column with the log price."""
@@ -20,7 +20,7 @@ _MIN_PRODUCTS = 30  # fewer correlate by chance
 
 def find_giveaway(
     columns: Sequence[TableColumn],
-    features: TableFeatures,
+    array: NDArray[np.float32],
     price: NDArray[np.float64],
 ) -> tuple[tuple[str, ...], float] | None:
     """Find the first column, or pair of columns, that gives the price away.
@@ -28,7 +28,8 @@ def find_giveaway(
     Parameters
     ----------
     columns : sequence of TableColumn
-    features : TableFeatures
+    array : ndarray of shape (n_products, n_features)
+        Features of the columns.
     price : ndarray of shape (n_products,)
         NaN where unpriced.
 
@@ -42,16 +43,16 @@ def find_giveaway(
     categories by the mean log price of the other products of the same category.
     """
     log_price = np.log(price)
-    values, codes = 0, 0
     numbers: dict[str, NDArray[np.float64]] = {}
+    place = 0
     for column in columns:
+        values = array[:, place].astype(np.float64)
+        place += len(feature_names([column]))
         if column.kind == "category":
-            correlation = _by_category(features.codes[:, codes], log_price)
-            codes += 1
+            correlation = _by_category(values, log_price)
         else:
-            numbers[column.name] = features.values[:, values].astype(np.float64)
-            correlation = _by_number(numbers[column.name], log_price)
-            values += 1 if column.kind == "number" else 3
+            numbers[column.name] = values
+            correlation = _by_number(values, log_price)
         if correlation > MAX_CORRELATION:
             return (column.name,), correlation
     for first, second in itertools.permutations(numbers, 2):
@@ -69,18 +70,17 @@ def _by_number(number: NDArray[np.float64], log_price: NDArray[np.float64]) -> f
         _correlation(rankdata(number), rankdata(log_price)),
     ]
     positive = number > 0
-    if positive.mean() > 0.5 if len(positive) else False:
+    if positive.sum() > 0.5 * len(number):
         correlations.append(_correlation(np.log(number[positive]), log_price[positive]))
     return max(correlations)
 
 
-def _by_category(codes: NDArray[np.int32], log_price: NDArray[np.float64]) -> float:
+def _by_category(codes: NDArray[np.float64], log_price: NDArray[np.float64]) -> float:
     known = (codes > RARE) & np.isfinite(log_price)
-    codes, log_price = codes[known], log_price[known]
-    if not len(codes):
-        return 0.0
-    count = np.bincount(codes)[codes]
-    total = np.bincount(codes, log_price)[codes]
+    log_price = log_price[known]
+    _, member = np.unique(codes[known], return_inverse=True)
+    count = np.bincount(member)[member]
+    total = np.bincount(member, log_price)[member]
     others = count > 1
     mean = (total - log_price)[others] / (count[others] - 1)
     return _correlation(mean, log_price[others])

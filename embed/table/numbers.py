@@ -57,7 +57,7 @@ class NumberStyle:
 
     decimal_sign: DecimalSign
 
-    factors: dict[str, float]
+    factor_of_unit: dict[str, float]
     """Factor of each unit, "" for numbers without one; other units are unknown."""
 
 
@@ -87,7 +87,7 @@ def find_style(cells: Iterable[str]) -> NumberStyle | None:
     if len(readings) > 1:
         return None
     factors = _factors(Counter(unit for _, _, unit in parts))
-    return NumberStyle(decimal_sign=fitting[0], factors=factors)
+    return NumberStyle(decimal_sign=fitting[0], factor_of_unit=factors)
 
 
 def read_numbers(cells: Sequence[str], style: NumberStyle) -> NDArray[np.float64]:
@@ -100,9 +100,11 @@ def _read(cell: str, style: NumberStyle) -> float:
     if part is None:
         return math.nan
     sign, number, unit = part
-    if unit not in style.factors or not _STYLES[style.decimal_sign].fullmatch(number):
+    if unit not in style.factor_of_unit or not _STYLES[style.decimal_sign].fullmatch(
+        number
+    ):
         return math.nan
-    value = _value(number, style.decimal_sign) * style.factors[unit]
+    value = _value(number, style.decimal_sign) * style.factor_of_unit[unit]
     return -value if sign == "-" else value
 
 
