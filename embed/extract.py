@@ -32,6 +32,7 @@ from embed.machine import describe_device, prepare_machine
 from embed.photos.decode import encode_thumbnail
 from embed.photos.files import match_photos
 from embed.photos.stand_ins import leave_out_stand_ins
+from embed.records import EmbedInputs, EmbedManifest, EmbedProgress, Substituted
 from embed.sample.law import best_reachable_prices
 from embed.store.arrays import (
     RaggedWriter,
@@ -55,13 +56,12 @@ from embed.store.manifest import (
     MANIFEST_NAME,
     content_key,
     environment,
-    read_json,
+    read_record,
     remedy,
     require_utf8,
     sha256_strings,
-    write_json,
+    write_record,
 )
-from embed.store.schema import STAGES, check_record, progress_of
 from embed.terminal.progress import track
 from embed.text import MISSING_TEXT, TEXT_FORMAT
 
@@ -85,7 +85,7 @@ _WHOLE_FILES = ("sample_id.npy", "problems.csv", CATALOG_NAME, CHECKSUMS_NAME)
 
 def extract(
     catalog: Catalog, run_dir: Path, *, images_dir: Path | None, config: EmbedConfig
-) -> dict[str, Any]:
+) -> EmbedManifest:
     """Write `run_dir/embed`: frozen features, attributes, token ids and thumbnails.
 
     Parameters
@@ -100,8 +100,7 @@ def extract(
 
     Returns
     -------
-    dict
-        The stage's manifest.
+    EmbedManifest
 
     Raises
     ------
@@ -116,7 +115,7 @@ def extract(
 
 def _extract(
     catalog: Catalog, run_dir: Path, *, images_dir: Path | None, config: EmbedConfig
-) -> dict[str, Any]:
+) -> EmbedManifest:
     config = settle_config(config, catalog.text)
     inputs = _resolve(catalog, images_dir, config)
     parts = _key_parts(inputs, config, images_dir)
@@ -125,9 +124,8 @@ def _extract(
     stage_dir = run_dir / "embed"
     stage_dir.mkdir(exist_ok=True)
     remove_partial_files(stage_dir)
-    finished = read_json(stage_dir / MANIFEST_NAME)
-    if finished is not None and finished.get("key") == key:
-        check_record(finished, stage_dir / MANIFEST_NAME, STAGES["embed"])
+    finished = read_record(stage_dir / MANIFEST_NAME, EmbedManifest, key=key)
+    if finished is not None:
         finished = _with_catalog(finished, catalog, stage_dir, locations)
         verify_embedding(stage_dir, finished)
         (stage_dir / _PROGRESS_NAME).unlink(missing_ok=True)
@@ -144,23 +142,23 @@ def _extract(
     write_run_catalog(
         catalog, stage_dir, best_prices=best_reachable_prices(catalog.path)
     )
-    manifest = {
-        "stage": "embed",
-        "key": key,
-        "config": dataclasses.asdict(config),
-        "inputs": {**parts, **locations},
-        "n_products": catalog.n_products,
-        "attribute_names": list(ATTRIBUTE_NAMES),
-        "substituted": _count_placeholders(stage_dir),
-        "stand_ins": stand_ins,
-        "files": record_files(stage_dir, _WHOLE_FILES),
-        "environment": environment(),
-        "device": describe_device(inputs.encoders.device),
-        "backends": backends,
-        "seconds": round(done["seconds"] + time.monotonic() - started, 2),
-    }
+    manifest = EmbedManifest(
+        stage="embed",
+        key=key,
+        config=config,
+        inputs=EmbedInputs(**parts, **locations),
+        n_products=catalog.n_products,
+        attribute_names=list(ATTRIBUTE_NAMES),
+        substituted=_count_placeholders(stage_dir),
+        stand_ins=stand_ins,
+        files=record_files(stage_dir, _WHOLE_FILES),
+        environment=environment(),
+        device=describe_device(inputs.encoders.device),
+        backends=backends,
+        seconds=round(done.seconds + time.monotonic() - started, 2),
+    )
     verify_embedding(stage_dir, manifest)
-    write_json(stage_dir / MANIFEST_NAME, manifest)
+    write_record(stage_dir / MANIFEST_NAME, manifest)
     (stage_dir / _PROGRESS_NAME).unlink(missing_ok=True)
     return manifest
 
@@ -214,10 +212,10 @@ def _size(photo: Path) -> int:
 
 def _locations(inputs: Inputs, images_dir: Path | None) -> dict[str, Any]:
     """Return where later stages find the inputs; the key covers their content."""
-    columns, image = inputs.catalog.columns, inputs.encoders.image_weights
+    image = inputs.encoders.image_weights
     return {
         "catalog_path": str(inputs.catalog.path.resolve()),
-        "columns": {**dataclasses.asdict(columns), "text": list(columns.text)},
+        "columns": inputs.catalog.columns,
         "images_dir": str(images_dir.resolve()) if images_dir else None,
         "text_weights": str(inputs.encoders.text_weights.absolute()),
         "image_weights": str(image.absolute()) if image else "random",
@@ -225,68 +223,70 @@ def _locations(inputs: Inputs, images_dir: Path | None) -> dict[str, Any]:
 
 
 def _with_catalog(
-    manifest: dict[str, Any],
+    manifest: EmbedManifest,
     catalog: Catalog,
     stage_dir: Path,
     locations: dict[str, Any],
-) -> dict[str, Any]:
+) -> EmbedManifest:
     """Update a finished stage's catalog copy: prices may change, the key has none."""
     write_run_catalog(
         catalog, stage_dir, best_prices=best_reachable_prices(catalog.path)
     )
-    files = {**manifest["files"], **record_files(stage_dir, [CATALOG_NAME])}
-    inputs = {**manifest["inputs"], **locations}
-    updated = {**manifest, "inputs": inputs, "files": files}
+    files = {**manifest.files, **record_files(stage_dir, [CATALOG_NAME])}
+    inputs = manifest.inputs.model_copy(update=locations)
+    updated = manifest.model_copy(update={"inputs": inputs, "files": files})
     if updated != manifest:
-        write_json(stage_dir / MANIFEST_NAME, updated)
+        write_record(stage_dir / MANIFEST_NAME, updated)
     return updated
 
 
-def _progress(stage_dir: Path, key: str, n_products: int) -> dict[str, Any]:
-    done = read_json(stage_dir / _PROGRESS_NAME)
-    if done is not None and done.get("key") == key:
-        check_record(done, stage_dir / _PROGRESS_NAME, progress_of(n_products))
-        logger.info("%s: goes on after product %d", stage_dir, done["rows"])
+def _progress(stage_dir: Path, key: str, n_products: int) -> EmbedProgress:
+    path = stage_dir / _PROGRESS_NAME
+    done = read_record(path, EmbedProgress, key=key)
+    if done is not None:
+        done.require_within(n_products, path)
+        logger.info("%s: goes on after product %d", stage_dir, done.rows)
         return done
     # Delete both records before any array that they describe is overwritten.
     (stage_dir / MANIFEST_NAME).unlink(missing_ok=True)
-    (stage_dir / _PROGRESS_NAME).unlink(missing_ok=True)
-    return {"key": key, "rows": 0, "problem_bytes": 0, "backends": {}, "seconds": 0.0}
+    path.unlink(missing_ok=True)
+    return EmbedProgress(key=key, rows=0, problem_bytes=0, backends={}, seconds=0.0)
 
 
 def _write_chunks(
-    inputs: Inputs, config: EmbedConfig, stage_dir: Path, done: dict[str, Any]
+    inputs: Inputs, config: EmbedConfig, stage_dir: Path, done: EmbedProgress
 ) -> dict[str, str | None]:
     started = time.monotonic()
     with ExitStack() as stack:
         writer = ArrayWriter(inputs, config, stage_dir, done, stack)
-        chunks = prepared_chunks(inputs, config, done["rows"])
+        chunks = prepared_chunks(inputs, config, done.rows)
         for chunk in track(
             ((len(chunk.rows), chunk) for chunk in chunks),
-            total=inputs.catalog.n_products - done["rows"],
+            total=inputs.catalog.n_products - done.rows,
             label="embed",
             unit="products",
         ):
             writer.write(chunk)
-            write_json(
+            write_record(
                 stage_dir / _PROGRESS_NAME,
-                {
-                    "key": done["key"],
-                    "rows": chunk.rows.stop,
-                    "problem_bytes": writer.flush(),
-                    "backends": writer.embedder.backends(),
-                    "seconds": done["seconds"] + time.monotonic() - started,
-                },
+                EmbedProgress(
+                    key=done.key,
+                    rows=chunk.rows.stop,
+                    problem_bytes=writer.flush(),
+                    backends=writer.embedder.backends(),
+                    seconds=done.seconds + time.monotonic() - started,
+                ),
             )
         return writer.embedder.backends()
 
 
-def _count_placeholders(stage_dir: Path) -> dict[str, int]:
+def _count_placeholders(stage_dir: Path) -> Substituted:
     """Count the products with a placeholder, by field."""
-    return {
-        field: int((~read_rows(stage_dir / f"{field}_ok.npy")).sum())
+    n_text, n_image = (
+        int((~read_rows(stage_dir / f"{field}_ok.npy")).sum())
         for field in ("text", "image")
-    }
+    )
+    return Substituted(text=n_text, image=n_image)
 
 
 class ArrayWriter:
@@ -297,15 +297,15 @@ class ArrayWriter:
         inputs: Inputs,
         config: EmbedConfig,
         stage_dir: Path,
-        done: dict[str, Any],
+        done: EmbedProgress,
         stack: ExitStack,
     ) -> None:
         self.config = config
         self.sample_id = inputs.catalog.sample_id
         self.first_text = _first_rows(inputs.catalog.text)
         self.first_photo = _first_rows(inputs.photos)
-        self.embedder = Embedder(inputs.encoders, config, found=done["backends"])
-        n, rows_done = inputs.catalog.n_products, int(done["rows"])
+        self.embedder = Embedder(inputs.encoders, config, found=done.backends)
+        n, rows_done = inputs.catalog.n_products, done.rows
 
         def rows(name: str, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
             path = stage_dir / f"{name}.npy"
@@ -331,7 +331,7 @@ class ArrayWriter:
         self.thumbnails = ragged("thumbnails", "uint8")
         self.problems_path = stage_dir / "problems.csv"
         self.problems = stack.enter_context(
-            _open_problems(self.problems_path, int(done["problem_bytes"]))
+            _open_problems(self.problems_path, done.problem_bytes)
         )
         save_array(stage_dir / "sample_id.npy", inputs.catalog.sample_id)
 

@@ -9,10 +9,11 @@ import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from embed.catalog.currencies import DecimalSign
 from embed.errors import InputError
+from embed.store.rules import Flag, Text
 
 logger = logging.getLogger(__name__)
 N_COLUMNS_SHOWN = 20
@@ -38,23 +39,25 @@ class CatalogError(InputError):
 class CatalogColumns:
     """Names of the catalog's columns, and how its prices are written."""
 
-    sample_id: str = "sample_id"
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    sample_id: Text = "sample_id"
     """Unique name of a product."""
-    text: tuple[str, ...] = ("catalog_content",)
+    text: tuple[Text, ...] = ("catalog_content",)
     """One or more text columns, in reading order."""
-    image: str = "image_link"
+    image: Text = "image_link"
     """Address or file name of the photo; may be absent from the file."""
-    price: str = "price"
+    price: Text = "price"
     """Price in catalog currency; may be absent from the file."""
-    parse_prices: bool = False
+    parse_prices: Flag = False
     """Read prices such as "$1,299.00" or "12,50", which are not plain numbers."""
     decimal_sign: DecimalSign | None = None
     """Decimal sign of the prices; None infers it. Plain numbers allow only "."."""
-    encoding: str | None = None
+    encoding: Text | None = None
     """Encoding of a text file; None to detect it from the bytes."""
-    other_encoding: str | None = None
+    other_encoding: Text | None = None
     """Encoding to try for a text file that is not UTF-8 when `encoding` is None."""
-    delimiter: str | None = None
+    delimiter: Text | None = None
     """Delimiter of a text file; None to detect it from the header."""
     export: ExportName = "auto"
     """Shop software that wrote the file; "auto" detects it from the header, "none"

@@ -114,7 +114,7 @@ def required_packages(stack: Mapping[str, Any]) -> str:
     if stack["chosen"] == "stacker":
         packages.append("lightgbm")
     if _has_price_blocks(stack):
-        packages.append("scikit-learn")
+        packages += ["scikit-learn", "pydantic"]
     return " ".join(packages)
 
 
