@@ -55,7 +55,7 @@ def boosted(given: argparse.Namespace) -> dict[str, Any]:
     fit = fit_out_of_fold(
         block_matrix(
             {name: read_rows(folder / f"{name}.npy") for name in RAW_BLOCKS},
-            attribute_names=manifest["attribute_names"],
+            attribute_names=manifest.attribute_names,
         ),
         np.log1p(catalog.price),
         init_log_price=None,
@@ -64,7 +64,7 @@ def boosted(given: argparse.Namespace) -> dict[str, Any]:
         config=StackConfig(n_threads=given.threads),
     )
     found = smape(catalog.price, to_price(fit.out_of_fold))
-    backends = " and ".join(sorted(set(manifest["backends"].values())))
+    backends = " and ".join(sorted(set(manifest.backends.values())))
     return {"smape": found, "rows": catalog.n_products, "backends": backends}
 
 

@@ -27,14 +27,14 @@ def prepared(given: argparse.Namespace) -> dict[str, Any]:
 
     from embed.catalog.own_copy import read_run_catalog
     from embed.machine import prepare_machine
-    from embed.store.manifest import require_stage
+    from embed.records import require_embedded
     from finetune.batches import ProductCache
     from finetune.config import FinetuneConfig
     from finetune.network.saved import network_of_run
 
     unfrozen = {"freeze_layers": 0} if given.way.endswith("_unfrozen") else {}
     config = FinetuneConfig(n_threads=given.threads, **unfrozen)
-    embed = require_stage(given.run, "embed")
+    embed = require_embedded(given.run)
     if given.way.startswith("ours"):
         prepare_machine(given.threads)
     torch.set_num_threads(given.threads)

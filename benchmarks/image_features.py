@@ -64,8 +64,8 @@ def embed(given: argparse.Namespace, *, backend: str, precision: str) -> dict[st
         ),
     )
     return {
-        "rows": manifest["n_products"],
-        "backend": manifest["backends"]["image"],
+        "rows": manifest.n_products,
+        "backend": manifest.backends["image"],
         "seconds": time.perf_counter() - started,
     }
 

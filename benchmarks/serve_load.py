@@ -69,7 +69,7 @@ def requests_of(run_dir: Path, n: int) -> list[bytes]:
 
     embed = open_run(run_dir).embed
     catalog = read_run_catalog(run_dir, embed)
-    images = embed["inputs"]["images_dir"]
+    images = embed.inputs.images_dir
     photos = find_photos(catalog, Path(images) if images else None)
     rows = np.random.default_rng(0).choice(catalog.n_products, n)
     bodies = []

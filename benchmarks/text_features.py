@@ -40,7 +40,7 @@ def ours(given: argparse.Namespace) -> dict[str, Any]:
             n_threads=given.threads,
         ),
     )
-    return {"rows": manifest["n_products"], "backend": manifest["backends"]["text"]}
+    return {"rows": manifest.n_products, "backend": manifest.backends["text"]}
 
 
 def sentence_transformers(given: argparse.Namespace) -> dict[str, Any]:

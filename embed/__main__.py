@@ -160,17 +160,17 @@ def embed_command(
     from embed.photos.stand_ins import describe_stand_ins
 
     manifest = extract(catalog, run_dir, images_dir=images_dir, config=config)
-    substituted = manifest["substituted"]
+    substituted = manifest.substituted
     click.echo(
-        f"{manifest['n_products']} products embedded in {manifest['seconds']:.0f} s "
+        f"{manifest.n_products} products embedded in {manifest.seconds:.0f} s "
         f"({run_dir / 'embed'})."
     )
     if stand_ins := describe_stand_ins(manifest):
         click.echo(stand_ins)
-    if any(substituted.values()):
+    if substituted.text or substituted.image:
         click.echo(
-            f"Placeholders: {substituted['text']} without usable text, "
-            f"{substituted['image']} without a usable photo; each with its reason in "
+            f"Placeholders: {substituted.text} without usable text, "
+            f"{substituted.image} without a usable photo; each with its reason in "
             f"{run_dir / 'embed' / 'problems.csv'}."
         )
 

@@ -5,7 +5,6 @@ are decoded. Each finished chunk is recorded, so a stopped run continues after i
 ends with the same bytes as an uninterrupted run.
 """
 
-import dataclasses
 import logging
 import time
 from contextlib import ExitStack
@@ -22,6 +21,7 @@ from embed.key import key_parts, locations_of
 from embed.machine import describe_device, prepare_machine
 from embed.photos.files import match_photos
 from embed.photos.stand_ins import leave_out_stand_ins
+from embed.records import EmbedInputs, EmbedManifest, EmbedProgress, Substituted
 from embed.sample.law import best_reachable_prices
 from embed.store.arrays import read_rows
 from embed.store.checksums import CHECKSUMS_NAME, record_files, verify_embedding
@@ -31,11 +31,10 @@ from embed.store.manifest import (
     MANIFEST_NAME,
     content_key,
     environment,
-    read_json,
+    read_record,
     require_utf8,
-    write_json,
+    write_record,
 )
-from embed.store.schema import STAGES, check_record, progress_of
 from embed.terminal.progress import track
 from embed.writer import ArrayWriter
 
@@ -46,7 +45,7 @@ _WHOLE_FILES = ("sample_id.npy", "problems.csv", CATALOG_NAME, CHECKSUMS_NAME)
 
 def extract(
     catalog: Catalog, run_dir: Path, *, images_dir: Path | None, config: EmbedConfig
-) -> dict[str, Any]:
+) -> EmbedManifest:
     """Write `run_dir/embed`: frozen features, attributes, token ids and thumbnails.
 
     Parameters
@@ -61,8 +60,7 @@ def extract(
 
     Returns
     -------
-    dict
-        The stage's manifest.
+    EmbedManifest
 
     Raises
     ------
@@ -77,7 +75,7 @@ def extract(
 
 def _extract(
     catalog: Catalog, run_dir: Path, *, images_dir: Path | None, config: EmbedConfig
-) -> dict[str, Any]:
+) -> EmbedManifest:
     config = settle_config(config, catalog.text)
     inputs = _resolve(catalog, images_dir, config)
     parts = key_parts(inputs, config, images_dir)
@@ -86,9 +84,8 @@ def _extract(
     stage_dir = run_dir / "embed"
     stage_dir.mkdir(exist_ok=True)
     remove_partial_files(stage_dir)
-    finished = read_json(stage_dir / MANIFEST_NAME)
-    if finished is not None and finished.get("key") == key:
-        check_record(finished, stage_dir / MANIFEST_NAME, STAGES["embed"])
+    finished = read_record(stage_dir / MANIFEST_NAME, EmbedManifest, key=key)
+    if finished is not None:
         finished = _with_catalog(finished, catalog, stage_dir, locations)
         verify_embedding(stage_dir, finished)
         (stage_dir / _PROGRESS_NAME).unlink(missing_ok=True)
@@ -105,23 +102,23 @@ def _extract(
     write_run_catalog(
         catalog, stage_dir, best_prices=best_reachable_prices(catalog.path)
     )
-    manifest = {
-        "stage": "embed",
-        "key": key,
-        "config": dataclasses.asdict(config),
-        "inputs": {**parts, **locations},
-        "n_products": catalog.n_products,
-        "attribute_names": list(ATTRIBUTE_NAMES),
-        "substituted": _count_placeholders(stage_dir),
-        "stand_ins": stand_ins,
-        "files": record_files(stage_dir, _WHOLE_FILES),
-        "environment": environment(),
-        "device": describe_device(inputs.encoders.device),
-        "backends": backends,
-        "seconds": round(done["seconds"] + time.monotonic() - started, 2),
-    }
+    manifest = EmbedManifest(
+        stage="embed",
+        key=key,
+        config=config,
+        inputs=EmbedInputs(**parts, **locations),
+        n_products=catalog.n_products,
+        attribute_names=list(ATTRIBUTE_NAMES),
+        substituted=_count_placeholders(stage_dir),
+        stand_ins=stand_ins,
+        files=record_files(stage_dir, _WHOLE_FILES),
+        environment=environment(),
+        device=describe_device(inputs.encoders.device),
+        backends=backends,
+        seconds=round(done.seconds + time.monotonic() - started, 2),
+    )
     verify_embedding(stage_dir, manifest)
-    write_json(stage_dir / MANIFEST_NAME, manifest)
+    write_record(stage_dir / MANIFEST_NAME, manifest)
     (stage_dir / _PROGRESS_NAME).unlink(missing_ok=True)
     return manifest
 
@@ -140,65 +137,67 @@ def _resolve(catalog: Catalog, images_dir: Path | None, config: EmbedConfig) -> 
 
 
 def _with_catalog(
-    manifest: dict[str, Any],
+    manifest: EmbedManifest,
     catalog: Catalog,
     stage_dir: Path,
     locations: dict[str, Any],
-) -> dict[str, Any]:
+) -> EmbedManifest:
     """Update a finished stage's catalog copy: prices may change, the key has none."""
     write_run_catalog(
         catalog, stage_dir, best_prices=best_reachable_prices(catalog.path)
     )
-    files = {**manifest["files"], **record_files(stage_dir, [CATALOG_NAME])}
-    inputs = {**manifest["inputs"], **locations}
-    updated = {**manifest, "inputs": inputs, "files": files}
+    files = {**manifest.files, **record_files(stage_dir, [CATALOG_NAME])}
+    inputs = manifest.inputs.model_copy(update=locations)
+    updated = manifest.model_copy(update={"inputs": inputs, "files": files})
     if updated != manifest:
-        write_json(stage_dir / MANIFEST_NAME, updated)
+        write_record(stage_dir / MANIFEST_NAME, updated)
     return updated
 
 
-def _progress(stage_dir: Path, key: str, n_products: int) -> dict[str, Any]:
-    done = read_json(stage_dir / _PROGRESS_NAME)
-    if done is not None and done.get("key") == key:
-        check_record(done, stage_dir / _PROGRESS_NAME, progress_of(n_products))
-        logger.info("%s: goes on after product %d", stage_dir, done["rows"])
+def _progress(stage_dir: Path, key: str, n_products: int) -> EmbedProgress:
+    path = stage_dir / _PROGRESS_NAME
+    done = read_record(path, EmbedProgress, key=key)
+    if done is not None:
+        done.require_within(n_products, path)
+        logger.info("%s: goes on after product %d", stage_dir, done.rows)
         return done
     # Delete both records before any array that they describe is overwritten.
     (stage_dir / MANIFEST_NAME).unlink(missing_ok=True)
-    (stage_dir / _PROGRESS_NAME).unlink(missing_ok=True)
-    return {"key": key, "rows": 0, "problem_bytes": 0, "backends": {}, "seconds": 0.0}
+    path.unlink(missing_ok=True)
+    return EmbedProgress(key=key, rows=0, problem_bytes=0, backends={}, seconds=0.0)
 
 
 def _write_chunks(
-    inputs: Inputs, config: EmbedConfig, stage_dir: Path, done: dict[str, Any]
+    inputs: Inputs, config: EmbedConfig, stage_dir: Path, done: EmbedProgress
 ) -> dict[str, str | None]:
     started = time.monotonic()
     with ExitStack() as stack:
         writer = ArrayWriter(inputs, config, stage_dir, done, stack)
-        chunks = prepared_chunks(inputs, config, done["rows"])
+        chunks = prepared_chunks(inputs, config, done.rows)
         for chunk in track(
             ((len(chunk.rows), chunk) for chunk in chunks),
-            total=inputs.catalog.n_products - done["rows"],
+            total=inputs.catalog.n_products - done.rows,
             label="embed",
             unit="products",
         ):
             writer.write(chunk)
-            write_json(
+            write_record(
                 stage_dir / _PROGRESS_NAME,
-                {
-                    "key": done["key"],
-                    "rows": chunk.rows.stop,
-                    "problem_bytes": writer.flush(),
-                    "backends": writer.embedder.backends(),
-                    "seconds": done["seconds"] + time.monotonic() - started,
-                },
+                EmbedProgress(
+                    key=done.key,
+                    rows=chunk.rows.stop,
+                    problem_bytes=writer.flush(),
+                    backends=writer.embedder.backends(),
+                    seconds=done.seconds + time.monotonic() - started,
+                ),
             )
         return writer.embedder.backends()
 
 
-def _count_placeholders(stage_dir: Path) -> dict[str, int]:
+def _count_placeholders(stage_dir: Path) -> Substituted:
     """Count the products with a placeholder, by field."""
-    return {
-        field: int((~read_rows(stage_dir / f"{field}_ok.npy")).sum())
+    n_text, n_image = (
+        int((~read_rows(stage_dir / f"{field}_ok.npy")).sum())
         for field in ("text", "image")
-    }
+    )
+    return Substituted(text=n_text, image=n_image)

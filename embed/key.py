@@ -59,10 +59,10 @@ def _size(photo: Path) -> int:
 
 def locations_of(inputs: Inputs, images_dir: Path | None) -> dict[str, Any]:
     """Return where later stages find the inputs; the key covers their content."""
-    columns, image = inputs.catalog.columns, inputs.encoders.image_weights
+    image = inputs.encoders.image_weights
     return {
         "catalog_path": str(inputs.catalog.path.resolve()),
-        "columns": {**dataclasses.asdict(columns), "text": list(columns.text)},
+        "columns": inputs.catalog.columns,
         "images_dir": str(images_dir.resolve()) if images_dir else None,
         "text_weights": str(inputs.encoders.text_weights.absolute()),
         "image_weights": str(image.absolute()) if image else "random",

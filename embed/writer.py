@@ -3,7 +3,6 @@
 import csv
 import io
 import os
-from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from embed.encoders.towers import IMAGE_DIM
 from embed.errors import CacheError, UnreadableImage
 from embed.features import FeatureWriter
 from embed.photos.decode import encode_thumbnail
+from embed.records import EmbedProgress
 from embed.store.arrays import (
     RaggedWriter,
     crc_rows,
@@ -42,7 +42,7 @@ class ArrayWriter:
     inputs : Inputs
     config : EmbedConfig
     stage_dir : Path
-    done : mapping
+    done : EmbedProgress
         Record of the rows that are written already.
     stack : ExitStack
         Closes the files.
@@ -53,13 +53,13 @@ class ArrayWriter:
         inputs: Inputs,
         config: EmbedConfig,
         stage_dir: Path,
-        done: Mapping[str, Any],
+        done: EmbedProgress,
         stack: ExitStack,
     ) -> None:
         self.config = config
         self.sample_id = inputs.catalog.sample_id
-        self.embedder = Embedder(inputs.encoders, config, found=done["backends"])
-        n, rows_done = inputs.catalog.n_products, int(done["rows"])
+        self.embedder = Embedder(inputs.encoders, config, found=done.backends)
+        n, rows_done = inputs.catalog.n_products, done.rows
 
         def rows(name: str, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
             path = stage_dir / f"{name}.npy"
@@ -85,7 +85,7 @@ class ArrayWriter:
         self.thumbnails = ragged("thumbnails", "uint8")
         self.problems_path = stage_dir / "problems.csv"
         self.problems = stack.enter_context(
-            _open_problems(self.problems_path, int(done["problem_bytes"]))
+            _open_problems(self.problems_path, done.problem_bytes)
         )
         save_array(stage_dir / "sample_id.npy", inputs.catalog.sample_id)
         self.text = FeatureWriter(

@@ -153,12 +153,12 @@ def finetune_command(
         return
     n_networks = config.n_folds * config.n_seeds
     click.echo(
-        f"{n_networks} networks trained in {manifest['seconds'] / 60:.1f} min; "
-        f"out-of-fold SMAPE {manifest['smape']:.2f} ({run_dir / 'finetune'})."
+        f"{n_networks} networks trained in {manifest.seconds / 60:.1f} min; "
+        f"out-of-fold SMAPE {manifest.smape:.2f} ({run_dir / 'finetune'})."
     )
-    if manifest["n_unpriced_dropped"]:
+    if manifest.n_unpriced_dropped:
         click.echo(
-            f"{manifest['n_unpriced_dropped']} products without a usable price were "
+            f"{manifest.n_unpriced_dropped} products without a usable price were "
             f"left out of training."
         )
 

@@ -1,40 +1,53 @@
 """Settings of the fine-tuning stage, and the two named recipes."""
 
-from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from dataclasses import replace
+from typing import Annotated, Literal
+
+from pydantic.dataclasses import dataclass
 
 from embed.errors import ConfigError
+from embed.store.records import SETTINGS, config_errors
+from embed.store.rules import Flag, Rule, whole
 
 Recipe = Literal["default", "paper"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 NetworkInputs = Literal["both", "text", "image"]
 _N_SPECIAL_TOKENS = 2
-_WITHOUT_OPTION = {
-    "smooth_l1_beta",
-    "weight_decay",
-    "clip_norm",
-    "warmup_fraction",
-    "ema_decay",
-    "head_dropout",
-    "encoder_dropout",
-}
-"""Numbers that only the Python interface sets."""
+_BATCH = (
+    "--batch-size must be at least 2 (the head normalises over the batch) and "
+    "--micro-batch-size at least 1"
+)
+_Share = Annotated[float, Rule("in [0, 1)", lambda share: 0 <= share < 1)]
+_Epochs = Annotated[int, whole(0, rule="0 or more")]
 
 
-@dataclass(frozen=True, kw_only=True)
+def _rate(rule: str) -> Rule:
+    return Rule(rule, lambda rate: 0 <= rate <= 1)
+
+
+@config_errors
+@dataclass(frozen=True, kw_only=True, config=SETTINGS)
 class FinetuneConfig:
     """Settings of the network and its training; the manifest records all of them."""
 
     recipe: Recipe = "default"
     """Name of the recipe that gives the defaults."""
 
-    n_folds: int = 5
+    n_folds: Annotated[
+        int,
+        whole(
+            2,
+            127,
+            "--folds must be at least 2 (each product is priced by a network "
+            "that was not trained on it) and at most 127",
+        ),
+    ] = 5
     """Folds of the products; the networks of a fold are judged, not trained, on it."""
 
-    seed: int = 0
+    seed: Annotated[int, whole(0, 2**31 - 1, "--seed must be 0 to 2147483647")] = 0
     """Seed of folds, batches, dropout and new weights."""
 
-    n_seeds: int = 1
+    n_seeds: Annotated[int, whole(1, 20, "--seeds must be 1 to 20")] = 1
     """Networks of each fold, from `seed`, `seed` + 1 and so on. Their price is the mean
     on the log scale, their fused embedding that of the first."""
 
@@ -42,170 +55,137 @@ class FinetuneConfig:
     """Inputs of the networks. `text`: no photo. `image`: no text, and so no sizes and
     no wide part. The folds are the same for all."""
 
-    smooth_l1_epochs: int = 3
+    smooth_l1_epochs: _Epochs = 3
     """Epochs of phase 1: SmoothL1 on log1p price."""
 
-    smape_epochs: int = 2
+    smape_epochs: _Epochs = 2
     """Epochs of phase 2: differentiable SMAPE, which is non-convex for large errors."""
 
-    smooth_l1_beta: float = 0.5
+    smooth_l1_beta: Annotated[float, Rule("above 0", lambda beta: beta > 0)] = 0.5
     """Error in log price below which the loss is squared, above which it is linear."""
 
-    batch_size: int = 32
+    batch_size: Annotated[int, whole(2, rule=_BATCH)] = 32
     """Products for one update."""
 
-    micro_batch_size: int = 64
+    micro_batch_size: Annotated[int, whole(1, rule=_BATCH)] = 64
     """Products in one pass through the towers. A smaller value takes less memory and
     more time; the update stays the same."""
 
-    text_learning_rate: float = 2e-4
+    text_learning_rate: Annotated[
+        float, _rate("--text-learning-rate must be 0 to 1")
+    ] = 2e-4
     """Peak learning rate, AdamW. 5e-5 to 1e-4 worked for MiniLM elsewhere."""
 
-    image_learning_rate: float = 1e-4
+    image_learning_rate: Annotated[
+        float, _rate("--image-learning-rate must be 0 to 1")
+    ] = 1e-4
     """Peak learning rate, AdamW. With frozen batch statistics, nothing bounds the photo
     tower's activations: at 3e-4 one of twenty networks diverged in its first epoch."""
 
-    fusion_learning_rate: float = 1e-3
+    fusion_learning_rate: Annotated[
+        float, _rate("--fusion-learning-rate must be 0 to 1")
+    ] = 1e-3
     """Peak learning rate, AdamW, of projections and head, which start at random."""
 
-    weight_decay: float = 0.01
+    weight_decay: Annotated[float, Rule("0 or more", lambda decay: decay >= 0)] = 0.01
     """Weight decay of AdamW, on matrices only."""
 
-    adam_epsilon: float = 1e-5
+    adam_epsilon: Annotated[
+        float,
+        Rule(
+            "--adam-epsilon must be above 0, at most 1",
+            lambda epsilon: 0 < epsilon <= 1,
+        ),
+    ] = 1e-5
     """Epsilon of AdamW; gradients well below it hardly move a weight. Some gradients
     are zero except for rounding (a bias before a batch norm). At the usual 1e-8 AdamW
     takes whole steps on them, which differ with the number of threads: by 0.1 SMAPE on
     600 sample products, against 0.001 at 1e-5."""
 
-    warmup_fraction: float = 0.08
+    warmup_fraction: _Share = 0.08
     """Share of all updates during which the learning rates rise from 0."""
 
-    smooth_l1_cycle_epochs: int = 0
+    smooth_l1_cycle_epochs: _Epochs = 0
     """Length of a cosine cycle in phase 1, with a warm restart after each; 0 in both
     phases: one cosine over all epochs."""
 
-    smape_cycle_epochs: int = 0
+    smape_cycle_epochs: _Epochs = 0
     """Length of a cosine cycle in phase 2."""
 
-    clip_norm: float = 1.0
+    clip_norm: Annotated[float, Rule("above 0", lambda norm: norm > 0)] = 1.0
     """Largest norm of the gradient; larger gradients are scaled down to it."""
 
-    ema_decay: float = 0.995
+    ema_decay: _Share = 0.995
     """Decay of the running average of weights, which is what the network keeps; 0: no
     average."""
 
-    head_dropout: float = 0.25
+    head_dropout: _Share = 0.25
     """Dropout after each hidden layer of the head."""
 
-    encoder_dropout: float = 0.0
+    encoder_dropout: _Share = 0.0
     """Dropout inside the text encoder. Dropout biases regression towards the mean."""
 
-    image_dropout: float = 0.0
+    image_dropout: Annotated[
+        float, Rule("--image-dropout must be in [0, 1)", lambda share: 0 <= share < 1)
+    ] = 0.0
     """Share of the photos of each training batch that are left out: the learned vector
     of products without a photo replaces them (modality dropout)."""
 
-    freeze_batch_norm: bool = True
+    freeze_batch_norm: Flag = True
     """Freeze the photo tower's batch statistics: a batch has few photos."""
 
-    bound_price: bool = True
+    bound_price: Flag = True
     """Predict no price above twice the dearest training price or below half the
     cheapest."""
 
-    normalise_image: bool = True
+    normalise_image: Flag = True
     """Scale each photo's features to mean 0 and variance 1 before the projection, so no
     photo's embedding is many times as long as the others."""
 
-    freeze_layers: int | None = None
+    freeze_layers: (
+        Annotated[int, whole(0, rule="--freeze-layers must be 0 or more")] | None
+    ) = None
     """Layers of the text encoder that are not trained; with one or more, nor is its
     embedding. None: two thirds of the layers, 4 of MiniLM's 6. Each frozen layer makes
     training faster, and on some thousand products the score does not get worse, see
     benchmarks/ABLATIONS.md."""
 
-    freeze_image: bool = False
+    freeze_image: Flag = False
     """Freeze the photo tower and train on the features of the embedding stage: no photo
     is decoded, encoded again or augmented."""
 
-    use_attributes: bool = True
+    use_attributes: Flag = True
     """Whether the head gets sizes and pack counts beside the 512 fused values."""
 
-    use_wide: bool = True
+    use_wide: Flag = True
     """Whether the head also gets the log price of a shallow network on tokens and
     sizes: a vector for each n-gram and each bin of a size, then two layers."""
 
-    max_tokens: int = 64
+    max_tokens: Annotated[int, whole(8, 512, "--max-tokens must be 8 to 512")] = 64
     """Largest number of tokens of a text; the cache may hold more."""
 
-    image_size: int = 160
+    image_size: Annotated[
+        int, whole(32, 1024, "--image-size must be 32 to 1024 pixels")
+    ] = 160
     """Side of the network's input photo, pixels; 160 takes half the work of 224."""
 
     precision: Precision = "auto"
     """`auto`: fp16 with a gradient scaler on CUDA, bf16 on a CPU that has it, fp32
     elsewhere."""
 
-    n_threads: int = 2
+    n_threads: Annotated[int, whole(1, rule="--threads must be at least 1")] = 2
     """Threads for arithmetic."""
 
     def __post_init__(self) -> None:
-        """Refuse values that no run can use."""
-        if not 2 <= self.n_folds <= 127:
-            raise ConfigError(
-                f"--folds must be at least 2 (each product is priced by a network "
-                f"that was not trained on it) and at most 127, got {self.n_folds}"
-            )
-        if not 1 <= self.n_seeds <= 20:
-            raise ConfigError(f"--seeds must be 1 to 20, got {self.n_seeds}")
-        if self.inputs not in get_args(NetworkInputs):
-            raise ConfigError(
-                f"--inputs must be one of {', '.join(get_args(NetworkInputs))}, got "
-                f"{self.inputs}"
-            )
-        if self.smooth_l1_epochs < 0 or self.smape_epochs < 0 or self.n_epochs < 1:
-            raise ConfigError(
-                f"epochs must be at least 1 in all and none negative, got "
-                f"{self.smooth_l1_epochs} of SmoothL1 and {self.smape_epochs} of SMAPE"
-            )
-        if min(self.smooth_l1_cycle_epochs, self.smape_cycle_epochs) < 0 or (
-            (self.smooth_l1_cycle_epochs > 0) != (self.smape_cycle_epochs > 0)
-        ):
+        """Refuse epochs that no run can use."""
+        if self.n_epochs < 1:
+            raise ConfigError("epochs must be at least 1 in all, got 0")
+        cycles = self.smooth_l1_cycle_epochs, self.smape_cycle_epochs
+        if (cycles[0] > 0) != (cycles[1] > 0):
             raise ConfigError(
                 f"cycle epochs must be at least 1 in both phases, or 0 in both, got "
-                f"{self.smooth_l1_cycle_epochs} and {self.smape_cycle_epochs}"
+                f"{cycles[0]} and {cycles[1]}"
             )
-        if self.batch_size < 2 or self.micro_batch_size < 1:
-            raise ConfigError(
-                f"--batch-size must be at least 2 (the head normalises over the batch) "
-                f"and --micro-batch-size at least 1, got {self.batch_size} and "
-                f"{self.micro_batch_size}"
-            )
-        if not 8 <= self.max_tokens <= 512:
-            raise ConfigError(f"--max-tokens must be 8 to 512, got {self.max_tokens}")
-        if not 32 <= self.image_size <= 1024:
-            raise ConfigError(
-                f"--image-size must be 32 to 1024 pixels, got {self.image_size}"
-            )
-        self._check_numbers()
-
-    def _check_numbers(self) -> None:
-        rates = ("text_learning_rate", "image_learning_rate", "fusion_learning_rate")
-        for names, holds, rule in (
-            (("n_threads",), self.n_threads >= 1, "at least 1"),
-            (("freeze_layers",), (self.freeze_layers or 0) >= 0, "0 or more"),
-            (("seed",), 0 <= self.seed < 2**31, "0 to 2147483647"),
-            (rates, all(0 <= getattr(self, name) <= 1 for name in rates), "0 to 1"),
-            (("smooth_l1_beta",), self.smooth_l1_beta > 0, "above 0"),
-            (("adam_epsilon",), 0 < self.adam_epsilon <= 1, "above 0, at most 1"),
-            (("weight_decay",), self.weight_decay >= 0, "0 or more"),
-            (("clip_norm",), self.clip_norm > 0, "above 0"),
-            (("warmup_fraction",), 0 <= self.warmup_fraction < 1, "in [0, 1)"),
-            (("ema_decay",), 0 <= self.ema_decay < 1, "in [0, 1)"),
-            (("head_dropout",), 0 <= self.head_dropout < 1, "in [0, 1)"),
-            (("encoder_dropout",), 0 <= self.encoder_dropout < 1, "in [0, 1)"),
-            (("image_dropout",), 0 <= self.image_dropout < 1, "in [0, 1)"),
-        ):
-            if not holds:
-                values = ", ".join(f"{getattr(self, name):g}" for name in names)
-                options = ", ".join(map(_option, names))
-                raise ConfigError(f"{options} must be {rule}, got {values}")
 
     @property
     def n_epochs(self) -> int:
@@ -260,10 +240,3 @@ PAPER = FinetuneConfig(
     use_wide=False,
 )
 RECIPES: dict[Recipe, FinetuneConfig] = {"default": FinetuneConfig(), "paper": PAPER}
-
-
-def _option(name: str) -> str:
-    """Return the option of a setting, or its name if it has no option."""
-    if name in _WITHOUT_OPTION:
-        return name
-    return f"--{name.removeprefix('n_').replace('_', '-')}"

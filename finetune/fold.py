@@ -12,12 +12,11 @@ from embed.store.arrays import read_rows, to_float16
 from embed.store.checksums import crc_of_rows
 from embed.store.manifest import (
     MANIFEST_NAME,
-    read_json,
+    read_record,
     remedy,
     sha256_file,
-    write_json,
+    write_record,
 )
-from embed.store.schema import NETWORK, check_record
 from finetune.job import Job, network_folders, stage_arrays
 from finetune.network.model import PriceNetwork
 from finetune.network.saved import (
@@ -27,6 +26,7 @@ from finetune.network.saved import (
     network_of_run,
     save_network,
 )
+from finetune.records import FoldRecord, NetworkRecord
 from finetune.score import smape, to_price
 from finetune.training.checkpoint import remove_checkpoint
 from finetune.training.frozen_layers import skip_frozen_layers
@@ -47,8 +47,7 @@ def finish_fold(job: Job, fold: int) -> None:
     """
     fold_dir = job.stage_dir / f"fold-{fold}"
     fold_dir.mkdir(exist_ok=True)
-    finished = read_json(fold_dir / MANIFEST_NAME)
-    if finished is not None and finished.get("key") == job.key:
+    if read_record(fold_dir / MANIFEST_NAME, FoldRecord, key=job.key) is not None:
         logger.info("%s: up to date", fold_dir)
         return
     seconds = {"train": 0.0, "apply": 0.0}
@@ -68,19 +67,19 @@ def finish_fold(job: Job, fold: int) -> None:
         int((job.folds == fold).sum()),
     )
     folders = network_folders(job, fold)
-    write_json(
+    write_record(
         fold_dir / MANIFEST_NAME,
-        {
-            "fold": fold,
-            "key": job.key,
-            "n_train": int(((job.folds != fold) & (job.folds >= 0)).sum()),
-            "n_held_out": int((job.folds == fold).sum()),
-            "held_out_smape": held_out_smape,
-            "seed_smape": scores[:-1],
-            "models_sha256": [sha256_file(folder / MODEL_NAME) for folder in folders],
-            "checksums": _fold_checksums(job, fold),
-            "seconds": {name: round(value, 2) for name, value in seconds.items()},
-        },
+        FoldRecord(
+            fold=fold,
+            key=job.key,
+            n_train=int(((job.folds != fold) & (job.folds >= 0)).sum()),
+            n_held_out=int((job.folds == fold).sum()),
+            held_out_smape=held_out_smape,
+            seed_smape=scores[:-1],
+            models_sha256=[sha256_file(folder / MODEL_NAME) for folder in folders],
+            checksums=_fold_checksums(job, fold),
+            seconds={name: round(value, 2) for name, value in seconds.items()},
+        ),
     )
 
 
@@ -103,16 +102,15 @@ def _trained(job: Job, fold: int, seed_at: int) -> tuple[PriceNetwork, float]:
         stage_dir=job.stage_dir,
         key=job.networks_key,
     )
-    record = read_json(folder / RECORD_NAME)
-    if record is not None and record.get("key") == job.networks_key:
-        check_record(record, folder / RECORD_NAME, NETWORK)
+    record = read_record(folder / RECORD_NAME, NetworkRecord, key=job.networks_key)
+    if record is not None:
         path = folder / MODEL_NAME
-        if path.is_file() and sha256_file(path) == record["model_sha256"]:
+        if path.is_file() and sha256_file(path) == record.model_sha256:
             prepare_torch(network, config, job.arithmetic)
             load_weights(network, folder, job.stage_dir)
             remove_checkpoint(folder)
             logger.info("%s: trained already", path)
-            return network, record["seconds"]
+            return network, record.seconds
         logger.warning("%s: is not as it was written, so it is trained again", path)
     (folder / RECORD_NAME).unlink(missing_ok=True)
     try:
@@ -135,13 +133,13 @@ def _trained(job: Job, fold: int, seed_at: int) -> tuple[PriceNetwork, float]:
         raise TrainingError(f"seed {config.seed}: {error}") from error
     save_network(network, folder)
     seconds = round(time.monotonic() - started, 2)
-    write_json(
+    write_record(
         folder / RECORD_NAME,
-        {
-            "key": job.networks_key,
-            "model_sha256": sha256_file(folder / MODEL_NAME),
-            "seconds": seconds,
-        },
+        NetworkRecord(
+            key=job.networks_key,
+            model_sha256=sha256_file(folder / MODEL_NAME),
+            seconds=seconds,
+        ),
     )
     remove_checkpoint(folder)
     return network, seconds
@@ -213,7 +211,7 @@ def _fold_checksums(job: Job, fold: int) -> dict[str, int]:
     }
 
 
-def verify_fold(job: Job, fold: int, manifest: dict[str, Any]) -> None:
+def verify_fold(job: Job, fold: int, manifest: FoldRecord) -> None:
     """Compare a fold's rows with the checksums in its record.
 
     Raises
@@ -221,11 +219,11 @@ def verify_fold(job: Job, fold: int, manifest: dict[str, Any]) -> None:
     CacheError
         If an array or a network has changed since.
     """
-    expected = manifest["checksums"]
+    expected = manifest.checksums
     checksums = _fold_checksums(job, fold)
     damaged = [name for name in checksums if checksums[name] != expected.get(name)]
     folders = network_folders(job, fold)
-    for folder, sha256 in zip(folders, manifest["models_sha256"], strict=True):
+    for folder, sha256 in zip(folders, manifest.models_sha256, strict=True):
         if sha256_file(folder / MODEL_NAME) != sha256:
             damaged.append(str((folder / MODEL_NAME).relative_to(job.stage_dir)))
     if damaged:

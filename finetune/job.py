@@ -4,7 +4,6 @@ import dataclasses
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +12,9 @@ from embed.catalog.own_copy import read_run_catalog
 from embed.catalog.price_checks import describe_unpriced, require_prices
 from embed.errors import ConfigError
 from embed.machine import pick_device
+from embed.records import EmbedManifest, require_embedded
 from embed.store.checksums import verify_embedding
-from embed.store.manifest import content_key, require_stage, sha256_strings
+from embed.store.manifest import content_key, sha256_strings
 from finetune.batches import ProductCache
 from finetune.config import FinetuneConfig
 from finetune.folds import assign_folds
@@ -35,7 +35,7 @@ class Job:
     """Inputs of training."""
 
     stage_dir: Path
-    embed: dict[str, Any]  # manifest
+    embed: EmbedManifest
     config: FinetuneConfig
     arithmetic: Arithmetic
     cache: ProductCache
@@ -65,7 +65,7 @@ def prepare_job(
     CatalogError, CacheError, ConfigError
         If the embedding stage is incomplete, or too few products have a price.
     """
-    embed = require_stage(run_dir, "embed")
+    embed = require_embedded(run_dir)
     embed_dir = run_dir / "embed"
     needed = ("tokens", "thumbnails", "attributes", "image_ok")
     frozen = ("image",) if config.freeze_image else ()
@@ -88,7 +88,7 @@ def prepare_job(
     groups = product_groups(
         catalog,
         embed_dir,
-        keep_shared=bool(embed["config"].get("keep_shared_photos")),
+        keep_shared=embed.config.keep_shared_photos,
     )
     price_unit = _price_unit(price, config)
     folds = assign_folds(
@@ -106,9 +106,9 @@ def prepare_job(
     arithmetic = choose_arithmetic(config.precision, pick_device())
     key_parts = {
         "format": FORMAT,
-        "embed": embed["key"],
+        "embed": embed.key,
         # With another number of threads, features have the same key but other bytes.
-        "image_features": embed["files"] if config.freeze_image else None,
+        "image_features": embed.as_json()["files"] if config.freeze_image else None,
         "settings": settings,
         "autocast": str(arithmetic.autocast_dtype),
         "device": arithmetic.device.type,

@@ -1,15 +1,14 @@
 """Train networks for each fold; price each product by those that held it out."""
 
-import dataclasses
 import logging
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from embed.errors import ConfigError
 from embed.machine import describe_device, prepare_machine
+from embed.records import require_embedded
 from embed.store.arrays import open_rows, read_rows
 from embed.store.checksums import record_files, verify_files
 from embed.store.durable import remove_partial_files, save_array
@@ -17,17 +16,16 @@ from embed.store.lock import run_lock
 from embed.store.manifest import (
     MANIFEST_NAME,
     environment,
-    read_json,
-    require_stage,
-    write_json,
+    read_record,
+    write_record,
 )
-from embed.store.schema import FOLD, PLAN, STAGES, check_record
 from finetune.averaging import average_log_prices
 from finetune.config import FinetuneConfig
 from finetune.fold import finish_fold, verify_fold
 from finetune.job import Job, network_folders, prepare_job, stage_arrays
 from finetune.network.saved import MODEL_NAME
 from finetune.price_unit import to_price
+from finetune.records import FinetuneManifest, FoldRecord, PlanRecord
 from finetune.score import smape
 from finetune.training.checkpoint import remove_checkpoint
 from finetune.training.frozen_layers import remove_hidden_states
@@ -45,7 +43,7 @@ def finetune(
     drop_unpriced: bool = False,
     only_fold: int | None = None,
     tracking: Tracking = UNTRACKED,
-) -> dict[str, Any] | None:
+) -> FinetuneManifest | None:
     """Write `run_dir/finetune`: the networks of each fold and held-out predictions.
 
     Parameters
@@ -63,7 +61,7 @@ def finetune(
 
     Returns
     -------
-    dict or None
+    FinetuneManifest or None
         The stage's manifest; None while folds are missing.
 
     Raises
@@ -76,13 +74,13 @@ def finetune(
             f"--only-fold must be 1 to {config.n_folds}, got {only_fold + 1}"
         )
     prepare_machine(config.n_threads)
-    require_stage(run_dir, "embed")  # before the lock makes a folder
+    require_embedded(run_dir)  # before the lock makes a folder
     with run_lock(run_dir):
         job = prepare_job(run_dir, config, drop_unpriced, tracking)
-        finished = read_json(job.stage_dir / MANIFEST_NAME)
-        if finished is not None and finished.get("key") == job.key:
-            check_record(finished, job.stage_dir / MANIFEST_NAME, STAGES["finetune"])
-            verify_files(job.stage_dir, finished["files"])
+        path = job.stage_dir / MANIFEST_NAME
+        finished = read_record(path, FinetuneManifest, key=job.key)
+        if finished is not None:
+            verify_files(job.stage_dir, finished.files)
             logger.info("%s: up to date", job.stage_dir)
             return finished
         _begin(job)
@@ -96,10 +94,8 @@ def _begin(job: Job) -> None:
     """Resume a stopped run of the same inputs, or delete the files of another."""
     job.stage_dir.mkdir(parents=True, exist_ok=True)
     remove_partial_files(job.stage_dir)
-    plan = read_json(job.stage_dir / _PLAN_NAME)
-    if plan is not None:
-        check_record(plan, job.stage_dir / _PLAN_NAME, PLAN)
-    resume = plan is not None and plan.get("key") == job.key
+    plan = read_record(job.stage_dir / _PLAN_NAME, PlanRecord)
+    resume = plan is not None and plan.key == job.key
     if not resume:
         (job.stage_dir / MANIFEST_NAME).unlink(missing_ok=True)
         (job.stage_dir / _PLAN_NAME).unlink(missing_ok=True)
@@ -115,19 +111,18 @@ def _begin(job: Job) -> None:
         path = job.stage_dir / name
         open_rows(path, shape=shape, dtype=dtype, resume=resume)
     if not resume:
-        write_json(job.stage_dir / _PLAN_NAME, {"key": job.key})
+        write_record(job.stage_dir / _PLAN_NAME, PlanRecord(key=job.key))
 
 
-def _finish_stage(job: Job, *, n_unpriced: int) -> dict[str, Any] | None:
+def _finish_stage(job: Job, *, n_unpriced: int) -> FinetuneManifest | None:
     folds = [
-        read_json(job.stage_dir / f"fold-{fold}" / MANIFEST_NAME)
-        for fold in range(job.config.n_folds)
+        fold
+        for number in range(job.config.n_folds)
+        if (fold := _read_fold(job, number)) is not None
     ]
-    if any(fold is None for fold in folds):
+    if len(folds) < job.config.n_folds:
         return None
     for number, fold in enumerate(folds):
-        check_record(fold, job.stage_dir / f"fold-{number}" / MANIFEST_NAME, FOLD)
-        assert fold is not None
         verify_fold(job, number, fold)
     job.cache.hidden = None
     remove_hidden_states(job.stage_dir)
@@ -137,24 +132,28 @@ def _finish_stage(job: Job, *, n_unpriced: int) -> dict[str, Any] | None:
         log_price[job.folds < 0] = average_log_prices(log_prices.mean(axis=1))
         log_price.flush()  # type: ignore[attr-defined]
     priced = job.folds >= 0
-    manifest = {
-        "stage": "finetune",
-        "key": job.key,
-        "embed_key": job.embed["key"],
-        "config": dataclasses.asdict(job.config),
-        "n_products": len(job.price),
-        "n_unpriced_dropped": n_unpriced,
-        "price_unit": job.price_unit,
-        "smape": smape(job.price[priced], to_price(log_price[priced], job.price_unit)),
-        "folds": folds,
-        "files": record_files(job.stage_dir, _finished_files(job)),
-        "environment": environment(),
-        "device": describe_device(job.arithmetic.device),
-        "precision": str(job.arithmetic.autocast_dtype or torch.float32),
-        "seconds": round(sum(sum(f["seconds"].values()) for f in folds if f), 2),
-    }
-    write_json(job.stage_dir / MANIFEST_NAME, manifest)
+    manifest = FinetuneManifest(
+        stage="finetune",
+        key=job.key,
+        embed_key=job.embed.key,
+        config=job.config,
+        n_products=len(job.price),
+        n_unpriced_dropped=n_unpriced,
+        price_unit=job.price_unit,
+        smape=smape(job.price[priced], to_price(log_price[priced], job.price_unit)),
+        folds=folds,
+        files=record_files(job.stage_dir, _finished_files(job)),
+        environment=environment(),
+        device=describe_device(job.arithmetic.device),
+        precision=str(job.arithmetic.autocast_dtype or torch.float32),
+        seconds=round(sum(sum(fold.seconds.values()) for fold in folds), 2),
+    )
+    write_record(job.stage_dir / MANIFEST_NAME, manifest)
     return manifest
+
+
+def _read_fold(job: Job, number: int) -> FoldRecord | None:
+    return read_record(job.stage_dir / f"fold-{number}" / MANIFEST_NAME, FoldRecord)
 
 
 def _finished_files(job: Job) -> list[str]:

@@ -213,7 +213,7 @@ def _features(finished: _Finished) -> Iterator[tuple[str, list[str] | None]]:
     yield "stack/fused", None
     for name in ("network", "lightgbm"):
         yield PREDICTIONS[name], None
-    for name in sorted(finished.opened.stack["files"]):
+    for name in sorted(finished.opened.stack.files):
         if name.startswith("blocks/") and name.endswith("/features.npy"):
             yield f"stack/{name.removesuffix('.npy')}", None
 
@@ -262,7 +262,7 @@ def _n_differing(block: NDArray[Any], pairs: NDArray[np.intp]) -> int:
 def _recorded_scores(finished: _Finished) -> Check:
     """Compare stored network prices with what each network scored when trained."""
     network = finished.predicted("network")
-    recorded = [fold["held_out_smape"] for fold in finished.run.finetune["folds"]]
+    recorded = [fold.held_out_smape for fold in finished.run.finetune.folds]
     scores = [
         smape(finished.price[rows], network[rows])
         for fold in range(len(recorded))
@@ -381,7 +381,7 @@ def _gain(
     )
     groups = np.asarray(run.array("finetune/groups"))
     fit = fit_out_of_fold(
-        block_matrix(blocks, attribute_names=run.embed["attribute_names"]),
+        block_matrix(blocks, attribute_names=run.embed.attribute_names),
         to_log_price(price, run.price_unit),
         init_log_price=None,
         folds=folds,
@@ -449,7 +449,7 @@ def _chunk_of(
         price_text=None,
         file_rows=None,
     )
-    folder = finished.run.embed["inputs"]["images_dir"]
+    folder = finished.run.embed.inputs.images_dir
     if folder is None or not Path(folder).is_dir():
         thumbnails = RaggedRows(finished.run.run_dir / "embed" / "thumbnails.npy")
         image_ok = finished.run.array("embed/image_ok")

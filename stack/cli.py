@@ -225,11 +225,10 @@ def predict_command(
       pricestack predict new.csv --run runs/mine --images photos \\
         --out prices.csv
     """
-    from embed.catalog.own_copy import columns_of_run
-    from embed.store.manifest import require_stage
+    from embed.records import require_embedded
 
     require_output(out_path, option="--out", run_dir=run_dir, inputs=(catalog_path,))
-    run_columns = columns_of_run(require_stage(run_dir, "embed"))
+    run_columns = require_embedded(run_dir).inputs.columns
     catalog = read_and_mention(catalog_path, _columns_of_run(run_columns, columns))
     click.echo(f"{catalog.n_products} products. Loading the run …", err=True)
     from stack.price.catalog import predict_prices, write_prices

@@ -1,9 +1,12 @@
 """Settings of the stacking stage."""
 
-from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
+
+from pydantic.dataclasses import dataclass
 
 from embed.errors import ConfigError
+from embed.store.records import SETTINGS, config_errors
+from embed.store.rules import Flag, Rule, whole
 
 BlockName = Literal[
     "text",
@@ -22,7 +25,12 @@ BlockName = Literal[
 Objective = Literal["l1", "log_smape"]
 
 
-@dataclass(frozen=True, kw_only=True)
+_FromOne = Annotated[int, whole(1, rule="at least 1")]
+_Share = Annotated[float, Rule("in (0, 1]", lambda share: 0 < share <= 1)]
+
+
+@config_errors
+@dataclass(frozen=True, kw_only=True, config=SETTINGS)
 class StackConfig:
     """Settings of the boosters; the manifest records all of them."""
 
@@ -51,131 +59,86 @@ class StackConfig:
     """Objective of the trees: `l1` on log1p price, or `log_smape`, the score itself,
     whose gradient is smaller for large errors."""
 
-    n_trials: int = 0
+    n_trials: Annotated[int, whole(0, rule="--tune must not be negative")] = 0
     """Number of other settings to try for each fold's stacker. The best settings on the
     validation part of its training rows are kept for all seeds. 0: no trials."""
 
-    learning_rate: float = 0.05
+    learning_rate: _Share = 0.05
     """Shrinkage of each tree; half the rate takes twice the rounds."""
 
-    num_leaves: int = 31
+    num_leaves: Annotated[int, whole(2, rule="at least 2")] = 31
     """Leaves of a tree; the residual of a trained network is a shallow function."""
 
-    max_rounds: int = 1000
+    max_rounds: _FromOne = 1000
     """Largest number of trees; early stopping may keep fewer, even none."""
 
-    early_stopping_rounds: int = 50
+    early_stopping_rounds: _FromOne = 50
     """Rounds without a better SMAPE after which a booster stops."""
 
-    feature_fraction: float = 0.5
+    feature_fraction: _Share = 0.5
     """Share of the columns each tree may use; time is proportional to it."""
 
-    embedding_gain: float = 0.25
+    embedding_gain: _Share = 0.25
     """Factor on the gain of a split on an embedding column (text, image, fused). There
     are thousands of them, so at 1 chance splits crowd out sizes and the
     network's price: 55.3 against 56.1 SMAPE on the catalog of benchmarks/SCORES.md."""
 
-    bagging_fraction: float = 0.8
+    bagging_fraction: _Share = 0.8
     """Share of the rows each tree is grown on."""
 
-    min_data_in_leaf: int = 40
+    min_data_in_leaf: _FromOne = 40
     """Smallest number of rows in a leaf; leaf values are noisy below about 30."""
 
-    lambda_l2: float = 1.0
+    lambda_l2: Annotated[float, Rule("0 or more", lambda penalty: penalty >= 0)] = 1.0
     """L2 penalty in the gain of a split."""
 
-    max_bin: int = 63
+    max_bin: Annotated[
+        int, whole(2, 255, "2 to 255 (one byte in memory for each value)")
+    ] = 63
     """Bins of a feature; 255 takes 1.3 times as long."""
 
-    bin_sample: int = 10_000
+    bin_sample: _FromOne = 10_000
     """Rows that bin bounds are found on. LightGBM copies them as float64, so this and
     not the matrix sets the memory peak (200,000 of 2,176 columns: 2.7 GB)."""
 
-    valid_fraction: float = 0.2
+    valid_fraction: Annotated[
+        float,
+        Rule("in (0, 0.5], the rest is trained on", lambda share: 0 < share <= 0.5),
+    ] = 0.2
     """Share of the training rows set aside for early stopping, duplicates together."""
 
-    n_seeds: int = 4
+    n_seeds: Annotated[int, whole(1, rule="--seeds must be at least 1")] = 4
     """Boosters averaged in each fold, from `seed`, `seed` + 1 and so on. Each draws its
     own validation part and its own rows for each tree. The raw LightGBM has one."""
 
-    refit: bool = True
+    refit: Flag = True
     """Whether the number of trees that early stopping finds is grown again on all
     training rows, including the validation part."""
 
-    ablation: bool = True
+    ablation: Flag = True
     """Whether the stacker is fitted once more without each block, with one seed and no
     trials, so the report can show what each adds. It changes no price."""
 
-    n_bootstrap: int = 10_000
+    n_bootstrap: _FromOne = 10_000
     """Resamples behind each interval."""
 
-    n_threads: int = 2
+    n_threads: Annotated[int, whole(1, rule="--threads must be at least 1")] = 2
     """Threads of LightGBM."""
 
-    seed: int = 0
+    seed: Annotated[int, whole(0, 2**31 - 1, "--seed must be 0 to 2147483647")] = 0
     """Seed of the validation part, the columns and rows of each tree, and the
     bootstrap."""
 
     def __post_init__(self) -> None:
-        """Refuse values that no run can use."""
-        self._check_blocks()
-        names = get_args(Objective)
-        rule = f"must be one of {', '.join(names)}"
-        self._check("objective", self.objective in names, rule)
-        for name in _COUNTS:
-            self._check(name, getattr(self, name) >= 1, "must be at least 1")
-        for name in ("feature_fraction", "bagging_fraction"):
-            self._check(name, 0 < getattr(self, name) <= 1, "must be in (0, 1]")
-        self._check("learning_rate", 0 < self.learning_rate <= 1, "must be in (0, 1]")
-        self._check("num_leaves", self.num_leaves >= 2, "must be at least 2")
-        self._check("embedding_gain", 0 < self.embedding_gain <= 1, "must be in (0, 1]")
-        self._check("lambda_l2", self.lambda_l2 >= 0, "must not be negative")
-        self._check("n_trials", self.n_trials >= 0, "must not be negative")
-        self._check("seed", 0 <= self.seed < 2**31, "must be 0 to 2147483647")
-        self._check(
-            "max_bin",
-            2 <= self.max_bin <= 255,
-            "must be 2 to 255 (one byte in memory for each value)",
-        )
-        self._check(
-            "valid_fraction",
-            0 < self.valid_fraction <= 0.5,
-            "must be in (0, 0.5], the rest is trained on",
-        )
-
-    def _check_blocks(self) -> None:
-        known = get_args(BlockName)
-        rule = f"must be one or more of {', '.join(known)}, each once"
-        blocks = self.blocks
-        valid = bool(blocks) and set(blocks) <= set(known)
-        self._check("blocks", valid and len(set(blocks)) == len(blocks), rule)
-        rule = "must have kernel beside start, which is computed from it"
-        self._check("blocks", "start" not in blocks or "kernel" in blocks, rule)
-
-    def _check(self, name: str, valid: bool, rule: str) -> None:
-        if not valid:
+        """Refuse blocks that do not go together."""
+        names = self.blocks
+        if not names or len(set(names)) < len(names):
             raise ConfigError(
-                f"{_OPTIONS.get(name, name)} {rule}, got {getattr(self, name)!r}. "
-                f"Leave it out for the default, {getattr(StackConfig, name)!r}."
+                f"--blocks must be one or more of {', '.join(get_args(BlockName))}, "
+                f"each once, got {names!r}"
             )
-
-
-_OPTIONS = {
-    "blocks": "--blocks",
-    "objective": "--objective",
-    "n_trials": "--tune",
-    "n_seeds": "--seeds",
-    "n_threads": "--threads",
-    "seed": "--seed",
-}
-"""By setting, its option on the command line; the others have none."""
-
-_COUNTS = (
-    "max_rounds",
-    "early_stopping_rounds",
-    "min_data_in_leaf",
-    "bin_sample",
-    "n_seeds",
-    "n_bootstrap",
-    "n_threads",
-)
+        if "start" in names and "kernel" not in names:
+            raise ConfigError(
+                f"--blocks must have kernel beside start, which is computed from it, "
+                f"got {names!r}"
+            )

@@ -24,10 +24,12 @@ from embed.store.manifest import (
     content_key,
     environment,
     read_json,
+    read_record,
     write_json,
+    write_record,
 )
-from embed.store.schema import PLAN, check_record
 from embed.text import compose_text, parse_fields
+from finetune.records import PlanRecord
 from stack.blocks.fitted import (
     BLOCKS_DIR,
     PRICE_BLOCKS,
@@ -42,6 +44,7 @@ from stack.judge.ablation import fit_without_each, read_without_each, score_with
 from stack.judge.evaluate import evaluate_predictions
 from stack.judge.intervals import Intervals, interval_coverage
 from stack.price.engine import RAW_BLOCKS
+from stack.records import StackManifest
 from stack.run import (
     PREDICTIONS,
     RAW_DIR,
@@ -103,22 +106,22 @@ def _fit_stack(run: Run, config: StackConfig, key: str) -> dict[str, Any]:
     alignment = _align(run, stage_dir)
     rounds = _fit_predictors(run, stage_dir, config)
     report = _evaluate(run, config)
-    manifest = {
-        "stage": "stack",
-        "key": key,
-        "finetune_key": run.finetune["key"],
-        "config": dataclasses.asdict(config),
-        "chosen": report["verdict"]["chosen"],
-        "intervals": _intervals(run, report["verdict"]["chosen"]),
-        "rounds": rounds,
-        "tuned": settings_of_boosters(stage_dir) if config.n_trials else [],
-        "alignment": alignment,
-        "files": record_files(stage_dir, _finished_files(stage_dir)),
-        "environment": environment(),
-        "seconds": round(time.monotonic() - started, 2),
-    }
+    manifest = StackManifest(
+        stage="stack",
+        key=key,
+        finetune_key=run.finetune.key,
+        config=config,
+        chosen=report["verdict"]["chosen"],
+        intervals=_intervals(run, report["verdict"]["chosen"]),
+        rounds=rounds,
+        tuned=settings_of_boosters(stage_dir) if config.n_trials else [],
+        alignment=alignment,
+        files=record_files(stage_dir, _finished_files(stage_dir)),
+        environment=environment(),
+        seconds=round(time.monotonic() - started, 2),
+    )
     write_json(stage_dir / REPORT_NAME, report)
-    write_json(stage_dir / MANIFEST_NAME, manifest)
+    write_record(stage_dir / MANIFEST_NAME, manifest)
     return report
 
 
@@ -126,10 +129,8 @@ def _begin(stage_dir: Path, key: str) -> None:
     """Resume a stopped run of the same inputs, or delete the files of another."""
     (stage_dir / RAW_DIR).mkdir(parents=True, exist_ok=True)
     remove_partial_files(stage_dir)
-    plan = read_json(stage_dir / _PLAN_NAME)
-    if plan is not None:
-        check_record(plan, stage_dir / _PLAN_NAME, PLAN)
-    if plan is not None and plan.get("key") == key:
+    plan = read_record(stage_dir / _PLAN_NAME, PlanRecord)
+    if plan is not None and plan.key == key:
         return
     (stage_dir / MANIFEST_NAME).unlink(missing_ok=True)
     (stage_dir / _PLAN_NAME).unlink(missing_ok=True)
@@ -138,7 +139,7 @@ def _begin(stage_dir: Path, key: str) -> None:
     shutil.rmtree(stage_dir / BLOCKS_DIR, ignore_errors=True)
     shutil.rmtree(stage_dir / _ABLATION_DIR, ignore_errors=True)
     (stage_dir / "start_weights.npy").unlink(missing_ok=True)
-    write_json(stage_dir / _PLAN_NAME, {"key": key})
+    write_record(stage_dir / _PLAN_NAME, PlanRecord(key=key))
 
 
 def _finished_files(stage_dir: Path) -> list[str]:
@@ -166,14 +167,14 @@ def evaluate_run(run_dir: Path, *, n_folds: int | None = None) -> dict[str, Any]
         If the report has to be written and another process works on the run.
     """
     finished = open_finished_run(run_dir, verify=())
-    actual = int(finished.run.finetune["config"]["n_folds"])
+    actual = finished.run.finetune.config.n_folds
     if n_folds is not None and n_folds != actual:
         raise ConfigError(
             f"--folds {n_folds}: the run {run_dir} has {actual} folds, and each "
             f"needs networks of its own. Evaluate with --folds {actual}, or run `make "
             f"finetune stack RUN={shlex.quote(str(run_dir))} FOLDS={n_folds}` first."
         )
-    verify_files(run_dir / "stack", finished.stack["files"])
+    verify_files(run_dir / "stack", finished.stack.files)
     report = _evaluate(finished.run, finished.stack_config)
     path = run_dir / "stack" / REPORT_NAME
     if read_json(path) != report:  # a run folder may be read-only
@@ -188,10 +189,10 @@ def _stack_key(run: Run, config: StackConfig) -> str:
     return content_key(
         {
             "format": FORMAT,
-            "finetune": run.finetune["key"],
+            "finetune": run.finetune.key,
             # With another number of threads, a stage has the same key but other bytes.
-            "embed_files": run.embed["files"],
-            "finetune_files": run.finetune["files"],
+            "embed_files": run.embed.as_json()["files"],
+            "finetune_files": run.finetune.as_json()["files"],
             "settings": settings,
         }
     )
@@ -229,7 +230,7 @@ def _fit_predictors(
     groups = np.asarray(run.array("finetune/groups"))
     blocks = _blocks(run, stage_dir, config)
     network = blocks["network"]
-    names = run.embed["attribute_names"]
+    names = run.embed.attribute_names
 
     def fit(
         block_names: Sequence[str],

@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 
 from embed.catalog.own_copy import read_run_catalog
 from embed.catalog.reader import Catalog
+from embed.records import EmbedManifest, require_embedded
 from embed.store.arrays import read_rows
 from embed.store.checksums import CHECKED_ARRAYS, verify_embedding, verify_files
-from embed.store.manifest import MANIFEST_NAME, require_same_key, require_stage
-from embed.store.schema import config_from
+from embed.store.manifest import require_same_key, require_stage
 from finetune.config import FinetuneConfig
 from finetune.price_unit import to_log_price, to_price
+from finetune.records import FinetuneManifest
 from stack.config import StackConfig
+from stack.records import Chosen, StackManifest
 
 PREDICTIONS = {
     "lightgbm": "stack/lightgbm_log_price",
@@ -47,8 +49,8 @@ class Run:
     """The finished stages that stacking reads."""
 
     run_dir: Path
-    embed: dict[str, Any]  # manifest
-    finetune: dict[str, Any]  # manifest
+    embed: EmbedManifest
+    finetune: FinetuneManifest
 
     def array(self, name: str) -> NDArray[Any]:
         """Memory-map an array, named as `stage/name`; refuse a damaged one.
@@ -63,14 +65,14 @@ class Run:
             checked = (array,) if array in CHECKED_ARRAYS else ()
             verify_embedding(self.run_dir / stage, self.embed, checked)
         elif stage == "finetune":
-            files = self.finetune["files"]
+            files = self.finetune.files
             verify_files(self.run_dir / stage, files, [f"{array}.npy"])
         return read_rows(self.run_dir / f"{name}.npy")
 
     @property
     def price_unit(self) -> float:
         """Amount of catalog currency that the run counts as 1; 1.0 if not recorded."""
-        return float(self.finetune.get("price_unit", 1.0))
+        return self.finetune.price_unit
 
     def catalog(self) -> Catalog:
         """Read the catalog as the embedding stage read it.
@@ -103,7 +105,7 @@ class Run:
         Shape (n_folds, m), catalog currency; None if the run has not recorded them.
         """
         name = "anchor_log_price"
-        if f"{name}.npy" not in self.finetune["files"]:
+        if f"{name}.npy" not in self.finetune.files:
             return None
         return to_price(self.array(f"finetune/{name}"), self.price_unit)
 
@@ -123,12 +125,12 @@ class FinishedRun:
     """A run whose stages have all finished."""
 
     run: Run
-    stack: dict[str, Any]  # manifest
+    stack: StackManifest
 
     @property
-    def chosen(self) -> str:
+    def chosen(self) -> Chosen:
         """The predictor that the verdict chose."""
-        return str(self.stack["chosen"])
+        return self.stack.chosen
 
     @property
     def is_stacked(self) -> bool:
@@ -138,14 +140,12 @@ class FinishedRun:
     @property
     def finetune_config(self) -> FinetuneConfig:
         """Settings of the networks."""
-        path = self.run.run_dir / "finetune" / MANIFEST_NAME
-        return config_from(self.run.finetune["config"], FinetuneConfig, path)
+        return self.run.finetune.config
 
     @property
     def stack_config(self) -> StackConfig:
         """Settings of the boosters."""
-        path = self.run.run_dir / "stack" / MANIFEST_NAME
-        return config_from(self.stack["config"], StackConfig, path)
+        return self.stack.config
 
 
 def open_run(run_dir: Path) -> Run:
@@ -156,9 +156,9 @@ def open_run(run_dir: Path) -> Run:
     CacheError
         If a stage has not finished or was made from other inputs.
     """
-    embed = require_stage(run_dir, "embed")
-    finetune = require_stage(run_dir, "finetune")
-    require_same_key(run_dir, "finetune", finetune["embed_key"], embed["key"])
+    embed = require_embedded(run_dir)
+    finetune = require_stage(run_dir, FinetuneManifest)
+    require_same_key(run_dir, "finetune", finetune.embed_key, embed.key)
     return Run(run_dir=run_dir, embed=embed, finetune=finetune)
 
 
@@ -180,9 +180,9 @@ def open_finished_run(
         If a stage has not finished, was made from other inputs or is damaged.
     """
     run = open_run(run_dir)
-    stack = require_stage(run_dir, "stack")
-    require_same_key(run_dir, "stack", stack["finetune_key"], run.finetune["key"])
-    files = {"finetune": run.finetune["files"], "stack": stack["files"]}
+    stack = require_stage(run_dir, StackManifest)
+    require_same_key(run_dir, "stack", stack.finetune_key, run.finetune.key)
+    files = {"finetune": run.finetune.files, "stack": stack.files}
     for stage in verify:
         verify_files(run_dir / stage, files[stage])
     return FinishedRun(run=run, stack=stack)

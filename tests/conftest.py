@@ -31,10 +31,11 @@ from progress import Progress
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from embed.attributes import ATTRIBUTE_NAMES
-from embed.catalog.own_copy import CATALOG_NAME, columns_of_run, write_run_catalog
+from embed.catalog.own_copy import CATALOG_NAME, write_run_catalog
 from embed.catalog.reader import read_catalog
 from embed.config import EmbedConfig
 from embed.photos.decode import encode_thumbnail
+from embed.records import require_embedded
 from embed.sample.law import write_sample
 from embed.store.arrays import RaggedWriter
 from embed.store.checksums import record_files
@@ -318,9 +319,8 @@ def copy_run(run_dir: Path, to: Path, *, prices: list[str] | None = None) -> Pat
         lines.writerows(rows)
     manifest["inputs"]["catalog_path"] = str(catalog_path)
     manifest_path.write_text(json.dumps(manifest))
-    write_run_catalog(
-        read_catalog(catalog_path, columns=columns_of_run(manifest)), to / "embed"
-    )
+    columns = require_embedded(to).inputs.columns
+    write_run_catalog(read_catalog(catalog_path, columns=columns), to / "embed")
     record_anew(to / "embed", [CATALOG_NAME])
     return to
 
@@ -329,7 +329,8 @@ def record_anew(stage_dir: Path, names: list[str]) -> None:
     """Let a manifest take files for whole that a test has changed on purpose."""
     path = stage_dir / "manifest.json"
     manifest = json.loads(path.read_text())
-    manifest["files"] |= record_files(stage_dir, names)
+    files = record_files(stage_dir, names)
+    manifest["files"] |= {name: file.as_json() for name, file in files.items()}
     path.write_text(json.dumps(manifest))
 
 

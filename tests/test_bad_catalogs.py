@@ -1,5 +1,4 @@
 import dataclasses
-import json
 import math
 import os
 import time
@@ -18,6 +17,7 @@ from embed.catalog.price_checks import require_prices
 from embed.catalog.reader import CatalogColumns, CatalogError, read_catalog
 from embed.errors import ConfigError
 from embed.extract import extract
+from embed.records import EmbedManifest, Substituted, require_embedded
 from embed.store.manifest import read_json
 from embed.text import MISSING_TEXT, compose_text, parse_fields
 from finetune.out_of_fold import finetune
@@ -302,9 +302,9 @@ def test_equal_prices_are_learned_without_nan(embedded_run, tmp_path, tally):
     run_dir = copy_run(embedded_run, tmp_path / "run", prices=["9.99"] * 40)
     manifest = finetune(run_dir, config=TINY_TRAINING)
     log_price = np.load(run_dir / "finetune" / "oof_log_price.npy")
-    price = manifest["price_unit"] * np.expm1(log_price)
+    price = manifest.price_unit * np.expm1(log_price)
     np.testing.assert_allclose(price, 9.99, rtol=0.1)
-    assert 0 <= manifest["smape"] < 10
+    assert 0 <= manifest.smape < 10
     tally(KINDS)
 
 
@@ -314,14 +314,14 @@ def test_parse_prices_is_remembered_by_the_run(
     run_dir = copy_run(
         embedded_run, tmp_path / "run", prices=["$1,299.00"] * 39 + ["7"]
     )
-    embed = read_json(run_dir / "embed" / "manifest.json")
+    embed = require_embedded(run_dir)
     with pytest.raises(CatalogError, match=r"39 of 40 .* embed` again with --parse-pr"):
         require_prices(read_run_catalog(run_dir, embed))
     catalog = read_catalog(run_dir / "catalog.csv", columns=PARSED)
     images_dir = sample_catalog.parent / "images"
     extract(catalog, run_dir, images_dir=images_dir, config=tiny_config)
-    again = read_json(run_dir / "embed" / "manifest.json")
-    assert again["key"] == embed["key"]
+    again = require_embedded(run_dir)
+    assert again.key == embed.key
     price = require_prices(read_run_catalog(run_dir, again))
     assert price.tolist() == [1299.0] * 39 + [7.0]
 
@@ -329,7 +329,7 @@ def test_parse_prices_is_remembered_by_the_run(
 def test_a_manifest_from_before_parse_prices_is_read(embedded_run):
     embed = read_json(embedded_run / "embed" / "manifest.json")
     del embed["inputs"]["columns"]["parse_prices"]
-    catalog = read_run_catalog(embedded_run, json.loads(json.dumps(embed)))
+    catalog = read_run_catalog(embedded_run, EmbedManifest.model_validate(embed))
     assert not catalog.columns.parse_prices
     assert np.isfinite(require_prices(catalog)).all()
 
@@ -356,8 +356,10 @@ def embed_columns(monkeypatch, tmp_path):
 
         def stand_in(catalog, run_dir, **_):
             seen.append(catalog.columns)
-            nothing = {"text": 0, "image": 0}
-            return {"n_products": 1, "seconds": 0, "substituted": nothing}
+            nothing = Substituted(text=0, image=0)
+            return EmbedManifest.model_construct(
+                n_products=1, seconds=0, substituted=nothing
+            )
 
         monkeypatch.setattr("embed.extract.extract", stand_in)
         path = str(write_prices(tmp_path, prices))

@@ -15,6 +15,7 @@ from embed.chunks import NO_PHOTO_GIVEN, prepare_chunk, prepared_chunks, settle_
 from embed.config import EmbedConfig
 from embed.errors import CacheError
 from embed.extract import extract
+from embed.records import require_embedded
 from embed.store.manifest import read_json
 from stack.explain.explanation import explain_product
 from stack.export.export import export_run
@@ -66,8 +67,8 @@ def test_the_catalog_settles_the_sign_and_the_manifest_has_it(
 ):
     catalog = read_catalog(write_names(tmp_path, [name, AMBIGUOUS]))
     manifest = extract(catalog, tmp_path / "run", images_dir=None, config=tiny_config)
-    assert manifest["config"]["text_decimal_sign"] == sign
-    assert read_json(tmp_path / "run/embed/manifest.json") == manifest
+    assert manifest.config.text_decimal_sign == sign
+    assert require_embedded(tmp_path / "run") == manifest
     attributes = np.load(tmp_path / "run" / "embed" / "attributes.npy")
     assert grams(attributes[1]) == pytest.approx(expected, rel=1e-4)
 

@@ -1,7 +1,6 @@
 """The same command gives the same bytes; other numbers of threads, the same score."""
 
 import dataclasses
-import json
 import shutil
 
 import numpy as np
@@ -18,6 +17,7 @@ from stages import STAGES, contents, run_stage
 from embed.catalog.reader import read_catalog
 from embed.extract import extract
 from embed.machine import prepare_machine
+from embed.records import EmbedManifest
 from embed.sample.law import write_sample
 from finetune.out_of_fold import finetune
 from finetune.score import smape, to_price
@@ -110,4 +110,4 @@ def test_a_run_made_with_other_threads_is_up_to_date(
         images_dir=sample_catalog.parent / "images",
         config=config,
     )
-    assert manifest == json.loads(before)
+    assert manifest == EmbedManifest.model_validate_json(before)

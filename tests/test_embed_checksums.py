@@ -4,15 +4,13 @@ import numpy as np
 import pytest
 
 from embed.errors import CacheError
+from embed.records import require_embedded
 from embed.store.checksums import (
     CHECKED_ARRAYS,
     crc_of_rows,
     record_files,
     verify_embedding,
     verify_files,
-)
-from embed.store.manifest import (
-    read_json,
 )
 
 
@@ -28,7 +26,7 @@ def flip_bit(path, at):
 
 
 def verify(embed_dir):
-    verify_embedding(embed_dir, read_json(embed_dir / "manifest.json"))
+    verify_embedding(embed_dir, require_embedded(embed_dir.parent))
 
 
 def test_an_untouched_stage_is_whole(embed_dir):
@@ -55,7 +53,7 @@ def test_a_flipped_bit_is_named_by_file_and_rows(embed_dir, name, tally):
 
 @pytest.mark.parametrize("name", [*CHECKED_ARRAYS, "tokens_offsets"])
 def test_no_flipped_bit_of_a_header_changes_what_is_read(embed_dir, name):
-    path, manifest = embed_dir / f"{name}.npy", read_json(embed_dir / "manifest.json")
+    path, manifest = embed_dir / f"{name}.npy", require_embedded(embed_dir.parent)
     whole, expected = path.read_bytes(), np.load(path)
     n_found = 0
     for bit in range(0, 8 * 80, 3):

@@ -7,9 +7,9 @@ import pytest
 from click.testing import CliRunner
 
 from embed.__main__ import embed_command
-from embed.catalog.own_copy import columns_of_run, read_run_catalog
+from embed.catalog.own_copy import read_run_catalog
 from embed.catalog.reader import CatalogColumns, CatalogError, read_catalog
-from embed.store.manifest import read_json
+from embed.records import EmbedManifest, Substituted, require_embedded
 from embed.text import parse_fields
 
 SHOPIFY = (
@@ -380,8 +380,10 @@ def embed_export(monkeypatch, tmp_path):
 
         def stand_in(catalog, run_dir, **_):
             seen.append(catalog)
-            nothing = {"text": 0, "image": 0}
-            return {"n_products": 1, "seconds": 0, "substituted": nothing}
+            nothing = Substituted(text=0, image=0)
+            return EmbedManifest.model_construct(
+                n_products=1, seconds=0, substituted=nothing
+            )
 
         monkeypatch.setattr("embed.extract.extract", stand_in)
         options = ["--run", str(tmp_path / "run"), *map(str, arguments)]
@@ -437,10 +439,10 @@ def test_a_run_of_an_export_is_embedded_read_again_and_priced_by_its_columns(
     arguments += ["--text-encoder", str(tiny_encoder), "--image-size", "32"]
     result = CliRunner().invoke(embed_command, arguments)
     assert result.exit_code == 0, result.output
-    manifest = read_json(run_dir / "embed" / "manifest.json")
-    assert manifest["inputs"]["columns"]["export"] == "shopify"
-    assert read_run_catalog(run_dir, manifest).n_products == manifest["n_products"] == 5
-    columns = columns_of_run(manifest).for_another_file()
+    manifest = require_embedded(run_dir)
+    assert manifest.inputs.columns.export == "shopify"
+    assert read_run_catalog(run_dir, manifest).n_products == manifest.n_products == 5
+    columns = manifest.inputs.columns.for_another_file()
     other = write(tmp_path, GOOGLE, *FEED, name="new.tsv", delimiter="\t")
     assert_is_feed(read_catalog(other, columns=columns))
 

@@ -21,6 +21,7 @@ from embed.encoders.weights import WeightsError
 from embed.errors import CacheError, ConfigError, UnreadableImage
 from embed.extract import extract
 from embed.photos.decode import decode_thumbnail, load_image
+from embed.records import require_embedded
 from embed.store.arrays import RaggedRows
 from embed.store.manifest import read_json
 from embed.writer import ArrayWriter
@@ -298,7 +299,7 @@ def test_changed_prices_alone_leave_the_stage_up_to_date(
     assert contents(embed(changed), leave_out=HOLDS_PRICES) == contents(
         whole, leave_out=HOLDS_PRICES
     )
-    catalog = read_run_catalog(tmp_path / "run", manifest_of(tmp_path / "run/embed"))
+    catalog = read_run_catalog(tmp_path / "run", require_embedded(tmp_path / "run"))
     assert set(catalog.price_text) == {"7.77"}
 
 

@@ -8,6 +8,7 @@ from conftest import copy_run
 from embed.config import EmbedConfig
 from embed.errors import CacheError
 from embed.extract import extract
+from embed.records import EmbedManifest, require_embedded
 from embed.store.manifest import (
     content_key,
     environment,
@@ -19,7 +20,9 @@ from embed.store.manifest import (
     sha256_file,
     sha256_strings,
     write_json,
+    write_record,
 )
+from finetune.records import FinetuneManifest
 
 
 def test_a_record_comes_back_as_it_was_written(tmp_path):
@@ -39,7 +42,7 @@ def test_a_path_that_is_not_utf_8_comes_back_as_it_was_written(tmp_path):
 def test_a_run_folder_that_is_not_utf_8_is_refused_at_once(tmp_path):
     run_dir = tmp_path / os.fsdecode(b"caf\xe9") / "run"
     with pytest.raises(CacheError, match=r"run folder must be UTF-8\. Rename"):
-        require_stage(run_dir, "embed")
+        require_embedded(run_dir)
     with pytest.raises(CacheError, match=r"run folder must be UTF-8"):
         extract(None, run_dir, images_dir=None, config=EmbedConfig())
     assert not run_dir.exists()
@@ -85,21 +88,22 @@ def test_no_record_is_none(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("stage", "command"),
+    ("kind", "command"),
     [
-        ("embed", "make embeddings RUN={} CATALOG=FILE"),
-        ("finetune", "make finetune RUN={}"),
+        (EmbedManifest, "make embeddings RUN={} CATALOG=FILE"),
+        (FinetuneManifest, "make finetune RUN={}"),
     ],
 )
-def test_a_missing_stage_names_the_command_that_makes_it(tmp_path, stage, command):
+def test_a_missing_stage_names_the_command_that_makes_it(tmp_path, kind, command):
+    stage = kind.STAGE
     with pytest.raises(
         CacheError, match=f"not finished .*`{command.format(tmp_path)}`"
     ):
-        require_stage(tmp_path, stage)
+        require_stage(tmp_path, kind)
     (tmp_path / stage).mkdir()
     write_json(tmp_path / stage / "manifest.json", {"key": "k"})
     with pytest.raises(CacheError, match=r"manifest\.json: stage is missing"):
-        require_stage(tmp_path, stage)
+        require_stage(tmp_path, kind)
 
 
 @pytest.mark.parametrize(
@@ -119,9 +123,11 @@ def test_a_stage_is_made_anew_whichever_of_its_files_is_damaged():
     assert "RUN=runs/stack` again" in found
 
 
-def test_a_finished_stage_gives_its_manifest(embedded_run):
-    found = require_stage(embedded_run, "embed")
-    assert found == read_json(embedded_run / "embed" / "manifest.json")
+def test_a_manifest_that_is_read_is_written_as_it_was(embedded_run, tmp_path):
+    found = require_embedded(embedded_run)
+    path = embedded_run / "embed" / "manifest.json"
+    write_record(tmp_path / "again.json", found)
+    assert (tmp_path / "again.json").read_bytes() == path.read_bytes()
 
 
 def test_a_stage_of_other_inputs_is_refused_naming_both_keys(tmp_path):
@@ -168,7 +174,7 @@ def test_the_environment_names_versions(monkeypatch):
 
 def test_a_run_whose_texts_were_read_in_another_way_is_refused(embedded_run, tmp_path):
     run_dir = copy_run(embedded_run, tmp_path / "run")
-    manifest = require_stage(run_dir, "embed")
+    manifest = require_embedded(run_dir).as_json()
     path = run_dir / "embed" / "manifest.json"
     inputs = manifest["inputs"]
     for record in ({**inputs, "text_format": 1}, dict(inputs)):
@@ -177,4 +183,4 @@ def test_a_run_whose_texts_were_read_in_another_way_is_refused(embedded_run, tmp
         write_json(path, {**manifest, "inputs": record})
         message = r"in another way \(text format 1, now \d+\)\. Run all stages again"
         with pytest.raises(CacheError, match=message):
-            require_stage(run_dir, "embed")
+            require_embedded(run_dir)

@@ -13,6 +13,7 @@ from embed.catalog.own_copy import read_run_catalog
 from embed.catalog.price_checks import describe_unpriced, doubtful_price, require_prices
 from embed.catalog.prices import is_readable, parse_prices, plain_price, why_unusable
 from embed.catalog.reader import CatalogColumns, CatalogError, read_catalog
+from embed.records import EmbedManifest, Substituted
 from embed.store.manifest import read_json
 from stack.cli import main
 
@@ -252,8 +253,10 @@ def embed(path, run_dir, monkeypatch, *options):
 
     def stand_in(catalog, run_dir, **_):
         prices.extend(catalog.price.tolist())
-        nothing = {"text": 0, "image": 0}
-        return {"n_products": 1, "seconds": 0, "substituted": nothing}
+        nothing = Substituted(text=0, image=0)
+        return EmbedManifest.model_construct(
+            n_products=1, seconds=0, substituted=nothing
+        )
 
     monkeypatch.setattr("embed.extract.extract", stand_in)
     arguments = ["embed", "--catalog", str(path), "--run", str(run_dir), *options]
@@ -315,10 +318,12 @@ def test_later_stages_read_a_run_by_its_decimal_sign(embedded_run, tmp_path):
     for sign, expected in ((".", 1299.0), (",", 1.299)):
         settled = {"parse_prices": True, "decimal_sign": sign}
         manifest["inputs"]["columns"] |= settled
-        price = require_prices(read_run_catalog(run_dir, manifest))
+        embed = EmbedManifest.model_validate(manifest)
+        price = require_prices(read_run_catalog(run_dir, embed))
         assert price.tolist() == [expected] * 39 + [7.0]
     del manifest["inputs"]["columns"]["decimal_sign"]  # of an older version
-    assert read_run_catalog(run_dir, manifest).columns.decimal_sign is None
+    embed = EmbedManifest.model_validate(manifest)
+    assert read_run_catalog(run_dir, embed).columns.decimal_sign is None
 
 
 def test_prices_that_are_numbers_in_the_file_have_no_sign_to_doubt(tmp_path):

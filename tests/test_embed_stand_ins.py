@@ -157,7 +157,7 @@ def test_products_with_a_stand_in_are_embedded_without_photo(embed, catalog_path
     assert not image[list(SHARED)].any()
     assert image[image_ok].any(axis=1).all()
     verify_embedding(stage_dir, manifest)
-    assert manifest["substituted"]["image"] == len(SHARED)
+    assert manifest.substituted.image == len(SHARED)
     catalog = read_catalog(catalog_path)
     with (stage_dir / "problems.csv").open(newline="") as file:
         problems = [row for row in csv.DictReader(file) if row["field"] == "image"]
@@ -189,7 +189,7 @@ def test_stand_ins_leave_the_folds_of_equal_size(embed, catalog_path, caplog):
 def test_kept_pictures_are_photos(embed):
     manifest, stage_dir = embed(keep_shared_photos=True)
     assert np.load(stage_dir / "image_ok.npy").all()
-    assert manifest["stand_ins"] == []
+    assert manifest.stand_ins == []
     assert describe_stand_ins(manifest) == ""
 
 

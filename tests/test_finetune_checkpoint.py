@@ -7,8 +7,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from embed.errors import CacheError
+from finetune.records import HISTORY_COLUMNS, HistoryRow
 from finetune.training.checkpoint import TrainingState, remove_checkpoint
-from finetune.training.tracking import HISTORY_COLUMNS
 
 NAME = "checkpoint.safetensors"
 
@@ -47,7 +47,7 @@ def update(state, photos, *, epochs=1):
         state.optimizer.zero_grad()
         state.update_average(decay=0.9, updates_done=state.epochs_done)
         state.epochs_done += 1
-        state.history.append(dict.fromkeys(HISTORY_COLUMNS, 1 / 3))
+        state.history.append(HistoryRow(**dict.fromkeys(HISTORY_COLUMNS, 1 / 3)))
 
 
 def contents(state, folder):
@@ -176,7 +176,7 @@ OLD_ROW = dict.fromkeys(OLD_COLUMNS, 1)
         ({"history": [ROW, ROW, {}]}, r"history\[2\]\.epoch is missing"),
         ({"history": [OLD_ROW] * 3}, r"history\[0\]\.held_out_smape is missing"),
         ({"history": [{**ROW, "loss": None}] * 3}, r"history\[0\]\.loss must be a"),
-        ({"scaler": {"scale": "x"}}, r"scaler\['scale'\] must be a finite number"),
+        ({"scaler": {"scale": "x"}}, r"scaler\.scale must be a finite number"),
         ({"scaler": []}, "scaler must be an object"),
     ],
 )
@@ -192,7 +192,7 @@ def test_values_that_are_not_known_survive(saved):
     rewrite(saved, history=[row] * 3)
     state, _ = toy(seed=1)
     state.resume(saved)
-    assert state.history == [row] * 3
+    assert state.history == [HistoryRow(**row)] * 3
 
 
 def test_a_checkpoint_of_fp32_is_not_taken_up_in_fp16(saved):
@@ -205,4 +205,4 @@ def test_more_columns_of_history_are_left_out(saved):
     rewrite(saved, history=[{**ROW, "more": 2}] * 3)
     state, _ = toy(seed=1)
     state.resume(saved)
-    assert state.history == [ROW] * 3
+    assert state.history == [HistoryRow(**ROW)] * 3

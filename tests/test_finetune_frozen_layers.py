@@ -6,7 +6,7 @@ import torch
 from conftest import TINY_TRAINING, copy_run
 
 from embed.encoders.towers import load_text_backbone
-from embed.store.manifest import require_stage
+from embed.records import require_embedded
 from finetune.batches import ProductCache
 from finetune.network.arithmetic import choose_arithmetic
 from finetune.network.layers import lower_layers, upper_layers
@@ -26,7 +26,7 @@ def cache(embedded_run):
 
 def fresh_network(embedded_run, **settings):
     config = dataclasses.replace(TINY_TRAINING, **settings)
-    return network_of_run(require_stage(embedded_run, "embed"), config).eval()
+    return network_of_run(require_embedded(embedded_run), config).eval()
 
 
 def skip(network, cache, folder, *, key="a", **settings):

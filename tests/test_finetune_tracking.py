@@ -26,6 +26,7 @@ from embed.errors import CacheError
 from finetune.__main__ import finetune_command
 from finetune.config import RECIPES
 from finetune.out_of_fold import finetune as run_finetune
+from finetune.records import HISTORY_COLUMNS, HistoryRow
 from finetune.score import smape, to_price
 from finetune.training.checkpoint import TrainingState
 from finetune.training.guards import TrainingError
@@ -37,7 +38,6 @@ from finetune.training.tensorboard import (
     write_stage_events,
 )
 from finetune.training.tracking import (
-    HISTORY_COLUMNS,
     EpochTally,
     Tracking,
     read_history,
@@ -81,7 +81,7 @@ def tracked(train, tmp_path_factory):
 
 def rows_of(n_epochs, **values):
     row = dict.fromkeys(HISTORY_COLUMNS, 0.25) | values
-    return [{**row, "epoch": epoch + 1} for epoch in range(n_epochs)]
+    return [HistoryRow(**{**row, "epoch": epoch + 1}) for epoch in range(n_epochs)]
 
 
 def scalars_of(folder):
@@ -188,7 +188,7 @@ def test_tensorboard_reads_the_names_and_values_of_history(tracked):
     assert set(found) == set(HISTORY_COLUMNS) - {"epoch"}
     for name, events in found.items():
         assert [step for step, _ in events] == [1, 2]
-        expected = [row[name] for row in history]
+        expected = [getattr(row, name) for row in history]
         assert [value for _, value in events] == pytest.approx(expected, rel=1e-6)
 
 
@@ -258,16 +258,16 @@ def test_an_epoch_is_summed_up_as_by_hand():
     tally.add(loss=2.0, smape=80.0, size=1, factor=0.5, norm=float("inf"))
     tally.add(loss=6.0, smape=20.0, size=4, factor=1.0, norm=5.0)
     row = tally.history_row(2, CONFIG)
-    assert (row["epoch"], row["phase"]) == (3, 2)
-    assert (row["loss"], row["train_smape"], row["gradient_norm"]) == (3.0, 35.0, 3.5)
-    assert row["fusion_learning_rate"] == CONFIG.fusion_learning_rate / 2
-    assert row["products_per_second"] == pytest.approx(8 / row["seconds"], abs=0.01)
+    assert (row.epoch, row.phase) == (3, 2)
+    assert (row.loss, row.train_smape, row.gradient_norm) == (3.0, 35.0, 3.5)
+    assert row.fusion_learning_rate == CONFIG.fusion_learning_rate / 2
+    assert row.products_per_second == pytest.approx(8 / row.seconds, abs=0.01)
 
 
 def test_an_epoch_whose_gradients_all_overflowed_has_no_norm():
     tally = EpochTally()
     tally.add(loss=1.0, smape=40.0, size=3, factor=1.0, norm=float("inf"))
-    assert tally.history_row(0, CONFIG)["gradient_norm"] is None
+    assert tally.history_row(0, CONFIG).gradient_norm is None
 
 
 def test_history_read_is_history_written(tmp_path):
@@ -326,12 +326,12 @@ def test_the_stage_is_the_same_and_its_key_too_whatever_is_recorded(
     runs = [copy_run(embedded_run, tmp_path / name) for name in ("plain", "tracked")]
     plain = run_finetune(runs[0], config=config)
     tracked = run_finetune(runs[1], config=config, tracking=EVERYTHING)
-    assert tracked["key"] == plain["key"]
-    assert tracked["files"] == plain["files"]
-    for fold in tracked["folds"]:
-        fold_dir = runs[1] / "finetune" / f"fold-{fold['fold']}"
-        last = read_history(fold_dir / "history.csv")[-1]["held_out_smape"]
-        assert last == pytest.approx(fold["held_out_smape"], abs=1e-3)
+    assert tracked.key == plain.key
+    assert tracked.files == plain.files
+    for fold in tracked.folds:
+        fold_dir = runs[1] / "finetune" / f"fold-{fold.fold}"
+        last = read_history(fold_dir / "history.csv")[-1].held_out_smape
+        assert last == pytest.approx(fold.held_out_smape, abs=1e-3)
         assert len(list(events_dir(fold_dir).iterdir())) == 2
     again = run_finetune(runs[0], config=config, tracking=EVERYTHING)
     assert again == plain

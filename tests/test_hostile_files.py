@@ -31,10 +31,11 @@ from embed.encoders.weights import (
 from embed.errors import InputError, UnreadableImage
 from embed.extract import extract
 from embed.photos.decode import load_image
+from embed.records import require_embedded
 from embed.sample.law import best_reachable_prices
 from embed.store.arrays import RaggedRows, read_rows
 from embed.store.checksums import record_files
-from embed.store.manifest import read_json, require_stage
+from embed.store.manifest import read_json
 from finetune.network.arithmetic import Arithmetic
 from finetune.network.saved import load_network
 from finetune.out_of_fold import finetune
@@ -280,7 +281,7 @@ def test_a_manifest(planted, tmp_path, tally):
     for content in planted:
         path.write_bytes(content)
         refused(lambda: read_json(path), "manifest.json")
-        refused(lambda: require_stage(tmp_path, "embed"), "manifest.json")
+        refused(lambda: require_embedded(tmp_path), "manifest.json")
     tally(COUNTER)
 
 
@@ -462,7 +463,8 @@ def plant(run_dir, name, content):
         return
     manifest = json.loads(manifest_path.read_text())
     if inside in manifest["files"]:
-        manifest["files"] |= record_files(run_dir / stage, [inside])
+        (file,) = record_files(run_dir / stage, [inside]).values()
+        manifest["files"][inside] = file.as_json()
         manifest_path.write_text(json.dumps(manifest))
 
 
@@ -581,10 +583,11 @@ def test_a_run_that_names_an_encoder_with_code(
 
 
 def test_a_run_that_names_image_weights_with_code(whole_run, planted, tmp_path, tally):
-    path, embed = tmp_path / "w.pth", require_stage(whole_run, "embed")
+    path, embed = tmp_path / "w.pth", require_embedded(whole_run)
     path.write_bytes(planted[1])
-    embed["inputs"]["image_weights"] = str(path)
-    embed["inputs"]["image_weights_sha256"] = weights_key(path)
+    weights = {"image_weights": str(path), "image_weights_sha256": weights_key(path)}
+    inputs = embed.inputs.model_copy(update=weights)
+    embed = embed.model_copy(update={"inputs": inputs})
     stage_dir = whole_run / "finetune"
 
     def load():
@@ -595,7 +598,7 @@ def test_a_run_that_names_image_weights_with_code(whole_run, planted, tmp_path, 
 
 
 def test_the_network_of_a_fold(whole_run, planted, tmp_path, tally):
-    embed = require_stage(whole_run, "embed")
+    embed = require_embedded(whole_run)
     (tmp_path / "fold-0").mkdir()
 
     def load():

@@ -17,6 +17,7 @@ from conftest import (
 
 from embed.catalog.reader import read_catalog
 from embed.extract import extract
+from embed.records import require_embedded
 from embed.sample.law import write_sample
 from embed.store.arrays import read_rows
 from embed.store.manifest import require_stage
@@ -31,6 +32,7 @@ from finetune.training.loop import apply_network, train_network
 from stack.blocks.fitted import PRICE_BLOCKS
 from stack.config import StackConfig
 from stack.fit import fit_stack
+from stack.records import StackManifest
 from stack.trees.alignment import align, fit_alignment
 from stack.trees.matrix import BlockMatrix
 from stack.trees.residual import fit_out_of_fold
@@ -97,12 +99,12 @@ def embed_noise(folder, config):
 
 def put_in_sample_outputs(run_dir):
     """Plant leak 1: prices and embeddings by a network trained on all rows."""
-    embed = require_stage(run_dir, "embed")
+    embed = require_embedded(run_dir)
     cache = ProductCache(run_dir / "embed", max_tokens=24, image_size=32)
     network = build_network(
-        Path(embed["inputs"]["text_weights"]),
+        Path(embed.inputs.text_weights),
         None,
-        n_attributes=len(embed["attribute_names"]),
+        n_attributes=len(embed.attribute_names),
         head_dropout=0.0,
         encoder_dropout=0.0,
         freeze_batch_norm=False,
@@ -179,7 +181,7 @@ def test_unaligned_spaces_hide_a_signal_that_alignment_restores():
 
 
 def test_a_real_run_stacks_the_aligned_embeddings(finished_run):
-    alignment = require_stage(finished_run, "stack")["alignment"]
+    alignment = require_stage(finished_run, StackManifest).alignment
     assert [(r["fold"], r["tower"]) for r in alignment] == [
         (1, "text"),
         (1, "image"),
@@ -329,14 +331,14 @@ def test_held_out_prices_do_not_reach_the_booster_that_held_them_out(init):
 
 def test_frozen_features_do_not_see_prices(embedded_run, tmp_path, tiny_config):
     run_dir = copy_run(embedded_run, tmp_path / "run", prices=["1.00"] * 40)
-    photos = require_stage(run_dir, "embed")["inputs"]["images_dir"]
+    photos = require_embedded(run_dir).inputs.images_dir
     again = extract(
         read_catalog(run_dir / "catalog.csv"),
         tmp_path / "again",
         images_dir=Path(photos),
         config=tiny_config,
     )
-    assert again["key"] == require_stage(embedded_run, "embed")["key"]
+    assert again.key == require_embedded(embedded_run).key
 
 
 @pytest.mark.parametrize("more", [(), ("start", *PRICE_BLOCKS)], ids=["", "by prices"])

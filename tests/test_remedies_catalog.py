@@ -9,7 +9,7 @@ from remedies import advice, commands_in, options_in, rows_of, write_rows
 from remedies import shell as shell
 
 from embed.catalog.own_copy import read_run_catalog
-from embed.store.manifest import require_stage
+from embed.records import require_embedded
 
 RUN = ("--run", "run")
 FINETUNE = ("finetune", *RUN, "--folds", 2)
@@ -31,7 +31,7 @@ def embed(shell, tmp_path):
 
 
 def catalog_of_run():
-    return read_run_catalog(Path("run"), require_stage(Path("run"), "embed"))
+    return read_run_catalog(Path("run"), require_embedded(Path("run")))
 
 
 def with_prices(rows, first, rest="899"):

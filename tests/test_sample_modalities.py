@@ -60,7 +60,7 @@ def test_text_and_photo_together_are_ahead_of_either_alone(tmp_path, tiny_config
     ):
         catalog, run_dir = read_catalog(catalog_path), tmp_path / name
         extract(catalog, run_dir, images_dir=images_dir, config=config)
-        found[name] = finetune(run_dir, config=CONFIG)["smape"]
+        found[name] = finetune(run_dir, config=CONFIG).smape
     price = read_catalog(path).price
     constant = smape(price, np.full(N_PRODUCTS, np.median(price)))
     assert found["both"] < found["text"] - 2

@@ -19,6 +19,7 @@ from embed.config import EmbedConfig
 from embed.errors import CacheError, ConfigError, InputError
 from embed.extract import extract
 from embed.photos.decode import encode_thumbnail, thumbnail_sha256
+from embed.records import require_embedded
 from embed.store.manifest import read_json
 from finetune.config import FinetuneConfig
 from finetune.out_of_fold import finetune
@@ -58,12 +59,13 @@ assert not refused & {name.partition(".")[0] for name in sys.modules}
 """
 REFUSED = (
     "torch,torchvision,transformers,pandas,sklearn,pyarrow,safetensors,onnx,click,tqdm,"
-    "filelock"
+    "filelock,pydantic"
 )
 REFUSED_WITHOUT_TREES = REFUSED + ",lightgbm,scipy"
-# Blocks that are fitted on prices need scikit-learn, which looks for pandas.
+# Blocks that are fitted on prices need scikit-learn, which looks for pandas, and check
+# their records by pydantic.
 REFUSED_WITH_BLOCKS = ",".join(
-    name for name in REFUSED.split(",") if name not in ("sklearn", "pandas")
+    name for name in REFUSED.split(",") if name not in ("sklearn", "pandas", "pydantic")
 )
 LEARNING = dataclasses.replace(
     TINY_TRAINING,
@@ -243,6 +245,7 @@ def test_only_an_export_that_looks_at_prices_holds_them_and_says_so(model_of):
         assert ("contain prices" in card) == has_prices
         packages = (model_dir / "requirements.txt").read_text().split()
         assert ("scikit-learn" in packages) == has_prices
+        assert ("pydantic" in packages) == has_prices
         assert ("lightgbm" in packages) == (chosen != "network")
 
 
@@ -532,7 +535,7 @@ def test_200_real_products_are_priced_as_by_their_run(tmp_path):
     export_run(run_dir, tmp_path / "model", check=False)
     predicted = predicted_by_run(
         run_dir,
-        read_run_catalog(run_dir, read_json(run_dir / "embed" / "manifest.json")),
+        read_run_catalog(run_dir, require_embedded(run_dir)),
         source / "images",
     )
     rows = prices_by_script(tmp_path / "model", catalog_path, source / "images")

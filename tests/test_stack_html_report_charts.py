@@ -15,7 +15,8 @@ from stack.html_report.charts import (
 )
 from stack.html_report.curves import FoldHistory, loss_chart, smape_chart
 from stack.html_report.svg import short_price
-from stack.judge.evaluate import price_bands
+from stack.judge.evaluate import PREDICTOR_LABELS, price_bands
+from stack.records import Band, Coverage, CoverageOfBand, IntervalRecord, VerdictRecord
 
 PRICE_CHARTS = [density_chart, residual_chart, calibration_chart]
 LABELS = {"lightgbm": "A", "network": "B", "blend": "C", "stacker": "D"}
@@ -29,13 +30,12 @@ def prices(n, *, seed=0):
 
 def bands(price, predicted):
     return [
-        {
-            "low": price[band].min(),
-            "high": price[band].max(),
-            "n": int(band.sum()),
-            "coverage": 0.9,
-            "smape": dict.fromkeys(LABELS, smape(price[band], predicted[band])),
-        }
+        Band(
+            low=price[band].min(),
+            high=price[band].max(),
+            n=int(band.sum()),
+            smape=dict.fromkeys(PREDICTOR_LABELS, smape(price[band], predicted[band])),
+        )
         for band in price_bands(price)
     ]
 
@@ -53,19 +53,30 @@ def histories(n_folds, *, n_epochs=6, held_out=False):
 
 
 def interval(mean, low, high):
-    return {"mean": mean, "low": low, "high": high}
+    return IntervalRecord(mean=mean, low=low, high=high)
 
 
 def all_charts():
     price, predicted = prices(500)
     parts = bands(price, predicted)
-    verdict = {
-        "interval_network": interval(-1, -2, -0.1),
-        "interval_blend": interval(0.2, -0.1, 0.4),
-    }
+    verdict = VerdictRecord(
+        chosen="stacker",
+        interval_network=interval(-1, -2, -0.1),
+        interval_blend=interval(0.2, -0.1, 0.4),
+        sentence="",
+    )
     yield from (chart(price, predicted) for chart in PRICE_CHARTS)
     yield band_chart(parts, LABELS)
-    yield coverage_chart([{"level": 80, "bands": parts}, {"level": 90, "bands": parts}])
+    covered = [
+        CoverageOfBand(low=band.low, high=band.high, n=band.n, coverage=0.9)
+        for band in parts
+    ]
+    yield coverage_chart(
+        [
+            Coverage(level=level, coverage=0.9, width_ratio=2.0, bands=covered)
+            for level in (80, 90)
+        ]
+    )
     yield forest_chart(verdict)
     yield loss_chart(histories(5))
     yield smape_chart(histories(5, held_out=True))

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from embed.errors import ConfigError
-from embed.store.manifest import read_json
+from embed.store.manifest import read_json, require_stage
 from stack.judge.intervals import LEVELS, Intervals, interval_coverage
+from stack.records import StackManifest
 
 
 def test_ends_are_the_ranks_that_the_theory_asks_for():
@@ -84,8 +85,8 @@ def test_coverage_adds_up_over_the_bands():
 
 
 def test_a_run_keeps_the_intervals_of_what_it_chose(finished_run):
-    stack = read_json(finished_run / "stack" / "manifest.json")
-    array = {"network": "finetune", "stacker": "stack"}[stack["chosen"]]
+    stack = require_stage(finished_run, StackManifest)
+    array = {"network": "finetune", "stacker": "stack"}[stack.chosen]
     predicted = np.load(finished_run / array / "oof_log_price.npy")
     price = np.load(finished_run / "finetune" / "price.npy")
     priced = np.load(finished_run / "finetune" / "folds.npy") >= 0

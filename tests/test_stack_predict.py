@@ -23,6 +23,7 @@ from embed.chunks import NO_PHOTO_GIVEN, prepare_chunk, prepared_chunks
 from embed.encoders.weights import WeightsError
 from embed.errors import CacheError
 from embed.extract import extract
+from embed.records import require_embedded
 from embed.store.manifest import (
     read_json,
 )
@@ -130,7 +131,7 @@ def test_there_is_a_finite_price_above_zero_for_each_product(predicted, chosen):
 def test_the_network_s_price_is_the_average_of_all_folds_in_log_space(
     predicted, finished_run
 ):
-    embed = read_json(finished_run / "embed" / "manifest.json")
+    embed = require_embedded(finished_run)
     cache = ProductCache(finished_run / "embed", max_tokens=24, image_size=32)
     arithmetic = choose_arithmetic("fp32", torch.device("cpu"))
     log_price = [

@@ -579,7 +579,7 @@ def test_it_works_in_a_pipeline_and_a_grid_search(make, products):
     search.fit(products, products["price"])
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
     best = search.best_estimator_["priceregressor"]
-    assert open_run(best.run_dir_).finetune["config"]["smape_epochs"] == 1
+    assert open_run(best.run_dir_).finetune.config.smape_epochs == 1
     assert search.predict(products).shape == (24,)
 
 

@@ -67,7 +67,7 @@ def write_products(run_dir: Path, path: Path) -> None:
     """Write what every peer is given."""
     run = open_run(run_dir)
     catalog = run.catalog()
-    images_dir = run.embed["inputs"]["images_dir"]
+    images_dir = run.embed.inputs.images_dir
     photos = find_photos(catalog, Path(images_dir) if images_dir else None)
     image_ok = np.asarray(run.array("embed/image_ok"))
     folds = np.asarray(run.array("finetune/folds"))

@@ -9,10 +9,11 @@ import shlex
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from embed.catalog.currencies import DecimalSign
 from embed.errors import InputError
+from embed.store.rules import Flag, Text
 
 logger = logging.getLogger(__name__)
 N_COLUMNS_SHOWN = 20
@@ -39,37 +40,39 @@ class CatalogError(InputError):
 class CatalogColumns:
     """Names of the catalog's columns, and how its prices are written."""
 
-    sample_id: str = "sample_id"
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    sample_id: Text = "sample_id"
     """Unique name of a product."""
-    text: tuple[str, ...] = ("catalog_content",)
+    text: tuple[Text, ...] = ("catalog_content",)
     """One or more text columns, in reading order."""
-    image: str = "image_link"
+    image: Text = "image_link"
     """Address or file name of the photo; may be absent from the file."""
-    price: str = "price"
+    price: Text = "price"
     """Price in catalog currency; may be absent from the file."""
-    parse_prices: bool = False
+    parse_prices: Flag = False
     """Read prices such as "$1,299.00" or "12,50", which are not plain numbers."""
     decimal_sign: DecimalSign | None = None
     """Decimal sign of the prices; None infers it. Plain numbers allow only "."."""
-    numbers: tuple[str, ...] = ()
+    numbers: tuple[Text, ...] = ()
     """Table columns of numbers, beside text and photo."""
-    categories: tuple[str, ...] = ()
+    categories: tuple[Text, ...] = ()
     """Table columns of categories, such as a brand."""
-    dates: tuple[str, ...] = ()
+    dates: tuple[Text, ...] = ()
     """Table columns of dates."""
     table: Literal["named", "auto"] = "named"
     """"auto" also uses every other column, by the kind of its cells."""
-    ignored: tuple[str, ...] = ()
+    ignored: tuple[Text, ...] = ()
     """Columns that "auto" leaves out."""
-    allowed: tuple[str, ...] = ()
+    allowed: tuple[Text, ...] = ()
     """Table columns to use although they give the price away."""
-    require_table: bool = True
+    require_table: Flag = True
     """Refuse a file without one of the table columns; else their cells are blank."""
-    encoding: str | None = None
+    encoding: Text | None = None
     """Encoding of a text file; None to detect it from the bytes."""
-    other_encoding: str | None = None
+    other_encoding: Text | None = None
     """Encoding to try for a text file that is not UTF-8 when `encoding` is None."""
-    delimiter: str | None = None
+    delimiter: Text | None = None
     """Delimiter of a text file; None to detect it from the header."""
     export: ExportName = "auto"
     """Shop software that wrote the file; "auto" detects it from the header, "none"

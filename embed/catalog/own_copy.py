@@ -6,17 +6,19 @@ is moved or the original is gone.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embed.catalog.reader import Catalog, CatalogColumns
+from embed.catalog.reader import Catalog
 from embed.errors import CacheError
 from embed.store.checksums import verify_files
 from embed.store.durable import whole_file
-from embed.store.manifest import MANIFEST_NAME, remedy
-from embed.store.schema import config_from
+from embed.store.manifest import remedy
+
+if TYPE_CHECKING:
+    from embed.records import EmbedManifest
 
 CATALOG_NAME = "catalog.parquet"
 _TEXTS = ("sample_id", "text", "image_link")
@@ -65,13 +67,13 @@ def write_run_catalog(
         parquet.write_table(table, file, compression="zstd")
 
 
-def read_run_catalog(run_dir: Path, embed: Mapping[str, Any]) -> Catalog:
+def read_run_catalog(run_dir: Path, embed: "EmbedManifest") -> Catalog:
     """Read the catalog of a run.
 
     Parameters
     ----------
     run_dir : Path
-    embed : mapping
+    embed : EmbedManifest
         Manifest of the run's embedding stage.
 
     Returns
@@ -84,25 +86,25 @@ def read_run_catalog(run_dir: Path, embed: Mapping[str, Any]) -> Catalog:
     CacheError
         If the copy is missing, damaged, or differs from what the stage read.
     """
-    verify_files(run_dir / "embed", embed["files"], [CATALOG_NAME])
+    verify_files(run_dir / "embed", embed.files, [CATALOG_NAME])
     cells = _read(run_dir / "embed")
     n_products = len(cells["sample_id"])
     catalog = Catalog(
-        path=Path(embed["inputs"]["catalog_path"]),
-        columns=columns_of_run(embed),
+        path=Path(embed.inputs.catalog_path),
+        columns=embed.inputs.columns,
         sample_id=np.array(cells["sample_id"], dtype=np.str_).reshape(n_products),
         text=tuple(cells["text"]),
         image_link=tuple(cells["image_link"]),
         price_text=tuple(cells["price"]) if "price" in cells else None,
         file_rows=tuple(cells["file_row"]) if "file_row" in cells else None,
     )
-    if catalog.content_sha256 != embed["inputs"]["catalog_sha256"]:
+    if catalog.content_sha256 != embed.inputs.catalog_sha256:
         raise _damaged(run_dir / "embed", "its ids, texts or links have changed")
     return catalog
 
 
 def read_best_prices(
-    run_dir: Path, embed: Mapping[str, Any]
+    run_dir: Path, embed: "EmbedManifest"
 ) -> NDArray[np.float64] | None:
     """Read the best predictable prices, shape (n_products,), if the law is known.
 
@@ -114,19 +116,9 @@ def read_best_prices(
     CacheError
         If the run's catalog is missing or damaged.
     """
-    verify_files(run_dir / "embed", embed["files"], [CATALOG_NAME])
+    verify_files(run_dir / "embed", embed.files, [CATALOG_NAME])
     prices = _read(run_dir / "embed").get("law_price")
     return None if prices is None else np.array(prices, dtype=np.float64)
-
-
-def columns_of_run(embed: Mapping[str, Any]) -> CatalogColumns:
-    """Return the column names and options that a run's catalog was read with."""
-    return config_from(
-        embed["inputs"]["columns"],
-        CatalogColumns,
-        Path("embed") / MANIFEST_NAME,
-        place="inputs.columns",
-    )
 
 
 def _read(stage_dir: Path) -> dict[str, list[Any]]:

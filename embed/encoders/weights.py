@@ -6,7 +6,7 @@ import urllib.request
 from collections.abc import Callable
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from huggingface_hub import snapshot_download
@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torchvision.models import EfficientNet_B0_Weights
 
 from embed.errors import InputError
+from embed.records import EmbedManifest
 from embed.store.manifest import sha256_file
 
 _TEXT_FILES = ("config.json", "tokenizer.json", "model.safetensors")
@@ -84,7 +85,7 @@ def find_image_weights(name: str) -> Path:
     )
 
 
-def weights_of_run(embed: dict[str, Any]) -> tuple[Path, Path | None]:
+def weights_of_run(embed: EmbedManifest) -> tuple[Path, Path | None]:
     """Find the encoders that a run was embedded with, also on another machine.
 
     The recorded path is searched first, then the encoder's name. The weights must have
@@ -92,7 +93,7 @@ def weights_of_run(embed: dict[str, Any]) -> tuple[Path, Path | None]:
 
     Parameters
     ----------
-    embed : dict
+    embed : EmbedManifest
         Manifest of the embedding stage.
 
     Returns
@@ -106,7 +107,7 @@ def weights_of_run(embed: dict[str, Any]) -> tuple[Path, Path | None]:
     WeightsError
         If no source has weights of that sha256; the message lists the sources.
     """
-    is_random = embed["inputs"]["image_weights"] == "random"
+    is_random = embed.inputs.image_weights == "random"
     image = None if is_random else _find_recorded(embed, "image", _search_image)
     return _find_recorded(embed, "text", _search_text), image
 
@@ -150,13 +151,14 @@ def weights_key(source: Path | None) -> str:
 
 
 def _find_recorded(
-    embed: dict[str, Any],
+    embed: EmbedManifest,
     kind: Literal["text", "image"],
     search: Callable[[str], tuple[Path | None, list[str]]],
 ) -> Path:
-    expected = embed["inputs"][f"{kind}_weights_sha256"]
-    places, problems = [embed["inputs"][f"{kind}_weights"]], []
-    places.append(embed["config"][f"{kind}_encoder"])
+    expected: str = getattr(embed.inputs, f"{kind}_weights_sha256")
+    places: list[str] = [getattr(embed.inputs, f"{kind}_weights")]
+    places.append(getattr(embed.config, f"{kind}_encoder"))
+    problems: list[str] = []
     for place in dict.fromkeys(places):
         path, tried = search(place)
         if path is None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from embed.catalog.reader import Catalog
 from embed.photos.decode import thumbnail_sha256
+from embed.records import EmbedManifest, StandIn
 from embed.store.arrays import (
     RaggedRows,
     crc_rows,
@@ -93,7 +94,7 @@ def shared_by_unlike(keys: Sequence[str], texts: Sequence[str]) -> dict[str, lis
 
 def leave_out_stand_ins(
     catalog: Catalog, stage_dir: Path, *, chunk_size: int
-) -> list[dict[str, Any]]:
+) -> list[StandIn]:
     """Mark the products that have a stand-in as having no photo.
 
     Features, checksums and problems.csv are updated; the thumbnails stay. A run that is
@@ -110,9 +111,7 @@ def leave_out_stand_ins(
 
     Returns
     -------
-    list of dict
-        For each stand-in the `sha256` of its thumbnail, `n_products`, and the
-        `sample_id` of its first product.
+    list of StandIn
     """
     stand_ins = shared_by_unlike(_photo_hashes(stage_dir), catalog.text)
     if rows := sorted(row for sharing in stand_ins.values() for row in sharing):
@@ -122,11 +121,11 @@ def leave_out_stand_ins(
             lines = csv.writer(file, lineterminator="\n")
             lines.writerows((catalog.sample_id[row], "image", REASON) for row in rows)
     return [
-        {
-            "sha256": sha256,
-            "n_products": len(sharing),
-            "sample_id": str(catalog.sample_id[sharing[0]]),
-        }
+        StandIn(
+            sha256=sha256,
+            n_products=len(sharing),
+            sample_id=str(catalog.sample_id[sharing[0]]),
+        )
         for sha256, sharing in stand_ins.items()
     ]
 
@@ -158,28 +157,28 @@ def _take_out(stage_dir: Path, rows: Sequence[int], *, chunk_size: int) -> None:
         flush_rows(array)
 
 
-def known_stand_ins(embed: Mapping[str, Any]) -> frozenset[str]:
+def known_stand_ins(embed: EmbedManifest) -> frozenset[str]:
     """Return the thumbnail sha256 of a run's stand-ins.
 
     Parameters
     ----------
-    embed : mapping
+    embed : EmbedManifest
         Manifest of the embedding stage; older versions recorded no stand-ins.
     """
-    return frozenset(picture["sha256"] for picture in embed.get("stand_ins", ()))
+    return frozenset(picture.sha256 for picture in embed.stand_ins)
 
 
-def describe_stand_ins(embed: Mapping[str, Any]) -> str:
+def describe_stand_ins(embed: EmbedManifest) -> str:
     """Describe a run's stand-ins in one line; return "" without stand-ins."""
-    stand_ins = embed.get("stand_ins", [])
+    stand_ins = embed.stand_ins
     if not stand_ins:
         return ""
-    n_products = sum(picture["n_products"] for picture in stand_ins)
+    n_products = sum(picture.n_products for picture in stand_ins)
     pictures = "1 picture" if len(stand_ins) == 1 else f"{len(stand_ins)} pictures"
-    largest = max(stand_ins, key=lambda picture: int(picture["n_products"]))
+    largest = max(stand_ins, key=lambda picture: picture.n_products)
     return (
         f"Stand-ins: {pictures}, shared by {n_products} products of unlike texts (one "
-        f"is sample_id {largest['sample_id']!r}), taken for no photo. "
+        f"is sample_id {largest.sample_id!r}), taken for no photo. "
         f"--keep-shared-photos keeps them."
     )
 

@@ -8,7 +8,7 @@ files have a checksum for each block.
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,10 @@ from numpy.typing import NDArray
 from embed.errors import CacheError
 from embed.store.arrays import RaggedRows, crc_rows, read_rows, release_rows
 from embed.store.manifest import remedy
+from embed.store.records import FileRecord
+
+if TYPE_CHECKING:
+    from embed.records import EmbedManifest
 
 ROW_ARRAYS = ("text", "image", "text_ok", "image_ok", "attributes")
 RAGGED_ARRAYS = ("tokens", "thumbnails")
@@ -26,7 +30,7 @@ _BLOCK_BYTES = 1 << 24
 
 def verify_embedding(
     embed_dir: Path,
-    manifest: Mapping[str, Any],
+    manifest: "EmbedManifest",
     names: Sequence[str] = CHECKED_ARRAYS,
 ) -> None:
     """Compare arrays of a finished embedding stage with their chunks' checksums.
@@ -35,8 +39,7 @@ def verify_embedding(
     ----------
     embed_dir : Path
         Folder with checksums.npy, uint32 of shape (n_chunks, len(CHECKED_ARRAYS)).
-    manifest : mapping
-        Manifest of the stage.
+    manifest : EmbedManifest
     names : sequence of str
         Arrays of `CHECKED_ARRAYS` to check; all other files are always checked.
 
@@ -46,9 +49,9 @@ def verify_embedding(
         If a file is missing, cut short or damaged; the message names the file, the rows
         and the remedy.
     """
-    verify_files(embed_dir, manifest["files"])
+    verify_files(embed_dir, manifest.files)
     recorded = read_rows(embed_dir / CHECKSUMS_NAME)
-    n_rows, chunk_size = manifest["n_products"], manifest["config"]["chunk_size"]
+    n_rows, chunk_size = manifest.n_products, manifest.config.chunk_size
     if recorded.shape != (-(-n_rows // chunk_size), len(CHECKED_ARRAYS)):
         raise CacheError(
             f"{embed_dir / CHECKSUMS_NAME}: has the shape {recorded.shape}, which does "
@@ -73,19 +76,21 @@ def verify_embedding(
             release_rows(rows.flat if isinstance(rows, RaggedRows) else rows)
 
 
-def record_files(folder: Path, names: Iterable[str]) -> dict[str, Any]:
+def record_files(folder: Path, names: Iterable[str]) -> dict[str, FileRecord]:
     """Return the size and checksums of finished files, for a manifest."""
     return {
-        name: {
-            "bytes": (folder / name).stat().st_size,
-            "crc32": _block_checksums(folder / name),
-        }
+        name: FileRecord(
+            bytes=(folder / name).stat().st_size,
+            crc32=_block_checksums(folder / name),
+        )
         for name in sorted(names)
     }
 
 
 def verify_files(
-    stage_dir: Path, recorded: Mapping[str, Any], names: Iterable[str] | None = None
+    stage_dir: Path,
+    recorded: Mapping[str, FileRecord],
+    names: Iterable[str] | None = None,
 ) -> None:
     """Compare files with their record in a manifest.
 
@@ -119,14 +124,14 @@ def crc_of_rows(rows: NDArray[Any], which: NDArray[np.integer]) -> int:
     return crc
 
 
-def _find_damage(path: Path, recorded: Any) -> str:
+def _find_damage(path: Path, recorded: FileRecord | None) -> str:
     if recorded is None:
         return "is not in the stage's manifest"
     if not path.is_file():
         return "is missing"
-    if (size := path.stat().st_size) != recorded["bytes"]:
-        return f"has {size} bytes, {recorded['bytes']} were written"
-    expected = dict(enumerate(recorded["crc32"]))
+    if (size := path.stat().st_size) != recorded.bytes:
+        return f"has {size} bytes, {recorded.bytes} were written"
+    expected = dict(enumerate(recorded.crc32))
     for block, checksum in enumerate(_block_checksums(path)):
         if checksum != expected.get(block):
             start = block * _BLOCK_BYTES

@@ -7,17 +7,22 @@ import shlex
 from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from embed.errors import CacheError
-from embed.formats import TEXT_FORMAT
 from embed.store.durable import write_bytes
-from embed.store.schema import STAGES, check_record
+from embed.store.records import AnyRecord, Manifest, Record, check_record
 
 MANIFEST_NAME = "manifest.json"
 _PACKAGES = ("torch", "torchvision", "transformers", "lightgbm", "numpy", "pillow")
 _TARGETS = {"embed": "embeddings", "finetune": "finetune", "stack": "stack"}
+AnyManifest = TypeVar("AnyManifest", bound=Manifest)
 _SAMPLE_RUN = Path("runs/sample")  # `make` needs no CATALOG for this run
+
+
+def write_record(path: Path, record: Record) -> None:
+    """Write a record whole or not at all."""
+    write_json(path, record.as_json())
 
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
@@ -49,6 +54,35 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return record
 
 
+def read_record(
+    path: Path, kind: type[AnyRecord], *, key: str | None = None
+) -> AnyRecord | None:
+    """Read a record.
+
+    Parameters
+    ----------
+    path : Path
+    kind : type
+        Class of the record.
+    key : str, optional
+        Key of the inputs that the record is to be of.
+
+    Returns
+    -------
+    Record or None
+        None if the file does not exist or has another key.
+
+    Raises
+    ------
+    CacheError
+        If the file exists and is not such a record.
+    """
+    record = read_json(path)
+    if record is None or (key is not None and record.get("key") != key):
+        return None
+    return check_record(record, path, kind)
+
+
 def require_utf8(run_dir: Path) -> None:
     """Refuse a run folder whose path is not UTF-8, which safetensors cannot open.
 
@@ -65,39 +99,30 @@ def require_utf8(run_dir: Path) -> None:
         )
 
 
-def require_stage(run_dir: Path, stage: str) -> dict[str, Any]:
+def require_stage(run_dir: Path, kind: type[AnyManifest]) -> AnyManifest:
     """Return the manifest of a finished stage.
+
+    Parameters
+    ----------
+    run_dir : Path
+    kind : type
+        Class of the stage's manifest.
 
     Raises
     ------
     CacheError
-        If the stage has not finished in this run folder, the path is not UTF-8, or an
-        earlier version cleaned the texts differently.
+        If the stage has not finished in this run folder, or the path is not UTF-8.
     """
     require_utf8(run_dir)
-    manifest = read_json(run_dir / stage / MANIFEST_NAME)
+    stage = kind.STAGE
+    manifest = read_record(run_dir / stage / MANIFEST_NAME, kind)
     if manifest is None:
         missing = "" if run_dir.is_dir() else ", because there is no such folder"
         raise CacheError(
             f"{run_dir / stage}: this stage has not finished in the run{missing}. "
             f"Run `{make_command(run_dir, stage)}` first, or name another run."
         )
-    check_record(manifest, run_dir / stage / MANIFEST_NAME, STAGES[stage])
-    if stage == "embed":
-        _require_text_format(run_dir, manifest)
     return manifest
-
-
-def _require_text_format(run_dir: Path, embed: Mapping[str, Any]) -> None:
-    """Refuse a run whose networks were trained on differently cleaned texts."""
-    text_format = embed["inputs"].get("text_format", 1)
-    if text_format != TEXT_FORMAT:
-        raise CacheError(
-            f"{run_dir / 'embed'}: another version of pricestack read this run's "
-            f"texts, in another way (text format {text_format!r}, now {TEXT_FORMAT}). "
-            f"Run all stages again, beginning with `{make_command(run_dir, 'embed')}` "
-            f"and the same catalog."
-        )
 
 
 def require_same_key(run_dir: Path, stage: str, found: str, expected: str) -> None:

@@ -1,12 +1,12 @@
 """Build a run's networks from its encoders; save and load them as safetensors."""
 
 from pathlib import Path
-from typing import Any
 
 from safetensors.torch import load_file, save
 
 from embed.encoders.weights import weights_of_run
 from embed.errors import CacheError
+from embed.records import EmbedManifest
 from embed.store.durable import write_bytes
 from embed.store.manifest import remedy
 from finetune.config import FinetuneConfig
@@ -20,12 +20,12 @@ def network_folder(stage_dir: Path, fold: int, seed_at: int) -> Path:
     return stage_dir / (f"fold-{fold}" + (f"-seed-{seed_at}" if seed_at else ""))
 
 
-def network_of_run(embed: dict[str, Any], config: FinetuneConfig) -> PriceNetwork:
+def network_of_run(embed: EmbedManifest, config: FinetuneConfig) -> PriceNetwork:
     """Build a run's untrained network from the encoders of its embedding stage.
 
     Parameters
     ----------
-    embed : dict
+    embed : EmbedManifest
         Manifest of the embedding stage.
     config : FinetuneConfig
 
@@ -35,7 +35,7 @@ def network_of_run(embed: dict[str, Any], config: FinetuneConfig) -> PriceNetwor
         If an encoder's weights are missing or have changed since.
     """
     text, image = weights_of_run(embed)
-    n_attributes = len(embed["attribute_names"])
+    n_attributes = len(embed.attribute_names)
     return build_network(
         text,
         image,
@@ -64,7 +64,7 @@ def load_network(
     fold: int,
     seed_at: int,
     *,
-    embed: dict[str, Any],
+    embed: EmbedManifest,
     config: FinetuneConfig,
 ) -> PriceNetwork:
     """Load a network of a finished fold, ready to predict.
@@ -75,7 +75,7 @@ def load_network(
         The fine-tuning stage's folder.
     fold, seed_at : int
         Number of the fold and of the seed, as in `network_folder`.
-    embed : dict
+    embed : EmbedManifest
         Manifest of the embedding stage.
     config : FinetuneConfig
 

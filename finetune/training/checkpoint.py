@@ -9,28 +9,22 @@ import logging
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
+from pydantic import ValidationError
 from safetensors import safe_open
 from safetensors.torch import save
 
 from embed.errors import CacheError
 from embed.store.durable import whole_file
-from embed.store.schema import fields, many, named, real, whole
+from embed.store.records import describe_fault
 from finetune.network.model import PriceNetwork
-from finetune.training.tracking import HISTORY_COLUMNS, HISTORY_ROW, HistoryRow
+from finetune.records import CheckpointRecord, HistoryRow
 
 logger = logging.getLogger(__name__)
 _CHECKPOINT_NAME = "checkpoint.safetensors"
 _RECORD = "training"  # key in the header for everything but tensors
 Tensors = dict[str, torch.Tensor]
-_SCHEMA = fields(
-    epochs_done=whole(1),
-    history=many(HISTORY_ROW),
-    scaler=named(real),
-    crc32=whole(0, 2**32 - 1),
-)
 
 
 @dataclass(kw_only=True)
@@ -83,13 +77,13 @@ class TrainingState:
             **_prefixed("optimizer", _flat(self.optimizer.state_dict()["state"])),
         }
         tensors = {name: tensor.contiguous().cpu() for name, tensor in tensors.items()}
-        record = {
-            "epochs_done": self.epochs_done,
-            "history": self.history,
-            "scaler": self.scaler.state_dict(),
-            "crc32": _checksum(tensors),
-        }
-        text = json.dumps(record, allow_nan=False)
+        record = CheckpointRecord(
+            epochs_done=self.epochs_done,
+            history=self.history,
+            scaler=self.scaler.state_dict(),
+            crc32=_checksum(tensors),
+        )
+        text = json.dumps(record.as_json(), allow_nan=False)
         content = save(tensors, metadata={_RECORD: text})
         with whole_file(fold_dir / _CHECKPOINT_NAME) as file:
             file.write(content)
@@ -115,21 +109,17 @@ class TrainingState:
             ) from error
         logger.info("%s: goes on after epoch %d", fold_dir, self.epochs_done)
 
-    def _load(self, tensors: Tensors, record: dict[str, Any]) -> None:
-        fault = _SCHEMA(record)
-        if fault is not None:
-            raise ValueError(fault.lstrip("."))
-        if record["epochs_done"] != len(record["history"]):
+    def _load(self, tensors: Tensors, record: CheckpointRecord) -> None:
+        if record.epochs_done != len(record.history):
             raise ValueError("epochs_done and the rows of its history differ")
         _copy_into(self.network.state_dict(), _without_prefix("network", tensors))
         _copy_into(self.average, _without_prefix("average", tensors))
         self._load_optimizer(_without_prefix("optimizer", tensors))
-        if record["crc32"] != _checksum(tensors):
+        if record.crc32 != _checksum(tensors):
             raise ValueError("its tensors are not those that were written")
-        self.scaler.load_state_dict(record["scaler"])
-        for row in record["history"]:
-            self.history.append({name: row[name] for name in HISTORY_COLUMNS})
-        self.epochs_done = record["epochs_done"]
+        self.scaler.load_state_dict(record.scaler)
+        self.history += record.history
+        self.epochs_done = record.epochs_done
 
     def _load_optimizer(self, tensors: Tensors) -> None:
         groups = self.optimizer.state_dict()["param_groups"]
@@ -152,11 +142,18 @@ def remove_checkpoint(fold_dir: Path) -> None:
     (fold_dir / _CHECKPOINT_NAME).unlink(missing_ok=True)
 
 
-def _read(path: Path) -> tuple[Tensors, dict[str, Any]]:
+def _read(path: Path) -> tuple[Tensors, CheckpointRecord]:
     with safe_open(path, framework="pt") as file:
-        record = json.loads(file.metadata()[_RECORD])
+        record = _checked(json.loads(file.metadata()[_RECORD]))
         names = file.keys()  # a list, as the file itself is not a mapping
         return {name: file.get_tensor(name) for name in names}, record
+
+
+def _checked(record: object) -> CheckpointRecord:
+    try:
+        return CheckpointRecord.model_validate(record)
+    except ValidationError as error:
+        raise ValueError(describe_fault(error, found="found")) from None
 
 
 def _checksum(tensors: Tensors) -> int:

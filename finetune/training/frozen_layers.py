@@ -16,13 +16,14 @@ from torch import nn
 from embed.errors import CacheError
 from embed.store.arrays import RaggedRows, RaggedWriter, offsets_path, to_float16
 from embed.store.checksums import record_files, verify_files
-from embed.store.manifest import read_json, write_json
+from embed.store.manifest import read_record, write_record
 from embed.terminal.progress import track
 from finetune.batches import ProductCache, sorted_batches
 from finetune.config import FinetuneConfig
 from finetune.network.arithmetic import Arithmetic
 from finetune.network.layers import can_be_split, lower_layers
 from finetune.network.model import PriceNetwork, n_frozen_layers
+from finetune.records import HiddenStatesRecord
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +71,8 @@ def skip_frozen_layers(
             logger.info("frozen layers of the text tower: computed once, for all folds")
             _write(lower_layers(backbone, n_layers), cache, path, arithmetic)
             files = record_files(stage_dir, [path.name, offsets_path(path).name])
-            write_json(stage_dir / _RECORD_NAME, {"key": key, "files": files})
+            record = HiddenStatesRecord(key=key, files=files)
+            write_record(stage_dir / _RECORD_NAME, record)
         cache.hidden = RaggedRows(path)
     network.begin_text_at(n_layers)
 
@@ -84,11 +86,11 @@ def remove_hidden_states(stage_dir: Path) -> None:
 
 def _is_whole(stage_dir: Path, key: str) -> bool:
     try:
-        record = read_json(stage_dir / _RECORD_NAME)
-        if record is None or record.get("key") != key:
+        record = read_record(stage_dir / _RECORD_NAME, HiddenStatesRecord, key=key)
+        if record is None:
             return False
-        verify_files(stage_dir, record["files"])
-    except (CacheError, KeyError, TypeError, AttributeError) as error:
+        verify_files(stage_dir, record.files)
+    except CacheError as error:
         logger.warning("%s: %s So it is computed again.", stage_dir, error)
         return False
     return True

@@ -203,15 +203,16 @@ def train_network(
             )
         state.epochs_done += 1
         row = tally.history_row(epoch, config)
-        state.history.append(row)
         require_finite_weights(
             (network.state_dict(), state.average), fold=fold, epoch=epoch
         )
         require_tame_embedding(network.head, fold=fold, epoch=epoch)
         if tracking.held_out:
-            row["held_out_smape"] = _held_out_smape(
+            held_out_smape = _held_out_smape(
                 state, training, arithmetic=arithmetic, seed=seed
             )
+            row = row.model_copy(update={"held_out_smape": held_out_smape})
+        state.history.append(row)
         _log_epoch(fold, state, config)
         # The checkpoint comes second: a run stopped between the two repeats the epoch.
         write_history(fold_dir / HISTORY_NAME, state.history)
@@ -224,7 +225,7 @@ def train_network(
         network,
         {"averaged weights": state.average, "the last weights": last},
         training,
-        train_smape=float(state.history[-1]["train_smape"] or 0),
+        train_smape=state.history[-1].train_smape,
         arithmetic=arithmetic,
         seed=seed,
         name=_name(fold, config),
@@ -335,14 +336,14 @@ def _name(fold: int, config: FinetuneConfig) -> str:
 
 def _log_epoch(fold: int, state: TrainingState, config: FinetuneConfig) -> None:
     last = state.history[-1]
-    held_out = last["held_out_smape"]
+    held_out = last.held_out_smape
     logger.info(
         "%s, epoch %d of %d: loss %.4f, SMAPE on its training rows %.2f%s, %.0f s",
         _name(fold, config),
         state.epochs_done,
         config.n_epochs,
-        last["loss"],
-        last["train_smape"],
+        last.loss,
+        last.train_smape,
         "" if held_out is None else f", held out {held_out:.2f}",
-        last["seconds"],
+        last.seconds,
     )

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from embed.errors import ConfigError
 from embed.store.durable import PARTIAL_SUFFIX, named_errors, replace_durably
+from finetune.records import HistoryRow
 from finetune.training.tracking import (
     HISTORY_NAME,
     RECORD_NAME,
-    HistoryRow,
     read_history,
 )
 
@@ -58,21 +58,21 @@ def update_events(fold_dir: Path, history: list[HistoryRow]) -> None:
     ----------
     fold_dir : Path
         RUN/finetune/fold-k; the events go to `events_dir` of it.
-    history : list of dict
+    history : list of HistoryRow
         All epochs so far.
     """
     folder = events_dir(fold_dir)
     folder.mkdir(parents=True, exist_ok=True)
     ended = time.time()
     for row in reversed(history):
-        path = folder / f"{_PREFIX}{_epoch(row):04d}"
+        path = folder / f"{_PREFIX}{int(row.epoch):04d}"
         if not path.exists():
             # TensorBoard reads every file with "tfevents" in its name, finished or not.
-            partial = folder / f"epoch-{_epoch(row)}{PARTIAL_SUFFIX}"
+            partial = folder / f"epoch-{int(row.epoch)}{PARTIAL_SUFFIX}"
             with named_errors(partial):
                 partial.write_bytes(_event_file(row, ended))
             replace_durably(partial, path)
-        ended -= row["seconds"] or 0
+        ended -= row.seconds
 
 
 def write_stage_events(stage_dir: Path) -> None:
@@ -95,18 +95,14 @@ def _event_file(row: HistoryRow, ended: float) -> bytes:
 
     values = [
         Summary.Value(tag=name, simple_value=value)
-        for name, value in row.items()
+        for name, value in row.as_json().items()
         if value is not None and name != "epoch"
     ]
     content = io.BytesIO()
     records = RecordWriter(content)
     for event in (
         Event(wall_time=ended, file_version="brain.Event:2"),
-        Event(wall_time=ended, step=_epoch(row), summary=Summary(value=values)),
+        Event(wall_time=ended, step=int(row.epoch), summary=Summary(value=values)),
     ):
         records.write(event.SerializeToString())
     return content.getvalue()
-
-
-def _epoch(row: HistoryRow) -> int:
-    return int(row["epoch"] or 0)

@@ -10,44 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from pydantic import ValidationError
 
 from embed.errors import CacheError
 from embed.store.durable import write_bytes
-from embed.store.schema import fields, optional, real
+from embed.store.records import describe_fault
 from finetune.config import FinetuneConfig
+from finetune.records import HISTORY_COLUMNS, HistoryRow
 
 HISTORY_NAME = "history.csv"
 RECORD_NAME = "network.json"  # the inputs of a trained network
-HISTORY_COLUMNS = (
-    "epoch",
-    "phase",
-    "loss",
-    "train_smape",
-    "held_out_smape",
-    "learning_rate_factor",
-    "text_learning_rate",
-    "image_learning_rate",
-    "fusion_learning_rate",
-    "gradient_norm",
-    "seconds",
-    "products_per_second",
-)
-"""Columns of history.csv, which has a row for each epoch. Losses and learning rates are
-means over the epoch's batches, the gradient's norm before clipping is their median, and
-seconds count training alone."""
-
-MAY_BE_EMPTY = ("held_out_smape", "gradient_norm")
-"""Columns without a value where held-out products are not tracked, or where every
-gradient of an epoch overflowed in fp16."""
-
-HistoryRow = dict[str, float | None]
-HISTORY_ROW = fields(
-    **{
-        name: optional(real) if name in MAY_BE_EMPTY else real
-        for name in HISTORY_COLUMNS
-    }
-)
-"""Check of a row of history."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,20 +75,20 @@ class EpochTally:
         seconds = time.monotonic() - self.started
         factor = float(np.mean(self.factors))
         finite = [norm for norm in self.norms if np.isfinite(norm)]
-        return {
-            "epoch": epoch + 1,
-            "phase": 1 if epoch < config.smooth_l1_epochs else 2,
-            "loss": round(float(np.mean(self.losses)), 6),
-            "train_smape": round(float(np.average(self.smapes, weights=self.sizes)), 4),
-            "held_out_smape": None,
-            "learning_rate_factor": round(factor, 6),
-            "text_learning_rate": _rate(config.text_learning_rate * factor),
-            "image_learning_rate": _rate(config.image_learning_rate * factor),
-            "fusion_learning_rate": _rate(config.fusion_learning_rate * factor),
-            "gradient_norm": round(float(np.median(finite)), 6) if finite else None,
-            "seconds": round(seconds, 2),
-            "products_per_second": round(sum(self.sizes) / max(seconds, 1e-9), 2),
-        }
+        return HistoryRow(
+            epoch=epoch + 1,
+            phase=1 if epoch < config.smooth_l1_epochs else 2,
+            loss=round(float(np.mean(self.losses)), 6),
+            train_smape=round(float(np.average(self.smapes, weights=self.sizes)), 4),
+            held_out_smape=None,
+            learning_rate_factor=round(factor, 6),
+            text_learning_rate=_rate(config.text_learning_rate * factor),
+            image_learning_rate=_rate(config.image_learning_rate * factor),
+            fusion_learning_rate=_rate(config.fusion_learning_rate * factor),
+            gradient_norm=round(float(np.median(finite)), 6) if finite else None,
+            seconds=round(seconds, 2),
+            products_per_second=round(sum(self.sizes) / max(seconds, 1e-9), 2),
+        )
 
 
 def write_history(path: Path, history: list[HistoryRow]) -> None:
@@ -124,7 +96,7 @@ def write_history(path: Path, history: list[HistoryRow]) -> None:
     text = io.StringIO()
     lines = csv.DictWriter(text, HISTORY_COLUMNS, lineterminator="\n")
     lines.writeheader()
-    lines.writerows(history)
+    lines.writerows(row.as_json() for row in history)
     write_bytes(path, text.getvalue().encode())
 
 
@@ -133,8 +105,8 @@ def read_history(path: Path) -> list[HistoryRow]:
 
     Returns
     -------
-    list of dict
-        A row for each epoch, with keys `HISTORY_COLUMNS`; empty cells are None.
+    list of HistoryRow
+        A row for each epoch; empty cells are None.
 
     Raises
     ------
@@ -148,16 +120,17 @@ def read_history(path: Path) -> list[HistoryRow]:
             {name: _number(cell) for name, cell in row.items() if name is not None}
             for row in csv.DictReader(file)
         ]
+    history = []
     for number, row in enumerate(rows, 1):
-        fault = HISTORY_ROW(row)
-        if fault is not None:
+        try:
+            history.append(HistoryRow.model_validate(row))
+        except ValidationError as error:
             raise CacheError(
-                f"{path}: epoch {number}: {fault.lstrip('.').lstrip()}. It was written "
-                f"by another version or changed by hand; delete the folder "
+                f"{path}: epoch {number}: {describe_fault(error, found='found')}. It "
+                f"was written by another version or changed by hand; delete the folder "
                 f"{path.parent} and run the fine-tuning again."
-            )
-    # The check above leaves only numbers and None.
-    return [{name: row[name] for name in HISTORY_COLUMNS} for row in rows]  # type: ignore[misc]
+            ) from None
+    return history
 
 
 def _number(cell: str | None) -> float | str | None:

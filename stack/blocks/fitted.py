@@ -18,11 +18,11 @@ from embed.errors import CacheError
 from embed.store.arrays import read_rows, release_rows
 from embed.store.checksums import record_files, verify_files
 from embed.store.durable import save_array
-from embed.store.manifest import read_json, write_json
-from embed.store.schema import check_record, fields, file_name, many, named, whole
+from embed.store.manifest import read_record, write_json
 from stack.blocks import kernel, lexical, neighbours, statistics
 from stack.blocks.products import Features, Prices, Products
 from stack.price.engine import FittedBlock, relative_blocks
+from stack.records import BlockFiles
 from stack.run import Run
 from stack.trees.matrix import BlockMatrix
 
@@ -49,9 +49,6 @@ LOG_PRICE_COLUMNS: Mapping[str, tuple[int, ...]] = {
 
 ARRAY_NAME = "features.npy"
 RECORD_NAME = "files.json"
-_RECORD = named(
-    fields(bytes=whole(0), crc32=many(whole(0, 2**32 - 1))), names=file_name
-)
 _CHUNK_ROWS = 1024
 
 
@@ -156,7 +153,8 @@ def _fit_block(
         block.fit(products, prices, folder)
         save_array(folder / ARRAY_NAME, _out_of_fold(block, folder, products, prices))
         names = [path.relative_to(stage_dir).as_posix() for path in folder.iterdir()]
-        write_json(folder / RECORD_NAME, record_files(stage_dir, names))
+        files = BlockFiles(record_files(stage_dir, names))
+        write_json(folder / RECORD_NAME, files.model_dump())
     return read_rows(folder / ARRAY_NAME)
 
 
@@ -183,11 +181,10 @@ def _is_whole(folder: Path, stage_dir: Path) -> bool:
     """Return whether a block is finished and undamaged."""
     path = folder / RECORD_NAME
     try:
-        record = read_json(path)
-        if record is None:
+        files = read_record(path, BlockFiles)
+        if files is None:
             return False
-        check_record(record, path, _RECORD)
-        verify_files(stage_dir, record)
+        verify_files(stage_dir, files.root)
     except CacheError as error:
         logger.warning("%s So it is fitted again.", error)
         return False

@@ -10,15 +10,17 @@ mean.
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import RootModel
 
 from embed.errors import CacheError
 from embed.store.arrays import read_rows
 from embed.store.durable import save_array
-from embed.store.manifest import read_json, remedy, write_json
-from embed.store.schema import check_record, fields, many, text
+from embed.store.manifest import read_record, remedy, write_json
+from embed.store.rules import Requires, Text
 from stack.blocks.head import Head, read_head
 from stack.blocks.products import Features, Prices, Products
 
@@ -36,7 +38,10 @@ COLUMNS = tuple(
     f"statistics-{kind}-{name}" for kind in _KEYS for name in ("mean", "count")
 )
 LOG_PRICES = tuple(f"statistics-{kind}-mean" for kind in _KEYS)
-_RECORD = fields(**{kind: many(text) for kind in _KEYS})
+
+
+class _Keys(RootModel[Annotated[dict[Text, list[Text]], Requires(*_KEYS)]]):
+    """Keys of each kind."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,8 +127,7 @@ def load(
 
 
 def _read_keys(path: Path) -> dict[str, list[str]]:
-    names = read_json(path)
+    names = read_record(path, _Keys)
     if names is None:
         raise CacheError(f"{path}: is missing. {remedy(path)}")
-    check_record(names, path, _RECORD)
-    return names
+    return names.root

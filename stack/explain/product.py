@@ -3,7 +3,7 @@
 import difflib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -158,8 +158,8 @@ def _photo(
 def _pixels_of_file(
     predictor: Predictor, catalog: Catalog, row: int
 ) -> NDArray[np.uint8] | None:
-    inputs: dict[str, Any] = predictor.run.embed["inputs"]
-    folder = Path(inputs["images_dir"]) if inputs["images_dir"] else None
+    images_dir = predictor.run.embed.inputs.images_dir
+    folder = Path(images_dir) if images_dir else None
     if folder is None or not folder.is_dir():
         return None
     path = predictor.inputs(catalog, folder).photos[row]

@@ -1,5 +1,6 @@
 """The export job: write a finished run as a folder that prices products alone."""
 
+import dataclasses
 import logging
 import shutil
 from collections.abc import Sequence
@@ -14,7 +15,6 @@ import numpy as np
 import embed
 import finetune
 import stack
-from embed.config import EmbedConfig
 from embed.encoders.towers import IMAGE_DIM, load_image_backbone, load_text_backbone
 from embed.encoders.weights import weights_of_run
 from embed.errors import CacheError
@@ -26,7 +26,6 @@ from embed.store.manifest import (
     sha256_file,
     write_json,
 )
-from embed.store.schema import config_from
 from embed.terminal.options import require_packages
 from finetune.network.saved import load_network, network_folder
 from stack.blocks.fitted import LOG_PRICE_COLUMNS, PRICE_BLOCKS
@@ -127,9 +126,9 @@ def write_export(finished: FinishedRun, folder: Path) -> None:
             f"{report_remedy(finished.run.run_dir)}"
         )
     card = model_card(
-        embed=finished.run.embed,
-        finetune=finished.run.finetune,
-        stack=finished.stack,
+        embed=finished.run.embed.as_json(),
+        finetune=finished.run.finetune.as_json(),
+        stack=finished.stack.as_json(),
         report=report,
         n_photos=int(np.asarray(finished.run.array("embed/image_ok")).sum()),
         has_prices=bool(_price_blocks(finished)),
@@ -141,7 +140,7 @@ def write_export(finished: FinishedRun, folder: Path) -> None:
 def _write_towers(finished: FinishedRun, folder: Path) -> None:
     run, config = finished.run, finished.finetune_config
     alignment = run.array("stack/alignment")
-    n_attributes = len(run.embed["attribute_names"])
+    n_attributes = len(run.embed.attribute_names)
     for fold, seed_index in product(range(config.n_folds), range(config.n_seeds)):
         logger.info("fold %d of %d: network to ONNX", fold + 1, config.n_folds)
         network_dir = network_folder(folder, fold, seed_index)
@@ -164,7 +163,7 @@ def _write_towers(finished: FinishedRun, folder: Path) -> None:
 
 def _write_frozen(finished: FinishedRun, folder: Path) -> None:
     """Write the frozen encoders that boosters or networks with frozen photos need."""
-    config = finished.run.embed["config"]
+    config = finished.run.embed.config
     text, image = weights_of_run(finished.run.embed)
     if finished.is_stacked:
         folder.mkdir()
@@ -172,9 +171,9 @@ def _write_frozen(finished: FinishedRun, folder: Path) -> None:
         write_text_tower(backbone, folder / "text.onnx")
     if finished.is_stacked or finished.finetune_config.freeze_image:
         folder.mkdir(exist_ok=True)
-        backbone = load_image_backbone(image, seed=config["seed"])
+        backbone = load_image_backbone(image, seed=config.seed)
         path = folder / "image.onnx"
-        write_image_tower(backbone, path, size=config["image_size"])
+        write_image_tower(backbone, path, size=config.image_size)
 
 
 def _boosters(finished: FinishedRun) -> dict[str, list[str]]:
@@ -198,7 +197,7 @@ def _required_packages(finished: FinishedRun) -> list[str]:
     """Return the packages that an export needs, by their names for pip."""
     packages = ["numpy", "pillow", "onnxruntime", "tokenizers"]
     packages += ["lightgbm"] * finished.is_stacked
-    return packages + ["scikit-learn"] * bool(_price_blocks(finished))
+    return packages + ["scikit-learn", "pydantic"] * bool(_price_blocks(finished))
 
 
 def _copy_boosters(finished: FinishedRun, folder: Path) -> None:
@@ -221,26 +220,24 @@ def _copy_code(folder: Path, *, packages: Sequence[str]) -> None:
 
 
 def _manifest(finished: FinishedRun, folder: Path) -> dict[str, Any]:
-    run, inputs = finished.run, finished.run.embed["inputs"]
-    config = finished.finetune_config
-    path = run.run_dir / "embed" / MANIFEST_NAME
-    embed_config = config_from(run.embed["config"], EmbedConfig, path)
+    run, config = finished.run, finished.finetune_config
+    embed_config = run.embed.config
     settings: dict[str, Any] = {
         "kind": KIND,
         "format": FORMAT,
         "made_from": {
-            "embed_key": run.embed["key"],
-            "finetune_key": run.finetune["key"],
-            "stack_key": finished.stack["key"],
+            "embed_key": run.embed.key,
+            "finetune_key": run.finetune.key,
+            "stack_key": finished.stack.key,
         },
-        "chosen": finished.stack["chosen"],
+        "chosen": finished.chosen,
         "target": "log1p of price / price_unit, in the catalog's currency, which is "
         "not recorded",
         "price_unit": run.price_unit,
         "trained": run.price_range(),
-        "columns": inputs["columns"],
-        "max_tokens": run.embed["config"]["max_tokens"],
-        "image_size": run.embed["config"]["image_size"],
+        "columns": dataclasses.asdict(run.embed.inputs.columns),
+        "max_tokens": embed_config.max_tokens,
+        "image_size": embed_config.image_size,
         "decimal": embed_config.decimal,
         "image_dim": IMAGE_DIM,
         "stand_ins": sorted(known_stand_ins(run.embed)),
@@ -254,8 +251,8 @@ def _manifest(finished: FinishedRun, folder: Path) -> dict[str, Any]:
         "fold_max_tokens": config.n_tokens,
         "fold_sees_photos": config.sees_photos,
         "fold_image_size": config.image_size,
-        "attributes": run.embed["attribute_names"],
-        "intervals": finished.stack["intervals"],
+        "attributes": run.embed.attribute_names,
+        "intervals": finished.stack.intervals,
         "blocks": list(finished.stack_config.blocks),
         "price_blocks": _price_blocks(finished),
         "log_price_columns": {

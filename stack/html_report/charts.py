@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -25,6 +24,7 @@ from stack.html_report.svg import (
     to_svg,
 )
 from stack.judge.evaluate import price_bands
+from stack.records import Band, Coverage, VerdictRecord
 
 N_CALIBRATION_BINS = 12
 _HEXAGONS = 34  # along an axis
@@ -38,20 +38,20 @@ _BOX_ENDS = (5, 25, 50, 75, 95)  # percentiles
 _DASHES = (0, (4, 3))
 
 
-def forest_chart(verdict: Mapping[str, Any]) -> str:
+def forest_chart(verdict: VerdictRecord) -> str:
     """Draw the two paired intervals of a verdict, as SVG."""
     parts = (
-        ("Stacker \N{MINUS SIGN} network", verdict["interval_network"]),
-        ("Stacker \N{MINUS SIGN} blend", verdict["interval_blend"]),
+        ("Stacker \N{MINUS SIGN} network", verdict.interval_network),
+        ("Stacker \N{MINUS SIGN} blend", verdict.interval_blend),
     )
     with drawing("forest"):
         figure, axes = new_axes(1.5)
         axes.axvline(0, color=BLACK, linewidth=1.0)
         for row, (_, interval) in enumerate(parts):
-            color = BLUE if interval["high"] < 0 else ORANGE
-            ends = [interval["low"], interval["high"]]
+            color = BLUE if interval.high < 0 else ORANGE
+            ends = [interval.low, interval.high]
             axes.plot(ends, [row, row], color=color, linewidth=2.4)
-            axes.plot(interval["mean"], row, "s", color=color, markersize=7)
+            axes.plot(interval.mean, row, "s", color=color, markersize=7)
         axes.set_yticks(range(len(parts)), [label for label, _ in parts])
         axes.set_ylim(len(parts) - 0.4, -0.6)
         axes.grid(False, axis="y")
@@ -62,8 +62,8 @@ def forest_chart(verdict: Mapping[str, Any]) -> str:
             name="forest",
             title="Paired differences in SMAPE with 95 % intervals",
             description="; ".join(
-                f"{label}: {interval['mean']:+.2f}, {interval['low']:+.2f} to "
-                f"{interval['high']:+.2f}"
+                f"{label}: {interval.mean:+.2f}, {interval.low:+.2f} to "
+                f"{interval.high:+.2f}"
                 for label, interval in parts
             ),
         )
@@ -151,22 +151,21 @@ def residual_chart(price: NDArray[np.floating], predicted: NDArray[np.floating])
         )
 
 
-def band_chart(bands: Sequence[Mapping[str, Any]], labels: Mapping[str, str]) -> str:
+def band_chart(bands: Sequence[Band], labels: Mapping[str, str]) -> str:
     """Draw the SMAPE of each predictor in each price band, as SVG.
 
     Parameters
     ----------
-    bands : sequence of mapping
-        Bands in report.json.
+    bands : sequence of Band
     labels : mapping of str to str
         Displayed name of each predictor.
     """
-    names = [_band_label(band["low"], band["high"]) for band in bands]
+    names = [_band_label(band.low, band.high) for band in bands]
     places = np.arange(1, len(bands) + 1)
     with drawing("bands"):
         figure, axes = new_axes(3.2)
         for predictor, (color, marker) in _PREDICTOR_STYLES.items():
-            scores = [band["smape"][predictor] for band in bands]
+            scores = np.array([band.smape[predictor] for band in bands], dtype=float)
             axes.plot(
                 places,
                 scores,
@@ -227,29 +226,28 @@ def calibration_chart(
         )
 
 
-def coverage_chart(intervals: Sequence[Mapping[str, Any]]) -> str:
+def coverage_chart(intervals: Sequence[Coverage]) -> str:
     """Draw the share of true prices inside the intervals by price band, as SVG.
 
     Parameters
     ----------
-    intervals : sequence of mapping
-        Intervals in report.json.
+    intervals : sequence of Coverage
     """
     styles = ((BLUE, "o"), (VERMILION, "s"), (GREEN, "^"))
-    labels = [_band_label(b["low"], b["high"]) for b in intervals[0]["bands"]]
+    labels = [_band_label(b.low, b.high) for b in intervals[0].bands]
     with drawing("coverage"):
         figure, axes = new_axes(3.6)
         for part, (color, marker) in zip(intervals, styles, strict=False):
-            level = part["level"] / 100
+            level = part.level / 100
             axes.axhline(level, color=color, linewidth=1.0, linestyle=_DASHES)
             axes.plot(
-                range(1, len(part["bands"]) + 1),
-                [band["coverage"] for band in part["bands"]],
+                range(1, len(part.bands) + 1),
+                [band.coverage for band in part.bands],
                 color=color,
                 marker=marker,
                 markersize=6,
                 linewidth=1.4,
-                label=f"{part['level']} % interval",
+                label=f"{part.level} % interval",
             )
         axes.set_ylim(top=1.02)
         axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=0))

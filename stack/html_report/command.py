@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from embed.store.manifest import require_stage
+from embed.records import require_embedded
 from embed.terminal.options import (
     one_line_errors,
     require_output,
@@ -38,12 +38,12 @@ def report_command(run_dir: Path, out_path: Path | None, open_it: bool) -> None:
     """
     path = out_path or run_dir / "report.html"
     require_packages("report", _PACKAGES)
-    embed = require_stage(run_dir, "embed")
+    embed = require_embedded(run_dir)
     require_output(
         path,
         option="--out",
         run_dir=run_dir,
-        inputs=(Path(embed["inputs"]["catalog_path"]),),
+        inputs=(Path(embed.inputs.catalog_path),),
     )
     from stack.html_report.page import write_report  # late: it brings matplotlib
 

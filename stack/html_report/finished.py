@@ -2,71 +2,21 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embed.errors import CacheError
-from embed.store.manifest import read_json
-from embed.store.schema import (
-    check_record,
-    fields,
-    many,
-    named,
-    one_of,
-    optional,
-    real,
-    text,
-    whole,
-)
+from embed.store.manifest import read_record
 from finetune.price_unit import to_price
 from finetune.score import smape_rows
 from stack.judge.evaluate import PREDICTOR_LABELS
 from stack.judge.intervals import Intervals
+from stack.records import Report, StackManifest
 from stack.run import REPORT_NAME, Run, open_finished_run, report_remedy
 
 INTERVAL_LEVEL = 90
 """Level of the intervals shown beside single products, percent."""
-
-_SMAPE_BY_PREDICTOR = fields(**dict.fromkeys(PREDICTOR_LABELS, optional(real)))
-_PART = {"n": whole(0), "smape": _SMAPE_BY_PREDICTOR}
-_INTERVAL = fields(mean=real, low=real, high=real)
-_SCORES = ("smape", "smape_se", "smape_half", "smape_log1p", "mae", "median_ape")
-_REPORT = fields(
-    n_products=whole(1),
-    n_unpriced=whole(0),
-    n_folds=whole(2),
-    predictors=many(
-        fields(
-            name=one_of(*PREDICTOR_LABELS),
-            label=text,
-            r2_log=optional(real),
-            **dict.fromkeys(_SCORES, real),
-        )
-    ),
-    bands=many(fields(low=real, high=real, **_PART)),
-    image=fields(present=fields(**_PART), absent=fields(**_PART)),
-    calibration_slope=fields(network=optional(real), chosen=optional(real)),
-    verdict=fields(
-        chosen=one_of("network", "stacker"),
-        interval_network=_INTERVAL,
-        interval_blend=_INTERVAL,
-        sentence=text,
-    ),
-    best=optional(fields(n=whole(1), smape=named(real))),
-)
-_COVERAGE = many(
-    fields(
-        level=whole(1, 99),
-        coverage=real,
-        width_ratio=real,
-        bands=many(fields(low=real, high=real, n=whole(1), coverage=real)),
-    )
-)
-_ABLATION = many(
-    fields(left_out=many(text), smape=real, adds=optional(real), adds_se=optional(real))
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,13 +50,13 @@ class ReportedRun:
     """All stages of a run, and the report that its last stage wrote."""
 
     run: Run
-    stack: dict[str, Any]  # manifest
-    report: dict[str, Any]  # report.json
+    stack: StackManifest
+    report: Report
 
     @property
     def chosen(self) -> str:
         """The predictor that the verdict chose."""
-        return str(self.report["verdict"]["chosen"])
+        return self.report.verdict.chosen
 
     @property
     def stack_dir(self) -> Path:
@@ -138,10 +88,10 @@ def judge(finished: ReportedRun) -> Judged:
     run = finished.run
     folds = np.asarray(run.array("finetune/folds"))
     rows = np.flatnonzero(folds >= 0)
-    if len(rows) != finished.report["n_products"]:
+    if len(rows) != finished.report.n_products:
         raise _stale(
             run.run_dir,
-            f"covers {finished.report['n_products']} products, the run has {len(rows)}",
+            f"covers {finished.report.n_products} products, the run has {len(rows)}",
         )
     log_price = run.out_of_fold(finished.chosen)[rows]
     price = np.asarray(run.array("finetune/price")[rows], dtype=np.float64)
@@ -160,23 +110,18 @@ def judge(finished: ReportedRun) -> Judged:
     )
 
 
-def _read_report(run_dir: Path, stack: dict[str, Any]) -> dict[str, Any]:
-    path = run_dir / "stack" / REPORT_NAME
-    report = read_json(path)
+def _read_report(run_dir: Path, stack: StackManifest) -> Report:
+    report = read_record(run_dir / "stack" / REPORT_NAME, Report)
     if report is None:
         raise _stale(run_dir, "is missing")
-    check_record(report, path, _REPORT)
-    if "intervals" in report:  # runs of older versions have none
-        check_record(report["intervals"], path, _COVERAGE)
-    check_record(report.setdefault("ablation", []), path, _ABLATION)
-    names = {row["name"] for row in report["predictors"]}
+    names = {row.name for row in report.predictors}
     if missing := sorted(PREDICTOR_LABELS.keys() - names):
         raise _stale(run_dir, f"lacks the predictor {missing[0]!r}")
-    if report["verdict"]["chosen"] != stack["chosen"]:
+    if report.verdict.chosen != stack.chosen:
         raise _stale(
             run_dir,
-            f"chooses the {report['verdict']['chosen']}, but the manifest chooses the "
-            f"{stack['chosen']}",
+            f"chooses the {report.verdict.chosen}, but the manifest chooses the "
+            f"{stack.chosen}",
         )
     return report
 

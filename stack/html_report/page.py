@@ -72,9 +72,9 @@ def render_report(run_dir: Path) -> str:
         **_groups(judged, catalog),
         **_products(finished, judged, catalog),
         problems=read_problems(run_dir / "embed" / "problems.csv"),
-        substituted=finished.run.embed["substituted"],
+        substituted=finished.run.embed.substituted.as_json(),
         stages=[
-            stage_record(manifest)
+            stage_record(manifest.as_json())
             for manifest in (finished.run.embed, finished.run.finetune, finished.stack)
         ],
     )
@@ -82,26 +82,26 @@ def render_report(run_dir: Path) -> str:
 
 def _facts(finished: ReportedRun, catalog: Catalog) -> dict[str, Any]:
     report = finished.report
-    scores = {row["name"]: row for row in report["predictors"]}
+    scores = {row.name: row for row in report.predictors}
     return {
         "run_name": finished.run.run_dir.resolve().name,
         "catalog_name": catalog.path.name,
         "report": report,
         "chosen": finished.chosen,
         "scores": scores,
-        "labels": {name: row["label"] for name, row in scores.items()},
+        "labels": {name: row.label for name, row in scores.items()},
     }
 
 
 def _accuracy(finished: ReportedRun, judged: Judged) -> dict[str, Any]:
     report = finished.report
-    labels = {row["name"]: row["label"] for row in report["predictors"]}
-    intervals = report.get("intervals")
+    labels = {str(row.name): row.label for row in report.predictors}
+    intervals = report.intervals
     return {
-        "forest": charts.forest_chart(report["verdict"]),
+        "forest": charts.forest_chart(report.verdict),
         "density": charts.density_chart(judged.price, judged.predicted),
         "residuals": charts.residual_chart(judged.price, judged.predicted),
-        "bands": charts.band_chart(report["bands"], labels),
+        "bands": charts.band_chart(report.bands, labels),
         "calibration": charts.calibration_chart(judged.price, judged.predicted),
         "coverage": charts.coverage_chart(intervals) if intervals else None,
         "intervals": intervals,
@@ -116,8 +116,8 @@ def _within(judged: Judged) -> list[tuple[float, int]]:
 
 
 def _training(finished: ReportedRun) -> dict[str, Any]:
-    run, names = finished.run, finished.run.embed["attribute_names"]
-    n_folds = int(run.finetune["config"]["n_folds"])
+    run, names = finished.run, finished.run.embed.attribute_names
+    n_folds = run.finetune.config.n_folds
     histories = curves.read_histories(run.run_dir / "finetune", n_folds)
     return {
         "loss": curves.loss_chart(histories),
@@ -127,11 +127,11 @@ def _training(finished: ReportedRun) -> dict[str, Any]:
         "folds": [
             # The score of the network with this history; the fold's may be a mean.
             {
-                **fold,
-                "held_out_smape": fold["seed_smape"][0],
+                **fold.as_json(),
+                "held_out_smape": fold.seed_smape[0],
                 "train_smape": history.columns["train_smape"][-1],
             }
-            for fold, history in zip(run.finetune["folds"], histories, strict=False)
+            for fold, history in zip(run.finetune.folds, histories, strict=False)
         ],
         "stacker": read_gains(finished.stack_dir, attribute_names=names),
         "raw": read_gains(finished.stack_dir / RAW_DIR, attribute_names=names),
@@ -164,6 +164,6 @@ def _products(
         "worst": shown(worst_products(judged.error)),
         "median": shown(median_products(judged.error)),
         "text_chars": TEXT_CHARS,
-        "max_tokens": finished.run.finetune["config"]["max_tokens"],
+        "max_tokens": finished.run.finetune.config.max_tokens,
         "interval_level": INTERVAL_LEVEL,
     }

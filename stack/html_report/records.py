@@ -83,7 +83,7 @@ def _rows(record: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, st
 
 
 def _written(value: object) -> str:
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return ", ".join(map(_written, value))
     if isinstance(value, float):
         return f"{value:.6g}"

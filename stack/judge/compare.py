@@ -9,14 +9,13 @@ from numpy.typing import NDArray
 
 from embed.errors import CacheError
 from embed.store.checksums import verify_files
-from embed.store.manifest import MANIFEST_NAME, require_same_key, require_stage
-from embed.store.schema import config_from
-from finetune.config import FinetuneConfig
+from embed.store.manifest import require_same_key, require_stage
 from finetune.price_unit import to_price
 from finetune.score import smape_rows
 from stack.config import StackConfig
 from stack.judge.evaluate import score, score_by_band
 from stack.judge.verdict import Interval, paired_bootstrap
+from stack.records import StackManifest
 from stack.run import PREDICTIONS, open_run
 
 Predictor = Literal["chosen", "network", "stacker", "lightgbm", "blend"]
@@ -131,28 +130,27 @@ def open_priced(run_dir: Path, predictor: Predictor) -> PricedRun:
     run = open_run(run_dir)
     name: str = predictor
     if predictor != "network":
-        stack = require_stage(run_dir, "stack")
-        require_same_key(run_dir, "stack", stack["finetune_key"], run.finetune["key"])
-        name = stack["chosen"] if predictor == "chosen" else predictor
+        stack = require_stage(run_dir, StackManifest)
+        require_same_key(run_dir, "stack", stack.finetune_key, run.finetune.key)
+        name = stack.chosen if predictor == "chosen" else predictor
         stage, _, array_name = PREDICTIONS[name].partition("/")
         if stage == "stack":
-            verify_files(run_dir / stage, stack["files"], [f"{array_name}.npy"])
+            verify_files(run_dir / stage, stack.files, [f"{array_name}.npy"])
 
     def array(name: str) -> NDArray[Any]:
         rows = run.array(name)
-        _require_shape(rows, run_dir / f"{name}.npy", run.embed["n_products"])
+        _require_shape(rows, run_dir / f"{name}.npy", run.embed.n_products)
         return rows
 
     folds = np.asarray(array("finetune/folds"))
     priced_rows = np.flatnonzero(folds >= 0)
-    path = run_dir / "finetune" / MANIFEST_NAME
-    config = config_from(run.finetune["config"], FinetuneConfig, path)
+    config = run.finetune.config
     return PricedRun(
         run_dir=run_dir,
         predictor=name,
         recipe=config.recipe,
         n_folds=config.n_folds,
-        catalog_sha256=run.embed["inputs"]["catalog_sha256"],
+        catalog_sha256=run.embed.inputs.catalog_sha256,
         sample_id=array("embed/sample_id")[priced_rows],
         price=array("finetune/price")[priced_rows],
         predicted=to_price(array(PREDICTIONS[name])[priced_rows], run.price_unit),

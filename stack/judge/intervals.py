@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from embed.errors import ConfigError
 from finetune.price_unit import to_log_price, to_price
 from stack.judge.evaluate import price_bands
+from stack.records import StackManifest
 
 LEVELS = (80, 90)
 """Percent of new products whose price an interval should contain."""
@@ -51,10 +52,9 @@ class Intervals:
         return cls(offsets=offsets, price_unit=price_unit)
 
     @classmethod
-    def of_manifest(cls, stack: dict[str, Any], *, price_unit: float) -> "Intervals":
+    def of_manifest(cls, stack: StackManifest, *, price_unit: float) -> "Intervals":
         """Read the intervals from a stacking manifest."""
-        pairs = {level: stack["intervals"][str(level)] for level in LEVELS}
-        offsets = {level: (low, high) for level, (low, high) in pairs.items()}
+        offsets = {level: stack.intervals[str(level)] for level in LEVELS}
         return cls(offsets=offsets, price_unit=price_unit)
 
     def bounds(

@@ -2,38 +2,27 @@
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from embed.errors import CacheError, ConfigError
+from embed.records import require_embedded
 from embed.store.manifest import (
     MANIFEST_NAME,
-    read_json,
+    read_record,
     require_same_key,
     require_stage,
 )
-from embed.store.schema import (
-    STAGES,
-    check_record,
-    config_from,
-    fields,
-    many,
-    real,
-    text,
-)
-from finetune.config import FinetuneConfig
+from finetune.records import FinetuneManifest
+from stack.records import ShortReport, StackManifest
 from stack.run import REPORT_NAME, report_remedy
 from stack.tell.lines import NONE, wrap
 from stack.tell.numbers import count
 
 _RECORDS = (MANIFEST_NAME, "plan.json", "progress.json")
-_INPUT_KEYS = {
-    "finetune": ("embed_key", "embed"),
-    "stack": ("finetune_key", "finetune"),
-}
-_REPORT = fields(predictors=many(fields(name=text, smape=real, smape_se=real)))
+_STAGES = ("embed", "finetune", "stack")
 _COLUMNS = (
     ("run", 16),
     ("done", 5),
@@ -126,7 +115,7 @@ def find_runs(folder: Path) -> Iterator[Path]:
         run_dir = Path(path)
         begun = [
             stage
-            for stage in STAGES
+            for stage in _STAGES
             if any((run_dir / stage / name).exists() for name in _RECORDS)
         ]
         folders[:] = [
@@ -145,24 +134,30 @@ def summarise_run(run_dir: Path, *, name: str) -> RunSummary:
     name : str
         Name to show.
     """
-    manifests: dict[str, dict[str, Any]] = {}
+    finished: dict[str, float] = {}
     facts: dict[str, Any] = {}
     problem = None
     try:
-        for stage in STAGES:
-            manifest = require_stage(run_dir, stage)
-            if stage in _INPUT_KEYS:
-                field, before = _INPUT_KEYS[stage]
-                expected = manifests[before]["key"]
-                require_same_key(run_dir, stage, manifest[field], expected)
-            facts |= _FACTS[stage](run_dir, manifest)
-            manifests[stage] = manifest
+        embed = require_embedded(run_dir)
+        finished["embed"] = embed.seconds
+        facts["n_products"] = embed.n_products
+        facts["n_photos"] = embed.n_products - embed.substituted.image
+        finetune = require_stage(run_dir, FinetuneManifest)
+        require_same_key(run_dir, "finetune", finetune.embed_key, embed.key)
+        finished["finetune"] = finetune.seconds
+        facts["recipe"] = finetune.config.recipe
+        facts["n_folds"] = finetune.config.n_folds
+        facts["network"] = Score(smape=finetune.smape, smape_se=None)
+        stack = require_stage(run_dir, StackManifest)
+        require_same_key(run_dir, "stack", stack.finetune_key, finetune.key)
+        facts |= _scores(run_dir, stack)
+        finished["stack"] = stack.seconds
     except CacheError as error:
         problem = str(error)
-    if manifests:
-        facts["minutes"] = sum(float(m["seconds"]) for m in manifests.values()) / 60
-        facts["date"] = _last_date(run_dir, manifests)
-    return RunSummary(name=name, finished=tuple(manifests), problem=problem, **facts)
+    if finished:
+        facts["minutes"] = sum(finished.values()) / 60
+        facts["date"] = _last_date(run_dir, finished)
+    return RunSummary(name=name, finished=tuple(finished), problem=problem, **facts)
 
 
 def format_runs(runs: Sequence[RunSummary]) -> str:
@@ -194,43 +189,25 @@ def _rank(run: RunSummary) -> tuple[float, str]:
     return (float("inf") if score is None else score.smape, run.name)
 
 
-def _embed_facts(run_dir: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    n_products = int(manifest["n_products"])
-    n_photos = n_products - int(manifest["substituted"]["image"])
-    return {"n_products": n_products, "n_photos": n_photos}
-
-
-def _finetune_facts(run_dir: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
-    path = run_dir / "finetune" / MANIFEST_NAME
-    config = config_from(manifest["config"], FinetuneConfig, path)
-    network = Score(smape=float(manifest["smape"]), smape_se=None)
-    return {"recipe": config.recipe, "n_folds": config.n_folds, "network": network}
-
-
-def _stack_facts(run_dir: Path, manifest: Mapping[str, Any]) -> dict[str, Any]:
+def _scores(run_dir: Path, stack: StackManifest) -> dict[str, object]:
     path = run_dir / "stack" / REPORT_NAME
-    report = read_json(path)
+    report = read_record(path, ShortReport)
     if report is None:
         raise CacheError(f"{path}: is missing. {report_remedy(run_dir)}")
-    check_record(report, path, _REPORT)
     scores = {
-        row["name"]: Score(smape=float(row["smape"]), smape_se=float(row["smape_se"]))
-        for row in report["predictors"]
+        row.name: Score(smape=row.smape, smape_se=row.smape_se)
+        for row in report.predictors
     }
-    chosen = manifest["chosen"]
     if missing := {"network", "stacker"} - scores.keys():
         raise CacheError(
             f"{path}: has no scores of the {min(missing)}. {report_remedy(run_dir)}"
         )
     return {
-        "chosen": chosen,
+        "chosen": stack.chosen,
         "network": scores["network"],
         "stacker": scores["stacker"],
-        "chosen_score": scores[chosen],
+        "chosen_score": scores[stack.chosen],
     }
-
-
-_FACTS = {"embed": _embed_facts, "finetune": _finetune_facts, "stack": _stack_facts}
 
 
 def _last_date(run_dir: Path, stages: Iterable[str]) -> str:
@@ -239,7 +216,7 @@ def _last_date(run_dir: Path, stages: Iterable[str]) -> str:
 
 
 def _lines_of(run: RunSummary) -> list[str]:
-    done = "".join(s[0].upper() if s in run.finished else "-" for s in STAGES)
+    done = "".join(s[0].upper() if s in run.finished else "-" for s in _STAGES)
     cells = {
         "run": run.name,
         "done": done,

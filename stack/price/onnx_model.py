@@ -1,7 +1,8 @@
 """An exported model, loaded for prices: ONNX runs the towers, the engine the rest.
 
 Beside the standard library it needs numpy, pillow, onnxruntime and tokenizers. A model
-with trees needs lightgbm; trees with blocks fitted on prices also need scikit-learn.
+with trees needs lightgbm; trees with blocks fitted on prices also need scikit-learn and
+pydantic.
 """
 
 import hashlib

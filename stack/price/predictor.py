@@ -17,7 +17,6 @@ from threadpoolctl import ThreadpoolController
 
 from embed.catalog.reader import Catalog
 from embed.chunks import Chunk, Inputs, Photo, screen_photo
-from embed.config import EmbedConfig
 from embed.encoders.embedder import Embedder, EncoderSource, resolve_encoders
 from embed.encoders.towers import IMAGE_DIM
 from embed.encoders.weights import weights_of_run
@@ -27,10 +26,6 @@ from embed.photos.decode import as_stored
 from embed.photos.files import match_photos
 from embed.photos.stand_ins import known_stand_ins
 from embed.store.arrays import to_float16
-from embed.store.manifest import (
-    MANIFEST_NAME,
-)
-from embed.store.schema import config_from
 from finetune.config import FinetuneConfig
 from finetune.network.arithmetic import choose_arithmetic
 from finetune.network.model import FUSED_DIM
@@ -117,10 +112,7 @@ class Predictor:
         self._finetune_config = finished.finetune_config
         self._stand_ins = known_stand_ins(run.embed)
         self._folds = _selected_folds(folds, self._finetune_config.n_folds)
-        config = config_from(
-            run.embed["config"], EmbedConfig, run_dir / "embed" / MANIFEST_NAME
-        )
-        self.config = dataclasses.replace(config, n_threads=n_threads)
+        self.config = dataclasses.replace(run.embed.config, n_threads=n_threads)
         if exact:
             self.config = dataclasses.replace(
                 self.config, precision="fp32", backend="eager"
@@ -281,7 +273,7 @@ class Predictor:
     ) -> BlockMatrix:
         return block_matrix(
             {name: blocks[name] for name in names},
-            attribute_names=self.run.embed["attribute_names"],
+            attribute_names=self.run.embed.attribute_names,
         )
 
     def _load_engine(self) -> Engine:
@@ -309,7 +301,7 @@ class Predictor:
             "text": self._embedder.text.dim,
             "image": IMAGE_DIM,
             "fused": FUSED_DIM,
-            "attributes": len(self.run.embed["attribute_names"]),
+            "attributes": len(self.run.embed.attribute_names),
             **dict.fromkeys(("network", "start", "lightgbm"), 1),
             **{name: len(columns) for name, columns in COLUMN_NAMES.items()},
         }

@@ -5,7 +5,6 @@ from pathlib import Path
 import click
 
 from embed.errors import ConfigError
-from embed.store.manifest import require_stage
 from embed.terminal.options import (
     one_line_errors,
     only_fold_option,
@@ -13,6 +12,7 @@ from embed.terminal.options import (
     run_option,
     threads_option,
 )
+from stack.run import open_finished_run
 
 _PACKAGES = {
     "fastapi": "fastapi",
@@ -65,8 +65,7 @@ def serve_command(
     """
     require_packages("serve", _PACKAGES)
     _check_currency(currency)
-    for stage in ("embed", "finetune", "stack"):
-        require_stage(run_dir, stage)  # before the port is opened
+    open_finished_run(run_dir, verify=())  # before the port is opened
     from stack.service.server import serve  # late: it brings torch and FastAPI
 
     serve(

@@ -16,6 +16,7 @@ from embed.text import MISSING_TEXT, compose_text, parse_fields
 from stack.judge.intervals import LEVELS
 from stack.price.flags import flag_price
 from stack.price.predictor import Predictor
+from stack.records import StackManifest
 from stack.service.errors import ApiError, no_explanations
 from stack.service.schemas import Explanation, Interval, Placeholder, PriceAnswer
 
@@ -55,7 +56,7 @@ class Pricer:
     def __init__(
         self, run_dir: Path, *, n_threads: int, only_fold: int | None = None
     ) -> None:
-        self.run_key: str = require_stage(run_dir, "stack")["key"]
+        self.run_key = require_stage(run_dir, StackManifest).key
         folds = None if only_fold is None else [only_fold]
         self.predictor = Predictor(run_dir, n_threads=n_threads, folds=folds)
         self.image_size = self.predictor.config.image_size

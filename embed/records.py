@@ -1,0 +1,116 @@
+"""Records that the embedding stage writes."""
+
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from embed.catalog.columns import CatalogColumns
+from embed.config import EmbedConfig
+from embed.errors import CacheError
+from embed.formats import TEXT_FORMAT
+from embed.store.manifest import make_command, require_stage
+from embed.store.records import FileRecord, Manifest, Record
+from embed.store.rules import Count, CountFromOne, FileName, Real, Requires, Text, Whole
+
+
+class Substituted(Record):
+    """Numbers of placeholders."""
+
+    text: Count
+    image: Count
+
+
+class StandIn(Record):
+    """A picture that stands in for the photos of unlike products."""
+
+    sha256: Text
+    """Of its thumbnail."""
+
+    n_products: Count
+    sample_id: Text
+    """Its first product."""
+
+
+class EmbedInputs(Record):
+    """What the features were made from."""
+
+    format: Whole = 0
+    text_format: Whole = 1
+    settings: dict[str, object] = Field(default_factory=dict)
+    dtype: Text = ""
+    backend: Text = ""
+    catalog_sha256: Text
+    sample_id_sha256: Text = ""
+    photos_sha256: Text = ""
+    text_weights_sha256: Text
+    image_weights_sha256: Text
+    catalog_path: Text
+    columns: Annotated[CatalogColumns, Requires("sample_id", "text", "image", "price")]
+    images_dir: Text | None
+    text_weights: Text
+    image_weights: Text
+    """Path, or "random"."""
+
+
+class EmbedManifest(Manifest):
+    """embed/manifest.json."""
+
+    STAGE: ClassVar[str] = "embed"
+
+    stage: Literal["embed"]
+    config: Annotated[EmbedConfig, Requires("chunk_size", "text_decimal_sign")]
+    inputs: EmbedInputs
+    n_products: CountFromOne
+    attribute_names: list[Text]
+    substituted: Substituted
+    stand_ins: list[StandIn] = Field(default_factory=list)
+    files: dict[FileName, FileRecord]
+    environment: dict[Text, Text] = Field(default_factory=dict)
+    device: Text = ""
+    backends: dict[Text, Text | None] = Field(default_factory=dict)
+    seconds: Real
+
+
+class EmbedProgress(Record):
+    """embed/progress.json."""
+
+    key: Text
+    rows: Count
+    problem_bytes: Count
+    backends: dict[Text, Text | None]
+    seconds: Real
+
+    def require_within(self, n_products: int, path: Path) -> None:
+        """Refuse progress beyond the end of the catalog.
+
+        Raises
+        ------
+        CacheError
+            If more products are done than there are.
+        """
+        if self.rows > n_products:
+            raise CacheError(
+                f"{path}: rows must be a whole number, 0 to {n_products}, found "
+                f"{self.rows}. Delete the file and run the stage again."
+            )
+
+
+def require_embedded(run_dir: Path) -> EmbedManifest:
+    """Return the manifest of a finished embedding stage.
+
+    Raises
+    ------
+    CacheError
+        If the stage has not finished, or an earlier version cleaned the texts
+        differently.
+    """
+    manifest = require_stage(run_dir, EmbedManifest)
+    if manifest.inputs.text_format != TEXT_FORMAT:
+        raise CacheError(
+            f"{run_dir / 'embed'}: another version of pricestack read this run's "
+            f"texts, in another way (text format {manifest.inputs.text_format}, now "
+            f"{TEXT_FORMAT}). Run all stages again, beginning with "
+            f"`{make_command(run_dir, 'embed')}` and the same catalog."
+        )
+    return manifest

@@ -1,0 +1,173 @@
+"""Records that the stacking stage writes."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, RootModel
+
+from embed.store.records import FileRecord, Manifest, Record
+from embed.store.rules import Count, CountFromOne, FileName, Real, Requires, Text, whole
+from stack.config import StackConfig
+
+Chosen = Literal["network", "stacker"]
+PredictorName = Literal["median", "lightgbm", "network", "blend", "stacker", "chosen"]
+_SmapeByPredictor = Annotated[
+    dict[Text, Real | None],
+    Requires("median", "lightgbm", "network", "blend", "stacker", "chosen"),
+]
+_Pair = tuple[Real, Real]
+
+
+class StackManifest(Manifest):
+    """stack/manifest.json."""
+
+    STAGE: ClassVar[str] = "stack"
+
+    stage: Literal["stack"]
+    finetune_key: Text
+    config: StackConfig
+    chosen: Chosen
+    intervals: Annotated[dict[Text, _Pair], Requires("80", "90")]
+    """By level, the offsets from a log price to both ends of its interval."""
+
+    rounds: dict[Text, list[Count]] = Field(default_factory=dict)
+    """By predictor, the trees of each fold's booster."""
+
+    tuned: list[dict[str, object]] = Field(default_factory=list)
+    alignment: list[dict[str, object]] = Field(default_factory=list)
+    files: dict[FileName, FileRecord]
+    environment: dict[Text, Text] = Field(default_factory=dict)
+    seconds: Real
+
+
+class BlockFiles(RootModel[dict[FileName, FileRecord]]):
+    """files.json of a block that is fitted on prices."""
+
+
+class Part(Record):
+    """SMAPE of each predictor on some products."""
+
+    n: Count
+    smape: _SmapeByPredictor
+
+
+class Band(Part):
+    """SMAPE of each predictor on a fifth of the true prices."""
+
+    low: Real
+    high: Real
+
+
+class ByPhoto(Record):
+    """SMAPE of each predictor with and without a photo."""
+
+    present: Part
+    absent: Part
+
+
+class IntervalRecord(Record):
+    """A mean difference and its 95 % interval."""
+
+    mean: Real
+    low: Real
+    high: Real
+
+
+class VerdictRecord(Record):
+    """The predictor that serves, and the reason."""
+
+    chosen: Chosen
+    interval_network: IntervalRecord
+    interval_blend: IntervalRecord
+    sentence: Text
+
+
+class PredictorScore(Record):
+    """Scores of a predictor, out of fold."""
+
+    name: PredictorName
+    label: Text
+    smape: Real
+    smape_se: Real
+    smape_half: Real
+    smape_log1p: Real
+    mae: Real
+    median_ape: Real
+    r2_log: Real | None
+
+
+class CalibrationSlope(Record):
+    """Slope of the log price on its prediction."""
+
+    network: Real | None
+    chosen: Real | None
+
+
+class BestReachable(Record):
+    """SMAPE by the law that a sample's prices were made from."""
+
+    n: CountFromOne
+    smape: dict[Text, Real]
+
+
+class CoverageOfBand(Record):
+    """Share of the prices of a band that an interval contains."""
+
+    low: Real
+    high: Real
+    n: CountFromOne
+    coverage: Real
+
+
+class Coverage(Record):
+    """Share of the prices that the intervals of a level contain."""
+
+    level: Annotated[int, whole(1, 99)]
+    coverage: Real
+    width_ratio: Real
+    bands: list[CoverageOfBand]
+
+
+class AblationScore(Record):
+    """SMAPE of the stacker without some blocks."""
+
+    left_out: list[Text]
+    smape: Real
+    adds: Real | None
+    adds_se: Real | None
+
+
+class Doubts(Record):
+    """Reasons to doubt a run."""
+
+    sentences: list[Text] = Field(default_factory=list)
+
+
+class Report(Record):
+    """stack/report.json."""
+
+    n_products: CountFromOne
+    n_unpriced: Count
+    n_folds: Annotated[int, whole(2)]
+    predictors: list[PredictorScore]
+    bands: list[Band]
+    image: ByPhoto
+    calibration_slope: CalibrationSlope
+    verdict: VerdictRecord
+    doubts: Doubts = Field(default_factory=Doubts)
+    best: BestReachable | None
+    intervals: list[Coverage] = Field(default_factory=list)
+    ablation: list[AblationScore] = Field(default_factory=list)
+
+
+class ShortScore(Record):
+    """The part of a predictor's scores that a list of runs shows."""
+
+    name: Text
+    smape: Real
+    smape_se: Real
+
+
+class ShortReport(Record):
+    """The part of stack/report.json that a list of runs reads."""
+
+    predictors: list[ShortScore]
