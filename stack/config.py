@@ -4,20 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from embed.errors import ConfigError
-
-BlockName = Literal[
-    "text",
-    "image",
-    "fused",
-    "attributes",
-    "network",
-    "start",
-    "lightgbm",
-    "neighbours",
-    "lexical",
-    "kernel",
-    "statistics",
-]
+from stack.blocks.registry import BLOCKS
 
 Objective = Literal["l1", "log_smape"]
 
@@ -26,16 +13,8 @@ Objective = Literal["l1", "log_smape"]
 class StackConfig:
     """Settings of the boosters; the manifest records all of them."""
 
-    blocks: tuple[BlockName, ...] = (
-        "fused",
-        "attributes",
-        "network",
-        "start",
-        "lightgbm",
-        "neighbours",
-        "lexical",
-        "kernel",
-        "statistics",
+    blocks: tuple[str, ...] = tuple(
+        name for name, block in BLOCKS.items() if block.is_default
     )
     """Features of the trees: the network's fused embedding, sizes and pack counts. The
     others are out of fold: the log prices of the network, of a LightGBM on the raw
@@ -144,13 +123,14 @@ class StackConfig:
         )
 
     def _check_blocks(self) -> None:
-        known = get_args(BlockName)
-        rule = f"must be one or more of {', '.join(known)}, each once"
+        rule = f"must be one or more of {', '.join(BLOCKS)}, each once"
         blocks = self.blocks
-        valid = bool(blocks) and set(blocks) <= set(known)
+        valid = bool(blocks) and set(blocks) <= set(BLOCKS)
         self._check("blocks", valid and len(set(blocks)) == len(blocks), rule)
-        rule = "must have kernel beside start, which is computed from it"
-        self._check("blocks", "start" not in blocks or "kernel" in blocks, rule)
+        for name in blocks:
+            for source in BLOCKS[name].computed_from:
+                rule = f"must have {source} beside {name}, which is computed from it"
+                self._check("blocks", source in blocks, rule)
 
     def _check(self, name: str, valid: bool, rule: str) -> None:
         if not valid:

@@ -9,7 +9,7 @@ from pathlib import PurePath
 from typing import Any
 
 from embed.catalog.amounts import amount
-from stack.blocks.fitted import PRICE_BLOCKS
+from stack.blocks.registry import PRICE_BLOCKS
 
 # By published name; other files have licences of their own.
 _LICENCES = {
@@ -120,7 +120,7 @@ def required_packages(stack: Mapping[str, Any]) -> str:
 
 def _has_price_blocks(stack: Mapping[str, Any]) -> bool:
     blocks = {*stack["config"]["blocks"]}
-    return stack["chosen"] == "stacker" and bool(blocks & {*PRICE_BLOCKS})
+    return stack["chosen"] == "stacker" and bool(blocks & PRICE_BLOCKS.keys())
 
 
 def _usage(stack: Mapping[str, Any]) -> str:
