@@ -24,8 +24,9 @@ def boosted(given: argparse.Namespace) -> dict[str, Any]:
     from finetune.folds import assign_folds
     from finetune.products import product_groups
     from finetune.score import smape, to_price
+    from stack.blocks.fitted import block_matrix
+    from stack.blocks.registry import RAW_BLOCKS
     from stack.config import StackConfig
-    from stack.fit import RAW_BLOCKS, block_matrix
     from stack.trees.residual import fit_out_of_fold
 
     is_exact = given.way == "exact"
@@ -55,7 +56,7 @@ def boosted(given: argparse.Namespace) -> dict[str, Any]:
     fit = fit_out_of_fold(
         block_matrix(
             {name: read_rows(folder / f"{name}.npy") for name in RAW_BLOCKS},
-            attribute_names=manifest.attribute_names,
+            embed=manifest,
         ),
         np.log1p(catalog.price),
         init_log_price=None,

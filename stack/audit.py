@@ -21,11 +21,11 @@ from embed.chunks import NO_PHOTO_GIVEN, Chunk, prepare_chunk, prepared_chunks
 from embed.photos.decode import decode_thumbnail
 from embed.store.arrays import RaggedRows, release_rows
 from embed.store.manifest import sha256_strings
-from embed.text import compose_text, parse_fields
 from finetune.price_unit import to_log_price, to_price
 from finetune.score import smape, smape_rows
-from stack.blocks.fitted import block_matrix, features_of, fit_blocks
-from stack.blocks.products import Prices, Products
+from stack.blocks.fitted import block_matrix, fit_blocks, inputs_of
+from stack.blocks.inputs import Prices
+from stack.blocks.nearest import DenseReferences, find_nearest
 from stack.judge.doubts import find_doubts
 from stack.judge.evaluate import median_of_other_folds
 from stack.judge.verdict import standard_error
@@ -300,11 +300,11 @@ def _sound(finished: _Finished) -> Check:
 def _canary(finished: _Finished) -> Check:
     """Check that a leak made on purpose shows and that stored prices are unlike it."""
     rows = finished.sample(_SAMPLE_ROWS)
-    text = _normalised(finished.run.array("embed/text")[finished.priced])
-    likeness = _normalised(finished.run.array("embed/text")[rows]) @ text.T
-    of_nearest = finished.priced[likeness.argmax(axis=1)]
+    text = finished.run.array("embed/text")
+    likeness = DenseReferences(text, finished.priced).similarity(text[rows])
+    of_nearest = finished.priced[find_nearest(likeness, 1)[0][:, 0]]
     likeness[finished.folds[rows][:, None] == finished.folds[finished.priced]] = -2
-    outside = finished.priced[likeness.argmax(axis=1)]
+    outside = finished.priced[find_nearest(likeness, 1)[0][:, 0]]
     price = finished.price
     leaked = smape(price[rows], price[of_nearest])
     honest = smape(price[rows], price[outside])
@@ -319,12 +319,6 @@ def _canary(finished: _Finished) -> Check:
         f"{leaked:.1f}; stored "
         + ", ".join(f"{name} {value:.1f}" for name, value in stored.items()),
     )
-
-
-def _normalised(rows: NDArray[Any]) -> NDArray[np.float32]:
-    units: NDArray[np.float32] = rows.astype(np.float32)
-    units /= np.maximum(np.linalg.norm(units, axis=1, keepdims=True), 1e-12)
-    return units
 
 
 def _shuffled_prices(finished: _Finished) -> Iterator[Check]:
@@ -357,13 +351,10 @@ def _blocks_of(
 ) -> dict[str, NDArray[Any]]:
     """Fit the run's blocks on other prices, out of fold."""
     config = finished.opened.stack_config
-    products = Products(
-        texts=[compose_text(parse_fields(text)) for text in finished.catalog.text],
-        features=features_of(finished.run),
-    )
     log_price = to_log_price(price, finished.run.price_unit)
     prices = Prices(log_price=log_price, folds=finished.folds)
     with tempfile.TemporaryDirectory() as folder:
+        products = inputs_of(finished.run)
         fitted = fit_blocks(config.blocks, products, prices, Path(folder))
         return {name: np.array(block) for name, block in fitted.items()}
 
@@ -381,7 +372,7 @@ def _gain(
     )
     groups = np.asarray(run.array("finetune/groups"))
     fit = fit_out_of_fold(
-        block_matrix(blocks, attribute_names=run.embed.attribute_names),
+        block_matrix(blocks, embed=run.embed),
         to_log_price(price, run.price_unit),
         init_log_price=None,
         folds=folds,

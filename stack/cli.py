@@ -21,7 +21,8 @@ from embed.terminal.options import (
     threads_option,
 )
 from finetune.__main__ import finetune_command
-from stack.config import BlockName, Objective, StackConfig
+from stack.blocks.registry import BLOCKS, PRICE_BLOCKS
+from stack.config import Objective, StackConfig
 from stack.explain.command import explain_command
 from stack.export.command import export_command
 from stack.html_report.command import report_command
@@ -58,8 +59,8 @@ def main() -> None:
     "--blocks",
     default=",".join(StackConfig.blocks),
     show_default=True,
-    help=f"Features of the trees, of: {', '.join(get_args(BlockName))}. The last four "
-    "are fitted on prices, out of fold.",
+    help=f"Features of the trees, of: {', '.join(BLOCKS)}. The last "
+    f"{len(PRICE_BLOCKS)} are fitted on prices, out of fold.",
 )
 @click.option(
     "--threads", "n_threads", default=StackConfig.n_threads, show_default=True
@@ -105,9 +106,9 @@ def stack_command(run_dir: Path, blocks: str, **settings: Any) -> None:
       pricestack stack --run runs/mine
     """
     names = tuple(name.strip() for name in blocks.split(","))
-    config = StackConfig(blocks=names, **settings)  # type: ignore[arg-type]
+    config = StackConfig(blocks=names, **settings)
     from stack.fit import fit_stack  # late: it brings LightGBM and torch
-    from stack.trees.tune import require_optuna
+    from stack.trees.trials import require_optuna
 
     if config.n_trials:
         require_optuna()

@@ -1,26 +1,13 @@
 """Settings of the stacking stage."""
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic.dataclasses import dataclass
 
 from embed.errors import ConfigError
 from embed.store.records import SETTINGS, config_errors
 from embed.store.rules import Flag, Rule, whole
-
-BlockName = Literal[
-    "text",
-    "image",
-    "fused",
-    "attributes",
-    "network",
-    "start",
-    "lightgbm",
-    "neighbours",
-    "lexical",
-    "kernel",
-    "statistics",
-]
+from stack.blocks.registry import BLOCKS
 
 Objective = Literal["l1", "log_smape"]
 
@@ -34,16 +21,8 @@ _Share = Annotated[float, Rule("in (0, 1]", lambda share: 0 < share <= 1)]
 class StackConfig:
     """Settings of the boosters; the manifest records all of them."""
 
-    blocks: tuple[BlockName, ...] = (
-        "fused",
-        "attributes",
-        "network",
-        "start",
-        "lightgbm",
-        "neighbours",
-        "lexical",
-        "kernel",
-        "statistics",
+    blocks: tuple[str, ...] = tuple(
+        name for name, block in BLOCKS.items() if block.is_default
     )
     """Features of the trees: the network's fused embedding, sizes and pack counts. The
     others are out of fold: the log prices of the network, of a LightGBM on the raw
@@ -132,13 +111,15 @@ class StackConfig:
     def __post_init__(self) -> None:
         """Refuse blocks that do not go together."""
         names = self.blocks
-        if not names or len(set(names)) < len(names):
+        if not names or len(set(names)) < len(names) or not set(names) <= set(BLOCKS):
             raise ConfigError(
-                f"--blocks must be one or more of {', '.join(get_args(BlockName))}, "
+                f"--blocks must be one or more of {', '.join(BLOCKS)}, "
                 f"each once, got {names!r}"
             )
-        if "start" in names and "kernel" not in names:
-            raise ConfigError(
-                f"--blocks must have kernel beside start, which is computed from it, "
-                f"got {names!r}"
-            )
+        for name in names:
+            for source in BLOCKS[name].computed_from:
+                if source not in names:
+                    raise ConfigError(
+                        f"--blocks must have {source} beside {name}, which is computed "
+                        f"from it, got {names!r}"
+                    )

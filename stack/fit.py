@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from embed.catalog.own_copy import read_best_prices
 from embed.errors import ConfigError
 from embed.machine import prepare_machine
-from embed.store.arrays import open_rows, read_rows, to_float16
+from embed.store.arrays import open_rows, to_float16
 from embed.store.checksums import record_files, verify_files
 from embed.store.durable import remove_partial_files, save_array
 from embed.store.lock import run_lock
@@ -28,22 +28,19 @@ from embed.store.manifest import (
     write_json,
     write_record,
 )
-from embed.text import compose_text, parse_fields
 from finetune.records import PlanRecord
 from stack.blocks.fitted import (
     BLOCKS_DIR,
-    PRICE_BLOCKS,
     block_matrix,
-    features_of,
     fit_blocks,
+    inputs_of,
     prices_of,
 )
-from stack.blocks.products import Products
+from stack.blocks.registry import BLOCKS, PRICE_BLOCKS, RAW_BLOCKS, Start
 from stack.config import StackConfig
 from stack.judge.ablation import fit_without_each, read_without_each, score_without_each
 from stack.judge.evaluate import evaluate_predictions
 from stack.judge.intervals import Intervals, interval_coverage
-from stack.price.engine import RAW_BLOCKS
 from stack.records import StackManifest
 from stack.run import (
     PREDICTIONS,
@@ -57,7 +54,7 @@ from stack.trees.alignment import align, fit_alignment
 from stack.trees.blend import blend_out_of_fold
 from stack.trees.boosters import remove_boosters
 from stack.trees.residual import ResidualFit, fit_out_of_fold
-from stack.trees.tune import settings_of_boosters
+from stack.trees.trials import settings_of_boosters
 
 logger = logging.getLogger(__name__)
 
@@ -230,7 +227,6 @@ def _fit_predictors(
     groups = np.asarray(run.array("finetune/groups"))
     blocks = _blocks(run, stage_dir, config)
     network = blocks["network"]
-    names = run.embed.attribute_names
 
     def fit(
         block_names: Sequence[str],
@@ -239,7 +235,7 @@ def _fit_predictors(
         folder: Path | None = None,
     ) -> ResidualFit:
         features = {name: blocks[name] for name in block_names}
-        matrix = block_matrix(features, attribute_names=names)
+        matrix = block_matrix(features, embed=run.embed)
         return fit_out_of_fold(
             matrix,
             log_price,
@@ -263,7 +259,7 @@ def _fit_predictors(
         start, weights = blend_out_of_fold(
             log_price,
             network=network,
-            other=blocks["kernel"][:, 0],
+            other=Start.blended_with(blocks),
             folds=folds,
             limits=(0.0, 1.0),  # outside them the start could be anywhere
         )
@@ -287,23 +283,13 @@ def _fit_predictors(
 
 
 def _blocks(run: Run, stage_dir: Path, config: StackConfig) -> dict[str, NDArray[Any]]:
-    """Return all blocks except `lightgbm` and `start`, which are computed from them."""
+    """Return all blocks that are not computed from the predictions of others."""
     blocks: dict[str, NDArray[Any]] = {
-        "text": run.array("embed/text"),
-        "image": run.array("embed/image"),
-        "fused": read_rows(stage_dir / "fused.npy"),
-        "attributes": run.array("embed/attributes"),
-        "network": np.asarray(run.array("finetune/oof_log_price")),
+        name: run.array(block.array) for name, block in BLOCKS.items() if block.array
     }
-    price_blocks = [name for name in config.blocks if name in PRICE_BLOCKS]
-    if not price_blocks:
+    if not PRICE_BLOCKS.keys() & set(config.blocks):
         return blocks  # only blocks fitted on prices need the catalog
-    texts = run.catalog().text
-    products = Products(
-        texts=[compose_text(parse_fields(text)) for text in texts],
-        features=features_of(run),
-    )
-    return blocks | fit_blocks(price_blocks, products, prices_of(run), stage_dir)
+    return blocks | fit_blocks(config.blocks, inputs_of(run), prices_of(run), stage_dir)
 
 
 def _evaluate(run: Run, config: StackConfig) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import numpy as np
 
 from embed.attributes import ATTRIBUTE_NAMES
 from stack.blocks.fitted import fit_blocks
-from stack.blocks.products import Features, Prices, Products
+from stack.blocks.inputs import BlockInputs, Features, Prices
 
 GOODS = ("green tea", "black tea", "ground coffee", "salted nuts", "olive oil")
 UNITS = ("Ounce", "Count", "Fl Oz")
@@ -49,7 +49,7 @@ def make_products(n_products=160, *, n_brands=5, seed=0):
         ),
     )
     log_price = 2 + 0.4 * (brand % 5) + 0.3 * good + rng.normal(0, 0.1, n_products)
-    return Products(texts=texts, features=features), log_price
+    return BlockInputs(texts=texts, features=features), log_price
 
 
 def make_folds(n_products=160, *, seed=1):

@@ -29,7 +29,7 @@ from finetune.out_of_fold import finetune
 from finetune.products import product_groups
 from finetune.score import smape, to_price
 from finetune.training.loop import apply_network, train_network
-from stack.blocks.fitted import PRICE_BLOCKS
+from stack.blocks.registry import PRICE_BLOCKS
 from stack.config import StackConfig
 from stack.fit import fit_stack
 from stack.records import StackManifest

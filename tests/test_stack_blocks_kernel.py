@@ -4,8 +4,9 @@ from block_products import attributes_of, fit, make_folds, make_products, priced
 
 from finetune.score import smape, to_price
 from stack.blocks import kernel
+from stack.blocks.inputs import BlockInputs, Features, Known
+from stack.blocks.kernel import Kernel
 from stack.blocks.mixture import mix, penalty
-from stack.blocks.products import Features, Products
 
 NAMES = ("kernel", "lexical")
 
@@ -24,7 +25,7 @@ def test_what_sets_the_price_is_found(fitted):
     kept = prices.folds >= 0
     true = to_price(prices.log_price[kept])
     constant = np.full(len(true), np.median(true))
-    assert found.shape == (400, len(kernel.COLUMNS))
+    assert found.shape == (400, len(Kernel.columns))
     assert smape(true, to_price(found[kept, 0])) < 0.4 * smape(true, constant)
 
 
@@ -34,7 +35,7 @@ def test_kind_and_size_together_are_learned(tmp_path):
     n = 400
     good, size = rng.integers(0, 2, n), rng.normal(size=n)
     log_price = 3 + np.where(good == 0, size, -size)
-    products = Products(
+    products = BlockInputs(
         texts=[f"Some {('green tea', 'olive oil')[of]} of ours." for of in good],
         features=Features(
             text=rng.normal(size=(n, 8)).astype(np.float16),
@@ -53,7 +54,7 @@ def test_kind_and_size_together_are_learned(tmp_path):
 def test_it_is_the_ridge_of_its_kernel(fitted):
     products, prices, found, folder = fitted
     known = np.flatnonzero(prices.folds >= 0)
-    block = kernel.load(folder, products.features, prices, [1])
+    block = Kernel.load(folder, Known(), [1])
     parts = block.references.parts(products.take(known))
     matrix = mix(parts, block.settings[0], np.exp).astype(np.float64)
     np.testing.assert_allclose(matrix, matrix.T, atol=1e-4)
@@ -70,22 +71,22 @@ def test_it_is_the_ridge_of_its_kernel(fitted):
 
 
 def test_a_photo_counts_where_both_have_one(fitted):
-    products, prices, _, folder = fitted
-    block = kernel.load(folder, products.features, prices, [0])
+    products, _, _, folder = fitted
+    block = Kernel.load(folder, Known(), [0])
 
     def compare(some):
         return mix(block.references.parts(some), block.settings[0], np.exp)
 
     without = np.flatnonzero(~products.features.image_ok)[:3]
     some = products.take(without)
-    other = Products(
+    other = BlockInputs(
         texts=some.texts,
         features=Features(**{**vars(some.features), "image": some.features.image + 1}),
     )
     np.testing.assert_array_equal(compare(some), compare(other))
     with_photo = np.flatnonzero(products.features.image_ok)[:3]
     some = products.take(with_photo)
-    other = Products(
+    other = BlockInputs(
         texts=some.texts,
         features=Features(**{**vars(some.features), "image": some.features.image + 1}),
     )
@@ -105,11 +106,11 @@ def test_of_a_large_catalog_a_sample_is_compared_with(monkeypatch, tmp_path):
 
 
 def test_several_folds_are_the_average_of_each(fitted):
-    products, prices, _, folder = fitted
+    products, _, _, folder = fitted
     some = products.take(np.arange(20))
 
     def predict(folds):
-        return kernel.load(folder, products.features, prices, folds).predict(some)
+        return Kernel.load(folder, Known(), folds).predict(some)
 
     mean = np.mean([predict([0]), predict([2])], axis=0)
     np.testing.assert_allclose(predict([0, 2]), mean, atol=1e-4)
@@ -120,28 +121,28 @@ def test_chunks_of_products_change_nothing(fitted, monkeypatch):
     products, prices, found, folder = fitted
     rows = np.flatnonzero(prices.folds == 3)
     monkeypatch.setattr(kernel, "_CHUNK_VALUES", 5000)
-    block = kernel.load(folder, products.features, prices, [3])
+    block = Kernel.load(folder, Known(), [3])
     np.testing.assert_allclose(
         block.predict(products.take(rows)), found[rows], atol=1e-4
     )
 
 
 def test_a_product_of_which_nothing_is_known_has_a_price(fitted):
-    products, prices, _, folder = fitted
+    products, _, _, folder = fitted
     first = products.take(np.array([0])).features
     nothing = {name: np.zeros_like(array) for name, array in vars(first).items()}
     nothing["attributes"] = np.full_like(first.attributes, np.nan)
-    block = kernel.load(folder, products.features, prices, [0])
-    found = block.predict(Products(texts=[""], features=Features(**nothing)))[0]
-    for name, value in zip(kernel.COLUMNS, found, strict=True):
-        assert np.isnan(value) == name.startswith("kernel-larger-")
+    block = Kernel.load(folder, Known(), [0])
+    found = block.predict(BlockInputs(texts=[""], features=Features(**nothing)))[0]
+    for column, value in zip(Kernel.columns, found, strict=True):
+        assert np.isnan(value) == column.name.startswith("kernel-larger-")
 
 
 def test_a_single_fold_is_priced_by_its_own_settings(fitted):
-    products, prices, _, folder = fitted
+    products, _, _, folder = fitted
     settings = np.load(folder / "settings.npy")
     assert settings.shape == (4, 12 + products.features.attributes.shape[1])
     assert len(np.unique(settings, axis=0)) == 4
     for fold in range(4):
-        block = kernel.load(folder, products.features, prices, [fold])
+        block = Kernel.load(folder, Known(), [fold])
         np.testing.assert_array_equal(block.settings, settings[[fold]])

@@ -5,8 +5,10 @@ import pytest
 from block_products import N_FOLDS, fit, make_folds, make_products, priced
 
 from finetune.score import smape, to_price
-from stack.blocks import tuning
-from stack.blocks.fitted import BLOCKS_DIR, PRICE_BLOCKS
+from stack.blocks import kernel_settings
+from stack.blocks.fitted import BLOCKS_DIR
+from stack.blocks.inputs import Known
+from stack.blocks.registry import PRICE_BLOCKS
 from stack.config import StackConfig
 from stack.trees.matrix import BlockMatrix
 from stack.trees.residual import fit_out_of_fold
@@ -18,7 +20,7 @@ FOLD = 2
 @pytest.fixture(autouse=True)
 def learning(monkeypatch):
     """Few as they are, let the kernel's weights be learned from these products."""
-    monkeypatch.setattr(tuning, "FEWEST", 20)
+    monkeypatch.setattr(kernel_settings, "FEWEST", 20)
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +30,9 @@ def products():
 
 def in_sample(name, products, prices, stage_dir):
     """What the block would be if each product's own price were among the known."""
-    loaded = PRICE_BLOCKS[name].load(
-        stage_dir / BLOCKS_DIR / name, products.features, prices, range(N_FOLDS)
-    )
+    known = Known(features=products.features, prices=prices)
+    folder = stage_dir / BLOCKS_DIR / name
+    loaded = PRICE_BLOCKS[name].load(folder, known, range(N_FOLDS))
     return loaded.predict(products)
 
 

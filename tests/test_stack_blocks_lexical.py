@@ -4,9 +4,9 @@ from block_products import fit, make_folds, make_products, priced
 
 from embed.sizes.bins import bin_columns
 from finetune.score import smape, to_price
-from stack.blocks import lexical, terms
-from stack.blocks.products import Products
-from stack.blocks.terms import Terms
+from stack.blocks.inputs import BlockInputs, Known
+from stack.blocks.lexical import Lexical
+from stack.blocks.terms import count_terms, inverse_frequency, weigh
 
 
 @pytest.fixture(scope="module")
@@ -28,11 +28,11 @@ def test_words_that_set_the_price_are_found(fitted):
 
 
 def test_several_folds_are_the_average_of_each(fitted):
-    products, prices, _, folder = fitted
+    products, _, _, folder = fitted
     some = products.take(np.arange(20))
 
     def predict(folds):
-        return lexical.load(folder, products.features, prices, folds).predict(some)
+        return Lexical.load(folder, Known(), folds).predict(some)
 
     mean = np.mean([predict([0]), predict([2])], axis=0)
     np.testing.assert_allclose(predict([0, 2]), mean, atol=1e-5)
@@ -41,10 +41,10 @@ def test_several_folds_are_the_average_of_each(fitted):
 
 
 def test_an_empty_text_is_priced_by_its_size(fitted):
-    products, prices, _, folder = fitted
-    block = lexical.load(folder, products.features, prices, [0])
+    products, _, _, folder = fitted
+    block = Lexical.load(folder, Known(), [0])
     first = products.take(np.array([0]))
-    found = block.predict(Products(texts=[""], features=first.features))
+    found = block.predict(BlockInputs(texts=[""], features=first.features))
     sizes = bin_columns(first.features.attributes, np.load(folder / "edges.npy"))
     by_size = sizes @ np.load(folder / "weights.npy")[0, -sizes.shape[1] :]
     intercept = np.load(folder / "intercepts.npy")[0]
@@ -52,20 +52,21 @@ def test_an_empty_text_is_priced_by_its_size(fitted):
     assert by_size[0] != 0
 
 
-def test_chunks_of_texts_change_nothing(monkeypatch):
-    texts = [f"tea number {n}, {n} bags" for n in range(25)]
-    whole = Terms.fit(texts, analyzer="char_wb", lengths=(3, 5))
-    monkeypatch.setattr(terms, "_CHUNK_TEXTS", 4)
-    parts = Terms.fit(texts, analyzer="char_wb", lengths=(3, 5))
-    np.testing.assert_array_equal(parts.idf, whole.idf)
-    in_parts = parts.weigh(texts)
-    monkeypatch.undo()
-    assert (in_parts != whole.weigh(texts)).nnz == 0
-    np.testing.assert_allclose(in_parts.power(2).sum(axis=1), 1, atol=1e-5)
+def test_some_products_have_the_counts_of_all(fitted):
+    some, rows = fitted[0], np.array([7, 3, 3])
+    alone = count_terms([some.texts[row] for row in rows])
+    for counted in (some.take(rows), some.take(np.arange(20)).take(rows)):
+        for left, right in zip(counted.counts, alone, strict=True):
+            assert (left != right).nnz == 0
+            np.testing.assert_allclose(
+                weigh(left, inverse_frequency(left)).power(2).sum(axis=1), 1, atol=1e-5
+            )
 
 
 def test_a_word_that_is_new_weighs_what_one_products_own_word_does():
-    kind = Terms.fit(["tea", "tea leaf"], analyzer="word", lengths=(1, 1))
-    own, new = (kind.weigh([text]).toarray() for text in ("tea leaf", "tea pot"))
+    idf = inverse_frequency(count_terms(["tea", "tea leaf"])[0])
+    own, new = (
+        weigh(count_terms([text])[0], idf).toarray() for text in ("tea leaf", "tea pot")
+    )
     np.testing.assert_allclose(np.sort(own[own > 0]), np.sort(new[new > 0]))
-    assert len(new[new > 0]) == 2
+    assert len(new[new > 0]) == 3

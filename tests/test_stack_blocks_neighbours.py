@@ -3,16 +3,23 @@ import pytest
 from block_products import N_FOLDS, fit, make_folds, make_products, priced
 from scipy.sparse import csr_array
 
-from stack.blocks import nearest, neighbours
+from stack.blocks import nearest
+from stack.blocks.inputs import BlockInputs, Features, Known
 from stack.blocks.nearest import DenseReferences, WordReferences, find_nearest
-from stack.blocks.neighbours import COLUMNS, N_NEIGHBOURS, SHARPNESS, STATISTICS
-from stack.blocks.products import Features, Products
-from stack.blocks.terms import Terms, count_terms
+from stack.blocks.neighbours import N_NEIGHBOURS, SHARPNESS, STATISTICS, Neighbours
+from stack.blocks.terms import count_terms, inverse_frequency, weigh
+
+COLUMNS = [column.name for column in Neighbours.columns]
 
 
 def columns_of(features, space):
-    start = COLUMNS.index(f"neighbours-{space}-{STATISTICS[0]}")
+    start = COLUMNS.index(f"neighbours-{space}-{STATISTICS[0].name}")
     return features[:, start : start + len(STATISTICS)]
+
+
+def load(stage_dir, products, prices):
+    known = Known(features=products.features, prices=prices)
+    return Neighbours.load(stage_dir / "blocks/neighbours", known, range(N_FOLDS))
 
 
 def unit(rows):
@@ -66,11 +73,9 @@ def test_products_without_photo_have_no_neighbours_by_photo(fitted):
 def test_a_product_with_no_common_word_has_no_neighbours_by_words(fitted, tmp_path):
     products, prices, _ = fitted
     fit("neighbours", products, prices, tmp_path)
-    block = neighbours.load(
-        tmp_path / "blocks" / "neighbours", products.features, prices, range(N_FOLDS)
-    )
+    block = load(tmp_path, products, prices)
     first = products.take(np.array([0]))
-    strange = Products(texts=["xylophone"], features=first.features)
+    strange = BlockInputs(texts=["xylophone"], features=first.features)
     assert np.isnan(columns_of(block.predict(strange), "words")).all()
     assert np.isfinite(columns_of(block.predict(first), "words")).all()
 
@@ -78,17 +83,17 @@ def test_a_product_with_no_common_word_has_no_neighbours_by_words(fitted, tmp_pa
 def test_a_variant_of_a_known_product_is_nearest_by_words(fitted, tmp_path):
     products, prices, _ = fitted
     fit("neighbours", products, prices, tmp_path)
-    block = neighbours.load(
-        tmp_path / "blocks" / "neighbours", products.features, prices, range(N_FOLDS)
-    )
+    block = load(tmp_path, products, prices)
     known = int(np.flatnonzero(prices.folds >= 0)[0])
     found = columns_of(block.predict(products.take(np.array([known]))), "words")
-    assert found[0, STATISTICS.index("nearest")] == pytest.approx(0, abs=1e-5)
+    assert found[0, COLUMNS.index("neighbours-text-nearest")] == pytest.approx(
+        0, abs=1e-5
+    )
 
 
 def test_no_photo_in_the_run_leaves_that_space_empty(fitted, tmp_path):
     products, prices, _ = fitted
-    bare = Products(
+    bare = BlockInputs(
         texts=products.texts,
         features=Features(
             text=products.features.text,
@@ -100,9 +105,7 @@ def test_no_photo_in_the_run_leaves_that_space_empty(fitted, tmp_path):
     )
     found = fit("neighbours", bare, prices, tmp_path)
     assert np.isnan(columns_of(found, "image")).all()
-    block = neighbours.load(
-        tmp_path / "blocks" / "neighbours", bare.features, prices, range(N_FOLDS)
-    )
+    block = load(tmp_path, bare, prices)
     with_photo = products.take(np.flatnonzero(products.features.image_ok)[:1])
     assert np.isnan(columns_of(block.predict(with_photo), "image")).all()
 
@@ -120,7 +123,7 @@ def test_references_that_stay_on_disk_give_the_same(fitted, monkeypatch):
 
 def test_chunks_of_queries_change_nothing(fitted, monkeypatch, tmp_path):
     products, prices, found = fitted
-    monkeypatch.setattr(neighbours, "_CHUNK_VALUES", 1)
+    monkeypatch.setattr(nearest, "_CHUNK_VALUES", 1)
     again = fit("neighbours", products, prices, tmp_path)
     np.testing.assert_allclose(again, found, atol=1e-5)
 
@@ -142,13 +145,12 @@ def test_fewer_references_than_asked_for_are_all_found(n_queries, n_references):
 
 def test_words_are_compared_by_cosine():
     texts = ["green tea", "green tea", "black coffee"]
-    terms = Terms.fit(texts, analyzer="word", lengths=(1, 2))
-    rows = terms.weigh(texts)
+    counts = count_terms(texts)[0]
+    idf = inverse_frequency(counts)
+    rows = weigh(counts, idf)
     assert isinstance(rows, csr_array)
-    queries = count_terms(
-        ["tea green", "coffee", "nuts"], analyzer="word", lengths=(1, 2)
-    )
-    found = WordReferences(terms, rows).similarity(queries)
+    queries = count_terms(["tea green", "coffee", "nuts"])[0]
+    found = WordReferences(idf, rows).similarity(queries)
     assert (found[0, :2] > 0.5).all()
     assert found[0, 2] == 0
     assert found[1].tolist()[:2] == [0, 0]

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import shutil
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -14,20 +13,13 @@ from embed.catalog.reader import read_catalog
 from embed.chunks import prepared_chunks
 from embed.errors import CacheError, InputError
 from embed.store.manifest import read_json
-from embed.text import compose_text, parse_fields
 from stack.audit import audit_run
 from stack.blocks import fitted as fitted_module
-from stack.blocks.fitted import (
-    COLUMN_NAMES,
-    PRICE_BLOCKS,
-    features_of,
-    load_blocks,
-    prices_of,
-)
-from stack.blocks.products import Prices, Products
+from stack.blocks.fitted import inputs_of, load_blocks, prices_of
+from stack.blocks.inputs import Prices
+from stack.blocks.registry import BLOCKS, PRICE_BLOCKS
 from stack.cli import main
-from stack.config import BlockName, StackConfig
-from stack.explain.columns import spoken_block, spoken_column
+from stack.config import StackConfig
 from stack.explain.parts import ALL_ALIKE, NETWORK, START, build_up
 from stack.fit import block_matrix, evaluate_run, fit_stack
 from stack.html_report.gains import read_gains
@@ -36,6 +28,10 @@ from stack.run import open_run
 from stack.trees.blend import blend_out_of_fold
 
 NAMES = tuple(PRICE_BLOCKS)
+COLUMN_NAMES = {
+    name: [column.name for column in block.columns]
+    for name, block in PRICE_BLOCKS.items()
+}
 CONFIG = dataclasses.replace(
     TINY_STACK, blocks=("network", "start", "attributes", *NAMES)
 )
@@ -82,7 +78,7 @@ def predicted(block_run, sample_catalog):
 
 
 def test_the_default_sees_all_blocks_but_the_raw_features():
-    assert set(StackConfig().blocks) == set(get_args(BlockName)) - {"text", "image"}
+    assert set(StackConfig().blocks) == set(BLOCKS) - {"text", "image"}
     assert set(NAMES) <= set(StackConfig().blocks)
 
 
@@ -96,11 +92,7 @@ def test_help_names_the_blocks():
 @pytest.mark.parametrize("name", NAMES)
 def test_stored_features_are_those_of_the_rows_own_fold(block_run, name):
     run = open_run(block_run)
-    texts = run.catalog().text
-    products = Products(
-        texts=[compose_text(parse_fields(text)) for text in texts],
-        features=features_of(run),
-    )
+    products = inputs_of(run)
     stored, folds = features(block_run, name), prices_of(run).folds
     assert stored.shape == (40, len(COLUMN_NAMES[name]))
     for fold in range(3):
@@ -223,16 +215,21 @@ def test_an_explanation_speaks_of_the_blocks_in_words(predicted):
     parts, _ = build_up(predictor, predictions[0])
     names = [part.name for part in parts]
     assert len(set(names)) == len(names)
-    assert [spoken_block(name) for name in NAMES] == names[-len(NAMES) :]
-    assert not {spoken_block(name) for name in NAMES} & set(NAMES)
+    labels = [PRICE_BLOCKS[name].label for name in NAMES]
+    assert labels == names[-len(NAMES) :]
+    assert not set(labels) & set(NAMES)
     columns = [column for name in NAMES for column in COLUMN_NAMES[name]]
-    spoken = [spoken_column(column) for column in columns]
+    spoken = [
+        PRICE_BLOCKS[name].label_of(column)
+        for name in NAMES
+        for column in COLUMN_NAMES[name]
+    ]
     assert len(set(spoken)) == len(columns)
     assert not set(spoken) & set(columns)
     assert max(map(len, spoken)) <= 50
-    assert max(len(spoken_block(name)) for name in NAMES) <= 28
-    assert spoken_column("log_value") == "log_value"
-    assert spoken_column("text-3") == "text-3"
+    assert max(map(len, labels)) <= 28
+    assert BLOCKS["attributes"].label_of("log_value") == "log_value"
+    assert BLOCKS["text"].label_of("text-3") == "text-3"
 
 
 def test_a_report_adds_up_gains_by_block(block_run):
@@ -276,8 +273,8 @@ def test_beside_the_network_log_prices_stand_less_its_own():
     }
     blocks |= {"lightgbm": rng.normal(size=5), "fused": rng.normal(size=(5, 3))}
     network = rng.normal(size=5).astype(np.float32)
-    alone = block_matrix(blocks, attribute_names=[])
-    beside = block_matrix(blocks | {"network": network}, attribute_names=[])
+    alone = block_matrix(blocks, embed={})
+    beside = block_matrix(blocks | {"network": network}, embed={})
     given, found = alone.rows(slice(None)), beside.rows(slice(None))
     np.testing.assert_array_equal(found[:, -1], network)
     less = given - found[:, :-1]
@@ -294,7 +291,7 @@ def test_beside_the_network_log_prices_stand_less_its_own():
     for column, of in zip(less.T, is_price, strict=True):
         np.testing.assert_allclose(column, network if of else 0, atol=1e-6)
     np.testing.assert_array_equal(
-        given, block_matrix(blocks, attribute_names=[]).rows(slice(None))
+        given, block_matrix(blocks, embed={}).rows(slice(None))
     )
 
 
@@ -303,7 +300,7 @@ def test_beside_a_start_log_prices_stand_less_it_the_networks_too():
     network, start = rng.normal(size=(2, 5)).astype(np.float32)
     kernel = rng.normal(size=(5, len(COLUMN_NAMES["kernel"]))).astype(np.float32)
     found = block_matrix(
-        {"network": network, "start": start, "kernel": kernel}, attribute_names=[]
+        {"network": network, "start": start, "kernel": kernel}, embed={}
     )
     rows = found.rows(slice(None))
     assert found.feature_names[:3] == ["network-0", "start-0", "kernel-log-price"]
@@ -363,7 +360,7 @@ def test_a_block_that_sees_the_price_of_its_own_row_fails_the_audit(
     block_run, monkeypatch
 ):
     def leak(block, folder, products, prices):
-        return np.tile(prices.log_price[:, None], len(block.COLUMNS))
+        return np.tile(prices.log_price[:, None], len(block.columns))
 
     monkeypatch.setattr(fitted_module, "_out_of_fold", leak)
     check = shuffled_blocks(block_run)

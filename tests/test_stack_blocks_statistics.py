@@ -5,9 +5,10 @@ import pytest
 from block_products import fit, make_products, priced
 
 from embed.errors import CacheError
-from stack.blocks import statistics
-from stack.blocks.products import Products
-from stack.blocks.statistics import COLUMNS, SMOOTHING
+from stack.blocks.inputs import BlockInputs, Known
+from stack.blocks.statistics import SMOOTHING, Statistics
+
+COLUMNS = [column.name for column in Statistics.columns]
 
 TEXTS = (
     "8 Ounce. Acme tea, loose and green",
@@ -22,7 +23,7 @@ LOG_PRICE = np.array([1.0, 2.0, 4.0, 7.0])
 @pytest.fixture
 def fitted(tmp_path):
     few = make_products(len(TEXTS))[0]
-    products = Products(texts=TEXTS, features=few.features)
+    products = BlockInputs(texts=TEXTS, features=few.features)
     prices = priced(LOG_PRICE, FOLDS)
     found = fit("statistics", products, prices, tmp_path / "stack")
     return products, prices, found, tmp_path / "stack" / "blocks" / "statistics"
@@ -56,9 +57,9 @@ def test_what_is_only_in_the_own_fold_is_unknown(fitted):
 
 def test_a_new_product_sees_all_prices(fitted):
     products, prices, _, folder = fitted
-    block = statistics.load(folder, products.features, prices, [0, 1, 2])
+    block = Statistics.load(folder, Known(prices=prices), [0, 1, 2])
     first = products.take(np.array([0]))
-    new = Products(texts=["5 Ounce. Nobody tea, strange"], features=first.features)
+    new = BlockInputs(texts=["5 Ounce. Nobody tea, strange"], features=first.features)
     found = dict(zip(COLUMNS, block.predict(new)[0].tolist(), strict=True))
     assert found["statistics-first-word-mean"] == pytest.approx(LOG_PRICE.mean())
     assert found["statistics-unit-count"] == pytest.approx(math.log1p(2))
@@ -73,10 +74,10 @@ def test_a_new_product_sees_all_prices(fitted):
     ],
 )
 def test_keys_that_no_fit_wrote_are_refused(fitted, content, fault):
-    products, prices, _, folder = fitted
+    _, prices, _, folder = fitted
     (folder / "keys.json").write_text(content)
     with pytest.raises(CacheError, match=rf"keys\.json.*{fault}"):
-        statistics.load(folder, products.features, prices, [0])
+        Statistics.load(folder, Known(prices=prices), [0])
     (folder / "keys.json").unlink()
     with pytest.raises(CacheError, match=r"keys\.json: is missing.*make stack"):
-        statistics.load(folder, products.features, prices, [0])
+        Statistics.load(folder, Known(prices=prices), [0])

@@ -23,8 +23,9 @@ from embed.records import require_embedded
 from embed.store.manifest import read_json
 from finetune.config import FinetuneConfig
 from finetune.out_of_fold import finetune
-from stack.blocks.fitted import PRICE_BLOCKS, features_of, load_blocks
-from stack.blocks.products import Products
+from stack.blocks.fitted import features_of, load_blocks
+from stack.blocks.inputs import BlockInputs
+from stack.blocks.registry import PRICE_BLOCKS
 from stack.config import StackConfig
 from stack.export import check
 from stack.export.card import model_card
@@ -266,7 +267,7 @@ def test_a_block_that_looks_at_no_product_is_exported_without_prices(run_of, tmp
     exported = load_price_blocks(tmp_path, settings)["lexical"]
     features = features_of(run)
     texts = ["green tea, 20 bags"] * len(features.image_ok)
-    products = Products(texts=texts, features=features)
+    products = BlockInputs(texts=texts, features=features)
     expected = load_blocks(names, run, [0, 1, 2])["lexical"].predict(products)
     np.testing.assert_array_equal(exported.predict(products), expected)
 

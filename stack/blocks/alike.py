@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embed.attributes import ATTRIBUTE_NAMES
+from stack.blocks.block import Column, log_price
 from stack.blocks.nearest import find_nearest
 
 N_ALIKE = 100
@@ -24,16 +25,25 @@ _PLACES = [ATTRIBUTE_NAMES.index(name) for name in _SIZES]
 _MEAN_SHARPNESS, _SHARPNESS = 4, 6
 _LEAST = 1e-6
 
-PRICES = (
-    *(f"median-{n}" for n in _MEDIANS),
-    "weighted",
-    *(f"quantile-{percent}" for percent in _QUANTILES),
-)
 COLUMNS = (
-    *PRICES,
-    *(f"spread-{n}" for n in _SPREADS),
-    *(f"similarity-{n}" for n in _RANKS),
-    *(f"larger-{name}" for name in _SIZES),
+    *(
+        log_price(f"median-{n}", f"median price of the {n} most alike")
+        for n in _MEDIANS
+    ),
+    log_price("weighted", "weighted price of the most alike"),
+    *(
+        log_price(f"quantile-{n}", f"{n} % quantile of prices of the most alike")
+        for n in _QUANTILES
+    ),
+    *(
+        Column(f"spread-{n}", f"spread of prices of the {n} most alike")
+        for n in _SPREADS
+    ),
+    *(
+        Column(f"similarity-{n}", f"similarity of number {n} of the most alike")
+        for n in _RANKS
+    ),
+    *(Column(f"larger-{n}", f"{n} of the most alike, less its own") for n in _SIZES),
 )
 
 

@@ -8,20 +8,22 @@ import logging
 import shutil
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embed.errors import CacheError
+from embed.records import EmbedManifest
 from embed.store.arrays import read_rows, release_rows
 from embed.store.checksums import record_files, verify_files
 from embed.store.durable import save_array
 from embed.store.manifest import read_record, write_json
-from stack.blocks import kernel, lexical, neighbours, statistics
-from stack.blocks.products import Features, Prices, Products
-from stack.price.engine import FittedBlock, relative_blocks
+from embed.text import compose_text, parse_fields
+from stack.blocks.block import PriceBlock
+from stack.blocks.inputs import BlockInputs, Features, Known, Prices
+from stack.blocks.registry import BLOCKS, PRICE_BLOCKS, log_price_columns
+from stack.price.engine import relative_blocks
 from stack.records import BlockFiles
 from stack.run import Run
 from stack.trees.matrix import BlockMatrix
@@ -29,31 +31,13 @@ from stack.trees.matrix import BlockMatrix
 logger = logging.getLogger(__name__)
 
 BLOCKS_DIR = "blocks"
-PRICE_BLOCKS: Mapping[str, ModuleType] = {
-    "neighbours": neighbours,
-    "lexical": lexical,
-    "kernel": kernel,
-    "statistics": statistics,
-}
-COLUMN_NAMES: Mapping[str, tuple[str, ...]] = {
-    name: block.COLUMNS for name, block in PRICE_BLOCKS.items()
-}
-LOG_PRICE_COLUMNS: Mapping[str, tuple[int, ...]] = {
-    **dict.fromkeys(("network", "start", "lightgbm"), (0,)),
-    **{
-        name: tuple(block.COLUMNS.index(column) for column in block.LOG_PRICES)
-        for name, block in PRICE_BLOCKS.items()
-    },
-}
-"""By block, the columns that are log prices."""
-
 ARRAY_NAME = "features.npy"
 RECORD_NAME = "files.json"
 _CHUNK_ROWS = 1024
 
 
 def fit_blocks(
-    names: Iterable[str], products: Products, prices: Prices, stage_dir: Path
+    names: Iterable[str], products: BlockInputs, prices: Prices, stage_dir: Path
 ) -> dict[str, NDArray[np.float32]]:
     """Fit blocks out of fold; keep the blocks that a stopped run has finished.
 
@@ -61,7 +45,7 @@ def fit_blocks(
     ----------
     names : iterable of str
         Names of blocks; those not in `PRICE_BLOCKS` are skipped.
-    products : Products
+    products : BlockInputs
         Products of the run.
     prices : Prices
         Prices of the run. The features of a product come from the prices outside its
@@ -83,7 +67,7 @@ def fit_blocks(
 
 def load_blocks(
     names: Iterable[str], run: Run, folds: Collection[int]
-) -> dict[str, FittedBlock]:
+) -> dict[str, PriceBlock]:
     """Load the blocks of a finished run, fitted on the prices that the folds may use.
 
     Parameters
@@ -102,24 +86,44 @@ def load_blocks(
     known_names = [name for name in names if name in PRICE_BLOCKS]
     if not known_names:
         return {}
-    features, prices = features_of(run), prices_of(run)
+    known = Known(features=features_of(run), prices=prices_of(run))
     directory = run.run_dir / "stack" / BLOCKS_DIR
     return {
-        name: PRICE_BLOCKS[name].load(directory / name, features, prices, folds)
+        name: PRICE_BLOCKS[name].load(directory / name, known, folds)
         for name in known_names
     }
 
 
 def block_matrix(
-    blocks: dict[str, NDArray[Any]], *, attribute_names: list[str]
+    blocks: Mapping[str, NDArray[Any]], *, embed: EmbedManifest
 ) -> BlockMatrix:
     """Put blocks side by side, with their column names.
 
     Log prices are relative, see `stack.price.engine.relative_blocks`.
+
+    Parameters
+    ----------
+    blocks : mapping of str to ndarray of shape (n_products, d) or (n_products,)
+    embed : EmbedManifest
+        Manifest of the embedding stage.
     """
-    names = {"attributes": attribute_names, **COLUMN_NAMES}
-    named = {block: names[block] for block in names.keys() & blocks.keys()}
-    return BlockMatrix(relative_blocks(blocks, LOG_PRICE_COLUMNS), column_names=named)
+    columns = {name: BLOCKS[name].columns_of(embed) for name in blocks}
+    return BlockMatrix(
+        relative_blocks(blocks, log_price_columns(blocks, embed)),
+        column_names={
+            name: [column.name for column in named]
+            for name, named in columns.items()
+            if named
+        },
+    )
+
+
+def inputs_of(run: Run) -> BlockInputs:
+    """Return the texts and features of a run's products."""
+    return BlockInputs(
+        texts=[compose_text(parse_fields(text)) for text in run.catalog().text],
+        features=features_of(run),
+    )
 
 
 def features_of(run: Run) -> Features:
@@ -142,7 +146,7 @@ def prices_of(run: Run) -> Prices:
 
 
 def _fit_block(
-    name: str, products: Products, prices: Prices, stage_dir: Path
+    name: str, products: BlockInputs, prices: Prices, stage_dir: Path
 ) -> NDArray[np.float32]:
     folder = stage_dir / BLOCKS_DIR / name
     if not _is_whole(folder, stage_dir):
@@ -159,15 +163,16 @@ def _fit_block(
 
 
 def _out_of_fold(
-    block: Any, folder: Path, products: Products, prices: Prices
+    block: type[PriceBlock], folder: Path, products: BlockInputs, prices: Prices
 ) -> NDArray[np.float32]:
-    features = np.full((len(products.texts), len(block.COLUMNS)), np.nan, np.float32)
+    features = np.full((len(products.texts), len(block.columns)), np.nan, np.float32)
+    known = Known(features=products.features, prices=prices)
     for fold in range(-1, prices.n_folds):
         rows = np.flatnonzero(prices.folds == fold)
         if not len(rows):
             continue
         folds = [fold] if fold >= 0 else range(prices.n_folds)
-        fitted = block.load(folder, products.features, prices, folds)
+        fitted = block.load(folder, known, folds)
         for start in range(0, len(rows), _CHUNK_ROWS):
             chunk = rows[start : start + _CHUNK_ROWS]
             features[chunk] = fitted.predict(products.take(chunk))

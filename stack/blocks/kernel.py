@@ -17,23 +17,22 @@ Variables". Products and sums of kernels are kernels.
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve
-from scipy.sparse import csr_array
 
 from embed.store.arrays import read_rows
 from embed.store.durable import save_array
 from stack.blocks import alike
-from stack.blocks.kinds import fit_kinds, kinds_of, weigh_kinds
+from stack.blocks.block import PriceBlock, log_price
+from stack.blocks.inputs import BlockInputs, Known, Prices
 from stack.blocks.mixture import FLAG, Parts, greatest, mix, penalty, take_pairs
-from stack.blocks.products import Features, Prices, Products
-from stack.blocks.terms import N_COLUMNS, Terms
+from stack.blocks.nearest import unit_rows
+from stack.blocks.terms import N_COLUMNS, inverse_frequency, weigh
 
-COLUMNS = ("kernel-log-price", *(f"kernel-{name}" for name in alike.COLUMNS))
-LOG_PRICES = ("kernel-log-price", *(f"kernel-{name}" for name in alike.PRICES))
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 N_REFERENCES = 10_000
 """Largest number of products in a fit; a larger catalog is sampled. Memory grows with
@@ -49,8 +48,10 @@ _CHUNK_VALUES = 1 << 22  # of the kernel in memory at a time
 class References:
     """Products of known price that others are compared with."""
 
-    kinds: tuple[Terms, ...]
-    words: tuple[csr_array, ...]
+    idf: NDArray[np.float32]
+    """Inverse document frequencies of each kind of terms, shape (3, N_COLUMNS)."""
+
+    words: "tuple[csr_array, ...]"
     """TF-IDF of each kind, transposed: shape (N_COLUMNS, n)."""
 
     text: NDArray[np.float32]
@@ -74,20 +75,21 @@ class References:
     folds: NDArray[np.integer]
     """Fold of each reference, shape (n,)."""
 
-    def parts(self, products: Products) -> Parts:
+    def parts(self, products: BlockInputs) -> Parts:
         """Compare products (rows) with the references (columns)."""
         features = products.features
-        weighed = weigh_kinds(self.kinds, products.counts)
         image = np.zeros((len(products.texts), len(self.text)), np.float32)
         pictured = np.flatnonzero(features.image_ok)
-        queries = _unit(features.image[pictured])
+        queries = unit_rows(features.image[pictured])
         image[np.ix_(pictured, self.with_photo)] = queries @ self.image.T
         return Parts(
             words=tuple(
-                (rows @ by_term).toarray()
-                for rows, by_term in zip(weighed, self.words, strict=True)
+                (weigh(counts, idf) @ by_term).toarray()
+                for counts, idf, by_term in zip(
+                    products.counts, self.idf, self.words, strict=True
+                )
             ),
-            text=_unit(features.text) @ self.text.T,
+            text=unit_rows(features.text) @ self.text.T,
             image=image,
             sizes=_standardise(features.attributes, self.scale),
             other_sizes=self.sizes,
@@ -95,8 +97,15 @@ class References:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kernel:
+class Kernel(PriceBlock):
     """Kernel ridges of some folds, averaged."""
+
+    name = "kernel"
+    label = "price by kernel ridge"
+    columns = (
+        log_price("kernel-log-price", "the price by a kernel ridge on words and sizes"),
+        *(column._replace(name=f"kernel-{column.name}") for column in alike.COLUMNS),
+    )
 
     references: References
 
@@ -110,10 +119,50 @@ class Kernel:
 
     intercepts: NDArray[np.float32]
 
-    def predict(self, products: Products) -> NDArray[np.float32]:
-        """Return the columns of the block, shape (n_products, len(COLUMNS)).
+    @classmethod
+    def fit(cls, products: BlockInputs, prices: Prices, folder: Path) -> None:
+        """Fit a kernel ridge for each fold on the rows of the others."""
+        # Imported here, as an export has no torch.
+        from stack.blocks.kernel_settings import learn_settings
 
-        Each is the mean over the folds, fitted on the prices outside each fold.
+        rows = np.flatnonzero(prices.folds >= 0)
+        if len(rows) > N_REFERENCES:
+            rng = np.random.default_rng(0)
+            rows = np.sort(rng.choice(rows, N_REFERENCES, replace=False))
+        _save_references(products, prices, rows, folder)
+        parts = _all_pairs(_load_references(folder), products.take(rows))
+        log_price, folds = prices.log_price[rows], prices.folds[rows]
+        settings, coefficients = [], np.zeros((prices.n_folds, len(rows)), np.float32)
+        intercepts = np.zeros(prices.n_folds, np.float32)
+        for fold in range(prices.n_folds):
+            settings.append(learn_settings(parts, log_price, folds, fold=fold))
+            inside = np.flatnonzero(folds != fold)
+            intercepts[fold] = log_price[inside].mean()
+            target = (log_price[inside] - intercepts[fold]).astype(np.float32)
+            coefficients[fold, inside] = _fit_ridge(
+                parts, settings[fold], inside, target
+            )
+        save_array(folder / "settings.npy", np.stack(settings))
+        save_array(folder / "coefficients.npy", coefficients)
+        save_array(folder / "intercepts.npy", intercepts)
+
+    @classmethod
+    def load(cls, folder: Path, known: Known, folds: Collection[int]) -> Self:
+        """Load the kernel ridges of some folds, with the references that they share."""
+        del known
+        distinct = sorted(set(folds))
+        return cls(
+            references=_load_references(folder),
+            folds=tuple(distinct),
+            settings=read_rows(folder / "settings.npy")[distinct],
+            coefficients=read_rows(folder / "coefficients.npy")[distinct],
+            intercepts=read_rows(folder / "intercepts.npy")[distinct],
+        )
+
+    def predict(self, products: BlockInputs) -> NDArray[np.float32]:
+        """Predict log1p prices, and describe the prices of the most alike.
+
+        Each column is the mean over the folds, fitted on the prices outside each fold.
         """
         n = len(products.texts)
         chunks = []
@@ -137,40 +186,7 @@ class Kernel:
         return np.concatenate([log_price[:, None], most_alike], axis=1)
 
 
-def fit(products: Products, prices: Prices, folder: Path) -> None:
-    """Fit a kernel ridge for each fold on the rows of the others.
-
-    Parameters
-    ----------
-    products : Products
-        Products of the run.
-    prices : Prices
-    folder : Path
-        Folder for the ridges and their references.
-    """
-    from stack.blocks.tuning import tune  # imported here, as an export has no torch
-
-    rows = np.flatnonzero(prices.folds >= 0)
-    if len(rows) > N_REFERENCES:
-        rng = np.random.default_rng(0)
-        rows = np.sort(rng.choice(rows, N_REFERENCES, replace=False))
-    _save_references(products, prices, rows, folder)
-    parts = _all_pairs(_load_references(folder), products.take(rows))
-    log_price, folds = prices.log_price[rows], prices.folds[rows]
-    settings, coefficients = [], np.zeros((prices.n_folds, len(rows)), np.float32)
-    intercepts = np.zeros(prices.n_folds, np.float32)
-    for fold in range(prices.n_folds):
-        settings.append(tune(parts, log_price, folds, fold=fold))
-        inside = np.flatnonzero(folds != fold)
-        intercepts[fold] = log_price[inside].mean()
-        target = (log_price[inside] - intercepts[fold]).astype(np.float32)
-        coefficients[fold, inside] = _fit_ridge(parts, settings[fold], inside, target)
-    save_array(folder / "settings.npy", np.stack(settings))
-    save_array(folder / "coefficients.npy", coefficients)
-    save_array(folder / "intercepts.npy", intercepts)
-
-
-def _all_pairs(references: References, products: Products) -> Parts:
+def _all_pairs(references: References, products: BlockInputs) -> Parts:
     """Compare the references with themselves; cosines in float16, to spare memory."""
     n, n_kinds = len(products.texts), len(references.words)
     words = [np.empty((n, n), np.float16) for _ in range(n_kinds)]
@@ -193,6 +209,8 @@ def _fit_ridge(
     target: NDArray[np.float32],
 ) -> NDArray[np.float32]:
     """Return the ridge coefficients of `rows`, shape (len(rows),)."""
+    from scipy.linalg import cho_factor, cho_solve
+
     matrix = np.empty((len(rows), len(rows)), np.float32)
     for chunk in _chunks(len(rows), len(rows)):
         block = take_pairs(parts, rows[chunk], rows)
@@ -204,44 +222,15 @@ def _fit_ridge(
     return coefficients
 
 
-def load(
-    folder: Path, features: Features, prices: Prices, folds: Collection[int]
-) -> Kernel:
-    """Load the kernel ridges of some folds.
-
-    Parameters
-    ----------
-    folder : Path
-        Folder that `fit` wrote to.
-    features, prices
-        Not used.
-    folds : collection of int
-
-    Raises
-    ------
-    CacheError
-        If a file is missing or damaged.
-    """
-    del features, prices
-    distinct = sorted(set(folds))
-    return Kernel(
-        references=_load_references(folder),
-        folds=tuple(distinct),
-        settings=read_rows(folder / "settings.npy")[distinct],
-        coefficients=read_rows(folder / "coefficients.npy")[distinct],
-        intercepts=read_rows(folder / "intercepts.npy")[distinct],
-    )
-
-
 def _save_references(
-    products: Products, prices: Prices, rows: NDArray[np.integer], folder: Path
+    products: BlockInputs, prices: Prices, rows: NDArray[np.integer], folder: Path
 ) -> None:
     save_array(folder / "log_price.npy", prices.log_price[rows].astype(np.float32))
     save_array(folder / "folds.npy", prices.folds[rows])
-    kinds = fit_kinds(products.texts)
-    save_array(folder / "idf.npy", np.stack([kind.idf for kind in kinds]))
+    idf = np.stack([inverse_frequency(counts) for counts in products.counts])
+    save_array(folder / "idf.npy", idf)
     references = products.take(rows)
-    for kind, weighed in enumerate(weigh_kinds(kinds, references.counts)):
+    for kind, weighed in enumerate(map(weigh, references.counts, idf)):
         for name in _MATRIX:
             save_array(folder / f"{name}-{kind}.npy", getattr(weighed, name))
     features = references.features
@@ -250,23 +239,25 @@ def _save_references(
     scale = _scale(attributes)
     save_array(folder / "scale.npy", scale)
     save_array(folder / "sizes.npy", _standardise(features.attributes, scale))
-    save_array(folder / "text.npy", _unit(features.text))
+    save_array(folder / "text.npy", unit_rows(features.text))
     with_photo = np.flatnonzero(features.image_ok)
     save_array(folder / "with_photo.npy", with_photo)
-    save_array(folder / "image.npy", _unit(features.image[with_photo]))
+    save_array(folder / "image.npy", unit_rows(features.image[with_photo]))
 
 
 def _load_references(folder: Path) -> References:
+    from scipy.sparse import csr_array
+
     def array(name: str) -> NDArray[Any]:
         return np.asarray(read_rows(folder / f"{name}.npy"))
 
-    text, kinds = array("text"), kinds_of(array("idf"))
+    text, idf = array("text"), array("idf")
     words = []
-    for kind in range(len(kinds)):
+    for kind in range(len(idf)):
         parts = tuple(array(f"{name}-{kind}") for name in _MATRIX)
         words.append(csr_array(parts, shape=(len(text), N_COLUMNS)).T.tocsr())
     return References(
-        kinds=kinds,
+        idf=idf,
         words=tuple(words),
         text=text,
         with_photo=array("with_photo"),
@@ -295,14 +286,6 @@ def _standardise(
     values = np.where(known, (attributes - scale[0]) / scale[1], 0)
     values = values.clip(-_LARGEST, _LARGEST)
     return np.concatenate([values, FLAG * known], axis=1).astype(np.float32)
-
-
-def _unit(rows: NDArray[Any]) -> NDArray[np.float32]:
-    """Scale rows to length 1; rows of zeros stay."""
-    values = np.asarray(rows, np.float32)
-    length = np.linalg.norm(values, axis=1, keepdims=True)
-    units: NDArray[np.float32] = values / np.maximum(length, np.float32(1e-6))
-    return units
 
 
 def _chunks(n_rows: int, n_references: int) -> Iterator[NDArray[np.intp]]:

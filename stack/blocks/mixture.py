@@ -1,6 +1,6 @@
 """The kernel of block `kernel`: a weighted sum of similarities of two products.
 
-It works on NumPy arrays and on tensors, which `tuning` differentiates.
+It works on NumPy arrays and on tensors, which `kernel_settings` differentiates.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-N_KINDS = 3  # kinds of terms in `kinds`
+N_KINDS = 3  # kinds of terms of `count_terms`
 FLAG = 0.7
 """Distance of "known" from "unknown", beside sizes of standard deviation 1."""
 

@@ -1,47 +1,82 @@
 """Find the reference products nearest by cosine, in bounded memory.
 
-The search compares with all of them, as `stack.price.similar` does: there is no index
-that could be out of date.
+The search compares with all of them: there is no index that could be out of date. An
+index for large catalogs would be another class of `References`, with its own `nearest`.
 """
 
-from typing import Any
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from embed.store.arrays import release_rows
-from stack.blocks.terms import Terms
+from stack.blocks.terms import weigh
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 _HELD_BYTES = 1 << 29  # references of one space up to this size stay in memory
 _CHUNK_ROWS = 8192
+_CHUNK_VALUES = 1 << 24  # similarities in memory at a time
 _TIE = 1e-5  # cosines that differ by less differ only by rounding
 
 
-class DenseReferences:
+class References(ABC):
+    """Products that others are compared with."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Return the number of references."""
+
+    @abstractmethod
+    def similarity(self, queries: Any) -> NDArray[np.float32]:
+        """Return the cosines with some queries, shape (n_queries, n)."""
+
+    def nearest(
+        self, queries: Any, n: int
+    ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+        """Find the `n` references most similar to each query; see `find_nearest`."""
+        step = max(1, _CHUNK_VALUES // max(1, len(self)))
+        chunks = [
+            find_nearest(self.similarity(queries[start : start + step]), n)
+            for start in range(0, max(1, queries.shape[0]), step)
+        ]
+        places, cosines = zip(*chunks, strict=True)
+        return np.concatenate(places), np.concatenate(cosines)
+
+
+class DenseReferences(References):
     """Rows of an array of embeddings as references.
 
     Parameters
     ----------
     rows : ndarray of shape (n_products, d)
-        float16 or float32, usually a memmap. Few references are held in memory; many
-        are read again for each comparison.
+        float16 or float32, usually a memmap.
     which : ndarray of shape (n,), int
         The rows that are references.
+    hold : bool
+        Hold the references in memory if they are few; otherwise, they are read again
+        for each comparison.
     """
 
-    def __init__(self, rows: NDArray[Any], which: NDArray[np.integer]) -> None:
+    def __init__(
+        self, rows: NDArray[Any], which: NDArray[np.integer], *, hold: bool = True
+    ) -> None:
         self._rows, self._which = rows, which
         self._held: NDArray[np.float32] | None = None
-        if 4 * len(which) * rows.shape[1] <= _HELD_BYTES:
+        if hold and 4 * len(which) * rows.shape[1] <= _HELD_BYTES:
             self._held = self._read(slice(None))
+
+    def __len__(self) -> int:
+        return len(self._which)
 
     def similarity(self, queries: NDArray[Any]) -> NDArray[np.float32]:
         """Return cosines of shape (n_queries, n) with queries of shape (n_queries, d).
 
         The cosines of a row of zeros are 0.
         """
-        wanted = _unit(queries)
+        wanted = unit_rows(queries)
         if self._held is not None:
             return wanted @ self._held.T
         cosines = np.zeros((len(wanted), len(self._which)), dtype=np.float32)
@@ -51,31 +86,35 @@ class DenseReferences:
         return cosines
 
     def _read(self, chunk: slice) -> NDArray[np.float32]:
-        units = _unit(self._rows[self._which[chunk]])
+        units = unit_rows(self._rows[self._which[chunk]])
         release_rows(self._rows)
         return units
 
 
-class WordReferences:
+class WordReferences(References):
     """TF-IDF rows of texts as references.
 
     Parameters
     ----------
-    terms : Terms
+    idf : ndarray of shape (d,), float32
+        Inverse document frequencies that the rows are weighed by.
     rows : csr_array of shape (n, d), float32
-        Weighed terms from `Terms.weigh`.
+        Weighed terms from `weigh`.
     """
 
-    def __init__(self, terms: Terms, rows: csr_array) -> None:
-        self._terms = terms
+    def __init__(self, idf: NDArray[np.float32], rows: "csr_array") -> None:
+        self._idf = idf
         self._by_term = rows.T.tocsr()  # a query reads only the rows of its own terms
 
-    def similarity(self, queries: csr_array) -> NDArray[np.float32]:
+    def __len__(self) -> int:
+        return int(self._by_term.shape[1])
+
+    def similarity(self, queries: "csr_array") -> NDArray[np.float32]:
         """Return cosines of shape (n_queries, n) with the counts from `count_terms`.
 
         A cosine is 0 without a common word.
         """
-        cosines = self._terms.weigh_counts(queries) @ self._by_term
+        cosines = weigh(queries, self._idf) @ self._by_term
         return np.asarray(cosines.toarray(), dtype=np.float32)
 
 
@@ -113,7 +152,8 @@ def find_nearest(
     return places, np.take_along_axis(similarity, places, axis=1)
 
 
-def _unit(rows: NDArray[Any]) -> NDArray[np.float32]:
+def unit_rows(rows: NDArray[Any]) -> NDArray[np.float32]:
+    """Scale rows to length 1; rows of zeros stay."""
     rows = rows.astype(np.float32)
     length = np.linalg.norm(rows, axis=1, keepdims=True)
     return np.asarray(rows / np.maximum(length, 1e-12), dtype=np.float32)

@@ -7,20 +7,23 @@ the weighted mean of the ten nearest scores 60.1 SMAPE by words, 63.5 by text fe
 and 66.8 by image features (two folds of the Amazon catalog).
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from embed.store.arrays import read_rows
 from embed.store.durable import save_array
-from stack.blocks.nearest import DenseReferences, WordReferences, find_nearest
-from stack.blocks.products import Features, Prices, Products
-from stack.blocks.terms import N_COLUMNS, Terms
+from stack.blocks.block import Column, PriceBlock, log_price
+from stack.blocks.inputs import BlockInputs, Known, Prices
+from stack.blocks.nearest import DenseReferences, References, WordReferences
+from stack.blocks.terms import N_COLUMNS, inverse_frequency, weigh
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 N_NEIGHBOURS = 10
 """Neighbours in each space. On the Amazon catalog, trees on 5 and 20 are within 0.15
@@ -30,46 +33,86 @@ SHARPNESS = 4
 """Power of the cosine that weighs a neighbour: plain cosines of embeddings differ
 little. By text features, the mean of ten scores 64.3 SMAPE at 1 and 63.5 at 4."""
 
-SPACES = ("text", "image", "fused", "words")
+SPACES = {
+    "text": "by text",
+    "image": "by photo",
+    "fused": "by text and photo",
+    "words": "by words",
+}
 STATISTICS = (
-    "mean",
-    "weighted",
-    "median",
-    "spread",
-    "least",
-    "most",
-    "nearest",
-    "distance",
+    log_price("mean", "mean price"),
+    log_price("weighted", "weighted price"),
+    log_price("median", "median price"),
+    Column("spread", "spread of prices"),
+    log_price("least", "least price"),
+    log_price("most", "greatest price"),
+    Column("nearest", "distance"),
+    Column("distance", "mean distance"),
 )
-COLUMNS = tuple(f"neighbours-{space}-{name}" for space in SPACES for name in STATISTICS)
-LOG_PRICES = tuple(
-    f"neighbours-{space}-{name}"
-    for space in SPACES
-    for name in ("mean", "weighted", "median", "least", "most")
-)
+"""Statistics of the neighbours in one space."""
 
-_KIND: dict[str, Any] = {"analyzer": "word", "lengths": (1, 2)}
 _MATRIX = ("data", "indices", "indptr")
-_CHUNK_VALUES = 1 << 24  # similarities in memory at a time
 
 
 @dataclass(frozen=True, kw_only=True)
 class Space:
     """References in one space, with their prices."""
 
-    references: DenseReferences | WordReferences
+    references: References
     log_price: NDArray[np.float32]
     """log1p price of each reference."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Neighbours:
+class Neighbours(PriceBlock):
     """Products of known price in all spaces, ready to search."""
+
+    name = "neighbours"
+    label = "prices of similar products"
+    columns = tuple(
+        Column(f"neighbours-{space}-{name}", f"{label} of the nearest {by}", is_price)
+        for space, by in SPACES.items()
+        for name, label, is_price in STATISTICS
+    )
+    needs_prices = needs_features = True
 
     spaces: dict[str, Space]
 
-    def predict(self, products: Products) -> NDArray[np.float32]:
-        """Return the columns of the block, shape (n_products, len(COLUMNS)).
+    @classmethod
+    def fit(cls, products: BlockInputs, prices: Prices, folder: Path) -> None:
+        """Write the words of the priced products; the run has their other features."""
+        words = products.counts[0]
+        idf = inverse_frequency(words)
+        rows = weigh(words[np.flatnonzero(prices.folds >= 0)], idf)
+        save_array(folder / "idf.npy", idf)
+        for part in _MATRIX:
+            save_array(folder / f"{part}.npy", getattr(rows, part))
+
+    @classmethod
+    def load(cls, folder: Path, known: Known, folds: Collection[int]) -> Self:
+        """Load, as references, the products on whose prices the folds may be fitted."""
+        features, prices = known.features, known.prices
+        assert features is not None
+        assert prices is not None
+        rows = prices.known_to(folds)
+        price = prices.log_price.astype(np.float32)
+
+        def dense(space: NDArray[Any], rows: NDArray[np.bool_]) -> Space:
+            references = DenseReferences(space, np.flatnonzero(rows))
+            return Space(references=references, log_price=price[rows])
+
+        words = _load_words(folder, rows[prices.folds >= 0])
+        return cls(
+            spaces={
+                "text": dense(features.text, rows),
+                "image": dense(features.image, rows & np.asarray(features.image_ok)),
+                "fused": dense(features.fused, rows),
+                "words": Space(references=words, log_price=price[rows]),
+            }
+        )
+
+    def predict(self, products: BlockInputs) -> NDArray[np.float32]:
+        """Describe the prices of the nearest products in each space.
 
         NaN where there is no neighbour: without a photo, without a common word.
         """
@@ -80,95 +123,29 @@ class Neighbours:
             "fused": (features.fused, always),
             "words": (products.counts[0], always),
         }
-        parts = [_search(self.spaces[name], *queries[name]) for name in SPACES]
+        parts = [_search(self.spaces[space], *queries[space]) for space in SPACES]
         return np.concatenate(parts, axis=1)
 
 
-def fit(products: Products, prices: Prices, folder: Path) -> None:
-    """Write the words of the priced products; the run already has their other features.
-
-    Parameters
-    ----------
-    products : Products
-        Products of the run.
-    prices : Prices
-    folder : Path
-    """
-    terms = Terms.fit(products.texts, **_KIND)
-    priced = np.flatnonzero(prices.folds >= 0)
-    rows = terms.weigh([products.texts[row] for row in priced.tolist()])
-    save_array(folder / "idf.npy", terms.idf)
-    for part in _MATRIX:
-        save_array(folder / f"{part}.npy", getattr(rows, part))
-
-
-def load(
-    folder: Path, features: Features, prices: Prices, folds: Collection[int]
-) -> Neighbours:
-    """Load, as references, the products on whose prices the folds may be fitted.
-
-    Parameters
-    ----------
-    folder : Path
-        Folder that `fit` wrote to.
-    features : Features
-        Features of the run.
-    prices : Prices
-        Prices of the run.
-    folds : collection of int
-
-    Raises
-    ------
-    CacheError
-        If a file is missing or damaged.
-    """
-    known = prices.known_to(folds)
-    photo = known & np.asarray(features.image_ok)
-
-    def dense(rows: NDArray[Any], is_reference: NDArray[np.bool_]) -> Space:
-        return Space(
-            references=DenseReferences(rows, np.flatnonzero(is_reference)),
-            log_price=prices.log_price[is_reference].astype(np.float32),
-        )
-
-    return Neighbours(
-        spaces={
-            "text": dense(features.text, known),
-            "image": dense(features.image, photo),
-            "fused": dense(features.fused, known),
-            "words": Space(
-                references=_load_words(folder, known[prices.folds >= 0]),
-                log_price=prices.log_price[known].astype(np.float32),
-            ),
-        }
-    )
-
-
 def _load_words(folder: Path, known: NDArray[np.bool_]) -> WordReferences:
+    from scipy.sparse import csr_array
+
     parts = tuple(np.asarray(read_rows(folder / f"{part}.npy")) for part in _MATRIX)
     rows = csr_array(parts, shape=(len(known), N_COLUMNS))
-    terms = Terms(idf=np.asarray(read_rows(folder / "idf.npy")), **_KIND)
-    return WordReferences(terms, rows[np.flatnonzero(known)])
+    idf = np.asarray(read_rows(folder / "idf.npy"))
+    return WordReferences(idf, rows[np.flatnonzero(known)])
 
 
 def _search(
-    space: Space, queries: NDArray[Any] | csr_array, wanted: NDArray[np.bool_]
+    space: Space, queries: "NDArray[Any] | csr_array", wanted: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
     """Describe the neighbours of the wanted queries; NaN for the others."""
     described = np.full((len(wanted), len(STATISTICS)), np.nan, dtype=np.float32)
     if not len(space.log_price):  # a run without photos
         return described
-    for rows in _chunks(np.flatnonzero(wanted), len(space.log_price)):
-        similarity = space.references.similarity(queries[rows])
-        places, cosine = find_nearest(similarity, N_NEIGHBOURS)
-        described[rows] = _describe(space.log_price[places], cosine)
+    places, cosine = space.references.nearest(queries[wanted], N_NEIGHBOURS)
+    described[wanted] = _describe(space.log_price[places], cosine)
     return described
-
-
-def _chunks(rows: NDArray[np.intp], n_references: int) -> Iterator[NDArray[np.intp]]:
-    step = max(1, _CHUNK_VALUES // n_references)
-    for start in range(0, len(rows), step):
-        yield rows[start : start + step]
 
 
 def _describe(

@@ -10,7 +10,7 @@ mean.
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,23 +21,30 @@ from embed.store.arrays import read_rows
 from embed.store.durable import save_array
 from embed.store.manifest import read_record, remedy, write_json
 from embed.store.rules import Requires, Text
+from stack.blocks.block import Column, PriceBlock, log_price
 from stack.blocks.head import Head, read_head
-from stack.blocks.products import Features, Prices, Products
+from stack.blocks.inputs import BlockInputs, Known, Prices
 
 SMOOTHING = 3.0
 """Weight of the overall mean in each mean, in products. On the Amazon catalog, 1, 3 and
 10 score alike in trees, which use the count too."""
 
+
+class _Key(NamedTuple):
+    label: str
+    of: Callable[[Head], str]
+
+
 # The brand comes first in most names; sizes ("72 fl oz") as keys gained nothing.
-_KEYS: dict[str, Callable[[Head], str]] = {
-    "first-word": lambda head: " ".join(head.words[:1]),
-    "two-words": lambda head: " ".join(head.words[:2]),
-    "unit": lambda head: head.unit,
+_KEYS = {
+    "first-word": _Key("first word", lambda head: " ".join(head.words[:1])),
+    "two-words": _Key("first two words", lambda head: " ".join(head.words[:2])),
+    "unit": _Key("unit", lambda head: head.unit),
 }
-COLUMNS = tuple(
-    f"statistics-{kind}-{name}" for kind in _KEYS for name in ("mean", "count")
+_STATISTICS = (
+    log_price("mean", "mean price"),
+    Column("count", "number of products"),
 )
-LOG_PRICES = tuple(f"statistics-{kind}-mean" for kind in _KEYS)
 
 
 class _Keys(RootModel[Annotated[dict[Text, list[Text]], Requires(*_KEYS)]]):
@@ -45,8 +52,19 @@ class _Keys(RootModel[Annotated[dict[Text, list[Text]], Requires(*_KEYS)]]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Statistics:
+class Statistics(PriceBlock):
     """Means of log price and numbers of products, by key."""
+
+    name = "statistics"
+    label = "prices by brand and unit"
+    columns = tuple(
+        Column(
+            f"statistics-{kind}-{name}", f"{label} of the same {key.label}", is_price
+        )
+        for kind, key in _KEYS.items()
+        for name, label, is_price in _STATISTICS
+    )
+    needs_prices = True
 
     overall: float
     """Mean log1p price of all products."""
@@ -54,76 +72,51 @@ class Statistics:
     of_key: dict[str, dict[str, tuple[float, float]]]
     """By kind and key: shrunk mean log1p price, and log1p of the number of products."""
 
-    def predict(self, products: Products) -> NDArray[np.float32]:
-        """Return the columns of the block, shape (n_products, len(COLUMNS))."""
+    @classmethod
+    def fit(cls, products: BlockInputs, prices: Prices, folder: Path) -> None:
+        """Add up prices by key and fold."""
+        rows = np.flatnonzero(prices.folds >= 0)
+        heads = [read_head(products.texts[row]) for row in rows.tolist()]
+        names: dict[str, list[str]] = {}
+        for kind, (_, key_of) in _KEYS.items():
+            keys, key = np.unique([key_of(head) for head in heads], return_inverse=True)
+            names[kind] = keys.tolist()
+            sums = np.zeros((len(keys), prices.n_folds, 2))
+            counted = np.stack([np.ones(len(rows)), prices.log_price[rows]], axis=1)
+            np.add.at(sums, (key, prices.folds[rows]), counted)
+            save_array(folder / f"{kind}.npy", sums)
+        write_json(folder / "keys.json", names)
+
+    @classmethod
+    def load(cls, folder: Path, known: Known, folds: Collection[int]) -> Self:
+        """Load the statistics of the prices on which the folds may be fitted."""
+        prices = known.prices
+        assert prices is not None
+        rows = prices.known_to(folds)
+        overall = float(np.mean(prices.log_price[rows], dtype=np.float64))
+        # Never the total minus the own fold: rounding leaves a trace of its prices.
+        counted = np.unique(prices.folds[rows])
+        names = _read_keys(folder / "keys.json")
+        of_key = {}
+        for kind, keys in names.items():
+            sums = read_rows(folder / f"{kind}.npy")[:, counted].sum(axis=1)
+            n, total = sums.T
+            mean = overall + (total - n * overall) / (n + SMOOTHING)
+            pairs = zip(mean.tolist(), np.log1p(n).tolist(), strict=True)
+            of_key[kind] = dict(zip(keys, pairs, strict=True))
+        return cls(overall=overall, of_key=of_key)
+
+    def predict(self, products: BlockInputs) -> NDArray[np.float32]:
+        """Look up mean and count of each key of each product."""
         unknown = (self.overall, 0.0)
         rows = []
         for head in map(read_head, products.texts):
             pairs = (
-                self.of_key[kind].get(_KEYS[kind](head), unknown) for kind in _KEYS
+                self.of_key[kind].get(key.of(head), unknown)
+                for kind, key in _KEYS.items()
             )
             rows.append([value for pair in pairs for value in pair])
         return np.array(rows, dtype=np.float32)
-
-
-def fit(products: Products, prices: Prices, folder: Path) -> None:
-    """Add up prices by key and fold.
-
-    Parameters
-    ----------
-    products : Products
-        Products of the run.
-    prices : Prices
-    folder : Path
-        Folder for the sums.
-    """
-    rows = np.flatnonzero(prices.folds >= 0)
-    heads = [read_head(products.texts[row]) for row in rows.tolist()]
-    names: dict[str, list[str]] = {}
-    for kind, key_of in _KEYS.items():
-        keys, key = np.unique([key_of(head) for head in heads], return_inverse=True)
-        names[kind] = keys.tolist()
-        sums = np.zeros((len(keys), prices.n_folds, 2))
-        counted = np.stack([np.ones(len(rows)), prices.log_price[rows]], axis=1)
-        np.add.at(sums, (key, prices.folds[rows]), counted)
-        save_array(folder / f"{kind}.npy", sums)
-    write_json(folder / "keys.json", names)
-
-
-def load(
-    folder: Path, features: Features, prices: Prices, folds: Collection[int]
-) -> Statistics:
-    """Load the statistics of the prices on which the folds may be fitted.
-
-    Parameters
-    ----------
-    folder : Path
-        Folder that `fit` wrote to.
-    features
-        Not used.
-    prices : Prices
-        Prices of the run.
-    folds : collection of int
-
-    Raises
-    ------
-    CacheError
-        If a file is missing or damaged.
-    """
-    del features
-    known = prices.known_to(folds)
-    overall = float(np.mean(prices.log_price[known], dtype=np.float64))
-    # Never the total minus the own fold: rounding would leave a trace of its prices.
-    counted = np.unique(prices.folds[known])
-    names = _read_keys(folder / "keys.json")
-    of_key = {}
-    for kind, keys in names.items():
-        sums = read_rows(folder / f"{kind}.npy")[:, counted].sum(axis=1)
-        n, total = sums.T
-        mean = overall + (total - n * overall) / (n + SMOOTHING)
-        pairs = zip(mean.tolist(), np.log1p(n).tolist(), strict=True)
-        of_key[kind] = dict(zip(keys, pairs, strict=True))
-    return Statistics(overall=overall, of_key=of_key)
 
 
 def _read_keys(path: Path) -> dict[str, list[str]]:

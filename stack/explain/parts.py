@@ -14,7 +14,7 @@ import lightgbm as lgb
 import numpy as np
 from numpy.typing import NDArray
 
-from stack.explain.columns import spoken_block
+from stack.blocks.registry import BLOCKS
 from stack.price.engine import Predicted
 from stack.price.predictor import Predictor
 from stack.trees.matrix import BlockMatrix
@@ -79,7 +79,7 @@ def build_up(
         parts.append(part(START, float(first["start"][0]) - network.log_price))
     parts.append(part(ALL_ALIKE, float(added[-1])))
     parts += [
-        part(spoken_block(block), float(added[columns].sum()))
+        part(BLOCKS[block].label, float(added[columns].sum()))
         for block, columns in matrix.block_slices.items()
     ]
     return parts, _largest(matrix, added, n_features)

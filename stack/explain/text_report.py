@@ -8,7 +8,7 @@ import numpy as np
 from embed.catalog.amounts import amount
 from embed.text import compose_text, parse_fields
 from finetune.price_unit import to_price
-from stack.explain.columns import spoken_column
+from stack.blocks.registry import BLOCKS
 from stack.explain.explanation import Explanation
 from stack.explain.parts import NETWORK, START
 from stack.explain.product import RunProduct
@@ -152,7 +152,7 @@ def _features(explanation: Explanation) -> Iterator[str]:
     yield "Features with the largest effects in the boosters"
     for feature in explanation.features[:_N_SHOWN_FEATURES]:
         percent = 100 * math.expm1(feature.log_price)
-        name = _cut(spoken_column(feature.name), 50)
+        name = _cut(BLOCKS[feature.block].label_of(feature.name), 50)
         yield f"  {percent:>+8.2f} %  {name}  ({feature.block})"
 
 

@@ -1,7 +1,7 @@
 """Files of an export for the blocks that are fitted on prices.
 
-These are the blocks' own files, the log prices and folds of the run's products, and for
-`neighbours` the embeddings. `kernel` has its products in its own files.
+These are the blocks' own files and, if a block needs them, log prices, folds and
+features of the run's products.
 """
 
 import shutil
@@ -21,6 +21,7 @@ from stack.blocks.fitted import (
     features_of,
     prices_of,
 )
+from stack.blocks.registry import PRICE_BLOCKS
 from stack.run import Run
 
 KNOWN_DIR = "known"
@@ -52,15 +53,16 @@ def write_price_blocks(run: Run, names: Sequence[str], folder: Path) -> None:
 
 def _write_known(run: Run, names: Sequence[str], folder: Path) -> None:
     """Write the arrays of the priced products that the blocks use."""
-    if not set(names) & {"neighbours", "statistics"}:
-        return
-    folder.mkdir()
+    blocks = [PRICE_BLOCKS[name] for name in names]
     prices = prices_of(run)
-    rows = np.flatnonzero(prices.folds >= 0)
-    arrays = dict(vars(prices))
-    if "neighbours" in names:
+    arrays: dict[str, NDArray[Any]] = {}
+    if any(block.needs_prices for block in blocks):
+        arrays |= vars(prices)
+    if any(block.needs_features for block in blocks):
         arrays |= vars(features_of(run))
+    rows = np.flatnonzero(prices.folds >= 0)
     for name, array in arrays.items():
+        folder.mkdir(exist_ok=True)
         _copy_rows(array, rows, folder / f"{name}.npy")
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stack.blocks.fitted import COLUMN_NAMES
+from stack.blocks.registry import BLOCKS
 from stack.trees.boosters import load_boosters, read_booster
 
 N_FEATURES = 15
 _NUMBERED = re.compile(r"(.+)-\d+")
 _OWNER = {
-    column: block for block, columns in COLUMN_NAMES.items() for column in columns
+    column.name: block.name for block in BLOCKS.values() for column in block.columns
 }
 
 

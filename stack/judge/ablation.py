@@ -2,8 +2,8 @@
 
 The trees are grown again without each block, with one seed and no trials. They are
 compared with trees of the same seed on all blocks, out of fold and paired on the same
-products. All trees begin at the network's price, or at `start`, so these two are not
-left out alone; `start` is computed from `kernel`, so both are left out together.
+products. A block that others are computed from is left out with them. The blocks that
+the trees can start from are not left out alone.
 """
 
 import logging
@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 from embed.store.arrays import read_rows
 from embed.store.durable import save_array
 from finetune.score import smape_rows, to_price
+from stack.blocks.registry import BLOCKS, STARTS
 from stack.judge.verdict import standard_error
 
 logger = logging.getLogger(__name__)
-
-_BEGINNINGS = ("network", "start")
 
 
 def left_out(blocks: Sequence[str]) -> list[tuple[str, ...]]:
@@ -38,9 +37,9 @@ def left_out(blocks: Sequence[str]) -> list[tuple[str, ...]]:
         Empty if nothing can be left out.
     """
     parts = [
-        (block, "start") if block == "kernel" and "start" in blocks else (block,)
+        (block, *(other for other in blocks if block in BLOCKS[other].computed_from))
         for block in blocks
-        if block not in _BEGINNINGS
+        if block not in STARTS
     ]
     return [names for names in parts if len(names) < len(blocks)]
 

@@ -6,7 +6,7 @@ ONNX run the towers elsewhere; an exported folder contains this module.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,14 +14,10 @@ from numpy.typing import NDArray
 from embed.store.arrays import to_float16
 from finetune.averaging import average_log_prices
 from finetune.price_unit import to_price
+from stack.blocks.block import PriceBlock
+from stack.blocks.inputs import BlockInputs, Features
+from stack.blocks.registry import STARTS, Start
 
-if TYPE_CHECKING:
-    from stack.blocks.products import Products
-
-RAW_BLOCKS = ("text", "image", "attributes")
-"""Blocks of the boosters that give the block `lightgbm`."""
-
-_BASES = ("start", "network")
 _MAX_LOG_BLEND = 50.0  # of two nearly constant models the best weights can be huge
 
 
@@ -33,13 +29,6 @@ class Booster(Protocol):
 
     def predict(self, data: NDArray[np.float32], *, num_threads: int) -> Any:
         """Return log1p prices, shape (n_products,)."""
-
-
-class FittedBlock(Protocol):
-    """A block that is fitted on the prices of some folds."""
-
-    def predict(self, products: "Products") -> NDArray[np.float32]:
-        """Return the block's columns, shape (n_products, d); NaN where missing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +134,7 @@ class Engine:
     """Weights of the networks' price and the kernel ridge's in the block `start`,
     shape (2,); None without that block."""
 
-    price_blocks: Mapping[str, FittedBlock] = field(default_factory=dict)
+    price_blocks: Mapping[str, PriceBlock] = field(default_factory=dict)
     """Blocks that are fitted on prices."""
 
     def predict(self, encoded: Encoded) -> Predicted:
@@ -195,8 +184,8 @@ class Engine:
             blocks |= self._by_prices(blocks, encoded)
         log_price = network
         if self.start_weights is not None:
-            kernel = blocks["kernel"][:, 0]
-            blocks["start"] = blend(self.start_weights, network, kernel)
+            other = Start.blended_with(blocks)
+            blocks["start"] = blend(self.start_weights, network, other)
             log_price = blocks["start"].astype(np.float64)
         if self.raw_trees is not None:
             raw = self.raw_start + self.raw_trees.add(blocks)
@@ -207,9 +196,6 @@ class Engine:
         self, blocks: Mapping[str, NDArray[np.float32]], encoded: Encoded
     ) -> dict[str, NDArray[np.float32]]:
         """Return the blocks that are fitted on prices."""
-        # Imported late: an export without such blocks needs no SciPy.
-        from stack.blocks.products import Features, Products
-
         features = Features(
             text=blocks["text"],
             image=blocks["image"],
@@ -217,7 +203,7 @@ class Engine:
             fused=blocks["fused"],
             attributes=blocks["attributes"],
         )
-        products = Products(texts=list(encoded.texts), features=features)
+        products = BlockInputs(texts=list(encoded.texts), features=features)
         return {
             name: block.predict(products) for name, block in self.price_blocks.items()
         }
@@ -269,7 +255,7 @@ def relative_blocks(
     log_price_columns : mapping of str to sequence of int
         Columns that are log prices, by block.
     """
-    base = next((name for name in _BASES if name in blocks), None)
+    base = next((name for name in STARTS if name in blocks), None)
     if base is None:
         return dict(blocks)
     return {

@@ -6,7 +6,6 @@ pydantic.
 """
 
 import hashlib
-import importlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,16 +20,10 @@ from embed.attributes import extract_attributes
 from embed.errors import InputError
 from embed.photos.decode import as_stored, encode_thumbnail, thumbnail_sha256
 from embed.text import compose_text, cut_tokens, parse_fields
-from stack.price.engine import (
-    RAW_BLOCKS,
-    Booster,
-    Encoded,
-    Engine,
-    FittedBlock,
-    Predicted,
-    Trees,
-    half,
-)
+from stack.blocks.block import PriceBlock
+from stack.blocks.inputs import Features, Known, Prices
+from stack.blocks.registry import PRICE_BLOCKS, RAW_BLOCKS
+from stack.price.engine import Booster, Encoded, Engine, Predicted, Trees, half
 
 if TYPE_CHECKING:
     import lightgbm
@@ -199,27 +192,19 @@ def _load_engine(folder: Path, settings: dict[str, Any]) -> Engine:
     )
 
 
-def load_price_blocks(folder: Path, settings: dict[str, Any]) -> dict[str, FittedBlock]:
+def load_price_blocks(folder: Path, settings: dict[str, Any]) -> dict[str, PriceBlock]:
     """Load the blocks that are fitted on prices, with the prices of all folds."""
-    if not settings["price_blocks"]:
-        return {}
-    products = importlib.import_module("stack.blocks.products")
     arrays = {
         path.stem: np.load(path, mmap_mode="r")
         for path in (folder / "known").glob("*.npy")
     }
-    prices = features = None  # where no block uses them
+    known = Known()
     if arrays:
-        prices = products.Prices(
-            log_price=arrays.pop("log_price"), folds=arrays.pop("folds")
-        )
-    if arrays:
-        features = products.Features(**arrays)
+        prices = Prices(log_price=arrays.pop("log_price"), folds=arrays.pop("folds"))
+        known = Known(prices=prices, features=Features(**arrays) if arrays else None)
     folds = range(len(settings["folds"]))
     return {
-        name: importlib.import_module(f"stack.blocks.{name}").load(
-            folder / "blocks" / name, features, prices, folds
-        )
+        name: PRICE_BLOCKS[name].load(folder / "blocks" / name, known, folds)
         for name in settings["price_blocks"]
     }
 

@@ -31,21 +31,10 @@ from finetune.network.arithmetic import choose_arithmetic
 from finetune.network.model import FUSED_DIM
 from finetune.network.saved import load_network
 from finetune.serve import ServedNetworks, encode_once
-from stack.blocks.fitted import (
-    COLUMN_NAMES,
-    LOG_PRICE_COLUMNS,
-    block_matrix,
-    load_blocks,
-)
+from stack.blocks.fitted import block_matrix, load_blocks
+from stack.blocks.registry import BLOCKS, RAW_BLOCKS, log_price_columns
 from stack.judge.intervals import Intervals
-from stack.price.engine import (
-    RAW_BLOCKS,
-    Booster,
-    Encoded,
-    Engine,
-    Predicted,
-    Trees,
-)
+from stack.price.engine import Booster, Encoded, Engine, Predicted, Trees
 from stack.run import RAW_DIR, Run, open_finished_run
 from stack.trees.alignment import align
 from stack.trees.boosters import load_boosters
@@ -271,10 +260,8 @@ class Predictor:
     def _matrix(
         self, blocks: dict[str, NDArray[np.float32]], names: Sequence[str]
     ) -> BlockMatrix:
-        return block_matrix(
-            {name: blocks[name] for name in names},
-            attribute_names=self.run.embed.attribute_names,
-        )
+        features = {name: blocks[name] for name in names}
+        return block_matrix(features, embed=self.run.embed)
 
     def _load_engine(self) -> Engine:
         """Load the engine that turns the networks' outputs into prices."""
@@ -285,25 +272,33 @@ class Predictor:
         if "start" in blocks:
             weights = run.array("stack/start_weights")[self._folds].mean(axis=0)
         if "lightgbm" in blocks:
-            raw_trees = _trees(self._load_boosters(RAW_DIR, RAW_BLOCKS), RAW_BLOCKS)
+            raw_boosters = self._load_boosters(RAW_DIR, RAW_BLOCKS)
+            raw_trees = self._trees(raw_boosters, RAW_BLOCKS)
             raw_start = float(run.array("stack/lightgbm/starts")[self._folds].mean())
         return Engine(
             price_unit=run.price_unit,
-            trees=_trees(self.boosters, blocks),
+            trees=self._trees(self.boosters, blocks),
             raw_trees=raw_trees,
             raw_start=raw_start,
             start_weights=weights,
             price_blocks=load_blocks(blocks, run, self._folds),
         )
 
+    def _trees(self, boosters: Sequence[Booster], blocks: Sequence[str]) -> Trees:
+        columns = log_price_columns(blocks, self.run.embed)
+        return Trees(boosters=boosters, blocks=blocks, log_price_columns=columns)
+
     def _load_boosters(self, folder: str, blocks: Sequence[str]) -> list[lgb.Booster]:
+        embed = self.run.embed
         widths = {
             "text": self._embedder.text.dim,
             "image": IMAGE_DIM,
             "fused": FUSED_DIM,
-            "attributes": len(self.run.embed.attribute_names),
-            **dict.fromkeys(("network", "start", "lightgbm"), 1),
-            **{name: len(columns) for name, columns in COLUMN_NAMES.items()},
+            **{
+                name: len(columns)
+                for name, block in BLOCKS.items()
+                if (columns := block.columns_of(embed))
+            },
         }
         blank = {name: np.zeros((1, n), np.float32) for name, n in widths.items()}
         boosters = load_boosters(
@@ -311,10 +306,6 @@ class Predictor:
             feature_names=self._matrix(blank, blocks).feature_names,
         )
         return [boosters[fold] for fold in self._folds]
-
-
-def _trees(boosters: Sequence[Booster], blocks: Sequence[str]) -> Trees:
-    return Trees(boosters=boosters, blocks=blocks, log_price_columns=LOG_PRICE_COLUMNS)
 
 
 def _selected_folds(folds: Sequence[int] | None, n_folds: int) -> list[int]:

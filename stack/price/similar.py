@@ -4,20 +4,16 @@ Similarity is the cosine of aligned fused embeddings, computed for all products.
 over 75,000 products of 512 numbers takes about a tenth of a second and needs no index.
 """
 
-import logging
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embed.store.arrays import release_rows
 from embed.text import parse_fields
+from stack.blocks.nearest import DenseReferences
 from stack.run import Run
 
-logger = logging.getLogger(__name__)
-
-_CHUNK_ROWS = 8192
 _READ_CHARS = 2000  # of each text; the name is among them
 
 
@@ -81,34 +77,21 @@ class PricedProducts:
         list of SimilarProduct
             Most similar first; ties in catalog order.
         """
-        similarity = self._cosines(fused)
         allowed = np.isfinite(self._price)
         if exclude_group_of is not None:
             allowed &= self._groups != self._groups[exclude_group_of]
         rows = np.flatnonzero(allowed)
-        best = rows[np.argsort(-similarity[rows], kind="stable")[: max(n, 0)]]
+        references = DenseReferences(self._fused, rows, hold=False)
+        places, cosines = references.nearest(np.asarray(fused)[None], max(n, 0))
         return [
             SimilarProduct(
                 sample_id=str(self._sample_id[row]),
                 text=_name(self._texts[row]),
                 price=float(self._price[row]),
-                similarity=float(similarity[row]),
+                similarity=float(np.clip(cosine, -1, 1)),
             )
-            for row in best
+            for row, cosine in zip(rows[places[0]], cosines[0], strict=True)
         ]
-
-    def _cosines(self, fused: NDArray[np.floating]) -> NDArray[np.float32]:
-        direction = np.asarray(fused, dtype=np.float32)
-        direction = direction / max(float(np.linalg.norm(direction)), 1e-12)
-        cosines = np.zeros(len(self._fused), dtype=np.float32)
-        for start in range(0, len(cosines), _CHUNK_ROWS):
-            rows = self._fused[start : start + _CHUNK_ROWS].astype(np.float32)
-            length = np.maximum(np.linalg.norm(rows, axis=1), 1e-12)
-            cosines[start : start + len(rows)] = np.clip(
-                rows @ direction / length, -1, 1
-            )
-        release_rows(self._fused)
-        return cosines
 
     @cached_property
     def _texts(self) -> tuple[str, ...]:

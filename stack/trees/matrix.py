@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embed.store.arrays import release_rows
+from stack.blocks.registry import BLOCKS
 from stack.config import StackConfig
 
-EMBEDDING_BLOCKS = {"text", "image", "fused"}
+_EMBEDDINGS = {name for name, block in BLOCKS.items() if block.is_embedding}
 _FORBIDDEN_IN_NAME = re.compile(r'[\s",:\[\]{}]')
 
 
@@ -152,7 +153,7 @@ def make_dataset(
 def booster_params(matrix: BlockMatrix, config: StackConfig) -> dict[str, Any]:
     """Return LightGBM's parameters, the same for the data and the boosters."""
     gains = np.ones(matrix.shape[1])
-    for block in EMBEDDING_BLOCKS & matrix.block_slices.keys():
+    for block in _EMBEDDINGS & matrix.block_slices.keys():
         gains[matrix.block_slices[block]] = config.embedding_gain
     return {
         "feature_contri": gains.tolist(),

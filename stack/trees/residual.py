@@ -26,7 +26,7 @@ from stack.price.engine import mean_of_boosters
 from stack.trees.boosters import average_boosters, keep_booster, kept_booster
 from stack.trees.matrix import BlockMatrix, booster_params, make_dataset
 from stack.trees.objective import boost_log_smape
-from stack.trees.tune import best_of_trials
+from stack.trees.trials import best_of_trials
 
 logger = logging.getLogger(__name__)
 

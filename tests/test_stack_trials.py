@@ -10,7 +10,7 @@ from finetune.score import smape, to_price
 from stack.config import StackConfig
 from stack.trees.matrix import BlockMatrix
 from stack.trees.residual import fit_out_of_fold
-from stack.trees.tune import best_of_trials, settings_of_boosters
+from stack.trees.trials import best_of_trials, settings_of_boosters
 
 pytest.importorskip("optuna")
 N = 600

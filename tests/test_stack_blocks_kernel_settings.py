@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from stack.blocks import tuning
+from stack.blocks import kernel_settings
 from stack.blocks.mixture import Parts, mix, penalty, start_settings, take_pairs
 
 N = 600
@@ -46,7 +46,12 @@ def learned():
     parts = make_parts(rng)
     log_price = 3 + np.sin(3 * parts.sizes[:, 0]) + rng.normal(0, 0.1, N)
     folds = np.arange(N) % 4
-    return parts, log_price, folds, tuning.tune(parts, log_price, folds, fold=1)
+    return (
+        parts,
+        log_price,
+        folds,
+        kernel_settings.learn_settings(parts, log_price, folds, fold=1),
+    )
 
 
 def test_the_size_that_counts_reaches_less_far_than_those_that_do_not(learned):
@@ -63,9 +68,13 @@ def test_what_is_learned_errs_less_on_rows_that_had_no_part_in_it(learned):
 def test_prices_of_the_fold_itself_change_nothing(learned):
     parts, log_price, folds, settings = learned
     other = np.where(folds == 1, np.nan, log_price)
-    np.testing.assert_array_equal(tuning.tune(parts, other, folds, fold=1), settings)
+    np.testing.assert_array_equal(
+        kernel_settings.learn_settings(parts, other, folds, fold=1), settings
+    )
     other = np.where(folds == 2, log_price[::-1], log_price)
-    assert (tuning.tune(parts, other, folds, fold=1) != settings).any()
+    assert (
+        kernel_settings.learn_settings(parts, other, folds, fold=1) != settings
+    ).any()
 
 
 @pytest.mark.parametrize(
@@ -78,8 +87,10 @@ def test_prices_of_the_fold_itself_change_nothing(learned):
 def test_with_too_little_to_learn_from_settings_stay_as_they_begin(
     learned, monkeypatch, folds, why
 ):
-    monkeypatch.setattr(tuning, "FEWEST", 200 if why == "one fold left" else 500)
-    found = tuning.tune(learned[0], learned[1], folds, fold=0)
+    monkeypatch.setattr(
+        kernel_settings, "FEWEST", 200 if why == "one fold left" else 500
+    )
+    found = kernel_settings.learn_settings(learned[0], learned[1], folds, fold=0)
     np.testing.assert_array_equal(found, start_settings(3))
 
 
@@ -87,7 +98,9 @@ def test_prices_without_a_law_leave_no_settings_that_are_not_finite():
     parts = make_parts(np.random.default_rng(1))
     folds = np.arange(N) % 3
     for log_price in (np.full(N, 2.0), np.random.default_rng(2).normal(3, 2, N)):
-        assert np.isfinite(tuning.tune(parts, log_price, folds, fold=0)).all()
+        assert np.isfinite(
+            kernel_settings.learn_settings(parts, log_price, folds, fold=0)
+        ).all()
 
 
 def test_arrays_and_tensors_are_mixed_alike():
@@ -96,7 +109,9 @@ def test_arrays_and_tensors_are_mixed_alike():
     settings = start_settings(3) + rng.normal(0, 0.3, 15).astype(np.float32)
     rows, columns = np.arange(10), np.arange(5, 50)
     found = mix(
-        tuning._tensors(parts, rows, columns), torch.from_numpy(settings), torch.exp
+        kernel_settings._tensors(parts, rows, columns),
+        torch.from_numpy(settings),
+        torch.exp,
     )
     expected = mix(take_pairs(parts, rows, columns), settings, np.exp)
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-5, atol=1e-5)

@@ -27,7 +27,7 @@ _RATE, _LAST_RATE = 0.08, 0.005
 _PULL = 3e-4  # weight of the squared distance from the start, in logarithms
 
 
-def tune(
+def learn_settings(
     parts: Parts,
     log_price: NDArray[np.floating],
     folds: NDArray[np.integer],

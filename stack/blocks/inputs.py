@@ -1,16 +1,18 @@
-"""The input of the blocks: products, their features and their prices."""
+"""What blocks are computed from: texts and features of products, and prices."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from embed.errors import InputError
-from stack.blocks.kinds import count_kinds
+from stack.blocks.terms import count_terms
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +36,8 @@ class Features:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Products:
-    """Products to compute a block for."""
+class BlockInputs:
+    """Texts and features of the products that a block is computed for."""
 
     texts: Sequence[str]
     """Composed texts, as the encoder reads them, length n_products."""
@@ -43,23 +45,20 @@ class Products:
     features: Features
 
     @cached_property
-    def counts(self) -> tuple[csr_array, ...]:
+    def counts(self) -> "tuple[csr_array, ...]":
         """Counts of the terms of each kind, shared by several blocks."""
-        return count_kinds(self.texts)
+        return count_terms(self.texts)
 
-    def take(self, rows: NDArray[np.integer]) -> "Products":
+    def take(self, rows: NDArray[np.integer]) -> "BlockInputs":
         """Return the products in `rows`, in that order, in memory."""
-        features = self.features
-        return Products(
-            texts=[self.texts[row] for row in rows.tolist()],
-            features=Features(
-                text=np.asarray(features.text[rows]),
-                image=np.asarray(features.image[rows]),
-                image_ok=np.asarray(features.image_ok[rows]),
-                fused=np.asarray(features.fused[rows]),
-                attributes=np.asarray(features.attributes[rows]),
-            ),
-        )
+        taken = {
+            name: np.asarray(array[rows]) for name, array in vars(self.features).items()
+        }
+        texts = [self.texts[row] for row in rows.tolist()]
+        products = BlockInputs(texts=texts, features=Features(**taken))
+        if "counts" in vars(self):  # counting again would take longer
+            vars(products)["counts"] = tuple(counts[rows] for counts in self.counts)
+        return products
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,3 +113,14 @@ class Prices:
         priced = np.asarray(self.folds >= 0)
         distinct = set(chosen)
         return priced & (self.folds != distinct.pop()) if len(distinct) == 1 else priced
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """What a block may need of the run's products when it is loaded."""
+
+    features: Features | None = None
+    """None unless a block has `needs_features`."""
+
+    prices: Prices | None = None
+    """None unless a block has `needs_prices`."""

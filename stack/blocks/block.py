@@ -1,0 +1,126 @@
+"""The interface of a block: a group of columns of the boosters' features.
+
+A block is a class. Other code asks it for its columns, its files and its prices; no
+other module lists the blocks by name (`stack.blocks.registry` has all of them).
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stack.blocks.inputs import BlockInputs, Known, Prices
+
+if TYPE_CHECKING:
+    from embed.records import EmbedManifest
+
+
+class Column(NamedTuple):
+    """A column of a block."""
+
+    name: str
+
+    label: str
+    """Plain English, for an explanation."""
+
+    is_log_price: bool = False
+
+
+def log_price(name: str, label: str) -> Column:
+    """Return a column that is a log price."""
+    return Column(name, label, is_log_price=True)
+
+
+class Block:
+    """A group of columns of the boosters' features."""
+
+    name: ClassVar[str]
+
+    label: ClassVar[str]
+    """Plain English, for an explanation."""
+
+    columns: ClassVar[tuple[Column, ...]] = ()
+    """Columns in order; if empty, they are numbered, as `NAME-0`."""
+
+    array: ClassVar[str | None] = None
+    """Array of the run that contains the block, as `stage/name`; None if the stacking
+    stage computes it."""
+
+    computed_from: ClassVar[tuple[str, ...]] = ()
+    """Other blocks that the trees need too, as this one is computed from them."""
+
+    is_default: ClassVar[bool] = True
+    """Whether the trees use the block unless the settings list other blocks."""
+
+    is_embedding: ClassVar[bool] = False
+    """Whether `StackConfig.embedding_gain` applies to the columns."""
+
+    @classmethod
+    def columns_of(cls, embed: "EmbedManifest") -> tuple[Column, ...]:
+        """Return the columns in a run.
+
+        Parameters
+        ----------
+        embed : EmbedManifest
+            Manifest of the embedding stage.
+        """
+        del embed
+        return cls.columns
+
+    @classmethod
+    def label_of(cls, column: str) -> str:
+        """Return the label of a column; without one, its name."""
+        labels = {known.name: known.label for known in cls.columns}
+        return labels.get(column, column)
+
+
+class PriceBlock(Block, ABC):
+    """A block that is fitted on prices; an instance is fitted, ready to predict."""
+
+    needs_prices: ClassVar[bool] = False
+    """Whether `load` reads the prices of the run's products."""
+
+    needs_features: ClassVar[bool] = False
+    """Whether `load` reads the features of the run's products."""
+
+    @classmethod
+    @abstractmethod
+    def fit(cls, products: BlockInputs, prices: Prices, folder: Path) -> None:
+        """Fit the block for each fold on the prices of the others, and save it.
+
+        Parameters
+        ----------
+        products : BlockInputs
+            Products of the run.
+        prices : Prices
+            Prices of the run.
+        folder : Path
+            Folder for the block's files; an export copies all of them.
+        """
+
+    @classmethod
+    @abstractmethod
+    def load(cls, folder: Path, known: Known, folds: Collection[int]) -> Self:
+        """Load the block as fitted on the prices that some folds may use.
+
+        Parameters
+        ----------
+        folder : Path
+            Folder that `fit` wrote to.
+        known : Known
+            The run's products, or its priced products alone.
+        folds : collection of int
+            For a single fold, the prices of its own products are not used.
+
+        Raises
+        ------
+        CacheError
+            If a file is missing or damaged.
+        """
+
+    @abstractmethod
+    def predict(self, products: BlockInputs) -> NDArray[np.float32]:
+        """Return the block's columns, shape (n_products, d); NaN where missing."""
