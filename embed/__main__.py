@@ -7,7 +7,7 @@ from typing import get_args
 import click
 import numpy as np
 
-from embed.catalog.columns import ExportName
+from embed.catalog.columns import ExportName, TableChoice
 from embed.catalog.currencies import DecimalSign
 from embed.catalog.price_checks import (
     describe_unpriced,
@@ -23,6 +23,7 @@ from embed.terminal.options import (
     one_line_errors,
     read_and_mention,
     run_option,
+    table_options,
 )
 
 
@@ -36,6 +37,7 @@ from embed.terminal.options import (
 )
 @run_option
 @catalog_options
+@table_options
 @click.option(
     "--parse-prices",
     is_flag=True,
@@ -129,6 +131,12 @@ def embed_command(
     delimiter: str | None,
     parse_prices: bool,
     decimal_sign: DecimalSign | None,
+    numbers: tuple[str, ...],
+    categories: tuple[str, ...],
+    dates: tuple[str, ...],
+    table: TableChoice,
+    ignored: tuple[str, ...],
+    allowed: tuple[str, ...],
     **settings: object,
 ) -> None:
     """Turn a catalog and its photos into feature arrays, in RUN/embed.
@@ -151,6 +159,12 @@ def embed_command(
         columns,
         parse_prices=parse_prices or decimal_sign == ",",
         decimal_sign=decimal_sign,
+        numbers=numbers,
+        categories=categories,
+        dates=dates,
+        table=table,
+        ignored=ignored,
+        allowed=allowed,
     )
     config = EmbedConfig(**settings)  # type: ignore[arg-type]
     catalog = read_and_mention(catalog_path, columns)

@@ -1,7 +1,7 @@
 """Prepare chunks of catalog rows for the encoders; decode photos one chunk ahead."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embed.attributes import extract_attributes
+from embed.attributes import ATTRIBUTE_NAMES, extract_attributes
 from embed.catalog.currencies import DecimalSign
 from embed.catalog.reader import Catalog
 from embed.config import EmbedConfig
@@ -19,6 +19,7 @@ from embed.errors import UnreadableImage
 from embed.photos.decode import encode_thumbnail, load_image, thumbnail_sha256
 from embed.photos.stand_ins import KNOWN_REASON
 from embed.sizes.tokens import settle_decimal
+from embed.table.encode import TableColumn, encode, feature_names
 from embed.text import compose_text, parse_fields
 
 MAX_SETTLING = 20_000
@@ -41,6 +42,8 @@ class Inputs:
     encoders: EncoderSource
     reasons: tuple[str, ...] = ()
     """Reason why each product has no photo; "" if it has one. May be empty."""
+    table: tuple[TableColumn, ...] = ()
+    """Table columns of the run."""
     stand_ins: frozenset[str] = frozenset()
     """Thumbnail sha256 of the pictures that count as no photo."""
 
@@ -52,7 +55,15 @@ class Chunk:
     rows: range
     texts: list[str]
     attributes: NDArray[np.float32]
+    """Sizes, then the features of table columns."""
+    unreadable: list[tuple[int, str]]
+    """Row of the chunk, from 0, and reason of each unreadable cell of the table."""
     thumbnails: list[Photo]
+
+
+def attribute_names(table: Sequence[TableColumn]) -> list[str]:
+    """Name the columns of the attributes: sizes, then features of the table."""
+    return [*ATTRIBUTE_NAMES, *feature_names(table)]
 
 
 def settle_config(config: EmbedConfig, texts: Sequence[str]) -> EmbedConfig:
@@ -127,6 +138,11 @@ def _chunk(
         [photo.result() for photo in photos],
         first=rows.start,
         decimal=config.decimal,
+        table=inputs.table,
+        cells={
+            name: cells[rows.start : rows.stop]
+            for name, cells in inputs.catalog.table.items()
+        },
     )
 
 
@@ -136,6 +152,8 @@ def prepare_chunk(
     *,
     first: int = 0,
     decimal: DecimalSign | None = None,
+    table: Sequence[TableColumn] = (),
+    cells: Mapping[str, Sequence[str]] | None = None,
 ) -> Chunk:
     """Parse texts and join them with their photos in a chunk.
 
@@ -149,13 +167,18 @@ def prepare_chunk(
         Catalog row of the first text.
     decimal : {".", ","} or None
         Decimal sign of sizes, `decimal` of the run's configuration; None if unknown.
+    table : sequence of TableColumn
+        Table columns of the run.
+    cells : mapping of str to sequence of str
+        Cells of each table column; a column that is missing is unknown.
     """
     products = [parse_fields(text) for text in texts]
+    sizes = [extract_attributes(product, decimal=decimal) for product in products]
+    features = encode(table, cells or {}, n_products=len(products))
     return Chunk(
         rows=range(first, first + len(products)),
         texts=[compose_text(product) for product in products],
-        attributes=np.stack(
-            [extract_attributes(product, decimal=decimal) for product in products]
-        ),
+        attributes=np.hstack([np.stack(sizes), features.array]),
+        unreadable=features.unreadable,
         thumbnails=list(thumbnails),
     )

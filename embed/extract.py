@@ -11,10 +11,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from embed.attributes import ATTRIBUTE_NAMES
 from embed.catalog.own_copy import CATALOG_NAME, write_run_catalog
 from embed.catalog.reader import Catalog
-from embed.chunks import Inputs, prepared_chunks, settle_config
+from embed.chunks import Inputs, attribute_names, prepared_chunks, settle_config
 from embed.config import EmbedConfig
 from embed.encoders.embedder import resolve_encoders
 from embed.key import key_parts, locations_of
@@ -35,6 +34,7 @@ from embed.store.manifest import (
     require_utf8,
     write_record,
 )
+from embed.table.learn import learn_table
 from embed.terminal.progress import track
 from embed.writer import ArrayWriter
 
@@ -108,7 +108,8 @@ def _extract(
         config=config,
         inputs=EmbedInputs(**parts, **locations),
         n_products=catalog.n_products,
-        attribute_names=list(ATTRIBUTE_NAMES),
+        attribute_names=attribute_names(inputs.table),
+        table=list(inputs.table),
         substituted=_count_placeholders(stage_dir),
         stand_ins=stand_ins,
         files=record_files(stage_dir, _WHOLE_FILES),
@@ -133,6 +134,7 @@ def _resolve(catalog: Catalog, images_dir: Path | None, config: EmbedConfig) -> 
         photos=matches.paths,
         encoders=resolve_encoders(config),
         reasons=matches.reasons,
+        table=learn_table(catalog),
     )
 
 

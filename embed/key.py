@@ -42,12 +42,19 @@ def key_parts(
         "settings": settings,
         "dtype": str(inputs.encoders.dtype),
         "backend": inputs.encoders.backend,
+        **_table_parts(inputs),
         "catalog_sha256": inputs.catalog.content_sha256,
         "sample_id_sha256": sha256_strings(map(str, inputs.catalog.sample_id)),
         "photos_sha256": sha256_strings(photos),
         "text_weights_sha256": weights_key(inputs.encoders.text_weights),
         "image_weights_sha256": weights_key(inputs.encoders.image_weights),
     }
+
+
+def _table_parts(inputs: Inputs) -> dict[str, Any]:
+    """Return the table columns; runs without any keep the key they had."""
+    columns = [dataclasses.asdict(column) for column in inputs.table]
+    return {"table": columns} if columns else {}
 
 
 def _size(photo: Path) -> int:

@@ -12,6 +12,7 @@ from embed.formats import TEXT_FORMAT
 from embed.store.manifest import make_command, require_stage
 from embed.store.records import FileRecord, Manifest, Record
 from embed.store.rules import Count, CountFromOne, FileName, Real, Requires, Text, Whole
+from embed.table.encode import TableColumn
 
 
 class Substituted(Record):
@@ -63,6 +64,7 @@ class EmbedManifest(Manifest):
     inputs: EmbedInputs
     n_products: CountFromOne
     attribute_names: list[Text]
+    table: list[TableColumn] = Field(default_factory=list)
     substituted: Substituted
     stand_ins: list[StandIn] = Field(default_factory=list)
     files: dict[FileName, FileRecord]
@@ -70,6 +72,11 @@ class EmbedManifest(Manifest):
     device: Text = ""
     backends: dict[Text, Text | None] = Field(default_factory=dict)
     seconds: Real
+
+    @property
+    def category_sizes(self) -> list[int]:
+        """Numbers of codes of the category columns, in order."""
+        return [column.n_codes for column in self.table if column.kind == "category"]
 
 
 class EmbedProgress(Record):

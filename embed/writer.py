@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embed.attributes import ATTRIBUTE_NAMES
-from embed.chunks import Chunk, Inputs
+from embed.chunks import Chunk, Inputs, attribute_names
 from embed.config import EmbedConfig
 from embed.encoders.embedder import Embedder
 from embed.encoders.towers import IMAGE_DIM
@@ -61,6 +60,8 @@ class ArrayWriter:
         self.embedder = Embedder(inputs.encoders, config, found=done.backends)
         n, rows_done = inputs.catalog.n_products, done.rows
 
+        n_attributes = len(attribute_names(inputs.table))
+
         def rows(name: str, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
             path = stage_dir / f"{name}.npy"
             return open_rows(path, shape=shape, dtype=dtype, resume=rows_done > 0)
@@ -76,7 +77,7 @@ class ArrayWriter:
             "image": rows("image", (n, IMAGE_DIM), "float16"),
             "text_ok": rows("text_ok", (n,), "bool"),
             "image_ok": rows("image_ok", (n,), "bool"),
-            "attributes": rows("attributes", (n, len(ATTRIBUTE_NAMES)), "float32"),
+            "attributes": rows("attributes", (n, n_attributes), "float32"),
         }
         n_chunks = -(-n // config.chunk_size)
         stem = Path(CHECKSUMS_NAME).stem
@@ -134,6 +135,8 @@ class ArrayWriter:
                 lines.writerow((self.sample_id[row], "text", "no usable text"))
             if isinstance(photo, UnreadableImage):
                 lines.writerow((self.sample_id[row], "image", str(photo)))
+        for place, reason in chunk.unreadable:
+            lines.writerow((self.sample_id[chunk.rows[place]], "table", reason))
 
     def flush(self) -> int:
         """Write all rows to disk; return the size of problems.csv in bytes."""

@@ -18,6 +18,7 @@ from embed.store.rules import Flag, Text
 logger = logging.getLogger(__name__)
 N_COLUMNS_SHOWN = 20
 
+TableChoice = Literal["named", "auto"]
 TableKind = Literal["number", "category", "date"]
 ExportName = Literal[
     "auto", "none", "shopify", "woocommerce", "google", "amazon", "flipkart"
@@ -60,7 +61,7 @@ class CatalogColumns:
     """Table columns of categories, such as a brand."""
     dates: tuple[Text, ...] = ()
     """Table columns of dates."""
-    table: Literal["named", "auto"] = "named"
+    table: TableChoice = "named"
     """"auto" also uses every other column, by the kind of its cells."""
     ignored: tuple[Text, ...] = ()
     """Columns that "auto" leaves out."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from embed.records import EmbedManifest
 
 CATALOG_NAME = "catalog.parquet"
+_TABLE = "table."  # before the names of table columns
 _TEXTS = ("sample_id", "text", "image_link")
 
 
@@ -48,6 +49,8 @@ def write_run_catalog(
         "text": pa.array(catalog.text, pa.large_string()),
         "image_link": pa.array(catalog.image_link, pa.large_string()),
     }
+    for name, cells in catalog.table.items():
+        columns[_TABLE + name] = pa.array(cells, pa.large_string())
     if catalog.price_text is not None:
         columns["price"] = pa.array(catalog.price_text, pa.large_string())
     if catalog.file_rows is not None:
@@ -96,10 +99,15 @@ def read_run_catalog(run_dir: Path, embed: "EmbedManifest") -> Catalog:
         text=tuple(cells["text"]),
         image_link=tuple(cells["image_link"]),
         price_text=tuple(cells["price"]) if "price" in cells else None,
+        table={
+            name.removeprefix(_TABLE): tuple(column)
+            for name, column in cells.items()
+            if name.startswith(_TABLE)
+        },
         file_rows=tuple(cells["file_row"]) if "file_row" in cells else None,
     )
     if catalog.content_sha256 != embed.inputs.catalog_sha256:
-        raise _damaged(run_dir / "embed", "its ids, texts or links have changed")
+        raise _damaged(run_dir / "embed", "its ids, texts, links or table have changed")
     return catalog
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embed.catalog.columns import CatalogError, TableKind, shorten
+from embed.store.rules import Real, Text
 from embed.table.dates import PARTS, find_format, read_dates
 from embed.table.numbers import (
     MIN_READABLE,
@@ -29,6 +30,9 @@ from embed.table.numbers import (
 RARE = 1
 """Code of a category that fewer than two products have; 0 means unknown."""
 
+TABLE_PREFIX = "table."
+"""Beginning of the names of all features."""
+
 _MIN_PRODUCTS = 2
 _NOT_IN_NAME = re.compile(r'[\s",:\[\]{}]+')
 
@@ -37,22 +41,27 @@ _NOT_IN_NAME = re.compile(r'[\s",:\[\]{}]+')
 class TableColumn:
     """What is learned from one column of a catalog."""
 
-    name: str
+    name: Text
     kind: TableKind
     decimal_sign: DecimalSign | None = None
     """Decimal sign of numbers; None if the column has none."""
 
-    units: tuple[str, ...] = ()
+    units: tuple[Text, ...] = ()
     """Units of numbers, "" for numbers without one."""
 
-    factors: tuple[float, ...] = ()
+    factors: tuple[Real, ...] = ()
     """Factor of each unit."""
 
-    date_format: str | None = None
+    date_format: Text | None = None
     """Format of dates for `pandas.to_datetime`; None if the column has none."""
 
-    categories: tuple[str, ...] = ()
+    categories: tuple[Text, ...] = ()
     """Categories with codes 2, 3, …; each has at least two products."""
+
+    def __post_init__(self) -> None:
+        """Refuse units without factors."""
+        if len(self.units) != len(self.factors):
+            raise CatalogError("units and factors must have the same length")
 
     @property
     def number_style(self) -> NumberStyle | None:
@@ -174,7 +183,7 @@ def feature_names(columns: Sequence[TableColumn]) -> list[str]:
     """Name the features of columns, each unique and without signs LightGBM forbids."""
     names: list[str] = []
     for column in columns:
-        stem = f"table.{_NOT_IN_NAME.sub('_', column.name)}"
+        stem = f"{TABLE_PREFIX}{_NOT_IN_NAME.sub('_', column.name)}"
         while any(name in (stem, f"{stem}.{PARTS[0]}") for name in names):
             stem += "_"
         is_date = column.kind == "date"

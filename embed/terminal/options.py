@@ -13,7 +13,7 @@ from typing import IO, Any, ParamSpec, TypeVar, get_args
 
 import click
 
-from embed.catalog.columns import DELIMITER_NAMES, ExportName
+from embed.catalog.columns import DELIMITER_NAMES, ExportName, TableChoice
 from embed.catalog.reader import (
     Catalog,
     CatalogColumns,
@@ -189,6 +189,53 @@ def catalog_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--delimiter",
             help="Separator of the cells: a sign, or "
             f"{', '.join(DELIMITER_NAMES)}.  [default: detected from the header]",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def table_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that name the table columns of a catalog."""
+    options = (
+        click.option(
+            "--number-column",
+            "numbers",
+            multiple=True,
+            help="Table column of numbers, such as a weight; repeat it for more.",
+        ),
+        click.option(
+            "--category-column",
+            "categories",
+            multiple=True,
+            help="Table column of categories, such as a brand; repeat it for more.",
+        ),
+        click.option(
+            "--date-column",
+            "dates",
+            multiple=True,
+            help="Table column of dates; repeat it for more.",
+        ),
+        click.option(
+            "--table",
+            type=click.Choice(get_args(TableChoice)),
+            default=_DEFAULT.table,
+            show_default=True,
+            help="auto: use every other column too, by the kind of its cells.",
+        ),
+        click.option(
+            "--ignore-column",
+            "ignored",
+            multiple=True,
+            help="Column that --table auto leaves out; repeat it for more.",
+        ),
+        click.option(
+            "--allow-column",
+            "allowed",
+            multiple=True,
+            help="Table column to use although it gives the price away; repeat it for "
+            "more.",
         ),
     )
     for option in reversed(options):

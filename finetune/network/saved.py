@@ -35,11 +35,14 @@ def network_of_run(embed: EmbedManifest, config: FinetuneConfig) -> PriceNetwork
         If an encoder's weights are missing or have changed since.
     """
     text, image = weights_of_run(embed)
-    n_attributes = len(embed.attribute_names)
+    sizes = embed.category_sizes
+    n_values = len(embed.attribute_names) - len(sizes)
+    use_attributes = config.use_attributes and config.sees_text
     return build_network(
         text,
         image,
-        n_attributes=n_attributes if config.use_attributes and config.sees_text else 0,
+        n_attributes=n_values if use_attributes else 0,
+        category_sizes=sizes if use_attributes else (),
         use_wide=config.use_wide and config.sees_text,
         head_dropout=config.head_dropout,
         encoder_dropout=config.encoder_dropout,

@@ -27,6 +27,8 @@ class Column(NamedTuple):
     """Plain English, for an explanation."""
 
     is_log_price: bool = False
+    is_category: bool = False
+    """Whether the values are codes without an order."""
 
 
 def log_price(name: str, label: str) -> Column:

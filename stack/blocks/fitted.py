@@ -21,7 +21,13 @@ from embed.store.durable import save_array
 from embed.store.manifest import read_record, write_json
 from embed.text import compose_text, parse_fields
 from stack.blocks.block import PriceBlock
-from stack.blocks.inputs import BlockInputs, Features, Known, Prices
+from stack.blocks.inputs import (
+    BlockInputs,
+    Features,
+    Known,
+    Prices,
+    split_attributes,
+)
 from stack.blocks.registry import BLOCKS, PRICE_BLOCKS, log_price_columns
 from stack.price.engine import relative_blocks
 from stack.records import BlockFiles
@@ -115,6 +121,12 @@ def block_matrix(
             for name, named in columns.items()
             if named
         },
+        categories=[
+            column.name
+            for named in columns.values()
+            for column in named
+            if column.is_category
+        ],
     )
 
 
@@ -133,7 +145,9 @@ def features_of(run: Run) -> Features:
         image=run.array("embed/image"),
         image_ok=np.asarray(run.array("embed/image_ok")),
         fused=run.array("stack/fused"),
-        attributes=run.array("embed/attributes"),
+        **split_attributes(
+            run.array("embed/attributes"), len(run.embed.category_sizes)
+        ),
     )
 
 
@@ -165,7 +179,7 @@ def _fit_block(
 def _out_of_fold(
     block: type[PriceBlock], folder: Path, products: BlockInputs, prices: Prices
 ) -> NDArray[np.float32]:
-    features = np.full((len(products.texts), len(block.columns)), np.nan, np.float32)
+    features = np.zeros((len(products.texts), 0), np.float32)
     known = Known(features=products.features, prices=prices)
     for fold in range(-1, prices.n_folds):
         rows = np.flatnonzero(prices.folds == fold)
@@ -175,7 +189,10 @@ def _out_of_fold(
         fitted = block.load(folder, known, folds)
         for start in range(0, len(rows), _CHUNK_ROWS):
             chunk = rows[start : start + _CHUNK_ROWS]
-            features[chunk] = fitted.predict(products.take(chunk))
+            values = fitted.predict(products.take(chunk))
+            if not features.size:
+                features = np.full((len(features), values.shape[1]), np.nan, np.float32)
+            features[chunk] = values
             for array in vars(products.features).values():
                 release_rows(array)
         del fitted  # frees its references before those of the next fold are read

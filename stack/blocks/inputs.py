@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embed.errors import InputError
+from embed.table.encode import RARE
 from stack.blocks.terms import count_terms
 
 if TYPE_CHECKING:
@@ -32,7 +33,27 @@ class Features:
     """Aligned fused embeddings, shape (n_products, d)."""
 
     attributes: NDArray[np.float32]
-    """Sizes and pack counts, shape (n_products, a); NaN where unknown."""
+    """Sizes and numbers of table columns, shape (n_products, a); NaN where unknown."""
+
+    categories: NDArray[np.float32]
+    """Codes of table columns, shape (n_products, c); NaN where unknown."""
+
+
+def split_attributes(
+    attributes: NDArray[np.float32], n_categories: int
+) -> dict[str, NDArray[np.float32]]:
+    """Split the attributes of products into numbers and the codes of categories.
+
+    Parameters
+    ----------
+    attributes : ndarray of shape (n_products, a + n_categories)
+    n_categories : int
+    """
+    n_numbers = attributes.shape[1] - n_categories
+    return {
+        "attributes": attributes[:, :n_numbers],
+        "categories": attributes[:, n_numbers:],
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +68,13 @@ class BlockInputs:
     @cached_property
     def counts(self) -> "tuple[csr_array, ...]":
         """Counts of the terms of each kind, shared by several blocks."""
-        return count_terms(self.texts)
+        texts = list(self.texts)
+        for place, codes in enumerate(np.asarray(self.features.categories).T.tolist()):
+            # A category is one more word; those of a single product say nothing.
+            for row, code in enumerate(codes):
+                if code > RARE:
+                    texts[row] += f" category{place}is{code:.0f}"
+        return count_terms(texts)
 
     def take(self, rows: NDArray[np.integer]) -> "BlockInputs":
         """Return the products in `rows`, in that order, in memory."""

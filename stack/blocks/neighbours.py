@@ -70,9 +70,12 @@ class Neighbours(PriceBlock):
     name = "neighbours"
     label = "prices of similar products"
     columns = tuple(
-        Column(f"neighbours-{space}-{name}", f"{label} of the nearest {by}", is_price)
+        column._replace(
+            name=f"neighbours-{space}-{column.name}",
+            label=f"{column.label} of the nearest {by}",
+        )
         for space, by in SPACES.items()
-        for name, label, is_price in STATISTICS
+        for column in STATISTICS
     )
     needs_prices = needs_features = True
 

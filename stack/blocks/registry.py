@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from embed.table.encode import TABLE_PREFIX
 from stack.blocks.block import Block, Column, PriceBlock, log_price
 from stack.blocks.kernel import Kernel
 from stack.blocks.lexical import Lexical
@@ -45,7 +46,7 @@ class Fused(Block):
 
 
 class Attributes(Block):
-    """Sizes and pack counts."""
+    """Sizes, pack counts and features of table columns."""
 
     name = label = "attributes"
     array = "embed/attributes"
@@ -53,7 +54,16 @@ class Attributes(Block):
     @classmethod
     def columns_of(cls, embed: "EmbedManifest") -> tuple[Column, ...]:
         """Return the attributes that the embedding stage has read."""
-        return tuple(Column(name, name) for name in embed.attribute_names)
+        first_category = len(embed.attribute_names) - len(embed.category_sizes)
+        return tuple(
+            Column(name, cls.label_of(name), is_category=place >= first_category)
+            for place, name in enumerate(embed.attribute_names)
+        )
+
+    @classmethod
+    def label_of(cls, column: str) -> str:
+        """Return the name of a size or a table column."""
+        return column.removeprefix(TABLE_PREFIX)
 
 
 class Network(Block):

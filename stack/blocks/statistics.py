@@ -10,7 +10,7 @@ mean.
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, NamedTuple, Self
+from typing import TYPE_CHECKING, Annotated, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +21,13 @@ from embed.store.arrays import read_rows
 from embed.store.durable import save_array
 from embed.store.manifest import read_record, remedy, write_json
 from embed.store.rules import Requires, Text
+from embed.table.encode import TABLE_PREFIX
 from stack.blocks.block import Column, PriceBlock, log_price
 from stack.blocks.head import Head, read_head
 from stack.blocks.inputs import BlockInputs, Known, Prices
+
+if TYPE_CHECKING:
+    from embed.records import EmbedManifest
 
 SMOOTHING = 3.0
 """Weight of the overall mean in each mean, in products. On the Amazon catalog, 1, 3 and
@@ -41,10 +45,21 @@ _KEYS = {
     "two-words": _Key("first two words", lambda head: " ".join(head.words[:2])),
     "unit": _Key("unit", lambda head: head.unit),
 }
+_TABLE_KEY = "table"  # and the place of a category column
 _STATISTICS = (
     log_price("mean", "mean price"),
     Column("count", "number of products"),
 )
+
+
+def _columns(kind: str, label: str) -> list[Column]:
+    return [
+        column._replace(
+            name=f"statistics-{kind}-{column.name}",
+            label=f"{column.label} of the same {label}",
+        )
+        for column in _STATISTICS
+    ]
 
 
 class _Keys(RootModel[Annotated[dict[Text, list[Text]], Requires(*_KEYS)]]):
@@ -58,11 +73,7 @@ class Statistics(PriceBlock):
     name = "statistics"
     label = "prices by brand and unit"
     columns = tuple(
-        Column(
-            f"statistics-{kind}-{name}", f"{label} of the same {key.label}", is_price
-        )
-        for kind, key in _KEYS.items()
-        for name, label, is_price in _STATISTICS
+        column for kind, key in _KEYS.items() for column in _columns(kind, key.label)
     )
     needs_prices = True
 
@@ -73,13 +84,32 @@ class Statistics(PriceBlock):
     """By kind and key: shrunk mean log1p price, and log1p of the number of products."""
 
     @classmethod
+    def columns_of(cls, embed: "EmbedManifest") -> tuple[Column, ...]:
+        """Return the columns of first words, unit and each category column."""
+        sizes = embed.category_sizes
+        names = embed.attribute_names[len(embed.attribute_names) - len(sizes) :]
+        of_table = [
+            column
+            for name in names
+            for column in _columns(name, name.removeprefix(TABLE_PREFIX))
+        ]
+        return (*cls.columns, *of_table)
+
+    @classmethod
+    def label_of(cls, column: str) -> str:
+        """Return the label of a column; a category column is named in it."""
+        kind = column.removeprefix("statistics-").rpartition("-")[0]
+        of_table = _columns(kind, kind.removeprefix(TABLE_PREFIX))
+        labels = {known.name: known.label for known in (*of_table, *cls.columns)}
+        return labels.get(column, column)
+
+    @classmethod
     def fit(cls, products: BlockInputs, prices: Prices, folder: Path) -> None:
         """Add up prices by key and fold."""
         rows = np.flatnonzero(prices.folds >= 0)
-        heads = [read_head(products.texts[row]) for row in rows.tolist()]
         names: dict[str, list[str]] = {}
-        for kind, (_, key_of) in _KEYS.items():
-            keys, key = np.unique([key_of(head) for head in heads], return_inverse=True)
+        for kind, of_products in _keys_of(products.take(rows)).items():
+            keys, key = np.unique(of_products, return_inverse=True)
             names[kind] = keys.tolist()
             sums = np.zeros((len(keys), prices.n_folds, 2))
             counted = np.stack([np.ones(len(rows)), prices.log_price[rows]], axis=1)
@@ -109,14 +139,20 @@ class Statistics(PriceBlock):
     def predict(self, products: BlockInputs) -> NDArray[np.float32]:
         """Look up mean and count of each key of each product."""
         unknown = (self.overall, 0.0)
-        rows = []
-        for head in map(read_head, products.texts):
-            pairs = (
-                self.of_key[kind].get(key.of(head), unknown)
-                for kind, key in _KEYS.items()
-            )
-            rows.append([value for pair in pairs for value in pair])
-        return np.array(rows, dtype=np.float32)
+        parts = [
+            [self.of_key[kind].get(key, unknown) for key in keys]
+            for kind, keys in _keys_of(products).items()
+        ]
+        return np.concatenate(parts, axis=1, dtype=np.float32)
+
+
+def _keys_of(products: BlockInputs) -> dict[str, list[str]]:
+    """Return the key of each product by kind."""
+    heads = [read_head(text) for text in products.texts]
+    keys = {kind: [key.of(head) for head in heads] for kind, key in _KEYS.items()}
+    for place, codes in enumerate(np.asarray(products.features.categories).T):
+        keys[f"{_TABLE_KEY}{place}"] = [f"{code:.0f}" for code in codes.tolist()]
+    return keys
 
 
 def _read_keys(path: Path) -> dict[str, list[str]]:

@@ -252,6 +252,8 @@ def _manifest(finished: FinishedRun, folder: Path) -> dict[str, Any]:
         "fold_sees_photos": config.sees_photos,
         "fold_image_size": config.image_size,
         "attributes": run.embed.attribute_names,
+        "n_categories": len(run.embed.category_sizes),
+        "table": [dataclasses.asdict(column) for column in run.embed.table],
         "intervals": finished.stack.intervals,
         "blocks": list(finished.stack_config.blocks),
         "price_blocks": _price_blocks(finished),

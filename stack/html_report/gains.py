@@ -1,6 +1,5 @@
 """LightGBM's gain of the boosters' splits, by block and by feature."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,6 @@ from stack.blocks.registry import BLOCKS
 from stack.trees.boosters import load_boosters, read_booster
 
 N_FEATURES = 15
-_NUMBERED = re.compile(r"(.+)-\d+")
 _OWNER = {
     column.name: block.name for block in BLOCKS.values() for column in block.columns
 }
@@ -79,9 +77,6 @@ def _mean_share(gains: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
 
 
 def _block(feature: str, attribute_names: Sequence[str]) -> str:
-    numbered = _NUMBERED.fullmatch(feature)
-    if feature in _OWNER:
-        return _OWNER[feature]
-    if feature in attribute_names or numbered is None:
+    if feature in attribute_names:
         return "attributes"
-    return numbered[1]
+    return _OWNER.get(feature) or feature.split("-")[0]

@@ -15,7 +15,7 @@ from embed.store.arrays import to_float16
 from finetune.averaging import average_log_prices
 from finetune.price_unit import to_price
 from stack.blocks.block import PriceBlock
-from stack.blocks.inputs import BlockInputs, Features
+from stack.blocks.inputs import BlockInputs, Features, split_attributes
 from stack.blocks.registry import STARTS, Start
 
 _MAX_LOG_BLEND = 50.0  # of two nearly constant models the best weights can be huge
@@ -39,7 +39,8 @@ class Encoded:
     """Composed texts, one for each product."""
 
     attributes: NDArray[np.float32]
-    """Sizes and pack counts, shape (n_products, n_attributes); NaN where unknown."""
+    """Sizes and features of table columns, shape (n_products, n_attributes); NaN where
+    unknown."""
 
     has_photo: NDArray[np.bool_]
     """Shape (n_products,)."""
@@ -134,6 +135,9 @@ class Engine:
     """Weights of the networks' price and the kernel ridge's in the block `start`,
     shape (2,); None without that block."""
 
+    n_categories: int = 0
+    """Number of category columns, the last of the attributes."""
+
     price_blocks: Mapping[str, PriceBlock] = field(default_factory=dict)
     """Blocks that are fitted on prices."""
 
@@ -201,7 +205,7 @@ class Engine:
             image=blocks["image"],
             image_ok=encoded.has_photo,
             fused=blocks["fused"],
-            attributes=blocks["attributes"],
+            **split_attributes(blocks["attributes"], self.n_categories),
         )
         products = BlockInputs(texts=list(encoded.texts), features=features)
         return {

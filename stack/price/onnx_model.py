@@ -188,6 +188,7 @@ def _load_engine(folder: Path, settings: dict[str, Any]) -> Engine:
         raw_trees=raw_trees,
         raw_start=settings.get("lightgbm_start", 0.0),
         start_weights=weights,
+        n_categories=settings["n_categories"],
         price_blocks=load_price_blocks(folder, settings),
     )
 

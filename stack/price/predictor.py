@@ -135,6 +135,7 @@ class Predictor:
             photos=matches.paths,
             encoders=self._source,
             reasons=matches.reasons,
+            table=tuple(self.run.embed.table),
             stand_ins=self._stand_ins,
         )
 
@@ -281,6 +282,7 @@ class Predictor:
             raw_trees=raw_trees,
             raw_start=raw_start,
             start_weights=weights,
+            n_categories=len(run.embed.category_sizes),
             price_blocks=load_blocks(blocks, run, self._folds),
         )
 

@@ -31,6 +31,8 @@ class BlockMatrix(lgb.Sequence):
         copied whole. NaN counts as missing.
     column_names : mapping of str to sequence of str, optional
         Names for the columns of some blocks; the others are `BLOCK-0`, `BLOCK-1`, ….
+    categories : sequence of str, optional
+        Names of the columns that are codes of categories.
 
     Raises
     ------
@@ -45,7 +47,9 @@ class BlockMatrix(lgb.Sequence):
         blocks: Mapping[str, NDArray[Any]],
         *,
         column_names: Mapping[str, Sequence[str]] | None = None,
+        categories: Sequence[str] = (),
     ) -> None:
+        self.categories = list(categories)
         _check_same_rows(blocks)
         # asarray is a view without memmap's bookkeeping at each row.
         self._memmaps = list(blocks.values())
@@ -145,6 +149,7 @@ def make_dataset(
         matrix,
         label=np.nan_to_num(log_price, nan=0.0).astype(np.float32),
         feature_name=matrix.feature_names,
+        categorical_feature=matrix.categories,
         params=booster_params(matrix, config),
         free_raw_data=True,
     ).construct()

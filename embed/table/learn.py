@@ -1,0 +1,56 @@
+"""Learn the table columns of a catalog, and refuse those that give the price away."""
+
+import shlex
+
+import numpy as np
+from numpy.typing import NDArray
+
+from embed.catalog.columns import CatalogError
+from embed.catalog.reader import Catalog
+from embed.table.encode import TableColumn, encode, learn_columns
+from embed.table.giveaways import find_giveaway
+
+
+def learn_table(catalog: Catalog) -> tuple[TableColumn, ...]:
+    """Learn how the table columns of a catalog are written, and their categories.
+
+    Prices are used to refuse columns, not to learn from them.
+
+    Raises
+    ------
+    CatalogError
+        If a column is not of its kind, or gives the price away and is not allowed to.
+    """
+    columns = learn_columns(
+        catalog.table,
+        catalog.columns.kinds,
+        where=str(catalog.path),
+        plain_numbers=catalog.plain_numbers,
+    )
+    try:
+        price = catalog.price
+    except CatalogError:  # it stops the stages that need prices
+        price = None
+    if price is not None:
+        _refuse_giveaways(catalog, columns, price)
+    return columns
+
+
+def _refuse_giveaways(
+    catalog: Catalog, columns: tuple[TableColumn, ...], price: NDArray[np.float64]
+) -> None:
+    checked = [c for c in columns if c.name not in catalog.columns.allowed]
+    features = encode(checked, catalog.table, n_products=catalog.n_products)
+    giveaway = find_giveaway(checked, features.array, price)
+    if giveaway is None:
+        return
+    names, correlation = giveaway
+    shown = " and ".join(map(repr, names))
+    name = shlex.quote(names[-1])
+    raise CatalogError(
+        f"{catalog.path}: column{'s' * (len(names) > 1)} {shown} "
+        f"give{'s' * (len(names) == 1)} the price away: the correlation with the log "
+        f"price is {correlation:.3f}. If it is made from the price, do not name it; "
+        f"with --table auto, leave it out by --ignore-column {name}. If new products "
+        f"have it before they have a price, use it with --allow-column {name}"
+    )
