@@ -88,12 +88,7 @@ def _extract(
     remove_partial_files(stage_dir)
     finished = read_json(stage_dir / MANIFEST_NAME)
     if finished is not None and finished.get("key") == key:
-        check_record(finished, stage_dir / MANIFEST_NAME, STAGES["embed"])
-        finished = _with_catalog(finished, catalog, stage_dir, locations)
-        verify_embedding(stage_dir, finished)
-        (stage_dir / _PROGRESS_NAME).unlink(missing_ok=True)
-        logger.info("%s: up to date", stage_dir)
-        return finished
+        return _up_to_date(finished, catalog, stage_dir, locations)
     done = _progress(stage_dir, key, catalog.n_products)
     started = time.monotonic()
     backends = _write_chunks(inputs, config, stage_dir, done)
@@ -102,9 +97,7 @@ def _extract(
         if config.keep_shared_photos
         else leave_out_stand_ins(catalog, stage_dir, chunk_size=config.chunk_size)
     )
-    write_run_catalog(
-        catalog, stage_dir, best_prices=best_reachable_prices(catalog.path)
-    )
+    _write_catalog(catalog, stage_dir)
     manifest = {
         "stage": "embed",
         "key": key,
@@ -139,22 +132,29 @@ def _resolve(catalog: Catalog, images_dir: Path | None, config: EmbedConfig) -> 
     )
 
 
-def _with_catalog(
+def _up_to_date(
     manifest: dict[str, Any],
     catalog: Catalog,
     stage_dir: Path,
     locations: dict[str, Any],
 ) -> dict[str, Any]:
-    """Update a finished stage's catalog copy: prices may change, the key has none."""
-    write_run_catalog(
-        catalog, stage_dir, best_prices=best_reachable_prices(catalog.path)
-    )
+    """Check a finished stage, and update its catalog: the key covers no prices."""
+    check_record(manifest, stage_dir / MANIFEST_NAME, STAGES["embed"])
+    _write_catalog(catalog, stage_dir)
     files = {**manifest["files"], **record_files(stage_dir, [CATALOG_NAME])}
     inputs = {**manifest["inputs"], **locations}
     updated = {**manifest, "inputs": inputs, "files": files}
     if updated != manifest:
         write_json(stage_dir / MANIFEST_NAME, updated)
+    verify_embedding(stage_dir, updated)
+    (stage_dir / _PROGRESS_NAME).unlink(missing_ok=True)
+    logger.info("%s: up to date", stage_dir)
     return updated
+
+
+def _write_catalog(catalog: Catalog, stage_dir: Path) -> None:
+    best_prices = best_reachable_prices(catalog.path)
+    write_run_catalog(catalog, stage_dir, best_prices=best_prices)
 
 
 def _progress(stage_dir: Path, key: str, n_products: int) -> dict[str, Any]:
