@@ -30,6 +30,7 @@ from embed.store.durable import named_errors, save_array
 from embed.store.manifest import remedy
 from embed.text import MISSING_TEXT
 
+_CHECKSUMS = Path(CHECKSUMS_NAME).stem
 PROBLEM_COLUMNS = ("sample_id", "field", "reason")
 
 
@@ -60,28 +61,20 @@ class ArrayWriter:
         self.embedder = Embedder(inputs.encoders, config, found=done.backends)
         n, rows_done = inputs.catalog.n_products, done.rows
 
-        n_attributes = len(attribute_names(inputs.table))
-
-        def rows(name: str, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-            path = stage_dir / f"{name}.npy"
-            return open_rows(path, shape=shape, dtype=dtype, resume=rows_done > 0)
-
         def ragged(name: str, dtype: str) -> RaggedWriter:
             path = stage_dir / f"{name}.npy"
             return stack.enter_context(
                 RaggedWriter(path, n_rows=n, dtype=dtype, rows_done=rows_done)
             )
 
-        self.arrays = {
-            "text": rows("text", (n, self.embedder.text.dim), "float16"),
-            "image": rows("image", (n, IMAGE_DIM), "float16"),
-            "text_ok": rows("text_ok", (n,), "bool"),
-            "image_ok": rows("image_ok", (n,), "bool"),
-            "attributes": rows("attributes", (n, n_attributes), "float32"),
-        }
-        n_chunks = -(-n // config.chunk_size)
-        stem = Path(CHECKSUMS_NAME).stem
-        self.checksums = rows(stem, (n_chunks, len(CHECKED_ARRAYS)), "uint32")
+        self.arrays = _open_arrays(
+            stage_dir,
+            n,
+            n_attributes=len(attribute_names(inputs.table)),
+            text_dim=self.embedder.text.dim,
+            n_chunks=-(-n // config.chunk_size),
+            resume=rows_done > 0,
+        )
         self.tokens = ragged("tokens", "int32")
         self.thumbnails = ragged("thumbnails", "uint8")
         self.problems_path = stage_dir / "problems.csv"
@@ -120,7 +113,7 @@ class ArrayWriter:
         self.image.write(rows, photos)
         write_rows(self.arrays["attributes"], start, chunk.attributes)
         self._write_problems(chunk)
-        self.checksums[start // self.config.chunk_size] = [
+        self.arrays[_CHECKSUMS][start // self.config.chunk_size] = [
             *(crc_rows(self.arrays[name], start, stop) for name in ROW_ARRAYS),
             self.tokens.extend(token_ids),
             self.thumbnails.extend([np.frombuffer(j, dtype=np.uint8) for j in jpegs]),
@@ -140,7 +133,7 @@ class ArrayWriter:
 
     def flush(self) -> int:
         """Write all rows to disk; return the size of problems.csv in bytes."""
-        for array in (*self.arrays.values(), self.checksums):
+        for array in self.arrays.values():
             flush_rows(array)
         self.tokens.flush()
         self.thumbnails.flush()
@@ -148,6 +141,31 @@ class ArrayWriter:
             self.problems.flush()
             os.fsync(self.problems.fileno())
         return self.problems.tell()
+
+
+def _open_arrays(
+    stage_dir: Path,
+    n: int,
+    *,
+    text_dim: int,
+    n_attributes: int,
+    n_chunks: int,
+    resume: bool,
+) -> dict[str, NDArray[Any]]:
+    shapes = {
+        "text": ((n, text_dim), "float16"),
+        "image": ((n, IMAGE_DIM), "float16"),
+        "text_ok": ((n,), "bool"),
+        "image_ok": ((n,), "bool"),
+        "attributes": ((n, n_attributes), "float32"),
+        _CHECKSUMS: ((n_chunks, len(CHECKED_ARRAYS)), "uint32"),
+    }
+    return {
+        name: open_rows(
+            stage_dir / f"{name}.npy", shape=shape, dtype=dtype, resume=resume
+        )
+        for name, (shape, dtype) in shapes.items()
+    }
 
 
 def _open_problems(path: Path, keep_bytes: int) -> io.TextIOWrapper:

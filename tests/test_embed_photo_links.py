@@ -3,7 +3,7 @@
 import pytest
 
 from embed.catalog.reader import read_catalog
-from embed.photos.links import first_link, parse_link, split_links
+from embed.photos.links import parse_link, split_links
 
 SHOP = "https://shop.example"
 
@@ -38,7 +38,6 @@ SHOP = "https://shop.example"
 )
 def test_several_links_of_a_cell_are_told_apart(cell, links):
     assert split_links(cell) == links
-    assert first_link(cell) == links[0]
 
 
 @pytest.mark.parametrize(
@@ -69,7 +68,6 @@ def test_one_link_with_a_separator_inside_stays_whole(cell):
 @pytest.mark.parametrize("cell", ["", "  ", ",", "[]", "[1, 2]", '[""]', "|;,"])
 def test_a_cell_without_a_link_has_none(cell):
     assert split_links(cell) == []
-    assert first_link(cell) == ""
 
 
 def test_a_catalog_keeps_the_first_link_of_a_cell_and_counts_such_cells(tmp_path):

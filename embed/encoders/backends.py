@@ -251,21 +251,9 @@ def _compiled(network: Tower, dtype: torch.dtype, device: torch.device) -> Runne
 
 
 def _openvino(network: Tower, dtype: torch.dtype, device: torch.device) -> Runner:
-    # OpenVINO's telemetry reports every conversion over the network if it can be
-    # imported.
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    import openvino
-
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # torch.jit.trace warns
-        example = network.example_inputs()
-        traced = torch.jit.trace(network, example, check_trace=False)
-        model = openvino.convert_model(traced, example_input=example)
-    if network.exact_part is not None and dtype is not torch.float32:
-        model = _keep_float32(model, network.exact_part)
-    n_threads = torch.get_num_threads()
-    compiled = _openvino_core().compile_model(
-        model,
+    core, n_threads = _openvino_core(), torch.get_num_threads()
+    compiled = core.compile_model(
+        _openvino_model(network, dtype),
         "CPU",
         {
             "INFERENCE_PRECISION_HINT": "bf16" if dtype is torch.bfloat16 else "f32",
@@ -296,14 +284,31 @@ def _openvino(network: Tower, dtype: torch.dtype, device: torch.device) -> Runne
     return run
 
 
+def _openvino_model(network: Tower, dtype: torch.dtype) -> Any:
+    """Convert a tower; its exact part is marked if `dtype` is not float32."""
+    import openvino
+
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # torch.jit.trace warns
+        example = network.example_inputs()
+        traced = torch.jit.trace(network, example, check_trace=False)
+        model = openvino.convert_model(traced, example_input=example)
+    if network.exact_part is not None and dtype is not torch.float32:
+        model = _keep_float32(model, network.exact_part)
+    return model
+
+
 @cache
 def _openvino_core() -> Any:
     """Return the only core of this process; it lives until the process ends."""
+    # OpenVINO's telemetry reports every conversion over the network if it can be
+    # imported.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
     # The CPU plugin of a core gives its thread a stack for signals. If of two cores the
     # first is deleted first, deleting the second puts the freed stack of the first
     # back, and the next Ctrl-C is a segmentation fault (OpenVINO 2026.4).
-    import openvino
-
     return openvino.Core()
 
 

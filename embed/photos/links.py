@@ -76,12 +76,6 @@ def split_links(cell: str) -> list[str]:
     return [link for part in listed if (link := _trimmed(part))]
 
 
-def first_link(cell: str) -> str:
-    """Return the first link in a cell of the image column, or ""."""
-    links = split_links(cell)
-    return links[0] if links else ""
-
-
 def has_image_suffix(name: str) -> bool:
     """Tell whether a file name or link has a photo's suffix before any query."""
     path = re.split(r"[?#]", name, maxsplit=1)[0]
@@ -128,7 +122,7 @@ def parse_link(link: str) -> PhotoLink:
     Parameters
     ----------
     link : str
-        One link, from `first_link`.
+        One link, from `split_links`.
     """
     is_url = bool(_URL.match(link))
     text = link.strip() if is_url else link.strip().replace("\\", "/")

@@ -154,10 +154,6 @@ def _without_doses(phrases: Phrases) -> list[Quantity]:
     ]
 
 
-def _is_small(quantity: Quantity) -> bool:
-    return quantity.unit == "g" and quantity.amount <= SWALLOWED_G
-
-
 def _without_capacity(phrases: Phrases, quantities: list[Quantity]) -> list[Quantity]:
     """Drop the capacity of a product that is sold empty."""
     holders = _holders(phrases.tokens) if quantities else set()
