@@ -47,6 +47,7 @@ def make_products(n_products=160, *, n_brands=5, seed=0):
         attributes=attributes_of(
             log_total_amount=np.log(size), log_value=np.where(good % 3, size, np.nan)
         ),
+        categories=np.zeros((n_products, 0), np.float32),
     )
     log_price = 2 + 0.4 * (brand % 5) + 0.3 * good + rng.normal(0, 0.1, n_products)
     return BlockInputs(texts=texts, features=features), log_price

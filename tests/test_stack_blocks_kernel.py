@@ -43,6 +43,7 @@ def test_kind_and_size_together_are_learned(tmp_path):
             image_ok=np.zeros(n, bool),
             fused=np.zeros((n, 8), np.float16),
             attributes=attributes_of(log_total_amount=size),
+            categories=np.zeros((n, 0), np.float32),
         ),
     )
     prices = priced(log_price, (np.arange(n) % 4).astype(np.int8))

@@ -101,6 +101,7 @@ def test_no_photo_in_the_run_leaves_that_space_empty(fitted, tmp_path):
             image_ok=np.zeros(len(products.texts), dtype=bool),
             fused=products.features.fused,
             attributes=products.features.attributes,
+            categories=products.features.categories,
         ),
     )
     found = fit("neighbours", bare, prices, tmp_path)
