@@ -58,6 +58,8 @@ class Chunk:
     """Sizes, then the features of table columns."""
     unreadable: list[tuple[int, str]]
     """Row of the chunk, from 0, and reason of each unreadable cell of the table."""
+    rare: list[tuple[int, str]]
+    """The same for each category that is new or rare in the run."""
     thumbnails: list[Photo]
 
 
@@ -180,5 +182,6 @@ def prepare_chunk(
         texts=[compose_text(product) for product in products],
         attributes=np.hstack([np.stack(sizes), features.array]),
         unreadable=features.unreadable,
+        rare=features.rare,
         thumbnails=list(thumbnails),
     )

@@ -251,6 +251,12 @@ def predict_command(
             f"Placeholders: {n_texts} products without usable text, {n_photos} without "
             f"a usable photo."
         )
+    if prices.n_odd_cells:
+        where = "see the column flags" if flags else "--flags lists them"
+        click.echo(
+            f"Table: {prices.n_odd_cells} products with a value that is unreadable, or "
+            f"new or rare in the run; {where}."
+        )
     if prices.n_doubtful:
         where = "see the column flags" if flags else "give --flags to see which and why"
         click.echo(

@@ -211,6 +211,8 @@ def needed_columns(
             f"{_list_columns(present)}. Name the right column with "
             f"{' and '.join(dict.fromkeys(remedies))}"
         )
+    if not columns.require_table:
+        _mention_missing(path, columns, present)
     optional = {columns.image: "--image-column", columns.price: "--price-column"}
     unused = [name for name in present if name not in {*options, *optional}]
     for name, option in optional.items():
@@ -227,6 +229,22 @@ def needed_columns(
     wanted = {*options, *optional, *table_columns(columns, present)}
     require_once(path, wanted, present)
     return [name for name in present if name in wanted]
+
+
+def _mention_missing(
+    path: Path, columns: CatalogColumns, present: Sequence[str]
+) -> None:
+    unused = [name for name in present if name not in {*columns.roles, *columns.kinds}]
+    for name in columns.kinds:
+        if name not in present:
+            near = near_column(name, unused)
+            hint = "" if near is None else f" If {near!r} is meant, rename it."
+            logger.warning(
+                "%s: no table column %r, so it is unknown for all products.%s",
+                path,
+                name,
+                hint,
+            )
 
 
 def table_columns(

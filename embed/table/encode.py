@@ -110,6 +110,9 @@ class TableFeatures:
     unreadable: list[tuple[int, str]] = field(default_factory=list)
     """Row and reason of each cell that is not of its column's kind."""
 
+    rare: list[tuple[int, str]] = field(default_factory=list)
+    """Row and reason of each category that fewer than two products of the run have."""
+
 
 def learn_columns(
     cells: Mapping[str, Sequence[str]],
@@ -209,21 +212,36 @@ def encode(
     blank = [""] * n_products
     parts: list[NDArray[np.float64]] = [np.zeros((n_products, 0))]
     unreadable: list[tuple[int, str]] = []
+    rare: list[tuple[int, str]] = []
     for column in columns:
         written = cells.get(column.name, blank)
         values = _values(column, written)
         parts.append(values)
-        unknown = np.flatnonzero(np.isnan(values[:, 0])).tolist()
-        rule = f"is no {column.kind}"
-        unreadable += [
-            (row, f"column {column.name!r}: {shorten(written[row])!r} {rule}")
-            for row in unknown
-            if clean(written[row]) not in MISSING
-        ]
+        unknown = np.isnan(values[:, 0]) & ~_missing(written)
+        unreadable += _reasons(column, written, unknown, f"is no {column.kind}")
+        if column.kind == "category":
+            is_rare = values[:, 0] == RARE
+            rare += _reasons(column, written, is_rare, "is new or rare in the run")
     with np.errstate(over="ignore"):
         array = np.column_stack(parts).astype(np.float32)
     array[np.isinf(array)] = np.nan
-    return TableFeatures(array=array, unreadable=sorted(unreadable))
+    return TableFeatures(array=array, unreadable=sorted(unreadable), rare=sorted(rare))
+
+
+def _missing(cells: Sequence[str]) -> NDArray[np.bool_]:
+    return np.array([clean(cell) in MISSING for cell in cells], dtype=np.bool_)
+
+
+def _reasons(
+    column: TableColumn,
+    cells: Sequence[str],
+    is_odd: NDArray[np.bool_],
+    fault: str,
+) -> list[tuple[int, str]]:
+    return [
+        (row, f"column {column.name!r}: {shorten(cells[row])!r} {fault}")
+        for row in np.flatnonzero(is_odd).tolist()
+    ]
 
 
 def _values(column: TableColumn, cells: Sequence[str]) -> NDArray[np.float64]:

@@ -3,7 +3,6 @@
 import csv
 import dataclasses
 import io
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,6 @@ from embed.errors import UnreadableImage
 from embed.store.durable import write_bytes
 from embed.terminal.progress import track
 from embed.text import MISSING_TEXT
-from stack.price.engine import Predicted
 from stack.price.flags import NO_PHOTO, NO_TEXT, flag_price
 from stack.price.predictor import Predictor
 
@@ -34,18 +32,25 @@ class CatalogPrices:
     price_high: NDArray[np.float64]
     """High end of each prediction interval."""
 
-    flags: tuple[tuple[str, ...], ...]
-    """Reasons to doubt each price, from `stack.price.flags.flag_price`, then the
-    product's missing inputs."""
+    doubts: tuple[tuple[str, ...], ...]
+    """Reasons to doubt each price, from `stack.price.flags.flag_price`."""
+
+    lacks: tuple[tuple[str, ...], ...]
+    """Inputs of each product that are missing, unreadable or new to the run."""
 
     @property
     def n_doubtful(self) -> int:
-        """Number of prices with a doubt other than missing text or photo."""
-        return sum(bool({*flags} - {NO_TEXT, NO_PHOTO}) for flags in self.flags)
+        """Number of prices with a reason for doubt."""
+        return sum(map(bool, self.doubts))
 
     def n_lacking(self, lack: str) -> int:
         """Count the products that lack a usable text (`NO_TEXT`) or a photo."""
-        return sum(lack in flags for flags in self.flags)
+        return sum(lack in lacks for lacks in self.lacks)
+
+    @property
+    def n_odd_cells(self) -> int:
+        """Number of products with a table cell that is unreadable or new to the run."""
+        return sum(bool({*lacks} - {NO_TEXT, NO_PHOTO}) for lacks in self.lacks)
 
 
 def predict_prices(
@@ -86,7 +91,8 @@ def predict_prices(
     inputs = predictor.inputs(catalog, images_dir)
     log_price = np.zeros(catalog.n_products)
     price = np.zeros(catalog.n_products)
-    flags: list[tuple[str, ...]] = []
+    doubts: list[tuple[str, ...]] = []
+    lacks: list[tuple[str, ...]] = []
     for chunk in track(
         ((len(c.rows), c) for c in prepared_chunks(inputs, predictor.config, 0)),
         total=catalog.n_products,
@@ -96,31 +102,31 @@ def predict_prices(
         rows = slice(chunk.rows.start, chunk.rows.stop)
         predicted = predictor.predict(chunk)
         log_price[rows], price[rows] = predicted.log_price, predicted.price
-        flags += _flag_chunk(chunk, predicted, predictor.trained)
+        doubts += [
+            tuple(flag_price(float(p), float(factor), predictor.trained))
+            for p, factor in zip(predicted.price, predicted.network_factor, strict=True)
+        ]
+        lacks += _lacks(chunk)
     low, high = predictor.intervals.bounds(log_price, level=level)
     return CatalogPrices(
         price=price,
         price_low=low,
         price_high=high,
-        flags=tuple(flags),
+        doubts=tuple(doubts),
+        lacks=tuple(lacks),
     )
 
 
-def _flag_chunk(
-    chunk: Chunk, predicted: Predicted, trained: tuple[float, float]
-) -> Iterator[tuple[str, ...]]:
-    """Yield the reasons to doubt the price of each product of a chunk."""
-    rows = zip(
-        chunk.texts,
-        chunk.thumbnails,
-        predicted.price.tolist(),
-        predicted.network_factor.tolist(),
-        strict=True,
-    )
-    for text, photo, price, factor in rows:
-        lacks = [NO_TEXT] if text == MISSING_TEXT else []
-        lacks += [NO_PHOTO] if isinstance(photo, UnreadableImage) else []
-        yield (*flag_price(price, factor, trained), *lacks)
+def _lacks(chunk: Chunk) -> list[tuple[str, ...]]:
+    """Return the inputs that each product of a chunk lacks."""
+    lacks: list[list[str]] = [
+        [NO_TEXT] * (text == MISSING_TEXT)
+        + [NO_PHOTO] * isinstance(photo, UnreadableImage)
+        for text, photo in zip(chunk.texts, chunk.thumbnails, strict=True)
+    ]
+    for row, reason in (*chunk.unreadable, *chunk.rare):
+        lacks[row].append(reason)
+    return [tuple(reasons) for reasons in lacks]
 
 
 def write_prices(
@@ -148,8 +154,8 @@ def write_prices(
     lines = csv.writer(text, lineterminator="\n")
     lines.writerow(("sample_id", *columns, *(["flags"] if flags else [])))
     values = np.column_stack([getattr(prices, name) for name in columns])
-    rows = zip(catalog.sample_id, values, prices.flags, strict=True)
-    for sample_id, row, reasons in rows:
-        last = ["; ".join(reasons)] if flags else []
+    rows = zip(catalog.sample_id, values, prices.doubts, prices.lacks, strict=True)
+    for sample_id, row, doubts, lacks in rows:
+        last = ["; ".join((*doubts, *lacks))] if flags else []
         lines.writerow((sample_id, *(csv_amount(value) for value in row), *last))
     write_bytes(path, text.getvalue().encode())
