@@ -11,7 +11,8 @@ from test_readme import ALL, ROOT, assert_exists
 MODULES = sorted(
     path
     for package in ("embed", "finetune", "stack")
-    for path in ROOT.glob(f"{package}/**/*.py")
+    for suffix in (".py", ".md.j2")
+    for path in ROOT.glob(f"{package}/**/*{suffix}")
 )
 _COMMAND = re.compile(r"`((?:pricestack|make|evaluate)\b[^`]*)`")
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]+")
@@ -31,8 +32,15 @@ def is_advice(text: str) -> bool:
 
 
 def strings_of(path: Path, *, filled_in: str = "X") -> list[str]:
-    """Texts of a module but for docstrings; `filled_in` is what it fills in."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    """Texts of a module but for docstrings; `filled_in` is what it fills in.
+
+    Of a template, its paragraphs but for tables.
+    """
+    source = path.read_text(encoding="utf-8")
+    if path.suffix == ".j2":
+        paragraphs = re.split(r"\n\n(?:\|.*\n)*", source)
+        return [re.sub(r"\{[{%].*?[%}]\}", filled_in, text) for text in paragraphs]
+    tree = ast.parse(source)
     docstrings = {
         id(node.value)
         for node in ast.walk(tree)

@@ -109,7 +109,7 @@ def test_an_exported_stacker_needs_lightgbm(shell, run_dir, request):
     assert script(*line) == (0, "")
 
 
-@advice("downloading photos needs the HTTP client httpx2")
+@advice("or install pricestack with its extra")
 def test_photos_are_downloaded_by_a_package(shell, tmp_path):
     pytest.importorskip("httpx2")
     images = ("images", shell.catalog, "--out", "photos", "--retries", 0)
@@ -121,5 +121,5 @@ def test_photos_are_downloaded_by_a_package(shell, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "httpx2", None)
         message = shell.refused(*images)
-    assert commands_in(message) == ["pip install httpx2"]
+    assert commands_in(message) == ["pip install httpx2", "images"]
     assert "0 products have their photo" in shell.accepted(*images)

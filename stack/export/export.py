@@ -94,7 +94,7 @@ def export_run(run_dir: Path, out_dir: Path, *, check: bool = True) -> float | N
     CacheError, WeightsError
         If the run is incomplete, or its encoders cannot be found.
     """
-    require_packages("export", {name: name for name in (*PACKAGES, "jinja2")})
+    require_packages("export", {name: name for name in PACKAGES})
     require_free(out_dir)
     finished = open_finished_run(run_dir, verify=("stack", "finetune"))
     with whole_folder(out_dir) as folder:

@@ -9,7 +9,7 @@ from embed.errors import CacheError, ConfigError
 from embed.store.manifest import MANIFEST_NAME, read_json
 
 KIND = "pricestack export"
-PACKAGES = ("onnx", "onnxruntime", "tokenizers")
+PACKAGES = ("onnx", "onnxruntime", "tokenizers", "jinja2")
 
 
 def require_free(out_dir: Path) -> None:

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
@@ -196,17 +195,10 @@ def _add_errors(app: FastAPI) -> None:
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
     """Describe the endpoints; add the models of bodies, which FastAPI does not read."""
-    if app.openapi_schema is None:
-        schema = get_openapi(
-            title=app.title,
-            version=app.version,
-            description=app.description,
-            routes=app.routes,
-        )
-        models = (ProductRequest, ProductForm, BatchRequest)
-        _, definitions = models_json_schema(
-            [(model, "validation") for model in models], ref_template=_REF
-        )
-        schema["components"]["schemas"] |= definitions["$defs"]
-        app.openapi_schema = schema
-    return app.openapi_schema
+    schema = FastAPI.openapi(app)
+    models = (ProductRequest, ProductForm, BatchRequest)
+    _, definitions = models_json_schema(
+        [(model, "validation") for model in models], ref_template=_REF
+    )
+    schema["components"]["schemas"] |= definitions["$defs"]
+    return schema
