@@ -139,8 +139,8 @@ class FinetuneConfig:
     cheapest."""
 
     normalise_image: Flag = True
-    """Scale each photo's features to mean 0 and variance 1 before the projection, so no
-    photo's embedding is many times as long as the others."""
+    """Scale each photo's features to mean 0 and a small spread before the projection,
+    so no photo's embedding is many times as long as the others."""
 
     freeze_layers: (
         Annotated[int, whole(0, rule="--freeze-layers must be 0 or more")] | None

@@ -29,6 +29,15 @@ CATEGORY_DIM = 16
 PRICE_MARGIN = 2.0
 """Factor by which a predicted price may exceed the range of training prices."""
 
+PHOTO_SPREAD = 0.1
+"""Standard deviation of a photo's normalised features.
+
+AdamW moves each weight by about the learning rate, so a half of the embedding moves by
+the sum of its inputs: about 50 for the 384 features of a text, 1,000 for 1,280 features
+of spread 1. With spread 1 the photo half moved so far that all products were priced
+worse, see benchmarks/ABLATIONS.md.
+"""
+
 _NO_LIMIT = torch.finfo(torch.float32).max  # finite, as the checks on weights require
 
 
@@ -57,8 +66,8 @@ class PriceNetwork(nn.Module):
         Whether prices are limited to `PRICE_MARGIN` times the dearest training price
         and the cheapest divided by it.
     normalise_image : bool
-        Whether each photo's features are scaled to mean 0 and variance 1 before the
-        projection.
+        Whether each photo's features are scaled to mean 0 and standard deviation
+        `PHOTO_SPREAD` before the projection.
 
     Notes
     -----
@@ -214,7 +223,8 @@ class PriceNetwork(nn.Module):
         """Return the image half of the fused embedding of photos.
 
         Text features come from a layer norm. Photo features are normalised here, as
-        those of one photo may be a hundred times as long as those of another.
+        those of one photo may be a hundred times as long as those of another, and
+        scaled by `PHOTO_SPREAD`.
 
         Parameters
         ----------
@@ -225,7 +235,7 @@ class PriceNetwork(nn.Module):
         float32 Tensor of shape (n_images, 256)
         """
         if self.normalise_image:
-            image = nn.functional.layer_norm(image, (IMAGE_DIM,))
+            image = PHOTO_SPREAD * nn.functional.layer_norm(image, (IMAGE_DIM,))
         image = image.to(self.image_projection.weight.dtype)
         projected: torch.Tensor = self.image_projection(image)
         return projected
