@@ -59,7 +59,7 @@ class StackConfig:
     """Objective of the trees: `l1` on log1p price, or `log_smape`, the score itself,
     whose gradient is smaller for large errors."""
 
-    n_trials: Annotated[int, whole(0, rule="--tune must not be negative")] = 0
+    n_trials: Annotated[int, whole(0, rule="0 or more")] = 0
     """Number of other settings to try for each fold's stacker. The best settings on the
     validation part of its training rows are kept for all seeds. 0: no trials."""
 
