@@ -6,7 +6,7 @@ from pydantic.dataclasses import dataclass
 
 from embed.errors import ConfigError
 from embed.store.records import SETTINGS, config_errors
-from embed.store.rules import Flag, Rule, whole
+from embed.store.rules import Flag, Rule, Says, whole
 
 BlockName = Literal[
     "text",
@@ -25,6 +25,7 @@ BlockName = Literal[
 Objective = Literal["l1", "log_smape"]
 
 
+_BLOCKS = f"--blocks must be one or more of {', '.join(get_args(BlockName))}, each once"
 _FromOne = Annotated[int, whole(1, rule="at least 1")]
 _Share = Annotated[float, Rule("in (0, 1]", lambda share: 0 < share <= 1)]
 
@@ -34,7 +35,7 @@ _Share = Annotated[float, Rule("in (0, 1]", lambda share: 0 < share <= 1)]
 class StackConfig:
     """Settings of the boosters; the manifest records all of them."""
 
-    blocks: tuple[BlockName, ...] = (
+    blocks: Annotated[tuple[BlockName, ...], Says(_BLOCKS)] = (
         "fused",
         "attributes",
         "network",
@@ -133,10 +134,7 @@ class StackConfig:
         """Refuse blocks that do not go together."""
         names = self.blocks
         if not names or len(set(names)) < len(names):
-            raise ConfigError(
-                f"--blocks must be one or more of {', '.join(get_args(BlockName))}, "
-                f"each once, got {names!r}"
-            )
+            raise ConfigError(f"{_BLOCKS}, got {names!r}")
         if "start" in names and "kernel" not in names:
             raise ConfigError(
                 f"--blocks must have kernel beside start, which is computed from it, "
