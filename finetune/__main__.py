@@ -53,7 +53,8 @@ def _setting_options(command: Any) -> Any:
     "--only-fold",
     type=int,
     callback=fold_from_one,
-    help="Train this fold only, counted from 1.",
+    help="Train the networks of this fold only, counted from 1. The stage is finished "
+    "when each fold has been trained.",
 )
 @click.option(
     "--drop-unpriced",
@@ -92,14 +93,19 @@ def _setting_options(command: Any) -> Any:
 @click.option(
     "--threads", "n_threads", default=FinetuneConfig.n_threads, show_default=True
 )
-@click.option("--seed", default=FinetuneConfig.seed, show_default=True)
+@click.option(
+    "--seed",
+    default=FinetuneConfig.seed,
+    show_default=True,
+    help="Seed of folds, batches and new weights.",
+)
 @click.option(
     "--seeds",
     "n_seeds",
     default=FinetuneConfig.n_seeds,
     show_default=True,
-    help="Networks of each fold, each with its own seed; a price is their mean. Two "
-    "take twice the time.",
+    help="Number of networks of each fold: the first has the seed, the next the seed "
+    "plus 1 and so on. A price is their mean. Two take twice the time.",
 )
 @click.option(
     "--track-held-out",

@@ -6,12 +6,13 @@ from pydantic.dataclasses import dataclass
 
 from embed.errors import ConfigError
 from embed.store.records import SETTINGS, config_errors
-from embed.store.rules import Flag, Rule, whole
+from embed.store.rules import Flag, Rule, Says, whole
 from stack.blocks.registry import BLOCKS
 
 Objective = Literal["l1", "log_smape"]
 
 
+_BLOCKS = f"--blocks must be one or more of {', '.join(BLOCKS)}, each once"
 _FromOne = Annotated[int, whole(1, rule="at least 1")]
 _Share = Annotated[float, Rule("in (0, 1]", lambda share: 0 < share <= 1)]
 
@@ -21,7 +22,7 @@ _Share = Annotated[float, Rule("in (0, 1]", lambda share: 0 < share <= 1)]
 class StackConfig:
     """Settings of the boosters; the manifest records all of them."""
 
-    blocks: tuple[str, ...] = tuple(
+    blocks: Annotated[tuple[str, ...], Says(_BLOCKS)] = tuple(
         name for name, block in BLOCKS.items() if block.is_default
     )
     """Features of the trees: the network's fused embedding, sizes and pack counts. The
@@ -38,7 +39,7 @@ class StackConfig:
     """Objective of the trees: `l1` on log1p price, or `log_smape`, the score itself,
     whose gradient is smaller for large errors."""
 
-    n_trials: Annotated[int, whole(0, rule="--tune must not be negative")] = 0
+    n_trials: Annotated[int, whole(0, rule="0 or more")] = 0
     """Number of other settings to try for each fold's stacker. The best settings on the
     validation part of its training rows are kept for all seeds. 0: no trials."""
 
@@ -112,10 +113,7 @@ class StackConfig:
         """Refuse blocks that do not go together."""
         names = self.blocks
         if not names or len(set(names)) < len(names) or not set(names) <= set(BLOCKS):
-            raise ConfigError(
-                f"--blocks must be one or more of {', '.join(BLOCKS)}, "
-                f"each once, got {names!r}"
-            )
+            raise ConfigError(f"{_BLOCKS}, got {names!r}")
         for name in names:
             for source in BLOCKS[name].computed_from:
                 if source not in names:

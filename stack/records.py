@@ -50,11 +50,13 @@ class Part(Record):
     smape: _SmapeByPredictor
 
 
-class Band(Part):
+class Band(Record):
     """SMAPE of each predictor on a fifth of the true prices."""
 
     low: Real
     high: Real
+    n: Count
+    smape: _SmapeByPredictor
 
 
 class ByPhoto(Record):

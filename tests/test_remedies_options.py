@@ -14,6 +14,8 @@ from remedies import run_dir as run_dir
 from remedies import script as script
 from remedies import shell as shell
 
+from embed.errors import InputError
+
 ONE_FOLD = ("--only-fold", 1)
 LIMITS = {  # part of the message: options that break the rule, and the limit to give
     "--seeds must be 1 to 20": ("--seeds 0", 1),
@@ -41,6 +43,46 @@ def test_a_setting_of_training_at_the_limit_that_is_named_is_taken(
     if "batch" in option:  # what it goes with
         assert "and --micro-batch-size at least 1" in message
     shell.accepted(*finetune, option, limit)
+
+
+SETTINGS = {  # part of the message: command, option, a bad and a good value
+    "--threads must be at least 1": ("finetune", "--threads", 0, 1),
+    "--seed must be 0 to 2147483647": ("finetune", "--seed", -1, 0),
+    "--text-learning-rate must be": ("finetune", "--text-learning-rate", 1.5, 1),
+    "--image-learning-rate must be": ("finetune", "--image-learning-rate", -1, 0),
+    "--fusion-learning-rate must be": ("finetune", "--fusion-learning-rate", 2, 1),
+    "--adam-epsilon must be": ("finetune", "--adam-epsilon", 0, 1),
+    "--image-dropout must be": ("finetune", "--image-dropout", 1, 0),
+    "--freeze-layers must be 0 or": ("finetune", "--freeze-layers", -1, 0),
+    "--workers must be at least 1": ("embed", "--workers", 0, 1),
+    "--concurrency must be at least 1": ("images", "--concurrency", 0, 1),
+    "--per-host must be at least 1": ("images", "--per-host", 0, 1),
+    "--retries must be at least 0": ("images", "--retries", -1, 0),
+    "--timeout must be a positive": ("images", "--timeout", 0, 0.5),
+    "--seeds must be at least 1": ("stack", "--seeds", 0, 1),
+    "--blocks must be one or more": ("stack", "--blocks", "fused,fused", "fused"),
+    "--blocks must have kernel": ("stack", "--blocks", "start", "start,kernel"),
+}
+
+
+@advice(*SETTINGS)
+@pytest.mark.parametrize("part", SETTINGS)
+def test_a_setting_that_keeps_the_rule_reaches_the_stage(shell, monkeypatch, part):
+    def begin(*_, **__):
+        raise InputError("the stage has begun")
+
+    for stage in (
+        "embed.extract.extract",
+        "embed.download.job.download_images",
+        "finetune.out_of_fold.finetune",
+        "stack.fit.fit_stack",
+    ):
+        monkeypatch.setattr(stage, begin)
+    command, option, broken, good = SETTINGS[part]
+    needed = {"embed": [shell.catalog], "images": [shell.catalog, "--out", "photos"]}
+    line = (command, *needed.get(command, ()), option)
+    assert options_in(shell.refused(*line, broken))[0] == option
+    assert shell.refused(*line, good) == "the stage has begun"
 
 
 @advice("--folds must be 2 to the number")

@@ -14,10 +14,11 @@ from embed.catalog.reader import read_catalog
 from embed.chunks import prepared_chunks
 from embed.errors import CacheError, ConfigError
 from embed.store.arrays import read_rows
-from embed.store.manifest import read_json
+from embed.store.manifest import read_json, require_stage
 from finetune.__main__ import finetune_command
 from finetune.config import FinetuneConfig
 from finetune.out_of_fold import finetune as run_finetune
+from finetune.records import FinetuneManifest
 from finetune.training.guards import TrainingError
 from finetune.training.loop import train_network
 from finetune.training.tensorboard import write_stage_events
@@ -113,10 +114,9 @@ def test_networks_that_are_there_are_not_trained_again(
     np.testing.assert_array_equal(
         load(run_dir, "oof_log_price"), load(run_of_two, "seed_log_price")[:, 0]
     )
-    two = read_json(run_of_two / "finetune" / "manifest.json")
+    two = require_stage(run_of_two, FinetuneManifest)
     trained_once, trained_twice = (
-        sum(fold["seconds"]["train"] for fold in manifest["folds"])
-        for manifest in (one, two)
+        sum(fold.seconds["train"] for fold in manifest.folds) for manifest in (one, two)
     )
     assert 0 < trained_once < trained_twice
     (run_dir / "finetune" / "fold-1-seed-1" / "model.safetensors").write_bytes(b"")

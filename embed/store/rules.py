@@ -43,6 +43,25 @@ class Rule:
         return value
 
 
+class Says:
+    """Describe all faults of a field by one sentence."""
+
+    def __init__(self, sentence: str) -> None:
+        self.sentence = sentence
+
+    def __get_pydantic_core_schema__(
+        self, source: object, handler: Callable[[object], _Schema]
+    ) -> _Schema:
+        """Return the check as a schema of pydantic."""
+        return {
+            "type": "custom-error",
+            "schema": handler(source),
+            "custom_error_type": "rule",
+            "custom_error_message": "{rule}",
+            "custom_error_context": {"rule": self.sentence},
+        }
+
+
 class Requires:
     """Require some keys of an object; its other keys may be missing."""
 
