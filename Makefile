@@ -23,7 +23,7 @@ EMBED_ARGS  = --catalog sample/catalog.csv --images sample/images --random-weigh
 # Small photos and short texts. The photo tower, which begins with random weights, has to
 # learn; the text tower, which does not, stays as it is.
 FINETUNE_ARGS = --image-size 48 --max-tokens 24 --freeze-layers 6 \
-                --smooth-l1-epochs 5 --smape-epochs 5 --image-learning-rate 2e-3
+                --smooth-l1-epochs 5 --smape-epochs 5 --set image_learning_rate=2e-3
 SAMPLE = sample/catalog.csv
 endif
 

@@ -7,6 +7,7 @@ from typing import Any, get_args
 import click
 
 from embed.terminal.options import fold_from_one, one_line_errors, run_option
+from embed.terminal.settings import read_settings
 from finetune.config import RECIPES, FinetuneConfig, NetworkInputs, Precision, Recipe
 from finetune.training.tensorboard import require_tensorboard, write_stage_events
 from finetune.training.tracking import Tracking
@@ -15,12 +16,6 @@ _SETTINGS: tuple[tuple[str, type, str], ...] = (
     ("smooth_l1_epochs", int, "Epochs of phase 1, SmoothL1 on log price."),
     ("smape_epochs", int, "Epochs of phase 2, differentiable SMAPE."),
     ("batch_size", int, "Products for one update."),
-    ("micro_batch_size", int, "Products in one pass through the towers."),
-    ("text_learning_rate", float, "Peak learning rate, text tower."),
-    ("image_learning_rate", float, "Peak learning rate, photo tower."),
-    ("fusion_learning_rate", float, "Peak learning rate, projections and head."),
-    ("adam_epsilon", float, "1e-5 gives the same score for any number of threads."),
-    ("image_dropout", float, "Share of the photos left out of each batch."),
     ("max_tokens", int, "Largest number of tokens of a text."),
     ("image_size", int, "Side of the photos, pixels."),
     ("freeze_layers", int, "First layers of the text tower that are not trained."),
@@ -77,13 +72,6 @@ def _setting_options(command: Any) -> Any:
     help="Train on the frozen photo features of the embedding stage.",
 )
 @click.option(
-    "--wide/--no-wide",
-    "use_wide",
-    default=None,
-    help="Give the head the log price of a network on n-grams and sizes too, or not.  "
-    "[default: the recipe's; with it in `default`]",
-)
-@click.option(
     "--precision",
     type=click.Choice(get_args(Precision)),
     default=FinetuneConfig.precision,
@@ -108,6 +96,14 @@ def _setting_options(command: Any) -> Any:
     "plus 1 and so on. A price is their mean. Two take twice the time.",
 )
 @click.option(
+    "--set",
+    "assignments",
+    metavar="NAME=VALUE",
+    multiple=True,
+    help="Change another setting, such as clip_norm=2; repeat it for more. "
+    "docs/settings.md lists all.",
+)
+@click.option(
     "--track-held-out",
     is_flag=True,
     help="Record SMAPE on the held-out products after each epoch; it takes one more "
@@ -126,6 +122,7 @@ def finetune_command(
     drop_unpriced: bool,
     track_held_out: bool,
     tensorboard: bool,
+    assignments: tuple[str, ...],
     **settings: Any,
 ) -> None:
     """Train the network once per fold, in RUN/finetune.
@@ -138,6 +135,8 @@ def finetune_command(
         require_tensorboard()
     tracking = Tracking(held_out=track_held_out, tensorboard=tensorboard)
     changes = {name: value for name, value in settings.items() if value is not None}
+    own_options = {"recipe", *settings}
+    changes |= read_settings(assignments, FinetuneConfig, own_options=own_options)
     config = dataclasses.replace(RECIPES[recipe], **changes)
     from finetune.out_of_fold import finetune  # imported here, as it loads torch
 

@@ -15,14 +15,11 @@ NetworkInputs = Literal["both", "text", "image"]
 _N_SPECIAL_TOKENS = 2
 _BATCH = (
     "--batch-size must be at least 2 (the head normalises over the batch) and "
-    "--micro-batch-size at least 1"
+    "--set micro_batch_size at least 1"
 )
 _Share = Annotated[float, Rule("in [0, 1)", lambda share: 0 <= share < 1)]
 _Epochs = Annotated[int, whole(0, rule="0 or more")]
-
-
-def _rate(rule: str) -> Rule:
-    return Rule(rule, lambda rate: 0 <= rate <= 1)
+_Rate = Annotated[float, Rule("0 to 1", lambda rate: 0 <= rate <= 1)]
 
 
 @config_errors
@@ -71,31 +68,21 @@ class FinetuneConfig:
     """Products in one pass through the towers. A smaller value takes less memory and
     more time; the update stays the same."""
 
-    text_learning_rate: Annotated[
-        float, _rate("--text-learning-rate must be 0 to 1")
-    ] = 2e-4
+    text_learning_rate: _Rate = 2e-4
     """Peak learning rate, AdamW. 5e-5 to 1e-4 worked for MiniLM elsewhere."""
 
-    image_learning_rate: Annotated[
-        float, _rate("--image-learning-rate must be 0 to 1")
-    ] = 1e-4
+    image_learning_rate: _Rate = 1e-4
     """Peak learning rate, AdamW. With frozen batch statistics, nothing bounds the photo
     tower's activations: at 3e-4 one of twenty networks diverged in its first epoch."""
 
-    fusion_learning_rate: Annotated[
-        float, _rate("--fusion-learning-rate must be 0 to 1")
-    ] = 1e-3
+    fusion_learning_rate: _Rate = 1e-3
     """Peak learning rate, AdamW, of projections and head, which start at random."""
 
     weight_decay: Annotated[float, Rule("0 or more", lambda decay: decay >= 0)] = 0.01
     """Weight decay of AdamW, on matrices only."""
 
     adam_epsilon: Annotated[
-        float,
-        Rule(
-            "--adam-epsilon must be above 0, at most 1",
-            lambda epsilon: 0 < epsilon <= 1,
-        ),
+        float, Rule("above 0, at most 1", lambda epsilon: 0 < epsilon <= 1)
     ] = 1e-5
     """Epsilon of AdamW; gradients well below it hardly move a weight. Some gradients
     are zero except for rounding (a bias before a batch norm). At the usual 1e-8 AdamW
@@ -125,9 +112,7 @@ class FinetuneConfig:
     encoder_dropout: _Share = 0.0
     """Dropout inside the text encoder. Dropout biases regression towards the mean."""
 
-    image_dropout: Annotated[
-        float, Rule("--image-dropout must be in [0, 1)", lambda share: 0 <= share < 1)
-    ] = 0.0
+    image_dropout: _Share = 0.0
     """Share of the photos of each training batch that are left out: the learned vector
     of products without a photo replaces them (modality dropout)."""
 

@@ -1,13 +1,18 @@
 """The pages under docs/ say what is there, and each command's help has an example."""
 
 import ast
+import dataclasses
 import importlib
 import inspect
+import json
 import re
 import shlex
 
 import pytest
 from test_readme import ALL, ROOT, assert_exists, commands_in
+
+from finetune.__main__ import finetune_command
+from finetune.config import FinetuneConfig
 
 PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md"]
 TEXTS = {page.name: page.read_text(encoding="utf-8") for page in PAGES}
@@ -90,3 +95,14 @@ def test_help_has_an_example_of_the_command_itself(name):
 def test_the_pages_of_the_stages_are_short():
     for stage in STAGES:
         assert len(TEXTS[f"{stage}.md"].splitlines()) <= 120, stage
+
+
+def test_the_settings_without_an_option_are_listed_with_their_defaults():
+    options = {"recipe", *(option.name for option in finetune_command.params)}
+    defaults = {
+        field.name: json.dumps(field.default)
+        for field in dataclasses.fields(FinetuneConfig)
+        if field.name not in options
+    }
+    rows = re.findall(r"^\| `(\w+)` \| (\S+) \|", TEXTS["settings.md"], re.MULTILINE)
+    assert {name: json.dumps(json.loads(value)) for name, value in rows} == defaults

@@ -317,7 +317,7 @@ def test_an_embedding_that_runs_away_is_not_kept(goes_wrong_and_recovers, tally)
     message = goes_wrong_and_recovers(damaged(change))
     assert "fold 1, epoch 2: the fused embedding has diverged, its variance" in message
     assert "Epoch 1 is kept" in message
-    assert "--fusion-learning-rate; at their defaults, give --freeze-image" in message
+    assert "by --set NAME=VALUE; at their defaults, give --freeze-image" in message
     tally("ways for training to go wrong")
 
 

@@ -338,9 +338,9 @@ def name_encoder(run_dir, name):
         ({"n_folds": 300}, "--folds must be .* at most 127, got 300"),
         ({"n_threads": 0}, "--threads must be at least 1, got 0"),
         ({"seed": -1}, "--seed must be 0 to 2147483647, got -1"),
-        ({"image_learning_rate": -1.0}, "--image-learning-rate must be 0 to 1, got -1"),
+        ({"image_learning_rate": -1.0}, "image_learning_rate must be 0 to 1, got -1"),
         ({"head_dropout": 1.0}, r"head_dropout must be in \[0, 1\), got 1"),
-        ({"image_dropout": -0.1}, r"--image-dropout must be in \[0, 1\), got -0.1"),
+        ({"image_dropout": -0.1}, r"image_dropout must be in \[0, 1\), got -0.1"),
     ],
 )
 def test_settings_that_no_run_can_use_are_refused(change, message):

@@ -194,7 +194,7 @@ def test_training_stops_with_a_remedy_where_no_weights_are_sound(network, plante
     with pytest.raises(
         TrainingError,
         match=r"fold 3: .* with averaged weights SMAPE is .*; with the last weights "
-        r".*--image-learning-rate or give --freeze-image",
+        r".*a lower --set image_learning_rate or --freeze-image",
     ):
         keep(network, planted, averaged=wild, last=wild)
 

@@ -41,18 +41,13 @@ def test_a_setting_of_training_at_the_limit_that_is_named_is_taken(
     assert options_in(message)[0] == option
     assert str(limit) in re.findall(r"\d+", message.rpartition("got")[0])
     if "batch" in option:  # what it goes with
-        assert "and --micro-batch-size at least 1" in message
+        assert "and --set micro_batch_size at least 1" in message
     shell.accepted(*finetune, option, limit)
 
 
 SETTINGS = {  # part of the message: command, option, a bad and a good value
     "--threads must be at least 1": ("finetune", "--threads", 0, 1),
     "--seed must be 0 to 2147483647": ("finetune", "--seed", -1, 0),
-    "--text-learning-rate must be": ("finetune", "--text-learning-rate", 1.5, 1),
-    "--image-learning-rate must be": ("finetune", "--image-learning-rate", -1, 0),
-    "--fusion-learning-rate must be": ("finetune", "--fusion-learning-rate", 2, 1),
-    "--adam-epsilon must be": ("finetune", "--adam-epsilon", 0, 1),
-    "--image-dropout must be": ("finetune", "--image-dropout", 1, 0),
     "--freeze-layers must be 0 or": ("finetune", "--freeze-layers", -1, 0),
     "--workers must be at least 1": ("embed", "--workers", 0, 1),
     "--concurrency must be at least 1": ("images", "--concurrency", 0, 1),

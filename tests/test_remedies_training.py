@@ -20,15 +20,19 @@ def train(run_dir):
 
 
 @advice("the fused embedding has diverged")
-@pytest.mark.parametrize("too_high", ["--fusion-learning-rate", "all"])
+@pytest.mark.parametrize("too_high", ["fusion_learning_rate", "all"])
 def test_an_embedding_that_runs_away_is_held_by_lower_rates(shell, run_dir, too_high):
-    rates = [f"--{name}-learning-rate" for name in ("text", "image", "fusion")]
+    rates = [f"{name}_learning_rate" for name in ("text", "image", "fusion")]
     high = [too_high] if too_high != "all" else rates
-    message = shell.refused(*train(run_dir), *(w for name in high for w in (name, 1)))
-    lower = re.search(r"Lower (\S+) and (\S+);", message).groups()
-    assert set(lower) == set(rates[1:])
+    message = shell.refused(*train(run_dir), *set_to_one(high))
+    lower = re.search(r"Lower (\S+) and (\S+) by (\S+) NAME=VALUE;", message).groups()
+    assert set(lower) == {*rates[1:], "--set"}
     high = [name for name in high if name not in lower]
-    shell.accepted(*train(run_dir), *(word for name in high for word in (name, 1)))
+    shell.accepted(*train(run_dir), *set_to_one(high))
+
+
+def set_to_one(names):
+    return [word for name in names for word in ("--set", f"{name}=1")]
 
 
 class Loud(nn.Module):

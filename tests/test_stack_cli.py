@@ -211,7 +211,12 @@ def test_a_bad_price_in_training_names_the_row_and_the_remedy(embedded_run, tmp_
         (("--folds", 200), "--folds must be"),
         (("--threads", 0), "--threads must be at least 1, got 0"),
         (("--seed", -1), "--seed must be 0 to 2147483647, got -1"),
-        (("--text-learning-rate", -1), "--text-learning-rate"),
+        (("--set", "text_learning_rate=-1"), "text_learning_rate must be 0 to 1"),
+        (("--set", "clip_nrom=2"), "no setting 'clip_nrom'. Do you mean clip_norm?"),
+        (("--set", "batch_size=2"), "batch_size has an option of its own"),
+        (("--set", "clip_norm"), "must be NAME=VALUE, such as --set clip_norm=1"),
+        (("--set", "clip_norm=much"), "clip_norm must be a finite number, got 'much'"),
+        (("--set", "use_wide=1"), "use_wide must be true or false, got 1"),
     ],
 )
 def test_finetune_refuses_settings_that_no_run_can_use(

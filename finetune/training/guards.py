@@ -173,8 +173,8 @@ def require_tame_embedding(head: nn.Module, *, fold: int, epoch: int) -> None:
         raise TrainingError(
             f"fold {fold + 1}, epoch {epoch + 1}: the fused embedding has diverged, "
             f"its variance in the head is {variance:.3g}, above {EXPLODED_VARIANCE:g}. "
-            f"{_kept(epoch)} Lower --image-learning-rate and --fusion-learning-rate; "
-            f"at their defaults, give --freeze-image."
+            f"{_kept(epoch)} Lower image_learning_rate and fusion_learning_rate by "
+            f"--set NAME=VALUE; at their defaults, give --freeze-image."
         )
 
 

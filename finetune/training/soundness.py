@@ -86,8 +86,8 @@ def keep_sound_weights(
         faults.append(f"with {description} {fault}")
     raise TrainingError(
         f"{name}: the finished network does not price its own training products as it "
-        f"did in training: {'; '.join(faults)}. Lower --image-learning-rate or give "
-        f"--freeze-image; if there are only a few dozen products, add more."
+        f"did in training: {'; '.join(faults)}. Give a lower --set image_learning_rate "
+        f"or --freeze-image; if there are only a few dozen products, add more."
     )
 
 
