@@ -22,7 +22,7 @@ from embed.store.schema import check_record, fields, file_name, many, named, who
 from embed.text import compose_text, parse_fields
 from stack.blocks.block import PriceBlock
 from stack.blocks.inputs import BlockInputs, Features, Known, Prices
-from stack.blocks.registry import BLOCKS, PRICE_BLOCKS, log_price_columns
+from stack.blocks.registry import BLOCKS, PRICE_BLOCKS
 from stack.price.engine import relative_blocks
 from stack.run import Run
 from stack.trees.matrix import BlockMatrix
@@ -85,14 +85,13 @@ def load_blocks(
     CacheError
         If a file is missing or damaged.
     """
-    known_names = [name for name in names if name in PRICE_BLOCKS]
-    if not known_names:
+    names = [name for name in names if name in PRICE_BLOCKS]
+    if not names:
         return {}
     known = Known(features=features_of(run), prices=prices_of(run))
     directory = run.run_dir / "stack" / BLOCKS_DIR
     return {
-        name: PRICE_BLOCKS[name].load(directory / name, known, folds)
-        for name in known_names
+        name: PRICE_BLOCKS[name].load(directory / name, known, folds) for name in names
     }
 
 
@@ -109,15 +108,13 @@ def block_matrix(
     embed : mapping
         Manifest of the embedding stage.
     """
-    columns = {name: BLOCKS[name].columns_of(embed) for name in blocks}
-    return BlockMatrix(
-        relative_blocks(blocks, log_price_columns(blocks, embed)),
-        column_names={
-            name: [column.name for column in named]
-            for name, named in columns.items()
-            if named
-        },
-    )
+    log_prices = {name: BLOCKS[name].log_prices_of(embed) for name in blocks}
+    column_names = {
+        name: [column.name for column in columns]
+        for name in blocks
+        if (columns := BLOCKS[name].columns_of(embed))
+    }
+    return BlockMatrix(relative_blocks(blocks, log_prices), column_names=column_names)
 
 
 def inputs_of(run: Run) -> BlockInputs:
