@@ -36,7 +36,14 @@ from stack.blocks.fitted import (
     inputs_of,
     prices_of,
 )
-from stack.blocks.registry import BLOCKS, PRICE_BLOCKS, RAW_BLOCKS, Start
+from stack.blocks.registry import (
+    BLOCKS,
+    PRICE_BLOCKS,
+    RAW_BLOCKS,
+    LightGBM,
+    Network,
+    Start,
+)
 from stack.config import StackConfig
 from stack.judge.ablation import fit_without_each, read_without_each, score_without_each
 from stack.judge.evaluate import evaluate_predictions
@@ -226,20 +233,19 @@ def _fit_predictors(
     folds = np.asarray(run.array("finetune/folds"))
     groups = np.asarray(run.array("finetune/groups"))
     blocks = _blocks(run, stage_dir, config)
-    network = blocks["network"]
 
     def fit(
-        block_names: Sequence[str],
-        init: NDArray[np.floating] | None,
+        names: Sequence[str],
         settings: StackConfig,
+        *,
         folder: Path | None = None,
+        from_median: bool = False,
     ) -> ResidualFit:
-        features = {name: blocks[name] for name in block_names}
-        matrix = block_matrix(features, embed=run.embed)
+        start = Start.name if Start.name in names else Network.name
         return fit_out_of_fold(
-            matrix,
+            block_matrix({name: blocks[name] for name in names}, embed=run.embed),
             log_price,
-            init_log_price=init,
+            init_log_price=None if from_median else blocks[start],
             folds=folds,
             groups=groups,
             config=settings,
@@ -249,37 +255,45 @@ def _fit_predictors(
     logger.info("lightgbm: on %s", ", ".join(RAW_BLOCKS))
     # The baseline has the same settings however the stacker is tuned.
     plain = dataclasses.replace(config, n_trials=0, n_seeds=1)
-    raw = fit(RAW_BLOCKS, None, plain, stage_dir / RAW_DIR)
-    blocks["lightgbm"] = raw.out_of_fold
-    blend, _ = blend_out_of_fold(
-        log_price, network=network, other=raw.out_of_fold, folds=folds
+    raw = fit(RAW_BLOCKS, plain, folder=stage_dir / RAW_DIR, from_median=True)
+    blocks[LightGBM.name] = raw.out_of_fold
+    save_array(stage_dir / RAW_DIR / "starts.npy", np.array(raw.starts))
+    _blend(blocks, log_price, folds, stage_dir, config)
+    logger.info("stacker: on %s", ", ".join(config.blocks))
+    stacker = fit(config.blocks, config, folder=stage_dir)
+    if config.ablation:
+        fit_without_each(
+            lambda names: fit(names, plain).out_of_fold,
+            config.blocks,
+            stage_dir / _ABLATION_DIR,
+        )
+    save_array(stage_dir / "lightgbm_log_price.npy", raw.out_of_fold)
+    save_array(stage_dir / "oof_log_price.npy", stacker.out_of_fold)
+    return {"lightgbm": raw.rounds, "stacker": stacker.rounds}
+
+
+def _blend(
+    blocks: dict[str, NDArray[Any]],
+    log_price: NDArray[np.float64],
+    folds: NDArray[np.integer],
+    stage_dir: Path,
+    config: StackConfig,
+) -> None:
+    """Write the control, a blend with LightGBM; add the block `start` to `blocks`."""
+    network = blocks[Network.name]
+    control, _ = blend_out_of_fold(
+        log_price, network=network, other=blocks[LightGBM.name], folds=folds
     )
-    start = network
-    if "start" in config.blocks:
-        start, weights = blend_out_of_fold(
+    save_array(stage_dir / "blend_log_price.npy", control)
+    if Start.name in config.blocks:
+        blocks[Start.name], weights = blend_out_of_fold(
             log_price,
             network=network,
             other=Start.blended_with(blocks),
             folds=folds,
             limits=(0.0, 1.0),  # outside them the start could be anywhere
         )
-        blocks["start"] = start
         save_array(stage_dir / "start_weights.npy", weights)
-    logger.info("stacker: on %s", ", ".join(config.blocks))
-    stacker = fit(config.blocks, start, config, stage_dir)
-    if config.ablation:
-        fit_without_each(
-            lambda names: (
-                fit(names, start if "start" in names else network, plain).out_of_fold
-            ),
-            config.blocks,
-            stage_dir / _ABLATION_DIR,
-        )
-    save_array(stage_dir / "lightgbm_log_price.npy", raw.out_of_fold)
-    save_array(stage_dir / "blend_log_price.npy", blend)
-    save_array(stage_dir / "oof_log_price.npy", stacker.out_of_fold)
-    save_array(stage_dir / RAW_DIR / "starts.npy", np.array(raw.starts))
-    return {"lightgbm": raw.rounds, "stacker": stacker.rounds}
 
 
 def _blocks(run: Run, stage_dir: Path, config: StackConfig) -> dict[str, NDArray[Any]]:

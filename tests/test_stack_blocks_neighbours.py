@@ -3,6 +3,7 @@ import pytest
 from block_products import N_FOLDS, fit, make_folds, make_products, priced
 from scipy.sparse import csr_array
 
+from embed.errors import CacheError
 from stack.blocks import nearest
 from stack.blocks.inputs import BlockInputs, Features, Known
 from stack.blocks.nearest import DenseReferences, WordReferences, find_nearest
@@ -157,3 +158,21 @@ def test_words_are_compared_by_cosine():
     assert found[1].tolist()[:2] == [0, 0]
     assert found[1, 2] > 0
     assert not found[2].any()
+
+
+@pytest.mark.parametrize(
+    ("part", "change"),
+    [
+        ("indices", lambda part: np.where(part == part.max(), 2**30, part)),
+        ("indices", lambda part: part[:-1]),
+        ("indptr", lambda part: part[::-1]),
+        ("data", lambda part: part[:, None]),
+    ],
+)
+def test_words_whose_files_do_not_fit_are_refused(fitted, tmp_path, part, change):
+    products, prices, _ = fitted
+    fit("neighbours", products, prices, tmp_path)
+    path = tmp_path / f"blocks/neighbours/{part}.npy"
+    np.save(path, change(np.load(path)))
+    with pytest.raises(CacheError, match=r"data\.npy: does not fit indices\.npy"):
+        load(tmp_path, products, prices)

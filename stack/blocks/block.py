@@ -73,6 +73,12 @@ class Block:
         return cls.columns
 
     @classmethod
+    def log_prices_of(cls, embed: "EmbedManifest") -> list[int]:
+        """Return the places of the columns that are log prices, as for `columns_of`."""
+        columns = enumerate(cls.columns_of(embed))
+        return [place for place, column in columns if column.is_log_price]
+
+    @classmethod
     def label_of(cls, column: str) -> str:
         """Return the label of a column; without one, its name."""
         labels = {known.name: known.label for known in cls.columns}

@@ -28,7 +28,7 @@ from stack.blocks.inputs import (
     Prices,
     split_attributes,
 )
-from stack.blocks.registry import BLOCKS, PRICE_BLOCKS, log_price_columns
+from stack.blocks.registry import BLOCKS, PRICE_BLOCKS
 from stack.price.engine import relative_blocks
 from stack.records import BlockFiles
 from stack.run import Run
@@ -89,14 +89,13 @@ def load_blocks(
     CacheError
         If a file is missing or damaged.
     """
-    known_names = [name for name in names if name in PRICE_BLOCKS]
-    if not known_names:
+    names = [name for name in names if name in PRICE_BLOCKS]
+    if not names:
         return {}
     known = Known(features=features_of(run), prices=prices_of(run))
     directory = run.run_dir / "stack" / BLOCKS_DIR
     return {
-        name: PRICE_BLOCKS[name].load(directory / name, known, folds)
-        for name in known_names
+        name: PRICE_BLOCKS[name].load(directory / name, known, folds) for name in names
     }
 
 
@@ -115,7 +114,9 @@ def block_matrix(
     """
     columns = {name: BLOCKS[name].columns_of(embed) for name in blocks}
     return BlockMatrix(
-        relative_blocks(blocks, log_price_columns(blocks, embed)),
+        relative_blocks(
+            blocks, {name: BLOCKS[name].log_prices_of(embed) for name in blocks}
+        ),
         column_names={
             name: [column.name for column in named]
             for name, named in columns.items()

@@ -29,7 +29,7 @@ from stack.blocks.block import PriceBlock, log_price
 from stack.blocks.inputs import BlockInputs, Known, Prices
 from stack.blocks.mixture import FLAG, Parts, greatest, mix, penalty, take_pairs
 from stack.blocks.nearest import unit_rows
-from stack.blocks.terms import N_COLUMNS, inverse_frequency, weigh
+from stack.blocks.terms import inverse_frequency, load_terms, save_terms, weigh
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -40,7 +40,6 @@ the square (1 GB at 10,000, and 0.8 GB to learn the weights), time with the cube
 seconds a fold, after half a minute to learn its weights)."""
 
 _LARGEST = 4.0  # standard deviations
-_MATRIX = ("data", "indices", "indptr")
 _CHUNK_VALUES = 1 << 22  # of the kernel in memory at a time
 
 
@@ -231,8 +230,7 @@ def _save_references(
     save_array(folder / "idf.npy", idf)
     references = products.take(rows)
     for kind, weighed in enumerate(map(weigh, references.counts, idf)):
-        for name in _MATRIX:
-            save_array(folder / f"{name}-{kind}.npy", getattr(weighed, name))
+        save_terms(folder, weighed, suffix=f"-{kind}")
     features = references.features
     # The scale is computed from sizes alone, not from prices.
     attributes = products.features.attributes
@@ -246,19 +244,16 @@ def _save_references(
 
 
 def _load_references(folder: Path) -> References:
-    from scipy.sparse import csr_array
-
     def array(name: str) -> NDArray[Any]:
         return np.asarray(read_rows(folder / f"{name}.npy"))
 
     text, idf = array("text"), array("idf")
-    words = []
-    for kind in range(len(idf)):
-        parts = tuple(array(f"{name}-{kind}") for name in _MATRIX)
-        words.append(csr_array(parts, shape=(len(text), N_COLUMNS)).T.tocsr())
+    words = [
+        load_terms(folder, len(text), suffix=f"-{kind}") for kind in range(len(idf))
+    ]
     return References(
         idf=idf,
-        words=tuple(words),
+        words=tuple(rows.T.tocsr() for rows in words),
         text=text,
         with_photo=array("with_photo"),
         image=array("image"),

@@ -20,7 +20,7 @@ from embed.store.durable import save_array
 from stack.blocks.block import Column, PriceBlock, log_price
 from stack.blocks.inputs import BlockInputs, Known, Prices
 from stack.blocks.nearest import DenseReferences, References, WordReferences
-from stack.blocks.terms import N_COLUMNS, inverse_frequency, weigh
+from stack.blocks.terms import inverse_frequency, load_terms, save_terms, weigh
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -50,8 +50,6 @@ STATISTICS = (
     Column("distance", "mean distance"),
 )
 """Statistics of the neighbours in one space."""
-
-_MATRIX = ("data", "indices", "indptr")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,8 +86,7 @@ class Neighbours(PriceBlock):
         idf = inverse_frequency(words)
         rows = weigh(words[np.flatnonzero(prices.folds >= 0)], idf)
         save_array(folder / "idf.npy", idf)
-        for part in _MATRIX:
-            save_array(folder / f"{part}.npy", getattr(rows, part))
+        save_terms(folder, rows)
 
     @classmethod
     def load(cls, folder: Path, known: Known, folds: Collection[int]) -> Self:
@@ -104,13 +101,17 @@ class Neighbours(PriceBlock):
             references = DenseReferences(space, np.flatnonzero(rows))
             return Space(references=references, log_price=price[rows])
 
-        words = _load_words(folder, rows[prices.folds >= 0])
+        priced = np.flatnonzero(prices.folds >= 0)
+        words = load_terms(folder, len(priced))[np.flatnonzero(rows[priced])]
+        idf = np.asarray(read_rows(folder / "idf.npy"))
         return cls(
             spaces={
                 "text": dense(features.text, rows),
                 "image": dense(features.image, rows & np.asarray(features.image_ok)),
                 "fused": dense(features.fused, rows),
-                "words": Space(references=words, log_price=price[rows]),
+                "words": Space(
+                    references=WordReferences(idf, words), log_price=price[rows]
+                ),
             }
         )
 
@@ -128,15 +129,6 @@ class Neighbours(PriceBlock):
         }
         parts = [_search(self.spaces[space], *queries[space]) for space in SPACES]
         return np.concatenate(parts, axis=1)
-
-
-def _load_words(folder: Path, known: NDArray[np.bool_]) -> WordReferences:
-    from scipy.sparse import csr_array
-
-    parts = tuple(np.asarray(read_rows(folder / f"{part}.npy")) for part in _MATRIX)
-    rows = csr_array(parts, shape=(len(known), N_COLUMNS))
-    idf = np.asarray(read_rows(folder / "idf.npy"))
-    return WordReferences(idf, rows[np.flatnonzero(known)])
 
 
 def _search(

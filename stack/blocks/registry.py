@@ -3,7 +3,7 @@
 Importing it imports NumPy, but neither SciPy nor scikit-learn.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
@@ -109,32 +109,3 @@ RAW_BLOCKS = (Text.name, Image.name, Attributes.name)
 
 STARTS = (Start.name, Network.name)
 """Blocks that the trees can start from; they start from the first that is there."""
-
-
-def log_price_columns(
-    names: Iterable[str], embed: "EmbedManifest"
-) -> dict[str, list[int]]:
-    """Find the columns of some blocks that are log prices.
-
-    Parameters
-    ----------
-    names : iterable of str
-        Names of blocks; unknown names are skipped.
-    embed : EmbedManifest
-        Manifest of the embedding stage.
-
-    Returns
-    -------
-    dict of str to list of int
-        Places of the columns by block, for the blocks that have such columns.
-    """
-    places = {
-        name: [
-            place
-            for place, column in enumerate(BLOCKS[name].columns_of(embed))
-            if column.is_log_price
-        ]
-        for name in names
-        if name in BLOCKS
-    }
-    return {name: columns for name, columns in places.items() if columns}

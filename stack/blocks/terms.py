@@ -8,11 +8,16 @@ nothing.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from embed.errors import CacheError
+from embed.store.arrays import read_rows
+from embed.store.durable import save_array
+from embed.store.manifest import remedy
 from stack.blocks.head import read_head
 
 if TYPE_CHECKING:
@@ -20,6 +25,7 @@ if TYPE_CHECKING:
 
 N_COLUMNS = 2**18
 _WORD = r"\b\w+\b"  # "8" and "g" too
+_PARTS = ("data", "indices", "indptr")
 _WORDS, _LETTERS = ("word", (1, 2)), ("char_wb", (3, 5))
 
 
@@ -79,3 +85,32 @@ def weigh(counts: "csr_array", idf: NDArray[np.float32]) -> "csr_array":
     length = np.sqrt(np.bincount(row, values**2, minlength=counts.shape[0]))
     values /= length[row].astype(np.float32)  # no weight is 0
     return csr_array((values, counts.indices, counts.indptr), shape=counts.shape)
+
+
+def save_terms(folder: Path, rows: "csr_array", *, suffix: str = "") -> None:
+    """Write rows of terms; `suffix` ends the names of their files."""
+    for part in _PARTS:
+        save_array(folder / f"{part}{suffix}.npy", getattr(rows, part))
+
+
+def load_terms(folder: Path, n_rows: int, *, suffix: str = "") -> "csr_array":
+    """Read the rows that `save_terms` wrote, shape (n_rows, N_COLUMNS).
+
+    Raises
+    ------
+    CacheError
+        If a file is missing or damaged, or the files do not fit together.
+    """
+    from scipy.sparse import csr_array
+
+    paths = [folder / f"{part}{suffix}.npy" for part in _PARTS]
+    parts = tuple(np.asarray(read_rows(path)) for path in paths)
+    try:
+        rows = csr_array(parts, shape=(n_rows, N_COLUMNS))
+        rows.check_format(full_check=True)  # a wrong index would crash the process
+    except (ValueError, TypeError) as error:
+        raise CacheError(
+            f"{paths[0]}: does not fit {paths[1].name} and {paths[2].name} ({error}). "
+            f"{remedy(folder)}"
+        ) from error
+    return rows

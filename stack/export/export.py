@@ -28,7 +28,7 @@ from embed.store.manifest import (
 )
 from embed.terminal.options import require_packages
 from finetune.network.saved import load_network, network_folder
-from stack.blocks.registry import BLOCKS, PRICE_BLOCKS, log_price_columns
+from stack.blocks.registry import BLOCKS, PRICE_BLOCKS
 from stack.export.card import model_card
 from stack.export.check import check_export
 from stack.export.graphs import write_head, write_image_tower, write_text_tower
@@ -257,7 +257,11 @@ def _manifest(finished: FinishedRun, folder: Path) -> dict[str, Any]:
         "intervals": finished.stack.intervals,
         "blocks": list(finished.stack_config.blocks),
         "price_blocks": _price_blocks(finished),
-        "log_price_columns": log_price_columns(BLOCKS, run.embed),
+        "log_price_columns": {
+            name: columns
+            for name, block in BLOCKS.items()
+            if (columns := block.log_prices_of(run.embed))
+        },
         "boosters": {
             kind: [f"boosters/{name}" for name in names]
             for kind, names in _boosters(finished).items()

@@ -185,7 +185,18 @@ class Engine:
         blocks["text"] = half(encoded.text, name="text")
         blocks["image"] = half(encoded.image, name="image")
         if self.price_blocks:
-            blocks |= self._by_prices(blocks, encoded)
+            products = BlockInputs(
+                texts=encoded.texts,
+                features=Features(
+                    text=blocks["text"],
+                    image=blocks["image"],
+                    image_ok=encoded.has_photo,
+                    fused=blocks["fused"],
+                    **split_attributes(blocks["attributes"], self.n_categories),
+                ),
+            )
+            for name, block in self.price_blocks.items():
+                blocks[name] = block.predict(products)
         log_price = network
         if self.start_weights is not None:
             other = Start.blended_with(blocks)
@@ -195,22 +206,6 @@ class Engine:
             raw = self.raw_start + self.raw_trees.add(blocks)
             blocks["lightgbm"] = raw.astype(np.float32)
         return log_price + self.trees.add(blocks)
-
-    def _by_prices(
-        self, blocks: Mapping[str, NDArray[np.float32]], encoded: Encoded
-    ) -> dict[str, NDArray[np.float32]]:
-        """Return the blocks that are fitted on prices."""
-        features = Features(
-            text=blocks["text"],
-            image=blocks["image"],
-            image_ok=encoded.has_photo,
-            fused=blocks["fused"],
-            **split_attributes(blocks["attributes"], self.n_categories),
-        )
-        products = BlockInputs(texts=list(encoded.texts), features=features)
-        return {
-            name: block.predict(products) for name, block in self.price_blocks.items()
-        }
 
 
 def half(features: NDArray[np.floating], *, name: str) -> NDArray[np.float32]:

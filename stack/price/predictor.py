@@ -32,7 +32,7 @@ from finetune.network.model import FUSED_DIM
 from finetune.network.saved import load_network
 from finetune.serve import ServedNetworks, encode_once
 from stack.blocks.fitted import block_matrix, load_blocks
-from stack.blocks.registry import BLOCKS, RAW_BLOCKS, log_price_columns
+from stack.blocks.registry import BLOCKS, RAW_BLOCKS
 from stack.judge.intervals import Intervals
 from stack.price.engine import Booster, Encoded, Engine, Predicted, Trees
 from stack.run import RAW_DIR, Run, open_finished_run
@@ -287,7 +287,7 @@ class Predictor:
         )
 
     def _trees(self, boosters: Sequence[Booster], blocks: Sequence[str]) -> Trees:
-        columns = log_price_columns(blocks, self.run.embed)
+        columns = {name: BLOCKS[name].log_prices_of(self.run.embed) for name in blocks}
         return Trees(boosters=boosters, blocks=blocks, log_price_columns=columns)
 
     def _load_boosters(self, folder: str, blocks: Sequence[str]) -> list[lgb.Booster]:

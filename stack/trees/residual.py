@@ -11,7 +11,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, CancelledError, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -99,60 +99,10 @@ def fit_out_of_fold(
     # it, another that was created with the old number writes out of bounds.
     shared = dataclasses.replace(config, n_threads=max(1, config.n_threads // n_folds))
     dataset = make_dataset(matrix, log_price, shared)
-    if not any(
-        dataset.feature_num_bin(column) > 1 for column in range(matrix.shape[1])
-    ):
+    if not any(dataset.feature_num_bin(j) > 1 for j in range(matrix.shape[1])):
         # No tree can grow, and LightGBM crashes then unless the objective is its own.
         shared = dataclasses.replace(shared, objective="l1")
-    stop = threading.Event()
-
-    def search(
-        fold: int,
-        rows: NDArray[np.intp],
-        init: NDArray[np.float32],
-        settings: StackConfig,
-    ) -> tuple[lgb.Booster, StackConfig]:
-        is_valid = _validation_part(groups[rows], config=settings, fold=fold)
-        train_set = _subset(dataset, rows[~is_valid], init)
-        valid_set = _subset(dataset, rows[is_valid], init)
-        valid_price = to_price(log_price[rows[is_valid]])
-
-        def grow(settings: StackConfig) -> tuple[lgb.Booster, float]:
-            params = booster_params(matrix, settings)
-            return _fit_booster(
-                train_set, valid_set, valid_price, params, settings, stop
-            )
-
-        if settings.n_trials:
-            return best_of_trials(grow, settings, fold=fold)
-        return grow(settings)[0], settings
-
-    def fit_seeds(
-        fold: int, rows: NDArray[np.intp], init: NDArray[np.float32]
-    ) -> lgb.Booster:
-        boosters, settings = [], shared
-        for number in range(shared.n_seeds):
-            # Only the first seed runs trials; the others use its settings.
-            booster, settings = search(
-                fold,
-                rows,
-                init,
-                dataclasses.replace(
-                    settings,
-                    seed=(shared.seed + number) % 2**31,
-                    n_trials=0 if number else shared.n_trials,
-                ),
-            )
-            if shared.refit and booster.num_trees():
-                booster = _grow_trees(
-                    _subset(dataset, rows, init),
-                    booster.num_trees(),
-                    booster_params(matrix, settings),
-                    settings,
-                    stop,
-                )
-            boosters.append(booster)
-        return average_boosters(boosters)
+    forest = _Forest(matrix, dataset, log_price, groups, shared)
 
     def fit_fold(fold: int) -> tuple[lgb.Booster, float]:
         rows = np.flatnonzero((folds >= 0) & (folds != fold))
@@ -160,7 +110,7 @@ def fit_out_of_fold(
         path = folder / f"booster-{fold}.txt" if folder else None
         booster = kept_booster(path, matrix.feature_names) if path else None
         if booster is None:
-            booster = fit_seeds(fold, rows, init)
+            booster = forest.fit(fold, rows, init)
             if path is not None:
                 keep_booster(path, booster)
         # Progress shows only boosters that are saved.
@@ -170,7 +120,9 @@ def fit_out_of_fold(
         )
         return booster, float(init[0]) if init_log_price is None else float("nan")
 
-    fitted = _in_threads(fit_fold, n_folds, n_workers=config.n_threads, stop=stop)
+    fitted = _in_threads(
+        fit_fold, n_folds, n_workers=config.n_threads, stop=forest.stop
+    )
     boosters, starts = [f[0] for f in fitted], [f[1] for f in fitted]
     out_of_fold = np.zeros(len(matrix))
     for fold, (booster, start) in enumerate(fitted):
@@ -185,6 +137,71 @@ def fit_out_of_fold(
         rounds=[booster.num_trees() for booster in boosters],
         starts=starts,
     )
+
+
+@dataclass(frozen=True)
+class _Forest:
+    """Binned products and settings that the boosters of all folds share."""
+
+    matrix: BlockMatrix
+    dataset: lgb.Dataset
+    log_price: NDArray[np.floating]
+    groups: NDArray[np.integer]
+    config: StackConfig
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def fit(
+        self, fold: int, rows: NDArray[np.intp], init: NDArray[np.float32]
+    ) -> lgb.Booster:
+        """Fit a booster for each seed on some rows; return their mean."""
+        boosters, settings = [], self.config
+        for number in range(self.config.n_seeds):
+            settings = dataclasses.replace(
+                settings,
+                seed=(self.config.seed + number) % 2**31,
+                # Only the first seed runs trials; the others use its settings.
+                n_trials=0 if number else self.config.n_trials,
+            )
+            booster, settings = self._stop_early(fold, rows, init, settings)
+            if settings.refit and booster.num_trees():
+                booster = _grow_trees(
+                    self._subset(rows, init),
+                    booster.num_trees(),
+                    booster_params(self.matrix, settings),
+                    settings,
+                    self.stop,
+                )
+            boosters.append(booster)
+        return average_boosters(boosters)
+
+    def _stop_early(
+        self,
+        fold: int,
+        rows: NDArray[np.intp],
+        init: NDArray[np.float32],
+        settings: StackConfig,
+    ) -> tuple[lgb.Booster, StackConfig]:
+        """Fit a booster beside a validation part; run the trials of the settings."""
+        is_valid = _validation_part(self.groups[rows], config=settings, fold=fold)
+        train_set = self._subset(rows[~is_valid], init)
+        valid_set = self._subset(rows[is_valid], init)
+        valid_price = to_price(self.log_price[rows[is_valid]])
+
+        def grow(settings: StackConfig) -> tuple[lgb.Booster, float]:
+            params = booster_params(self.matrix, settings)
+            return _fit_booster(
+                train_set, valid_set, valid_price, params, settings, self.stop
+            )
+
+        if settings.n_trials:
+            return best_of_trials(grow, settings, fold=fold)
+        return grow(settings)[0], settings
+
+    def _subset(
+        self, rows: NDArray[np.integer], init: NDArray[np.float32]
+    ) -> lgb.Dataset:
+        subset = self.dataset.subset(rows.tolist()).construct()
+        return subset.set_init_score(init[rows])
 
 
 def _in_threads(
@@ -306,13 +323,6 @@ def _add_tree(
         if not booster.update(fobj=gradients):
             return True
     return False
-
-
-def _subset(
-    dataset: lgb.Dataset, rows: NDArray[np.integer], init: NDArray[np.float32]
-) -> lgb.Dataset:
-    subset = dataset.subset(rows.tolist()).construct()
-    return subset.set_init_score(init[rows])
 
 
 def _initial(
