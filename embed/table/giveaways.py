@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from embed.table.encode import RARE, TableColumn, feature_names
 
@@ -63,6 +62,8 @@ def find_giveaway(
 
 
 def _by_number(number: NDArray[np.float64], log_price: NDArray[np.float64]) -> float:
+    from scipy.stats import rankdata  # late: it takes a second
+
     known = np.isfinite(number) & np.isfinite(log_price)
     number, log_price = number[known], log_price[known]
     correlations = [

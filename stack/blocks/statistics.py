@@ -108,8 +108,8 @@ class Statistics(PriceBlock):
         """Add up prices by key and fold."""
         rows = np.flatnonzero(prices.folds >= 0)
         names: dict[str, list[str]] = {}
-        for kind, of_products in _keys_of(products.take(rows)).items():
-            keys, key = np.unique(of_products, return_inverse=True)
+        for kind, of_products in _keys_of(products).items():
+            keys, key = np.unique(np.array(of_products)[rows], return_inverse=True)
             names[kind] = keys.tolist()
             sums = np.zeros((len(keys), prices.n_folds, 2))
             counted = np.stack([np.ones(len(rows)), prices.log_price[rows]], axis=1)
