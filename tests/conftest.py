@@ -32,7 +32,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 from embed.attributes import ATTRIBUTE_NAMES
 from embed.catalog.own_copy import CATALOG_NAME, write_run_catalog
-from embed.catalog.reader import read_catalog
+from embed.catalog.reader import CatalogColumns, read_catalog
 from embed.config import EmbedConfig
 from embed.photos.decode import encode_thumbnail
 from embed.records import require_embedded
@@ -185,6 +185,17 @@ TINY_TRAINING = FinetuneConfig(
     precision="fp32",
     n_threads=1,
 )
+LEARNING = dataclasses.replace(
+    TINY_TRAINING,
+    smooth_l1_epochs=5,
+    smape_epochs=0,
+    text_learning_rate=3e-3,
+    fusion_learning_rate=5e-3,
+    head_dropout=0.0,
+    ema_decay=0.0,
+)
+"""Learn enough to price products differently."""
+
 # Blocks fitted on prices have tests of their own, as has what each block adds.
 TINY_STACK = StackConfig(
     ablation=False,
@@ -409,6 +420,56 @@ def finished_run(embedded_run: Path, shared: Shared) -> Path:
         fit_stack(run_dir, config=dataclasses.replace(TINY_STACK, ablation=True))
 
     return shared("finished", finish)
+
+
+TABLE_COLUMNS = CatalogColumns(
+    numbers=("net weight", "stars"), dates=("listed",), categories=("brand",)
+)
+
+
+def write_table_catalog(folder: Path) -> Path:
+    """Write a sample of 40 products with table columns, some of them blank."""
+    path = write_sample(folder, n_products=40)
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    rng = np.random.default_rng(0)
+    for number, row in enumerate(rows):
+        level = np.log(float(row["price"] or 1)) + rng.normal()
+        row["net weight"] = f"{rng.uniform(0.1, 9):.1f} kg".replace(".", ",")
+        row["stars"] = "" if number % 7 == 0 else f"{rng.uniform(1, 5):.1f}"
+        row["stars"] = row["stars"].replace(".", ",")
+        row["listed"] = f"{1 + number * 5 % 28}/{1 + number % 12}/2024"
+        row["brand"] = ("Acme", "Bolt", "Crane & Co")[int(np.clip(level, 1, 3)) - 1]
+        row["brand"] = "Solo" if number == 11 else row["brand"]
+    with path.open("w", newline="") as file:
+        lines = csv.DictWriter(file, list(rows[0]))
+        lines.writeheader()
+        lines.writerows(rows)
+    return path
+
+
+@pytest.fixture(scope="session")
+def table_run(tiny_config: EmbedConfig, shared: Shared) -> Path:
+    """A run of a catalog with table columns, priced by the stacker.
+
+    Beside it lie its catalog.csv and images/.
+    """
+
+    def finish(folder: Path) -> None:
+        from embed.extract import extract
+        from finetune.out_of_fold import finetune
+        from stack.fit import fit_stack
+
+        catalog = read_catalog(write_table_catalog(folder), columns=TABLE_COLUMNS)
+        run_dir, images_dir = folder / "run", folder / "images"
+        extract(catalog, run_dir, images_dir=images_dir, config=tiny_config)
+        finetune(run_dir, config=LEARNING)
+        blocks = (*TINY_STACK.blocks, "statistics")
+        config = dataclasses.replace(TINY_STACK, blocks=blocks, max_rounds=30)
+        fit_stack(run_dir, config=config)
+        choose(run_dir, "stacker")
+
+    return shared("table", finish) / "run"
 
 
 @pytest.fixture(scope="session")

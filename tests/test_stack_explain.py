@@ -251,7 +251,7 @@ def test_json_has_the_promised_keys_and_finite_numbers(explained):
         assert json.loads(json.dumps(record, allow_nan=False)) == record
         assert list(record) == [
             *("price", "log_price", "price_unit", "flags", "intervals", "parts"),
-            *("features", "words", "attributes", "image", "similar"),
+            *("features", "words", "attributes", "table", "image", "similar"),
         ]
         assert list(record["intervals"]) == ["80", "90"]
         low, high = record["intervals"]["90"]

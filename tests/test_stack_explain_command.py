@@ -9,7 +9,12 @@ from PIL import Image
 from embed.store.manifest import read_json
 from finetune.score import to_price
 from stack.explain.command import explain_command
-from stack.explain.explanation import Explanation, ImageEffect, WordEffect
+from stack.explain.explanation import (
+    AttributeEffect,
+    Explanation,
+    ImageEffect,
+    WordEffect,
+)
 from stack.explain.image_map import write_image_map
 from stack.explain.parts import part
 from stack.explain.product import RunProduct, find_product, read_product
@@ -163,6 +168,7 @@ def explanation(**changed):
         "features": [],
         "words": [WordEffect(text="\x1b[2Jword " * 40, change_percent=-99.9)],
         "attributes": [],
+        "table": [AttributeEffect(name="a\nb", value="v " * 99, change_percent=-1.0)],
         "image": ImageEffect(
             without_photo_percent=1.0, grid=[[-99.99, 123456.7] * 8] * 16
         ),
@@ -180,6 +186,8 @@ def product(**changed):
         "fold": 1,
         "text": "Item Name: " + "word " * 400,
         "photo": None,
+        "cells": {},
+        "other_cells": False,
         "photo_source": "thumbnail",
         "true_price": 5e6,
         "priced_at": 1e6,

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import TINY_STACK, TINY_TRAINING, choose, copy_run
+from conftest import LEARNING, TABLE_COLUMNS, TINY_STACK, choose, copy_run
 
 from embed.catalog.own_copy import read_run_catalog
 from embed.catalog.reader import CatalogColumns, read_catalog
@@ -67,15 +67,6 @@ REFUSED_WITHOUT_TREES = REFUSED + ",lightgbm,scipy"
 # their records by pydantic.
 REFUSED_WITH_BLOCKS = ",".join(
     name for name in REFUSED.split(",") if name not in ("sklearn", "pandas", "pydantic")
-)
-LEARNING = dataclasses.replace(
-    TINY_TRAINING,
-    smooth_l1_epochs=5,
-    smape_epochs=0,
-    text_learning_rate=3e-3,
-    fusion_learning_rate=5e-3,
-    head_dropout=0.0,
-    ema_decay=0.0,
 )
 
 

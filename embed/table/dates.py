@@ -1,31 +1,62 @@
-"""Read a column of dates, which must all be written in one way."""
+"""Read a column of dates, which must all be written in one way.
+
+It does without pandas: an exported model reads the dates of new products.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime, timedelta
+from functools import cache
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from embed.table.numbers import MIN_READABLE, MISSING, clean
 
+ISO_FORMAT = "ISO8601"
+
 # Those of equal rank may read the same cell as different days; then neither is right.
 _FORMATS = (
-    ("ISO8601",),
+    (ISO_FORMAT,),
+    ("%Y%m%d",),
     ("%Y/%m/%d", "%Y/%d/%m"),
     ("%d.%m.%Y",),
     ("%d/%m/%Y", "%m/%d/%Y"),
     ("%d-%m-%Y", "%m-%d-%Y"),
     ("%d/%m/%y", "%m/%d/%y"),
-    ("%d %b %Y", "%d %B %Y"),
-    ("%b %d, %Y", "%B %d, %Y"),
+    ("%d %b %Y",),
+    ("%b %d, %Y",),
     ("%d-%b-%Y", "%d-%b-%y"),
     ("%d/%m/%Y %H:%M", "%m/%d/%Y %H:%M"),
     ("%d/%m/%Y %H:%M:%S", "%m/%d/%Y %H:%M:%S"),
-    ("%Y%m%d",),
 )
-_EPOCH = pd.Timestamp("2000-01-01")
+_PIECES = {
+    "%Y": r"(?P<year>\d{4})",
+    "%y": r"(?P<short_year>\d\d)",
+    "%m": r"(?P<month>\d\d?)",
+    "%d": r"(?P<day>\d\d?)",
+    "%b": r"(?P<name>[a-z]{3,9})",  # also in full
+    "%H": r"(?P<hour>\d\d?)",
+    "%M": r"(?P<minute>\d\d?)",
+    "%S": r"(?P<second>\d\d?)",
+}
+_ISO_TIME = (
+    r"[t ]%H(?::%M(?::%S(?:[.,]\d+)?)?)?"
+    r"(?: ?(?:z|(?P<zone>[+-])(?P<zone_hour>\d\d):?(?P<zone_minute>\d\d)?))?"
+)
+_ISO = rf"%Y(?:(?P<sign>[-/.])%m(?:(?P=sign)%d(?:{_ISO_TIME})?)?)?"
+_MONTHS = (
+    *("january", "february", "march", "april", "may", "june", "july", "august"),
+    *("september", "october", "november", "december"),
+)
+_NUMBER_OF_MONTH = {
+    name: number
+    for number, month in enumerate(_MONTHS, start=1)
+    for name in (month, month[:3])
+}
+_EPOCH = date(2000, 1, 1)
 PARTS = ("day", "month", "weekday")
 """Features of a date: days since 2000-01-01, month from 1, day of the week from 0."""
 
@@ -36,19 +67,17 @@ def find_format(cells: Iterable[str]) -> str | None:
     Returns
     -------
     str or None
-        A format of `pandas.to_datetime`. None if there is no date, no format fits, or
-        "3/4/2024" has two readings and no other cell settles which.
+        A format of `strptime`, or "ISO8601". None if there is no date, no format fits,
+        or "3/4/2024" has two readings and no other cell settles which.
     """
     dates = sorted({clean(cell) for cell in cells} - MISSING)
     if not dates:
         return None
     for group in _FORMATS:
-        days = {name: _parse(dates, name) for name in group}
-        fitting = [name for name in group if days[name].notna().mean() >= MIN_READABLE]
-        if len(fitting) > 1 and not days[fitting[0]].equals(days[fitting[1]]):
-            return _fits_more(days)
+        read = {name: _read_most(dates, name) for name in group}
+        fitting = {name: days for name, days in read.items() if days is not None}
         if fitting:
-            return fitting[0]
+            return _fits_best(fitting)
     return None
 
 
@@ -60,24 +89,64 @@ def read_dates(cells: Sequence[str], date_format: str) -> NDArray[np.float64]:
     ndarray of shape (n_cells, 3)
         `PARTS` of each date; NaN where a cell has none.
     """
-    days = _parse([clean(cell) for cell in cells], date_format)
-    parts = [(days - _EPOCH).dt.days, days.dt.month, days.dt.day_of_week]
-    return np.column_stack([part.to_numpy(np.float64) for part in parts])
+    day_of = {cell: _read(clean(cell), date_format) for cell in set(cells)}
+    parts = np.full((len(cells), len(PARTS)), np.nan)
+    for row, cell in enumerate(cells):
+        if (day := day_of[cell]) is not None:
+            parts[row] = (day - _EPOCH).days, day.month, day.weekday()
+    return parts
 
 
-def _fits_more(days: Mapping[str, pd.Series[pd.Timestamp]]) -> str | None:
-    """Return the format that fits more cells; None if two fit as many."""
-    counts = {name: int(parsed.notna().sum()) for name, parsed in days.items()}
-    most = max(counts.values())
-    best = [name for name, count in counts.items() if count == most]
-    return best[0] if len(best) == 1 else None
+def _read_most(dates: Sequence[str], date_format: str) -> list[date | None] | None:
+    """Return the days; None as soon as too many are unreadable."""
+    days: list[date | None] = []
+    left = int((1 - MIN_READABLE) * len(dates))
+    for text in dates:
+        days.append(_read(text, date_format))
+        left -= days[-1] is None
+        if left < 0:
+            return None
+    return days
 
 
-def _parse(cells: Sequence[str], date_format: str) -> pd.Series[pd.Timestamp]:
-    times = pd.to_datetime(
-        pd.Series(cells, dtype=str).str.upper(),
-        format=date_format,
-        errors="coerce",
-        utc=True,
+def _fits_best(days: Mapping[str, Sequence[date | None]]) -> str | None:
+    """Return the format that reads most cells; None if two do, in different ways."""
+    n_unread = {name: list(read).count(None) for name, read in days.items()}
+    best = [name for name, n in n_unread.items() if n == min(n_unread.values())]
+    same = all(days[name] == days[best[0]] for name in best)
+    return best[0] if same else None
+
+
+def _read(text: str, date_format: str) -> date | None:
+    """Return the day in UTC of a cleaned cell."""
+    match = _pattern(date_format).fullmatch(text)
+    if match is None:
+        return None
+    parts = {name: part for name, part in match.groupdict().items() if part}
+    year = int(parts.get("year") or _full_year(int(parts["short_year"])))
+    month = _NUMBER_OF_MONTH.get(parts.get("name", ""), int(parts.get("month", 1)))
+    if "name" in parts and parts["name"] not in _NUMBER_OF_MONTH:
+        return None
+    clock = [int(parts.get(name, 0)) for name in ("hour", "minute", "second")]
+    away = timedelta(
+        hours=int(parts.get("zone_hour", 0)), minutes=int(parts.get("zone_minute", 0))
     )
-    return times.dt.tz_localize(None).dt.normalize()
+    try:
+        time = datetime(year, month, int(parts.get("day", 1)), *clock)  # noqa: DTZ001
+        return (time + away if parts.get("zone") == "-" else time - away).date()
+    except (ValueError, OverflowError):  # there is no such day
+        return None
+
+
+def _full_year(short_year: int) -> int:
+    return short_year + (1900 if short_year >= 69 else 2000)  # as POSIX has it
+
+
+@cache
+def _pattern(date_format: str) -> re.Pattern[str]:
+    if date_format == "%Y%m%d":  # "2024111" has two readings
+        return re.compile(r"(?P<year>\d{4})(?P<month>\d\d)(?P<day>\d\d)", re.ASCII)
+    written = _ISO if date_format == ISO_FORMAT else re.escape(date_format)
+    for piece, pattern in _PIECES.items():
+        written = written.replace(piece, pattern)
+    return re.compile(written, re.ASCII)

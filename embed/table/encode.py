@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,7 +54,7 @@ class TableColumn:
     """Factor of each unit."""
 
     date_format: Text | None = None
-    """Format of dates for `pandas.to_datetime`; None if the column has none."""
+    """Format of dates from `find_format`; None if the column has none."""
 
     categories: tuple[Text, ...] = ()
     """Categories with codes 2, 3, …; each has at least two products."""
@@ -72,6 +73,11 @@ class TableColumn:
         return NumberStyle(
             decimal_sign=self.decimal_sign, factor_of_unit=factor_of_unit
         )
+
+    @cached_property
+    def code_of(self) -> dict[str, int]:
+        """Code of each category."""
+        return {name: RARE + 1 + at for at, name in enumerate(self.categories)}
 
     @property
     def n_codes(self) -> int:
@@ -210,21 +216,21 @@ def encode(
     n_products : int
     """
     blank = [""] * n_products
-    parts: list[NDArray[np.float64]] = [np.zeros((n_products, 0))]
+    parts = [np.zeros((n_products, 0), np.float32)]
     unreadable: list[tuple[int, str]] = []
     rare: list[tuple[int, str]] = []
     for column in columns:
         written = cells.get(column.name, blank)
-        values = _values(column, written)
+        with np.errstate(over="ignore"):
+            values = _values(column, written).astype(np.float32)
+        values[np.isinf(values)] = np.nan
         parts.append(values)
         unknown = np.isnan(values[:, 0]) & ~_missing(written)
         unreadable += _reasons(column, written, unknown, f"is no {column.kind}")
         if column.kind == "category":
             is_rare = values[:, 0] == RARE
             rare += _reasons(column, written, is_rare, "is new or rare in the run")
-    with np.errstate(over="ignore"):
-        array = np.column_stack(parts).astype(np.float32)
-    array[np.isinf(array)] = np.nan
+    array = np.column_stack(parts)
     return TableFeatures(array=array, unreadable=sorted(unreadable), rare=sorted(rare))
 
 
@@ -258,9 +264,8 @@ def _values(column: TableColumn, cells: Sequence[str]) -> NDArray[np.float64]:
 
 
 def _codes(column: TableColumn, cells: Sequence[str]) -> NDArray[np.float64]:
-    code_of = {name: RARE + 1 + at for at, name in enumerate(column.categories)}
     codes = [
-        np.nan if text in MISSING else code_of.get(text, RARE)
+        np.nan if text in MISSING else column.code_of.get(text, RARE)
         for text in map(clean, cells)
     ]
     return np.array(codes, dtype=np.float64)[:, None]

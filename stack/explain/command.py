@@ -3,20 +3,23 @@
 import dataclasses
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from embed.errors import ConfigError
+from embed.errors import ConfigError, InputError
 from embed.terminal.options import (
     one_line_errors,
     require_output,
     run_option,
     threads_option,
 )
+from embed.table.values import write_cells
 
 if TYPE_CHECKING:
+    from embed.table.encode import TableColumn
     from stack.explain.explanation import Explanation
     from stack.explain.product import RunProduct
 
@@ -54,6 +57,14 @@ if TYPE_CHECKING:
     show_default=True,
     help="Products shown.",
 )
+@click.option(
+    "--table",
+    "values",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Price it with this value of a table column instead of its own; repeat it for "
+    "more columns. A blank value is unknown.",
+)
 @threads_option
 @one_line_errors
 def explain_command(
@@ -64,13 +75,14 @@ def explain_command(
     image_grid: int,
     n_words: int,
     n_similar: int,
+    values: tuple[str, ...],
     n_threads: int,
 ) -> None:
     """Explain why a product of a run is priced as it is.
 
-    The output lists the parts of the price, its change when a word, a size or a part of
-    the photo is left out, and the prices of similar products. Such a change is not a
-    cause: the same word may have no effect in another text.
+    The output lists the parts of the price, its change when a word, a size, a table
+    column or a part of the photo is left out, and the prices of similar products. Such
+    a change is not a cause: the same word may have no effect in another text.
 
     \b
     Example:
@@ -91,14 +103,16 @@ def explain_command(
 
     check_grid(image_grid)
     run, row = find_product(run_dir, sample_id)
+    cells = _read_values(values, run.embed.table)
     if map_path is not None:
         require_photo(run, row)
     predictor = Predictor(run_dir, n_threads=n_threads, folds=folds_of(run, row))
-    product = read_product(predictor, row)
+    product = read_product(predictor, row, cells=cells)
     explanation = explain_product(
         predictor,
         product.text,
         product.photo,
+        cells=product.cells,
         n_words=n_words,
         image_grid=image_grid,
         n_similar=n_similar,
@@ -122,6 +136,21 @@ def _check_options(map_path: Path | None, image_grid: int, run_dir: Path) -> Non
         raise ConfigError(
             "--image-map needs --grid 1 or more, got --grid 0. Leave one of them out."
         )
+
+
+def _read_values(
+    values: Sequence[str], table: "Sequence[TableColumn]"
+) -> dict[str, str]:
+    """Return the cells that --table gives."""
+    pairs = [value.partition("=") for value in values]
+    if wrong := [name for name, sign, _ in pairs if not sign]:
+        raise ConfigError(
+            f"--table must be NAME=VALUE, such as --table brand=Acme, got {wrong[0]!r}"
+        )
+    try:
+        return write_cells(table, {name: value for name, _, value in pairs})
+    except InputError as error:
+        raise ConfigError(f"--table: {error}") from None
 
 
 def _write_map(path: Path, product: "RunProduct", explanation: "Explanation") -> None:

@@ -8,6 +8,7 @@ occlusion, the change when a part of the input is left out.
 
 import dataclasses
 import weakref
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,7 @@ class WordEffect:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AttributeEffect:
-    """Effect of a size on the price: its columns are blank, the text is unchanged."""
+    """Effect of a size or a table column: it is unknown, the text is unchanged."""
 
     name: str
     value: str
@@ -91,7 +92,10 @@ class Explanation:
     """Largest first."""
 
     attributes: list[AttributeEffect]
-    """Largest first; attributes missing from the text are left out."""
+    """Of sizes, largest first; those missing from the text are left out."""
+
+    table: list[AttributeEffect]
+    """Of table columns, largest first; unknown ones are left out."""
 
     image: ImageEffect | None
     """None without a photo."""
@@ -109,6 +113,7 @@ def explain_product(
     text: str,
     photo: NDArray[np.uint8] | None,
     *,
+    cells: Mapping[str, str] | None = None,
     n_words: int = 10,
     image_grid: int = 0,
     n_similar: int = 5,
@@ -123,6 +128,8 @@ def explain_product(
         Catalog text.
     photo : ndarray of uint8, shape (size, size, 3), or None
         Pixels from `load_image` or `decode_photo`, at `predictor.config.image_size`.
+    cells : mapping of str to str, optional
+        The product's cells by table column, as `write_cells` returns them.
     n_words : int
         Largest number of words and phrases.
     image_grid : int
@@ -149,6 +156,8 @@ def explain_product(
         max_words=predictor.config.max_tokens,
         image_grid=image_grid,
         decimal=predictor.config.decimal,
+        table=predictor.run.embed.table,
+        cells=cells,
     )
     predicted = predictor.predict(variants.chunk)
     price = predicted.price
@@ -167,7 +176,8 @@ def explain_product(
         parts=parts,
         features=features,
         words=_word_effects(variants, words)[: max(n_words, 0)],
-        attributes=_attribute_effects(variants, attributes),
+        attributes=_attribute_effects(variants, attributes, from_table=False),
+        table=_attribute_effects(variants, attributes, from_table=True),
         image=None
         if without_photo is None
         else ImageEffect(without_photo_percent=without_photo, grid=grid),
@@ -188,13 +198,14 @@ def _word_effects(variants: Variants, changes: list[float]) -> list[WordEffect]:
 
 
 def _attribute_effects(
-    variants: Variants, changes: list[float]
+    variants: Variants, changes: list[float], *, from_table: bool
 ) -> list[AttributeEffect]:
     effects = [
         AttributeEffect(
             name=attribute.name, value=attribute.value, change_percent=change
         )
         for attribute, change in zip(variants.attributes, changes, strict=True)
+        if attribute.from_table == from_table
     ]
     return sorted(effects, key=_size)
 

@@ -1,6 +1,7 @@
 """A product of a run as it was priced: its text, its photo and its fold."""
 
 import difflib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -36,6 +37,12 @@ class RunProduct:
 
     photo: NDArray[np.uint8] | None
     """Shape (size, size, 3)."""
+
+    cells: dict[str, str]
+    """Cells by table column."""
+
+    other_cells: bool
+    """Whether a cell differs from the run's, so the price may differ too."""
 
     photo_source: PhotoSource
     """`file`: the photo that was priced; `thumbnail`: the run's copy, after JPEG,
@@ -103,7 +110,9 @@ def folds_of(run: Run, row: int) -> list[int] | None:
     return None if fold < 0 else [fold]
 
 
-def read_product(predictor: Predictor, row: int) -> RunProduct:
+def read_product(
+    predictor: Predictor, row: int, *, cells: Mapping[str, str] | None = None
+) -> RunProduct:
     """Read a product as it was priced.
 
     Parameters
@@ -112,6 +121,8 @@ def read_product(predictor: Predictor, row: int) -> RunProduct:
         Predictor of the run.
     row : int
         Row of the catalog, from 0.
+    cells : mapping of str to str, optional
+        Cells of table columns in place of the run's.
 
     Raises
     ------
@@ -121,6 +132,8 @@ def read_product(predictor: Predictor, row: int) -> RunProduct:
     run = predictor.run
     catalog = run.catalog()
     photo, source = _photo(predictor, catalog, row)
+    own_cells = {name: column[row] for name, column in catalog.table.items()}
+    all_cells = own_cells | dict(cells or {})
     true_price = float(run.array("finetune/price")[row])
     chosen = "stacker" if predictor.is_stacked else "network"
     return RunProduct(
@@ -129,6 +142,8 @@ def read_product(predictor: Predictor, row: int) -> RunProduct:
         fold=int(run.array("finetune/folds")[row]),
         text=catalog.text[row],
         photo=photo,
+        cells=all_cells,
+        other_cells=all_cells != own_cells,
         photo_source=source,
         true_price=true_price if np.isfinite(true_price) else None,
         priced_at=float(

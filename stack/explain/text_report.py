@@ -9,7 +9,7 @@ from embed.catalog.amounts import amount
 from embed.text import compose_text, parse_fields
 from finetune.price_unit import to_price
 from stack.blocks.registry import BLOCKS
-from stack.explain.explanation import Explanation
+from stack.explain.explanation import AttributeEffect, Explanation
 from stack.explain.parts import NETWORK, START
 from stack.explain.product import RunProduct
 from stack.tell.lines import WIDTH, wrap
@@ -55,7 +55,12 @@ def _head(product: RunProduct, explanation: Explanation) -> Iterator[str]:
     for flag in explanation.flags:
         yield wrap(f"DOUBT: {flag}.")
     yield wrap(_models(product))
-    if held := _price_in_run(product, explanation):
+    if product.other_cells:
+        yield wrap(
+            f"Values of table columns were changed by --table; with its own, the price "
+            f"in the run is {amount(product.priced_at)}."
+        )
+    elif held := _price_in_run(product, explanation):
         yield wrap(held)
     yield wrap(_PHOTO_NOTES[product.photo_source])
 
@@ -165,10 +170,16 @@ def _effects(explanation: Explanation) -> Iterator[str]:
     if explanation.attributes:
         yield ""
         yield "Change of the price if a size read from the text is missing"
-    for size in explanation.attributes:
-        yield _cut(
-            f"  {size.change_percent:>+8.2f} %  {size.name}: {size.value}", WIDTH
-        )
+    yield from map(_effect, explanation.attributes)
+    if explanation.table:
+        yield ""
+        yield "Change of the price if a table column is unknown"
+    yield from map(_effect, explanation.table)
+
+
+def _effect(effect: AttributeEffect) -> str:
+    named = " ".join(f"{effect.name}: {effect.value}".split())
+    return _cut(f"  {effect.change_percent:>+8.2f} %  {_printable(named)}", WIDTH)
 
 
 def _photo(explanation: Explanation) -> Iterator[str]:
@@ -209,9 +220,9 @@ def _one_line(text: str) -> str:
     return compose_text(parse_fields(text))
 
 
-def _printable(sample_id: str) -> str:
-    """Return an id without characters that would move a terminal's cursor."""
-    return "".join(c if c.isprintable() else "?" for c in sample_id)
+def _printable(text: str) -> str:
+    """Return an id or a value without characters that would move a terminal's cursor."""
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _signed(step: float) -> str:

@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from embed.attributes import ATTRIBUTE_NAMES, KINDS
 from embed.catalog.currencies import DecimalSign
 from embed.chunks import NO_PHOTO_GIVEN, Chunk, Photo, prepare_chunk
 from embed.errors import ConfigError
+from embed.table.encode import TableColumn, feature_names
 from stack.explain.phrases import Phrase, split_phrases
 
 MAX_GRID = 16
@@ -37,11 +38,12 @@ _ATTRIBUTE_GROUPS = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class KnownAttribute:
-    """A size read from the text, and the columns that contain it."""
+    """A size read from the text or a table column, and its places in the attributes."""
 
     name: str
     value: str
     columns: list[int]
+    from_table: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,6 +83,8 @@ def make_variants(
     max_words: int,
     image_grid: int,
     decimal: DecimalSign | None = None,
+    table: Sequence[TableColumn] = (),
+    cells: Mapping[str, str] | None = None,
 ) -> Variants:
     """Make the variants of a product.
 
@@ -95,6 +99,10 @@ def make_variants(
         Patches along each side of the photo; 0 for none.
     decimal : {".", ","} or None
         Decimal sign of sizes in the run.
+    table : sequence of TableColumn
+        Table columns of the run.
+    cells : mapping of str to str
+        The product's cells by table column.
 
     Raises
     ------
@@ -103,16 +111,27 @@ def make_variants(
     """
     check_grid(image_grid)
     phrases = split_phrases(text, limit=n_phrases, max_words=max_words)
-    product = prepare_chunk([text], [NO_PHOTO_GIVEN], decimal=decimal)
-    attributes = _known_attributes(product.attributes[0])
+    cells = cells or {}
+    product = prepare_chunk(
+        [text],
+        [NO_PHOTO_GIVEN],
+        decimal=decimal,
+        table=table,
+        cells={name: [cell] for name, cell in cells.items()},
+    )
+    values = product.attributes[0]
+    attributes = [*_known_attributes(values), *_known_cells(values, table, cells)]
     pictures = list(_photos_without(photo, image_grid)) if photo is not None else []
     same_text = [text] * (len(attributes) + len(pictures))
     whole = NO_PHOTO_GIVEN if photo is None else photo
     same_photo = [whole] * (1 + len(phrases) + len(attributes))
+    texts = [text, *(phrase.without for phrase in phrases), *same_text]
     chunk = prepare_chunk(
-        [text, *(phrase.without for phrase in phrases), *same_text],
+        texts,
         [*same_photo, *pictures],
         decimal=decimal,
+        table=table,
+        cells={name: [cell] * len(texts) for name, cell in cells.items()},
     )
     for row, attribute in enumerate(attributes, start=1 + len(phrases)):
         chunk.attributes[row, attribute.columns] = np.nan
@@ -162,7 +181,8 @@ def _photos_without(photo: NDArray[np.uint8], grid: int) -> Iterator[Photo]:
 
 def _known_attributes(values: NDArray[np.float32]) -> list[KnownAttribute]:
     """Return the attributes that a text contains."""
-    by_name = dict(zip(ATTRIBUTE_NAMES, map(float, values), strict=True))
+    sizes = values[: len(ATTRIBUTE_NAMES)]
+    by_name = dict(zip(ATTRIBUTE_NAMES, map(float, sizes), strict=True))
     return [
         KnownAttribute(
             name=name,
@@ -172,6 +192,25 @@ def _known_attributes(values: NDArray[np.float32]) -> list[KnownAttribute]:
         for name, columns in _ATTRIBUTE_GROUPS.items()
         if not all(math.isnan(by_name[column]) for column in columns)
     ]
+
+
+def _known_cells(
+    values: NDArray[np.float32],
+    table: Sequence[TableColumn],
+    cells: Mapping[str, str],
+) -> Iterator[KnownAttribute]:
+    """Yield the table columns in which the product has a readable cell."""
+    start = len(ATTRIBUTE_NAMES)
+    for column in table:
+        places = list(range(start, start + len(feature_names([column]))))
+        start = places[-1] + 1
+        if not np.isnan(values[places]).any():
+            yield KnownAttribute(
+                name=column.name,
+                value=cells[column.name].strip(),
+                columns=places,
+                from_table=True,
+            )
 
 
 def _in_words(name: str, values: dict[str, float]) -> str:

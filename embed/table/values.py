@@ -1,0 +1,61 @@
+"""Write values of a program, such as those of a JSON request, as cells of a catalog."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from decimal import Decimal
+
+from embed.catalog.columns import shorten
+from embed.errors import InputError
+from embed.table.dates import ISO_FORMAT
+from embed.table.encode import TableColumn
+
+Value = str | int | float | bool | None
+"""Value of a table column; None is unknown."""
+
+
+def write_cells(
+    columns: Sequence[TableColumn], values: Mapping[str, Value]
+) -> dict[str, str]:
+    """Write the values of a product as cells.
+
+    A number gets the decimal sign of its column, and a date such as "2024-03-31" the
+    format of its column. Other texts stay as they are.
+
+    Parameters
+    ----------
+    columns : sequence of TableColumn
+        Table columns of the run.
+    values : mapping of str to Value
+        Value by column.
+
+    Raises
+    ------
+    InputError
+        If there is no column of a name; the message names those of the run.
+    """
+    by_name = {column.name: column for column in columns}
+    for name in values:
+        if name not in by_name:
+            known = ", ".join(map(repr, by_name)) or "none"
+            raise InputError(
+                f"no table column {shorten(name)!r}; the run's table columns are "
+                f"{known}"
+            )
+    return {name: _write(by_name[name], value) for name, value in values.items()}
+
+
+def _write(column: TableColumn, value: Value) -> str:
+    if value is None:
+        return ""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if column.kind == "number" and is_number:
+        plain = format(Decimal(str(value)), "f")
+        return plain.replace(".", column.decimal_sign or ".")
+    if column.kind == "date" and column.date_format not in (None, ISO_FORMAT):
+        try:
+            return date.fromisoformat(str(value)).strftime(str(column.date_format))
+        except ValueError:
+            pass
+    return str(value)
