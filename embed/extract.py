@@ -23,7 +23,7 @@ from embed.photos.stand_ins import leave_out_stand_ins
 from embed.records import EmbedInputs, EmbedManifest, EmbedProgress, Substituted
 from embed.sample.law import best_reachable_prices
 from embed.store.arrays import read_rows
-from embed.store.checksums import CHECKSUMS_NAME, record_files, verify_embedding
+from embed.store.checksums import record_files
 from embed.store.durable import remove_partial_files
 from embed.store.lock import run_lock
 from embed.store.manifest import (
@@ -36,6 +36,7 @@ from embed.store.manifest import (
 )
 from embed.table.learn import learn_table
 from embed.terminal.progress import track
+from embed.verify import CHECKSUMS_NAME, verify_embedding
 from embed.writer import ArrayWriter
 
 logger = logging.getLogger(__name__)

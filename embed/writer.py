@@ -25,10 +25,10 @@ from embed.store.arrays import (
     open_rows,
     write_rows,
 )
-from embed.store.checksums import CHECKED_ARRAYS, CHECKSUMS_NAME, ROW_ARRAYS
 from embed.store.durable import named_errors, save_array
 from embed.store.manifest import remedy
 from embed.text import MISSING_TEXT
+from embed.verify import CHECKED_ARRAYS, CHECKSUMS_NAME, ROW_ARRAYS
 
 _CHECKSUMS = Path(CHECKSUMS_NAME).stem
 PROBLEM_COLUMNS = ("sample_id", "field", "reason")

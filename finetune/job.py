@@ -13,8 +13,8 @@ from embed.catalog.price_checks import describe_unpriced, require_prices
 from embed.errors import ConfigError
 from embed.machine import pick_device
 from embed.records import EmbedManifest, require_embedded
-from embed.store.checksums import verify_embedding
 from embed.store.manifest import content_key, sha256_strings
+from embed.verify import verify_embedding
 from finetune.batches import ProductCache
 from finetune.config import FinetuneConfig
 from finetune.folds import assign_folds

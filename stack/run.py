@@ -16,8 +16,9 @@ from embed.catalog.own_copy import read_run_catalog
 from embed.catalog.reader import Catalog
 from embed.records import EmbedManifest, require_embedded
 from embed.store.arrays import read_rows
-from embed.store.checksums import CHECKED_ARRAYS, verify_embedding, verify_files
+from embed.store.checksums import verify_files
 from embed.store.manifest import require_same_key, require_stage
+from embed.verify import CHECKED_ARRAYS, verify_embedding
 from finetune.config import FinetuneConfig
 from finetune.price_unit import to_log_price, to_price
 from finetune.records import FinetuneManifest

@@ -5,13 +5,8 @@ import pytest
 
 from embed.errors import CacheError
 from embed.records import require_embedded
-from embed.store.checksums import (
-    CHECKED_ARRAYS,
-    crc_of_rows,
-    record_files,
-    verify_embedding,
-    verify_files,
-)
+from embed.store.checksums import crc_of_rows, record_files, verify_files
+from embed.verify import CHECKED_ARRAYS, verify_embedding
 
 
 @pytest.fixture

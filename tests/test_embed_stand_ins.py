@@ -22,7 +22,7 @@ from embed.photos.stand_ins import (
     describe_stand_ins,
     shared_by_unlike,
 )
-from embed.store.checksums import verify_embedding
+from embed.verify import verify_embedding
 from finetune.folds import assign_folds
 from finetune.products import product_groups
 from stack.cli import main

@@ -48,10 +48,12 @@ def read_parquet(path: Path, columns: CatalogColumns) -> Cells:
         with parquet.ParquetFile(path) as file:
             schema = file.schema_arrow
             plan = plan_columns(path, columns, schema.names)
-            odd = {n for n in plan.table if not _is_plain(schema.field(n).type)}
+            odd = {n for n in plan.table if not _is_cell(schema.field(n).type)}
             needed = [n for n in plan.needed if n not in odd - columns.kinds.keys()]
             for name in needed:
-                _require_plain(path, name, schema.field(name).type)
+                is_date = name in plan.table and _is_date(schema.field(name).type)
+                if not is_date:
+                    _require_plain(path, name, schema.field(name).type)
             table = file.read(columns=needed)
         for name in {columns.sample_id, *id_columns(plan)} & set(needed):
             _require_exact(path, name, table.column(name))
@@ -80,16 +82,16 @@ def _require_magic(path: Path) -> None:
         )
 
 
-def _is_plain(kind: pa.DataType) -> bool:
+def _is_cell(kind: pa.DataType) -> bool:
     return _is_number(kind) or _is_text(kind) or _is_date(kind)
 
 
 def _require_plain(path: Path, name: str, kind: pa.DataType) -> None:
-    """Refuse lists, structs and other types without one plain text."""
-    if not _is_plain(kind):
+    """Refuse lists, structs, dates and other types without one plain text."""
+    if not (_is_number(kind) or _is_text(kind)):
         raise CatalogError(
-            f"{path}: column {name!r} must contain text, numbers or dates, it is of "
-            f"type {_name_of(kind)}. Write it as text"
+            f"{path}: column {name!r} must contain text or numbers, it is of type "
+            f"{_name_of(kind)}. Write it as text"
         )
 
 

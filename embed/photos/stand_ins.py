@@ -25,9 +25,9 @@ from embed.store.arrays import (
     read_rows,
     release_rows,
 )
-from embed.store.checksums import CHECKED_ARRAYS, CHECKSUMS_NAME
 from embed.store.durable import named_errors
 from embed.text import parse_fields
+from embed.verify import CHECKED_ARRAYS, CHECKSUMS_NAME
 
 LEAST_UNLIKE = 6
 """Least number of mutually unlike products that share a stand-in."""
