@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -36,6 +37,8 @@ CONFIG = dataclasses.replace(
     TINY_STACK, blocks=("network", "start", "attributes", *NAMES)
 )
 FOLD = 1
+
+NO_TABLE = SimpleNamespace(attribute_names=[], category_sizes=[])
 
 
 def stack_files(run_dir):
@@ -273,8 +276,8 @@ def test_beside_the_network_log_prices_stand_less_its_own():
     }
     blocks |= {"lightgbm": rng.normal(size=5), "fused": rng.normal(size=(5, 3))}
     network = rng.normal(size=5).astype(np.float32)
-    alone = block_matrix(blocks, embed={})
-    beside = block_matrix(blocks | {"network": network}, embed={})
+    alone = block_matrix(blocks, embed=NO_TABLE)
+    beside = block_matrix(blocks | {"network": network}, embed=NO_TABLE)
     given, found = alone.rows(slice(None)), beside.rows(slice(None))
     np.testing.assert_array_equal(found[:, -1], network)
     less = given - found[:, :-1]
@@ -291,7 +294,7 @@ def test_beside_the_network_log_prices_stand_less_its_own():
     for column, of in zip(less.T, is_price, strict=True):
         np.testing.assert_allclose(column, network if of else 0, atol=1e-6)
     np.testing.assert_array_equal(
-        given, block_matrix(blocks, embed={}).rows(slice(None))
+        given, block_matrix(blocks, embed=NO_TABLE).rows(slice(None))
     )
 
 
@@ -300,7 +303,7 @@ def test_beside_a_start_log_prices_stand_less_it_the_networks_too():
     network, start = rng.normal(size=(2, 5)).astype(np.float32)
     kernel = rng.normal(size=(5, len(COLUMN_NAMES["kernel"]))).astype(np.float32)
     found = block_matrix(
-        {"network": network, "start": start, "kernel": kernel}, embed={}
+        {"network": network, "start": start, "kernel": kernel}, embed=NO_TABLE
     )
     rows = found.rows(slice(None))
     assert found.feature_names[:3] == ["network-0", "start-0", "kernel-log-price"]

@@ -120,7 +120,7 @@ def _other_rule(kind: str, context: dict[str, Any]) -> str:
 
 
 def _step(part: int | str) -> str:
-    if isinstance(part, str) and part.replace("_", "a").isalnum():
+    if isinstance(part, str) and part.replace("_", "a").replace("-", "a").isalnum():
         return f".{part}"
     return f"[{part!r}]"
 

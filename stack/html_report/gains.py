@@ -79,4 +79,5 @@ def _mean_share(gains: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
 def _block(feature: str, attribute_names: Sequence[str]) -> str:
     if feature in attribute_names:
         return "attributes"
-    return _OWNER.get(feature) or feature.split("-")[0]
+    block = _OWNER.get(feature) or feature.split("-")[0]
+    return block if block in BLOCKS else "attributes"
