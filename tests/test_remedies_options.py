@@ -56,7 +56,7 @@ SETTINGS = {  # part of the message: command, option, a bad and a good value
     "--timeout must be a positive": ("images", "--timeout", 0, 0.5),
     "--seeds must be at least 1": ("stack", "--seeds", 0, 1),
     "--blocks must be one or more": ("stack", "--blocks", "fused,fused", "fused"),
-    "--blocks must have kernel": ("stack", "--blocks", "start", "start,kernel"),
+    "--blocks must have \0 beside": ("stack", "--blocks", "start", "start,kernel"),
 }
 
 

@@ -203,7 +203,7 @@ def test_the_features_are_the_named_columns_in_order(fitted):
 def test_settings_reach_their_stages(fitted, settings):
     run = open_run(fitted.run_dir_)
     stack = json.loads((fitted.run_dir_ / "stack" / "manifest.json").read_text())
-    for stage in (run.embed, run.finetune, stack):
+    for stage in (run.embed.as_json(), run.finetune.as_json(), stack):
         found = stage["config"]
         given = {name: found[name] for name in found if name in settings}
         assert given == {name: settings[name] for name in given}
