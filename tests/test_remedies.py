@@ -26,7 +26,6 @@ _FP16 = "gradients in fp16 need CUDA"
 NOT_RUN = {  # part of a message: why its advice is not taken here
     "Decimal sign of the prices: with . 1,299": _HELP,
     "Price only with the models of this fold": _HELP,
-    "the catalog must have at least one text column": _PYTHON,
     "--inputs must be one of": _PYTHON,
     "features must be finite and below": "features that overflow less precise "
     "arithmetic alone need an encoder that makes them",

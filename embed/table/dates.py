@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,8 @@ _FORMATS = (
     ("ISO8601",),
     ("%Y/%m/%d", "%Y/%d/%m"),
     ("%d.%m.%Y",),
+    ("%d.%m.%Y %H:%M",),
+    ("%d.%m.%Y %H:%M:%S",),
     ("%d/%m/%Y", "%m/%d/%Y"),
     ("%d-%m-%Y", "%m-%d-%Y"),
     ("%d/%m/%y", "%m/%d/%y"),
@@ -23,8 +26,13 @@ _FORMATS = (
     ("%d-%b-%Y", "%d-%b-%y"),
     ("%d/%m/%Y %H:%M", "%m/%d/%Y %H:%M"),
     ("%d/%m/%Y %H:%M:%S", "%m/%d/%Y %H:%M:%S"),
+    ("%d/%m/%Y %I:%M %p", "%m/%d/%Y %I:%M %p"),
+    ("%d/%m/%Y %I:%M:%S %p", "%m/%d/%Y %I:%M:%S %p"),
+    ("%a, %d %b %Y %H:%M:%S %z",),
     ("%Y%m%d",),
 )
+_DIGIT = re.compile(r"\d", re.ASCII)
+_FIRST, _LAST = pd.Timestamp("1700-01-01"), pd.Timestamp("2199-12-31")
 _EPOCH = pd.Timestamp("2000-01-01")
 PARTS = ("day", "month", "weekday")
 """Features of a date: days since 2000-01-01, month from 1, day of the week from 0."""
@@ -39,17 +47,24 @@ def find_format(cells: Iterable[str]) -> str | None:
         A format of `pandas.to_datetime`. None if there is no date, no format fits, or
         "3/4/2024" has two readings and no other cell settles which.
     """
+    formats = fitting_formats(cells)
+    return formats[0] if len(formats) == 1 else None
+
+
+def fitting_formats(cells: Iterable[str]) -> list[str]:
+    """Return the formats that fit best; several if they read the dates differently."""
     dates = sorted({clean(cell) for cell in cells} - MISSING)
-    if not dates:
-        return None
+    if sum(map(bool, map(_DIGIT.search, dates))) < MIN_READABLE * max(len(dates), 1):
+        return []
     for group in _FORMATS:
         days = {name: _parse(dates, name) for name in group}
-        fitting = [name for name in group if days[name].notna().mean() >= MIN_READABLE]
+        fitting = [name for name in group if _readable(days[name]) >= MIN_READABLE]
         if len(fitting) > 1 and not days[fitting[0]].equals(days[fitting[1]]):
-            return _fits_more(days)
+            most = max(_readable(days[name]) for name in fitting)
+            return [name for name in fitting if _readable(days[name]) == most]
         if fitting:
-            return fitting[0]
-    return None
+            return fitting[:1]
+    return []
 
 
 def read_dates(cells: Sequence[str], date_format: str) -> NDArray[np.float64]:
@@ -65,12 +80,8 @@ def read_dates(cells: Sequence[str], date_format: str) -> NDArray[np.float64]:
     return np.column_stack([part.to_numpy(np.float64) for part in parts])
 
 
-def _fits_more(days: Mapping[str, pd.Series[pd.Timestamp]]) -> str | None:
-    """Return the format that fits more cells; None if two fit as many."""
-    counts = {name: int(parsed.notna().sum()) for name, parsed in days.items()}
-    most = max(counts.values())
-    best = [name for name, count in counts.items() if count == most]
-    return best[0] if len(best) == 1 else None
+def _readable(days: pd.Series[pd.Timestamp]) -> float:
+    return float(days.notna().mean())
 
 
 def _parse(cells: Sequence[str], date_format: str) -> pd.Series[pd.Timestamp]:
@@ -80,4 +91,5 @@ def _parse(cells: Sequence[str], date_format: str) -> pd.Series[pd.Timestamp]:
         errors="coerce",
         utc=True,
     )
-    return times.dt.tz_localize(None).dt.normalize()
+    days = times.dt.tz_localize(None).dt.normalize()
+    return days.where(days.between(_FIRST, _LAST))

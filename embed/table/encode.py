@@ -33,6 +33,9 @@ RARE = 1
 TABLE_PREFIX = "table."
 """Beginning of the names of all features."""
 
+MAX_COLUMNS = 1000
+"""Largest number of table columns."""
+
 _MIN_PRODUCTS = 2
 _NOT_IN_NAME = re.compile(r'[\s",:\[\]{}]+')
 
@@ -137,8 +140,15 @@ def learn_columns(
     Raises
     ------
     CatalogError
-        If fewer than 95 % of a column's known cells are of its kind.
+        If fewer than 95 % of a column's known cells are of its kind, or if there are
+        too many columns.
     """
+    if len(kinds) > MAX_COLUMNS:
+        raise CatalogError(
+            f"{where}: must have at most {MAX_COLUMNS} table columns, got "
+            f"{len(kinds)}. Name those that matter with --number-column, "
+            f"--category-column and --date-column instead of --table auto"
+        )
     return tuple(
         _learn(name, kind, cells[name], where, is_plain=name in plain_numbers)
         for name, kind in kinds.items()
@@ -160,7 +170,7 @@ def _learn(
         else TableColumn(name=name, kind=kind, date_format=find_format(cells))
     )
     known = [cell for cell in cells if clean(cell) not in MISSING]
-    if known and readable_share(column, known) < MIN_READABLE:
+    if known and not is_plain and readable_share(column, known) < MIN_READABLE:
         values = _values(column, known)
         example = known[int(np.isnan(values[:, 0]).argmax())]
         raise CatalogError(
@@ -184,14 +194,16 @@ def readable_share(column: TableColumn, cells: Sequence[str]) -> float:
 
 def feature_names(columns: Sequence[TableColumn]) -> list[str]:
     """Name the features of columns, each unique and without signs LightGBM forbids."""
-    names: list[str] = []
+    names: dict[str, None] = {}
     for column in columns:
         stem = f"{TABLE_PREFIX}{_NOT_IN_NAME.sub('_', column.name)}"
-        while any(name in (stem, f"{stem}.{PARTS[0]}") for name in names):
+        while stem in names or f"{stem}.{PARTS[0]}" in names:
             stem += "_"
         is_date = column.kind == "date"
-        names += [f"{stem}.{part}" for part in PARTS] if is_date else [stem]
-    return names
+        names |= dict.fromkeys(
+            [f"{stem}.{part}" for part in PARTS] if is_date else [stem]
+        )
+    return [*names]
 
 
 def encode(
@@ -210,21 +222,21 @@ def encode(
     n_products : int
     """
     blank = [""] * n_products
-    parts: list[NDArray[np.float64]] = [np.zeros((n_products, 0))]
+    parts = [np.zeros((n_products, 0), dtype=np.float32)]
     unreadable: list[tuple[int, str]] = []
     rare: list[tuple[int, str]] = []
     for column in columns:
         written = cells.get(column.name, blank)
-        values = _values(column, written)
+        with np.errstate(over="ignore"):
+            values = _values(column, written).astype(np.float32)
+        values[np.isinf(values)] = np.nan
         parts.append(values)
         unknown = np.isnan(values[:, 0]) & ~_missing(written)
         unreadable += _reasons(column, written, unknown, f"is no {column.kind}")
         if column.kind == "category":
             is_rare = values[:, 0] == RARE
             rare += _reasons(column, written, is_rare, "is new or rare in the run")
-    with np.errstate(over="ignore"):
-        array = np.column_stack(parts).astype(np.float32)
-    array[np.isinf(array)] = np.nan
+    array = np.column_stack(parts)
     return TableFeatures(array=array, unreadable=sorted(unreadable), rare=sorted(rare))
 
 
