@@ -75,7 +75,7 @@ def fitted(make, products):
 
 def kinds_of(X, wanted="auto", *, others=(), y=None):
     y = pd.Series(np.arange(1.0, len(X) + 1)) if y is None else y
-    return find_kinds(X, wanted, others=others, y=y, price=np.asarray(y, float))
+    return find_kinds(X, wanted, others=others, y=y, price=np.ravel(y).astype(float))
 
 
 def test_a_table_alone_is_priced(fitted, products):
