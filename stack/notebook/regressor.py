@@ -350,7 +350,7 @@ class PriceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         return log_price
 
     def _products(
-        self, X: pd.DataFrame, kinds: Mapping[Hashable, TableKind]
+        self, X: pd.DataFrame, kinds: Mapping[Hashable, TableKind] | None = None
     ) -> Products:
         text_columns, image_column = self._text_columns(), self.image_column
         images_dir = None if self.images_dir is None else Path(self.images_dir)
