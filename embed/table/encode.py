@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,7 +57,7 @@ class TableColumn:
     """Factor of each unit."""
 
     date_format: Text | None = None
-    """Format of dates for `pandas.to_datetime`; None if the column has none."""
+    """Format of dates from `find_format`; None if the column has none."""
 
     categories: tuple[Text, ...] = ()
     """Categories with codes 2, 3, …; each has at least two products."""
@@ -75,6 +76,11 @@ class TableColumn:
         return NumberStyle(
             decimal_sign=self.decimal_sign, factor_of_unit=factor_of_unit
         )
+
+    @cached_property
+    def code_of(self) -> dict[str, int]:
+        """Code of each category."""
+        return {name: RARE + 1 + at for at, name in enumerate(self.categories)}
 
     @property
     def n_codes(self) -> int:
@@ -222,7 +228,7 @@ def encode(
     n_products : int
     """
     blank = [""] * n_products
-    parts = [np.zeros((n_products, 0), dtype=np.float32)]
+    parts = [np.zeros((n_products, 0), np.float32)]
     unreadable: list[tuple[int, str]] = []
     rare: list[tuple[int, str]] = []
     for column in columns:
@@ -270,9 +276,8 @@ def _values(column: TableColumn, cells: Sequence[str]) -> NDArray[np.float64]:
 
 
 def _codes(column: TableColumn, cells: Sequence[str]) -> NDArray[np.float64]:
-    code_of = {name: RARE + 1 + at for at, name in enumerate(column.categories)}
     codes = [
-        np.nan if text in MISSING else code_of.get(text, RARE)
+        np.nan if text in MISSING else column.code_of.get(text, RARE)
         for text in map(clean, cells)
     ]
     return np.array(codes, dtype=np.float64)[:, None]
