@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -93,11 +94,17 @@ class ProductCache:
             self.image_ok = np.zeros_like(self.image_ok)
         self._features = read_rows(embed_dir / "image.npy") if frozen_photos else None
         self.hidden: RaggedRows | None = None
+        self._text_ok_path = embed_dir / "text_ok.npy"
         self.max_tokens = max_tokens
         self.image_size = image_size
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    @cached_property
+    def text_ok(self) -> NDArray[np.bool_]:
+        """Whether each product has a usable text, shape (n_products,)."""
+        return read_rows(self._text_ok_path)
 
     @property
     def lengths(self) -> NDArray[np.int64]:

@@ -308,6 +308,7 @@ def write_product_cache(
     if attributes is None:
         attributes = np.full((n, len(ATTRIBUTE_NAMES)), np.nan, dtype=np.float32)
     np.save(folder / "attributes.npy", attributes.astype(np.float32))
+    np.save(folder / "text_ok.npy", np.ones(n, dtype=bool))
     np.save(folder / "image_ok.npy", np.array([p is not None for p in photos]))
     return folder
 

@@ -227,6 +227,6 @@ def test_content_hash_is_of_content_not_of_prices(tmp_path):
     assert len({read(tmp_path, rows).content_sha256 for rows in others} | {first}) == 4
 
 
-def test_columns_need_a_text_column():
+def test_products_need_a_text_a_photo_or_a_table(tmp_path):
     with pytest.raises(CatalogError, match="--text-column"):
-        CatalogColumns(text=())
+        read(tmp_path, "1,a,b,1\n", text=(), image="photo")

@@ -20,6 +20,7 @@ class Products:
 
     def __init__(self, tokens, attributes):
         self.tokens, self.attributes = tokens, attributes
+        self.text_ok = np.ones(len(tokens), dtype=bool)
 
     def text_batch(self, rows):
         return pad_tokens([self.tokens[int(row)] for row in rows])

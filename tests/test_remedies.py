@@ -29,7 +29,7 @@ NOT_RUN = {  # part of a message: why its advice is not taken here
     "Decimal sign of the prices: with . 1,299": _HELP,
     "Price only with the models of this fold": _HELP,
     "Column that --table auto leaves out": _HELP,
-    "the catalog must have at least one text column": _PYTHON,
+    "--inputs must be one of": _PYTHON,
     "features must be finite and below": "features that overflow less precise "
     "arithmetic alone need an encoder that makes them",
     "Look at these products, lower the learning rates": _LOSS,

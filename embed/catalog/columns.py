@@ -46,7 +46,7 @@ class CatalogColumns:
     sample_id: Text = "sample_id"
     """Unique name of a product."""
     text: tuple[Text, ...] = ("catalog_content",)
-    """One or more text columns, in reading order."""
+    """Text columns, in reading order; none for products without texts."""
     image: Text = "image_link"
     """Address or file name of the photo; may be absent from the file."""
     price: Text = "price"
@@ -80,11 +80,6 @@ class CatalogColumns:
     reads a product from every row."""
 
     def __post_init__(self) -> None:
-        if not self.text:
-            raise CatalogError(
-                "the catalog must have at least one text column, got none. Name it "
-                "with --text-column"
-            )
         self._check_table()
         for encoding in (self.encoding, self.other_encoding):
             if encoding is not None:

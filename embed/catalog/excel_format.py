@@ -123,7 +123,7 @@ def _read_rows(path: Path, columns: CatalogColumns, rows: Table) -> Cells:
         column = [row[header.index(name)] for row in filled]
         texts[name] = [_as_text(cell) for cell in column]
         written = [cell for cell in column if cell != ""]
-        if written and all(isinstance(cell, int | float) for cell in written):
+        if written and all(type(cell) in (int, float) for cell in written):
             numbers.add(name)
     _require_exact(path, columns.sample_id, texts.get(columns.sample_id, []), numbers)
     cells = Cells(of=texts, columns=columns, numbers=frozenset(numbers))

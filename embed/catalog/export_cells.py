@@ -60,7 +60,8 @@ def standard_cells(path: Path, cells: Cells, plan: Plan) -> Cells:
         cells,
         of=catalog_cells,
         columns=replace(columns, parse_prices=columns.parse_prices or not is_plain),
-        numbers=frozenset([columns.price] if is_number else []),
+        numbers=frozenset([columns.price] if is_number else [])
+        | cells.numbers.intersection(plan.table),
         file_rows=tuple(row + 1 for row in products.rows),
         notes=(*cells.notes, *_notes(cells, plan, products, n_rows)),
     )
@@ -103,7 +104,7 @@ def _notes(cells: Cells, plan: Plan, products: Products, n_rows: int) -> list[st
     export = EXPORTS[plan.export]
     read: list[tuple[str, list[str]]] = []
     if all(name in cells.of for name in columns.text):
-        read.append(("text", list(columns.text)))
+        read += [("text", list(columns.text))] if columns.text else []
     else:
         read.append(("title", [roles["title"]]))
         read.append(

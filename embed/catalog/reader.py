@@ -222,12 +222,19 @@ def _build_catalog(path: Path, cells: Cells) -> Catalog:
     ids = cells.of[columns.sample_id]
     file_rows = cells.file_rows or range(1, len(ids) + 1)
     sample_id = _check_ids(path, columns.sample_id, ids, file_rows)
-    texts = zip(*(cells.of[name] for name in columns.text), strict=True)
+    texts = zip(
+        [""] * len(sample_id), *(cells.of[name] for name in columns.text), strict=True
+    )
     price_text = cells.of.get(columns.price)
     links = [split_links(c) for c in cells.of.get(columns.image, [""] * len(sample_id))]
     if columns.price in cells.numbers:  # 1.299 of Parquet is a number, not a text
         columns = replace(columns, parse_prices=False, decimal_sign=".")
-    columns, table_notes = settle_table(columns, cells.of)
+    columns, table_notes = settle_table(columns, cells.of, plain_numbers=cells.numbers)
+    if not (columns.text or columns.kinds or columns.image in cells.of):
+        raise CatalogError(
+            f"{path}: must have a text, image or table column, got none. Name one with "
+            f"--text-column or --category-column, or use --table auto"
+        )
     blank = [""] * len(sample_id)
     return Catalog(
         path=path,

@@ -23,6 +23,8 @@ _FORMATS = (
     ("%Y%m%d",),
     ("%Y/%m/%d", "%Y/%d/%m"),
     ("%d.%m.%Y",),
+    ("%d.%m.%Y %H:%M",),
+    ("%d.%m.%Y %H:%M:%S",),
     ("%d/%m/%Y", "%m/%d/%Y"),
     ("%d-%m-%Y", "%m-%d-%Y"),
     ("%d/%m/%y", "%m/%d/%y"),
@@ -31,6 +33,9 @@ _FORMATS = (
     ("%d-%b-%Y", "%d-%b-%y"),
     ("%d/%m/%Y %H:%M", "%m/%d/%Y %H:%M"),
     ("%d/%m/%Y %H:%M:%S", "%m/%d/%Y %H:%M:%S"),
+    ("%d/%m/%Y %I:%M %p", "%m/%d/%Y %I:%M %p"),
+    ("%d/%m/%Y %I:%M:%S %p", "%m/%d/%Y %I:%M:%S %p"),
+    ("%a, %d %b %Y %H:%M:%S %z",),
 )
 _PIECES = {
     "%Y": r"(?P<year>\d{4})",
@@ -41,6 +46,10 @@ _PIECES = {
     "%H": r"(?P<hour>\d\d?)",
     "%M": r"(?P<minute>\d\d?)",
     "%S": r"(?P<second>\d\d?)",
+    "%I": r"(?P<hour>0?[1-9]|1[0-2])",
+    "%p": r"(?P<half>[ap])m",
+    "%a": r"[a-z]{3}",
+    "%z": r"(?:gmt|utc|z|(?P<zone>[+-])(?P<zone_hour>\d\d):?(?P<zone_minute>\d\d))",
 }
 _ISO_TIME = (
     r"[t ]%H(?::%M(?::%S(?:[.,]\d+)?)?)?"
@@ -57,6 +66,7 @@ _NUMBER_OF_MONTH = {
     for name in (month, month[:3])
 }
 _EPOCH = date(2000, 1, 1)
+_YEARS = range(1700, 2200)
 PARTS = ("day", "month", "weekday")
 """Features of a date: days since 2000-01-01, month from 1, day of the week from 0."""
 
@@ -70,15 +80,21 @@ def find_format(cells: Iterable[str]) -> str | None:
         A format of `strptime`, or "ISO8601". None if there is no date, no format fits,
         or "3/4/2024" has two readings and no other cell settles which.
     """
+    formats = fitting_formats(cells)
+    return formats[0] if len(formats) == 1 else None
+
+
+def fitting_formats(cells: Iterable[str]) -> list[str]:
+    """Return the formats that fit best; several if they read the dates differently."""
     dates = sorted({clean(cell) for cell in cells} - MISSING)
     if not dates:
-        return None
+        return []
     for group in _FORMATS:
         read = {name: _read_most(dates, name) for name in group}
         fitting = {name: days for name, days in read.items() if days is not None}
         if fitting:
-            return _fits_best(fitting)
-    return None
+            return _fit_best(fitting)
+    return []
 
 
 def read_dates(cells: Sequence[str], date_format: str) -> NDArray[np.float64]:
@@ -109,12 +125,12 @@ def _read_most(dates: Sequence[str], date_format: str) -> list[date | None] | No
     return days
 
 
-def _fits_best(days: Mapping[str, Sequence[date | None]]) -> str | None:
-    """Return the format that reads most cells; None if two do, in different ways."""
+def _fit_best(days: Mapping[str, Sequence[date | None]]) -> list[str]:
+    """Return the formats that read most cells; one if they read them alike."""
     n_unread = {name: list(read).count(None) for name, read in days.items()}
     best = [name for name, n in n_unread.items() if n == min(n_unread.values())]
     same = all(days[name] == days[best[0]] for name in best)
-    return best[0] if same else None
+    return best[:1] if same else best
 
 
 def _read(text: str, date_format: str) -> date | None:
@@ -127,18 +143,20 @@ def _read(text: str, date_format: str) -> date | None:
     month = _NUMBER_OF_MONTH.get(parts.get("name", ""), int(parts.get("month", 1)))
     if "name" in parts and parts["name"] not in _NUMBER_OF_MONTH:
         return None
-    hour, minute, second = (
-        int(parts.get(name, 0)) for name in ("hour", "minute", "second")
+    hour, minute, second, zone_hour, zone_minute = (
+        int(parts.get(name, 0))
+        for name in ("hour", "minute", "second", "zone_hour", "zone_minute")
     )
-    away = timedelta(
-        hours=int(parts.get("zone_hour", 0)), minutes=int(parts.get("zone_minute", 0))
-    )
+    if "half" in parts:
+        hour = hour % 12 + 12 * (parts["half"] == "p")
+    away = timedelta(hours=zone_hour, minutes=zone_minute)
     try:
-        day = int(parts.get("day", 1))
-        time = datetime(year, month, day, hour, minute, second)
-        return (time + away if parts.get("zone") == "-" else time - away).date()
-    except (ValueError, OverflowError):  # there is no such day
+        time = datetime(year, month, int(parts.get("day", 1)), hour, minute, second)
+    except ValueError:  # there is no such day
         return None
+    if year not in _YEARS:
+        return None
+    return (time + away if parts.get("zone") == "-" else time - away).date()
 
 
 def _full_year(short_year: int) -> int:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from typing import get_args
 
 from embed.catalog.columns import CatalogColumns, TableKind, shorten
-from embed.table.dates import find_format
+from embed.table.dates import find_format, fitting_formats
 from embed.table.encode import number_column, readable_share
-from embed.table.numbers import MIN_READABLE, MISSING, clean
+from embed.table.numbers import MIN_READABLE, MISSING, clean, has_two_readings
 
 _KINDS: tuple[TableKind, ...] = get_args(TableKind)
 _LINK = re.compile(
@@ -19,17 +19,23 @@ _LINK = re.compile(
 _MANY = 20  # products from which distinct values make an identifier
 _MAX_DISTINCT = 0.95  # categories, as a share of the products
 _MAX_WORDS = 5  # of a category, on average
-_CODE_LENGTHS = {8, 12, 13, 14}  # digits of EAN, UPC and GTIN
+_MIN_CODE = 8  # digits of the shortest EAN
+_MAX_DIGITS = 15  # of a number
+_EPOCH_SECONDS = re.compile(r"1\d{9}", re.ASCII)  # of the years 2001 to 2033
+_DIGITS = re.compile(r"(\d+)(?:\.0)?", re.ASCII)  # pandas writes ids as 7.0
+_LEADING_ZERO = re.compile(r"0\d+", re.ASCII)
 _ID_WORDS = {"id", "ids", "sku", "asin", "ean", "upc", "gtin", "mpn", "uuid", "index"}
 
 
-def guess_kind(name: str, cells: Sequence[str]) -> str:
+def guess_kind(name: str, cells: Sequence[str], *, is_plain: bool = False) -> str:
     """Guess the kind of a column.
 
     Parameters
     ----------
     name : str
     cells : sequence of str
+    is_plain : bool
+        Whether the file stores the cells as numbers, not as text.
 
     Returns
     -------
@@ -42,12 +48,21 @@ def guess_kind(name: str, cells: Sequence[str]) -> str:
         return "every product has the same value" if known else "blank"
     if sum(map(bool, map(_LINK.search, known))) > len(known) / 2:
         return "links"
-    if _is_identifier(name, known, distinct):
+    digits = [match[1] for match in map(_DIGITS.fullmatch, known) if match]
+    is_whole = len(digits) == len(known)
+    is_unique = len(known) >= _MANY and distinct >= _MAX_DISTINCT * len(known)
+    if is_unique and (_is_id_name(name) or (is_whole and _are_row_numbers(digits))):
         return "identifiers"
-    if readable_share(number_column(name, known), known) >= MIN_READABLE:
-        return "number"
-    if find_format(known) is not None:
+    if is_whole and {*map(len, digits)} == {8} and find_format(known) is not None:
         return "date"
+    if is_whole and _are_codes(digits):
+        return "identifiers" if is_unique else "category"
+    if is_plain or readable_share(number_column(name, known), known) >= MIN_READABLE:
+        return "number"
+    if formats := fitting_formats(known):
+        return "date" if len(formats) == 1 else _TWO_DATES
+    if has_two_readings(known):
+        return _TWO_NUMBERS
     if sum(len(text.split()) for text in known) > _MAX_WORDS * len(known):
         return "texts; use it with --text-column"
     if distinct > max(_MAX_DISTINCT * len(known), 2):
@@ -55,8 +70,15 @@ def guess_kind(name: str, cells: Sequence[str]) -> str:
     return "category"
 
 
+_TWO_DATES = "dates that may be day/month or month/day; write them as 2024-03-31"
+_TWO_NUMBERS = "1,299 may be 1299 or 1.299; write numbers without separators"
+
+
 def settle_table(
-    columns: CatalogColumns, cells: Mapping[str, Sequence[str]]
+    columns: CatalogColumns,
+    cells: Mapping[str, Sequence[str]],
+    *,
+    plain_numbers: Container[str] = (),
 ) -> tuple[CatalogColumns, list[str]]:
     """Settle which columns `--table auto` uses, by their kind.
 
@@ -66,6 +88,8 @@ def settle_table(
         Returned unchanged unless its table is "auto".
     cells : mapping of str to sequence of str
         Cells of all columns of the catalog.
+    plain_numbers : container of str
+        Columns that the file stores as numbers.
 
     Returns
     -------
@@ -77,7 +101,10 @@ def settle_table(
     if columns.table != "auto":
         return columns, []
     others = [n for n in cells if n not in {*columns.roles, *columns.kinds}]
-    guesses = {name: guess_kind(name, cells[name]) for name in others}
+    guesses = {
+        name: guess_kind(name, cells[name], is_plain=name in plain_numbers)
+        for name in others
+    }
     kinds = columns.kinds | {n: k for n, k in guesses.items() if k in _KINDS}
     of_kind = {kind: tuple(n for n, k in kinds.items() if k == kind) for kind in _KINDS}
     width = max((len(shorten(name)) for name in [*kinds, *guesses]), default=0)
@@ -95,15 +122,24 @@ def settle_table(
     return settled, notes
 
 
-def _is_identifier(name: str, known: Sequence[str], distinct: int) -> bool:
-    if len(known) < _MANY or distinct < 0.95 * len(known):
-        return False
+def _is_id_name(name: str) -> bool:
     words = re.findall(r"[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower())
-    if _ID_WORDS & set(words):
+    return not _ID_WORDS.isdisjoint(words)
+
+
+def _are_row_numbers(digits: Sequence[str]) -> bool:
+    numbers = [*map(int, digits)]
+    return max(numbers) - min(numbers) < 1.1 * len(numbers)
+
+
+def _are_codes(digits: Sequence[str]) -> bool:
+    """Tell codes such as EANs, phone numbers and zip codes from numbers."""
+    lengths = {*map(len, digits)}
+    are_alike = len(lengths) == 1 or lengths <= {8, 12, 13, 14}  # as EAN and GTIN
+    are_times = all(map(_EPOCH_SECONDS.fullmatch, digits))
+    if are_alike and min(lengths) >= _MIN_CODE and not are_times:
         return True
-    if not all(text.isascii() and text.isdigit() for text in known):
-        return False
-    is_code = {len(text) for text in known} <= _CODE_LENGTHS
-    numbers = sorted(map(int, known))
-    is_row_number = numbers[-1] - numbers[0] < 1.1 * len(numbers)
-    return is_code or is_row_number
+    if min(lengths) > _MAX_DIGITS:
+        return True
+    n_zeros = sum(map(bool, map(_LEADING_ZERO.fullmatch, digits)))
+    return n_zeros > (0 if len(lengths) == 1 else (1 - MIN_READABLE) * len(digits))

@@ -34,6 +34,9 @@ RARE = 1
 TABLE_PREFIX = "table."
 """Beginning of the names of all features."""
 
+MAX_COLUMNS = 1000
+"""Largest number of table columns."""
+
 _MIN_PRODUCTS = 2
 _NOT_IN_NAME = re.compile(r'[\s",:\[\]{}]+')
 
@@ -143,8 +146,15 @@ def learn_columns(
     Raises
     ------
     CatalogError
-        If fewer than 95 % of a column's known cells are of its kind.
+        If fewer than 95 % of a column's known cells are of its kind, or if there are
+        too many columns.
     """
+    if len(kinds) > MAX_COLUMNS:
+        raise CatalogError(
+            f"{where}: must have at most {MAX_COLUMNS} table columns, got "
+            f"{len(kinds)}. Name those that matter with --number-column, "
+            f"--category-column and --date-column instead of --table auto"
+        )
     return tuple(
         _learn(name, kind, cells[name], where, is_plain=name in plain_numbers)
         for name, kind in kinds.items()
@@ -166,7 +176,7 @@ def _learn(
         else TableColumn(name=name, kind=kind, date_format=find_format(cells))
     )
     known = [cell for cell in cells if clean(cell) not in MISSING]
-    if known and readable_share(column, known) < MIN_READABLE:
+    if known and not is_plain and readable_share(column, known) < MIN_READABLE:
         values = _values(column, known)
         example = known[int(np.isnan(values[:, 0]).argmax())]
         raise CatalogError(
@@ -190,14 +200,16 @@ def readable_share(column: TableColumn, cells: Sequence[str]) -> float:
 
 def feature_names(columns: Sequence[TableColumn]) -> list[str]:
     """Name the features of columns, each unique and without signs LightGBM forbids."""
-    names: list[str] = []
+    names: dict[str, None] = {}
     for column in columns:
         stem = f"{TABLE_PREFIX}{_NOT_IN_NAME.sub('_', column.name)}"
-        while any(name in (stem, f"{stem}.{PARTS[0]}") for name in names):
+        while stem in names or f"{stem}.{PARTS[0]}" in names:
             stem += "_"
         is_date = column.kind == "date"
-        names += [f"{stem}.{part}" for part in PARTS] if is_date else [stem]
-    return names
+        names |= dict.fromkeys(
+            [f"{stem}.{part}" for part in PARTS] if is_date else [stem]
+        )
+    return [*names]
 
 
 def encode(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,8 +12,10 @@ from embed.table.encode import RARE, TableColumn, feature_names
 MAX_CORRELATION = 0.95
 """Largest absolute correlation of a column with the log price."""
 
-_MAX_JOINT = 0.99  # of two columns together, such as a list price and a discount
+_MAX_JOINT = (0.99, 0.998)  # of two and of three columns together
 _MIN_PRODUCTS = 30  # fewer correlate by chance
+_MAX_ROWS = 2000  # evenly spread, to look at columns together
+_N_BEST = 10  # combinations that get another column
 
 
 def find_giveaway(
@@ -22,7 +23,7 @@ def find_giveaway(
     array: NDArray[np.float32],
     price: NDArray[np.float64],
 ) -> tuple[tuple[str, ...], float] | None:
-    """Find the first column, or pair of columns, that gives the price away.
+    """Find the first column, or two or three, that give the price away.
 
     Parameters
     ----------
@@ -39,7 +40,7 @@ def find_giveaway(
         Absolute correlation with the log price.
 
     Returns None if there is none. Numbers correlate as they are, by log and by rank;
-    categories by the mean log price of the other products of the same category.
+    categories by the mean log price of their products, adjusted for their number.
     """
     log_price = np.log(price)
     numbers: dict[str, NDArray[np.float64]] = {}
@@ -54,11 +55,7 @@ def find_giveaway(
             correlation = _by_number(values, log_price)
         if correlation > MAX_CORRELATION:
             return (column.name,), correlation
-    for first, second in itertools.permutations(numbers, 2):
-        correlation = _by_pair(numbers[first], numbers[second], log_price)
-        if correlation > _MAX_JOINT:
-            return (first, second), correlation
-    return None
+    return _find_product(numbers, log_price)
 
 
 def _by_number(number: NDArray[np.float64], log_price: NDArray[np.float64]) -> float:
@@ -79,32 +76,66 @@ def _by_number(number: NDArray[np.float64], log_price: NDArray[np.float64]) -> f
 def _by_category(codes: NDArray[np.float64], log_price: NDArray[np.float64]) -> float:
     known = (codes > RARE) & np.isfinite(log_price)
     log_price = log_price[known]
-    _, member = np.unique(codes[known], return_inverse=True)
-    count = np.bincount(member)[member]
-    total = np.bincount(member, log_price)[member]
-    others = count > 1
-    mean = (total - log_price)[others] / (count[others] - 1)
-    return _correlation(mean, log_price[others])
+    names, member = np.unique(codes[known], return_inverse=True)
+    n, n_free = len(log_price), len(log_price) - len(names)
+    if n < _MIN_PRODUCTS or n_free < 1 or np.ptp(log_price) == 0:
+        return 0.0
+    mean = np.bincount(member, log_price) / np.bincount(member)
+    within = np.sum((log_price - mean[member]) ** 2) / n_free
+    return float(np.sqrt(max(1 - within / np.var(log_price, ddof=1), 0)))
 
 
-def _by_pair(
-    first: NDArray[np.float64],
-    second: NDArray[np.float64],
-    log_price: NDArray[np.float64],
-) -> float:
-    """Return how well first * second, first / second or first * (1 - share) fits."""
-    share = second / 100 if np.nanmax(second, initial=0) > 1 else second
+def _logs(number: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+    """Return the logs of a number and of 1 minus it as a share, such as a discount."""
+    share = number / 100 if np.nanmax(number, initial=0) > 1 else number
     with np.errstate(invalid="ignore", divide="ignore"):
-        logs = np.log([first, second, 1 - share])
-    best = 0.0
-    for other in logs[1:]:
-        known = np.isfinite(logs[0]) & np.isfinite(other) & np.isfinite(log_price)
-        if known.sum() < max(_MIN_PRODUCTS, 0.5 * len(known)):
-            continue
-        terms = np.column_stack([logs[0], other, np.ones(len(other))])[known]
-        weights, *_ = np.linalg.lstsq(terms, log_price[known], rcond=None)
-        best = max(best, _correlation(terms @ weights, log_price[known]))
-    return best
+        logs = np.log([number, 1 - share])
+    logs[np.isinf(logs)] = np.nan
+    return [log for log in logs if np.isfinite(log).sum() >= _MIN_PRODUCTS]
+
+
+def _find_product(
+    numbers: dict[str, NDArray[np.float64]], log_price: NDArray[np.float64]
+) -> tuple[tuple[str, ...], float] | None:
+    """Find columns of which the price is a product, such as a size and a unit price.
+
+    Only the best few combinations get another column.
+    """
+    rows = np.flatnonzero(np.isfinite(log_price))
+    rows = rows[:: -(-len(rows) // _MAX_ROWS) or 1]
+    log_price = log_price[rows]
+    terms = [(name, log[rows]) for name in numbers for log in _logs(numbers[name])]
+    best: list[list[int]] = [[]]
+    for limit in (np.inf, *_MAX_JOINT):
+        grown: dict[tuple[int, ...], float] = {}
+        for used in best:
+            names = {terms[at][0] for at in used}
+            for at, (name, _) in enumerate(terms):
+                key = tuple(sorted((*used, at)))
+                if name not in names and key not in grown:
+                    logs = [terms[place][1] for place in key]
+                    grown[key] = _fit(logs, log_price)
+        ranked = sorted(grown, key=grown.__getitem__, reverse=True)[:_N_BEST]
+        if ranked and grown[ranked[0]] > limit:
+            found = tuple(dict.fromkeys(terms[at][0] for at in ranked[0]))
+            return found, grown[ranked[0]]
+        best = [list(key) for key in ranked]
+    return None
+
+
+def _fit(logs: list[NDArray[np.float64]], log_price: NDArray[np.float64]) -> float:
+    """Return the correlation of a least-squares fit, where all terms are known."""
+    values = np.column_stack([*logs, log_price])
+    known = np.isfinite(values.sum(axis=1))
+    if known.sum() < max(_MIN_PRODUCTS, 0.5 * len(known)):
+        return 0.0
+    values = values[known] - values[known].mean(axis=0)
+    squares = values.T @ values
+    inner, outer = squares[:-1, :-1], squares[:-1, -1]
+    if not squares[-1, -1] > 0:
+        return 0.0
+    weights = np.linalg.lstsq(inner, outer, rcond=1e-9)[0]
+    return float(np.sqrt(max(weights @ outer, 0) / squares[-1, -1]))
 
 
 def _correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:

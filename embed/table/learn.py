@@ -1,6 +1,7 @@
 """Learn the table columns of a catalog, and refuse those that give the price away."""
 
 import shlex
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +10,20 @@ from embed.catalog.columns import CatalogError
 from embed.catalog.reader import Catalog
 from embed.table.encode import TableColumn, encode, learn_columns
 from embed.table.giveaways import find_giveaway
+
+
+class GiveawayError(CatalogError):
+    """A table column gives the price away."""
+
+    def __init__(self, path: Path, fault: str, column: str) -> None:
+        self.fault = fault
+        self.column = column
+        name = shlex.quote(column)
+        super().__init__(
+            f"{path}: {fault}. If it is made from the price, do not name it; with "
+            f"--table auto, leave it out by --ignore-column {name}. If new products "
+            f"have it before they have a price, use it with --allow-column {name}"
+        )
 
 
 def learn_table(catalog: Catalog) -> tuple[TableColumn, ...]:
@@ -45,12 +60,9 @@ def _refuse_giveaways(
     if giveaway is None:
         return
     names, correlation = giveaway
-    shown = " and ".join(map(repr, names))
-    name = shlex.quote(names[-1])
-    raise CatalogError(
-        f"{catalog.path}: column{'s' * (len(names) > 1)} {shown} "
+    fault = (
+        f"column{'s' * (len(names) > 1)} {' and '.join(map(repr, names))} "
         f"give{'s' * (len(names) == 1)} the price away: the correlation with the log "
-        f"price is {correlation:.3f}. If it is made from the price, do not name it; "
-        f"with --table auto, leave it out by --ignore-column {name}. If new products "
-        f"have it before they have a price, use it with --allow-column {name}"
+        f"price is {correlation:.3f}"
     )
+    raise GiveawayError(catalog.path, fault, names[-1])

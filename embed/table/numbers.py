@@ -10,7 +10,7 @@ import math
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
@@ -26,7 +26,10 @@ DecimalSign = Literal[".", ","]
 MISSING = frozenset(
     {
         *("", "-", "--", "---", ".", "?", "na", "n/a", "n.a.", "nan", "nat", "none"),
-        *("null", "#n/a", "<na>", "unknown", "not available", "not applicable"),
+        *("null", "(null)", "(blank)", "\\n", "nil", "undefined", "tbd", "tba"),
+        *("<na>", "unknown", "not available", "not applicable", "inf", "-inf"),
+        *("#n/a", "#ref!", "#div/0!", "#value!", "#name?", "#null!", "#num!"),
+        *("0000-00-00", "0000-00-00 00:00:00", "9999-12-31", "31.12.9999"),
     }
 )
 """Cells, in lower case, that mean that nothing is known."""
@@ -34,7 +37,8 @@ MISSING = frozenset(
 MIN_READABLE = 0.95
 """Share of the known cells of a column that its kind must be able to read."""
 
-_DASHES = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2212"), "-")
+_PLAIN = dict.fromkeys(map(ord, "\u2010\u2011\u2012\u2013\u2014\u2212"), "-")
+_PLAIN |= {0x066B: ".", 0x066C: ","}  # Arabic decimal and thousands separators
 _PARTS = re.compile(
     r"([^\W\d_]{1,6}\.?|[^\w.,+-]{0,3})\s*"  # a currency or another word
     r"([+-]?)(\d[\d.,' ]*|[.,]\d+)"
@@ -63,7 +67,12 @@ class NumberStyle:
 
 def clean(cell: str) -> str:
     """Return a cell in plain signs and lower case, without repeated white space."""
-    plain = unicodedata.normalize("NFKC", cell).translate(_DASHES)
+    plain = cell
+    if not cell.isascii():
+        plain = unicodedata.normalize("NFKC", cell).translate(_PLAIN)
+        plain = "".join(
+            str(unicodedata.decimal(c)) if c.isdecimal() else c for c in plain
+        )
     return " ".join(plain.casefold().split())
 
 
@@ -77,17 +86,27 @@ def find_style(cells: Iterable[str]) -> NumberStyle | None:
         as "1,299" have two readings and no other number settles which.
     """
     parts = [part for part in map(_split, cells) if part is not None]
-    numbers = {number for _, number, _ in parts}
+    signs = _decimal_signs({number for _, number, _ in parts})
+    if not parts or len(signs) != 1:
+        return None
+    factors = _factors(Counter(unit for _, _, unit in parts))
+    return NumberStyle(decimal_sign=signs[0], factor_of_unit=factors)
+
+
+def has_two_readings(cells: Sequence[str]) -> bool:
+    """Tell whether most cells are numbers that both decimal signs fit, as 1,299."""
+    parts = [part for part in map(_split, cells) if part is not None]
+    signs = _decimal_signs({number for _, number, _ in parts})
+    return len(signs) > 1 and len(parts) >= MIN_READABLE * len(cells)
+
+
+def _decimal_signs(numbers: Collection[str]) -> list[DecimalSign]:
+    """Return the signs that fit all numbers; one if they read them alike."""
     fitting = [
         sign for sign, style in _STYLES.items() if all(map(style.fullmatch, numbers))
     ]
-    if not parts or not fitting:
-        return None
     readings = {tuple(_value(number, sign) for number in numbers) for sign in fitting}
-    if len(readings) > 1:
-        return None
-    factors = _factors(Counter(unit for _, _, unit in parts))
-    return NumberStyle(decimal_sign=fitting[0], factor_of_unit=factors)
+    return fitting if len(readings) > 1 else fitting[:1]
 
 
 def read_numbers(cells: Sequence[str], style: NumberStyle) -> NDArray[np.float64]:
@@ -117,6 +136,8 @@ def _split(cell: str) -> tuple[str, str, str] | None:
     if match is None:
         return None
     before, sign, digits, after = (part.strip() for part in match.groups())
+    if after == "-":  # 5- may be negative
+        return None
     if before and find_currency(before, "") is None:
         return None
     return sign, digits, before + after

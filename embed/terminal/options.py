@@ -161,7 +161,8 @@ def catalog_options(command: Callable[..., Any]) -> Callable[..., Any]:
             multiple=True,
             default=_DEFAULT.text,
             show_default=True,
-            help="Column of text; repeat it to join several, in the order given.",
+            help="Column of text; repeat it to join several, in the order given. "
+            '"": products without texts.',
         ),
         click.option("--id-column", default=_DEFAULT.sample_id, show_default=True),
         click.option("--price-column", default=_DEFAULT.price, show_default=True),
@@ -264,7 +265,7 @@ def columns_from(
         delimiter = DELIMITER_NAMES.get(delimiter.lower(), delimiter)
     return CatalogColumns(
         sample_id=id_column,
-        text=text_columns,
+        text=tuple(filter(None, text_columns)),
         image=image_column,
         price=price_column,
         export=export,

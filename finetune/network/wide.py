@@ -235,13 +235,12 @@ def _deal(
     rng: np.random.Generator,
 ) -> NDArray[np.intp]:
     """Assign rows to fifths at random, similar rows to the same fifth."""
-    alike = duplicate_groups(
-        [str(group) for group in groups[rows]],
-        [
-            cut_tokens(cache.tokens[int(row)], cache.max_tokens).tobytes().hex()
-            for row in rows
-        ],
-    )
+    texts = [
+        cut_tokens(cache.tokens[int(row)], cache.max_tokens).tobytes().hex()
+        for row in rows
+    ]
+    given = np.where(cache.text_ok[rows], texts, "").tolist()
+    alike = duplicate_groups([str(group) for group in groups[rows]], given)
     names, group = np.unique(alike, return_inverse=True)
     fifth_of_group = rng.permutation(len(names)) % _N_NESTED
     return np.asarray(fifth_of_group[group])

@@ -8,17 +8,17 @@ import io
 import numbers
 import os
 import warnings
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from embed.catalog.columns import shorten
+from embed.catalog.columns import TableKind, shorten
 from embed.catalog.reader import MAX_ID_CHARS, Catalog, CatalogColumns, CatalogError
 from embed.photos.links import split_links
 from embed.store.durable import write_bytes
@@ -28,15 +28,19 @@ from stack.notebook.photo_links import (
     mention_lists,
     photo_name,
 )
+from stack.notebook.table import cell_text, column_name, is_plain
 
 CATALOG_NAME = "catalog.csv"
 PHOTOS_NAME = "photos"
-_COLUMNS = ("sample_id", "catalog_content", "image_link", "price")
 _N_SHOWN = 5
 
 
 class PlaceholderWarning(UserWarning):
     """Some photos cannot be used; a placeholder replaces each of them."""
+
+
+class MissingColumnWarning(UserWarning):
+    """X lacks a table column of the fit, which is unknown for all products."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +56,18 @@ class Products:
     photo: tuple[Path | None, ...]
     """Absolute paths without symbolic links; None where no photo was given."""
 
+    table: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Cells of each table column, as text."""
+
+    kinds: Mapping[str, TableKind] = field(default_factory=dict)
+    """Kind of each table column."""
+
+    plain_numbers: frozenset[str] = frozenset()
+    """Table columns with a dtype of numbers."""
+
+    allowed: tuple[str, ...] = ()
+    """Table columns to use although they give the price away."""
+
     @cached_property
     def photo_name(self) -> tuple[str, ...]:
         """File name of each photo, unique for each path and state of the file."""
@@ -63,15 +79,42 @@ class Products:
         """Paths of the photos by file name."""
         return dict(zip(self.photo_name, self.photo, strict=True))
 
+    @cached_property
+    def columns(self) -> CatalogColumns:
+        """Columns of the catalog; those of ids, texts, … differ from the table's."""
+        default = CatalogColumns()
+        of_kind = {
+            kind: tuple(name for name, k in self.kinds.items() if k == kind)
+            for kind in get_args(TableKind)
+        }
+        return CatalogColumns(
+            sample_id=self._free(default.sample_id),
+            text=tuple(map(self._free, default.text)),
+            image=self._free(default.image),
+            price=self._free(default.price),
+            numbers=of_kind["number"],
+            categories=of_kind["category"],
+            dates=of_kind["date"],
+            allowed=self.allowed,
+            export="none",
+        )
+
+    def _free(self, name: str) -> str:
+        while name in self.kinds:
+            name += "_"
+        return name
+
     def catalog(self) -> Catalog:
         """Return the products as a catalog without prices and without a file."""
         return Catalog(
             path=Path("X"),
-            columns=CatalogColumns(),
+            columns=self.columns,
             sample_id=np.array(self.sample_id),
             text=self.text,
             image_link=self.photo_name,
             price_text=None,
+            table={name: tuple(cells) for name, cells in self.table.items()},
+            plain_numbers=self.plain_numbers,
         )
 
 
@@ -81,6 +124,8 @@ def read_products(
     text_columns: Sequence[str],
     image_column: str | None,
     images_dir: Path | None,
+    kinds: Mapping[Hashable, TableKind] | None = None,
+    allowed: Iterable[Hashable] = (),
 ) -> Products:
     """Read products from a DataFrame.
 
@@ -95,6 +140,10 @@ def read_products(
     images_dir : Path, optional
         Folder of relative paths; the working directory if None. A path or link without
         a file is looked up in this folder by name, as by the commands.
+    kinds : mapping, optional
+        Kind of each table column. A column that X lacks is unknown.
+    allowed : iterable
+        Table columns to use although they give the price away.
 
     Raises
     ------
@@ -103,8 +152,12 @@ def read_products(
         text nor number, or not a path.
     """
     columns = [*text_columns, *([image_column] if image_column is not None else [])]
-    _require_frame(X, columns)
-    sample_id = _ids(X.index)
+    kinds = kinds or {}
+    require_frame(X, columns)
+    present = [label for label in kinds if label in X.columns]
+    require_frame(X, present)
+    _mention_missing([label for label in kinds if label not in X.columns])
+    sample_id = row_ids(X.index)
     texts = [
         [_text(cell, name, row, sample_id) for row, cell in enumerate(X[name])]
         for name in text_columns
@@ -124,14 +177,29 @@ def read_products(
     return Products(
         sample_id=sample_id,
         text=tuple(
-            "\n".join(filter(str.strip, parts)) for parts in zip(*texts, strict=True)
+            "\n".join(filter(str.strip, parts))
+            for parts in zip([""] * len(X), *texts, strict=True)
         ),
         photo=tuple(photo),
+        table={
+            column_name(label): _cells(X[label], label, sample_id) for label in present
+        },
+        kinds={column_name(label): kind for label, kind in kinds.items()},
+        plain_numbers=frozenset(
+            column_name(label) for label in present if is_plain(X[label])
+        ),
+        allowed=tuple(map(column_name, allowed)),
     )
 
 
-def read_target(y: ArrayLike | None, products: Products) -> NDArray[np.float64]:
+def read_target(y: ArrayLike | None, sample_id: Sequence[str]) -> NDArray[np.float64]:
     """Read prices from an array, a Series or a list.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_products,)
+    sample_id : sequence of str
+        Name of each product.
 
     Raises
     ------
@@ -148,16 +216,16 @@ def read_target(y: ArrayLike | None, products: Products) -> NDArray[np.float64]:
         )
     _require_real(np.asarray(y))
     column = np.asarray(column_or_1d(y, warn=True))
-    if len(column) != len(products.text):
+    if len(column) != len(sample_id):
         raise CatalogError(
             f"y must have a price for each row of X, got {len(column)} for "
-            f"{len(products.text)} rows"
+            f"{len(sample_id)} rows"
         )
     price = np.array([_number(value) for value in column])
     bad = np.flatnonzero(~(np.isfinite(price) & (price > 0))).tolist()
     if bad:
         shown = "; ".join(
-            f"{_place(row, products.sample_id)}: {shorten(repr(column[row]))}"
+            f"{_place(row, sample_id)}: {shorten(repr(column[row]))}"
             for row in bad[:_N_SHOWN]
         )
         raise CatalogError(
@@ -188,13 +256,16 @@ def write_inputs(
     """
     text = io.StringIO()
     lines = csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="\n")
-    lines.writerow(_COLUMNS)
+    columns = products.columns
+    roles = (columns.sample_id, *columns.text, columns.image, columns.price)
+    lines.writerow((*roles, *products.table))
     lines.writerows(
         zip(
             products.sample_id,
             products.text,
             products.photo_name,
             map(repr, price.tolist()),
+            *products.table.values(),
             strict=True,
         )
     )
@@ -263,26 +334,58 @@ def warn_of_placeholders(
     )
 
 
-def _require_frame(X: Any, columns: Sequence[str]) -> None:
+def _mention_missing(labels: Sequence[Hashable]) -> None:
+    if labels:
+        warnings.warn(
+            f"X lacks table columns of the fit, which are unknown for all products: "
+            f"{_names(labels)}. Give the columns of feature_names_in_",
+            MissingColumnWarning,
+            stacklevel=6,
+        )
+
+
+def _cells(
+    column: "pd.Series[Any]", label: Hashable, sample_id: Sequence[str]
+) -> tuple[str, ...]:
+    cells = []
+    for row, cell in enumerate(column):
+        try:
+            cells.append(cell_text(cell))
+        except TypeError as error:
+            raise CatalogError(
+                f"X[{label!r}] must hold text, numbers, dates or None, however "
+                f"{_place(row, sample_id)} is {error}. Leave it out of table_columns"
+            ) from None
+    return tuple(cells)
+
+
+def require_frame(X: Any, columns: Sequence[Hashable]) -> None:
+    """Refuse an X that is no DataFrame, has no row or lacks a column.
+
+    Raises
+    ------
+    CatalogError
+        If it does, or has one of the columns twice.
+    """
     if not isinstance(X, pd.DataFrame):
         kind = f"{type(X).__module__}.{type(X).__qualname__}"
         if np.iscomplexobj(X):
             raise CatalogError(f"X: Complex data not supported, got {kind}")
         raise CatalogError(
             f"X must be a pandas DataFrame with the columns {_names(columns)}, got "
-            f"{kind}. Make one: pandas.DataFrame({{{columns[0]!r}: [...]}})"
+            f"{kind}. Make one: pandas.DataFrame({{{[*columns, 'x'][0]!r}: [...]}})"
         )
     if X.shape[1] == 0:
         raise CatalogError(
             f"X has 0 feature(s) (shape={X.shape}) while a minimum of 1 is required. "
             f"Give it the columns {_names(columns)}"
         )
-    present = X.columns.tolist()
+    present: Sequence[Hashable] = X.columns.tolist()
     if missing := [name for name in columns if name not in present]:
         raise CatalogError(
             f"X has no column {_names(missing)}; columns present: "
-            f"{_names(present[:20])}. Name the right ones with text_columns and "
-            f"image_column (None: no photos)"
+            f"{_names(present[:20])}. Name the right ones with text_columns, "
+            f"table_columns and image_column (None: no photos)"
         )
     for name in columns:
         if (n_columns := present.count(name)) > 1:
@@ -298,7 +401,8 @@ def _names(columns: Iterable[object]) -> str:
     return ", ".join(shorten(repr(name)) for name in columns)
 
 
-def _ids(index: "pd.Index[str]") -> tuple[str, ...]:
+def row_ids(index: "pd.Index[str]") -> tuple[str, ...]:
+    """Return the labels of an index if they can be ids, else positions from 0."""
     labels = [str(label) for label in index]
     usable = len(set(labels)) == len(labels) and all(
         label.strip()

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -13,12 +13,14 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
+from embed.catalog.columns import CatalogError, TableKind
 from embed.catalog.reader import read_catalog
 from embed.chunks import prepared_chunks
 from embed.config import EmbedConfig
 from embed.errors import ConfigError, UnreadableImage
 from embed.extract import extract
 from embed.store.lock import run_lock
+from embed.table.learn import GiveawayError
 from embed.terminal.progress import track
 from finetune.config import FinetuneConfig
 from finetune.out_of_fold import finetune
@@ -31,12 +33,15 @@ from stack.notebook.frame import (
     read_problems,
     read_products,
     read_target,
+    require_frame,
+    row_ids,
     warn_of_placeholders,
     write_inputs,
 )
 from stack.notebook.photo_links import discard_copies
 from stack.notebook.run_folder import RunFolder
 from stack.notebook.settings import Settings, with_given
+from stack.notebook.table import TableColumns, find_kinds, named_columns
 from stack.notebook.verbosity import shown
 from stack.run import open_run
 
@@ -68,6 +73,13 @@ class PriceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     image_column : str, optional
         Column of X with paths of photos; None or NaN in it is no photo. None: no
         column, text only.
+    table_columns : "auto", list, dict or None
+        Columns of numbers, categories and dates. "auto": every column that is not
+        text, photo or price, by its dtype or else by its cells, as with `pricestack
+        embed --table auto`; columns without a kind are left out. A dict has the kind of
+        each column: "number", "category" or "date".
+    allow_columns : list
+        Table columns to use although they give the price away.
     images_dir : path, optional
         Folder of relative paths. Default: the working directory.
     run_dir : path, optional
@@ -117,7 +129,7 @@ class PriceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     run_dir_ : Path
         The run folder.
     feature_names_in_ : ndarray of str
-        Used columns of X, text first; other columns are ignored.
+        Used columns of X: text, photo, then the table; other columns are ignored.
     n_features_in_ : int
 
     Examples
@@ -133,6 +145,8 @@ class PriceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         text_columns: str | Sequence[str] = ("catalog_content",),
         image_column: str | None = "image_path",
         *,
+        table_columns: TableColumns = "auto",
+        allow_columns: Sequence[Hashable] = (),
         images_dir: str | os.PathLike[str] | None = None,
         run_dir: str | os.PathLike[str] | None = None,
         text_encoder: str | None = None,
@@ -155,6 +169,8 @@ class PriceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     ) -> None:
         self.text_columns = text_columns
         self.image_column = image_column
+        self.table_columns = table_columns
+        self.allow_columns = allow_columns
         self.images_dir = images_dir
         self.run_dir = run_dir
         self.text_encoder = text_encoder
@@ -197,8 +213,16 @@ class PriceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             All are `ValueError` with a message of one line: where, what, what to do.
         """
         settings = self._settings()
-        products = self._products(X)
-        price = read_target(y, products)
+        columns = self._columns()
+        require_frame(X, [*columns, *named_columns(self.table_columns)])
+        price = read_target(y, row_ids(X.index))
+        kinds = find_kinds(X, self.table_columns, others=columns, y=y, price=price)
+        if not (self._text_columns() or kinds):
+            raise ConfigError(
+                "PriceRegressor: text_columns must name at least one column of X, got "
+                f"{self.text_columns!r} and no table columns"
+            )
+        products = self._products(X, kinds)
         _require_enough(len(price), settings.finetune.n_folds)
         folder = RunFolder(None if self.run_dir is None else Path(self.run_dir))
         try:
@@ -210,7 +234,8 @@ class PriceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             folder.discard()
             raise
         self._folder = folder
-        self.feature_names_in_ = np.array(self._columns(), dtype=object)
+        self._kinds = kinds
+        self.feature_names_in_ = np.array([*columns, *kinds], dtype=object)
         self.n_features_in_ = len(self.feature_names_in_)
         self.problems_ = problems
         self.report_ = report
@@ -298,7 +323,7 @@ class PriceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
     def _log_price(self, X: pd.DataFrame) -> NDArray[np.float64]:
         check_is_fitted(self)
-        products = self._products(X)
+        products = self._products(X, self._kinds)
         catalog = products.catalog()
         log_price = np.zeros(catalog.n_products)
         reasons: dict[int, str] = {}
@@ -324,7 +349,9 @@ class PriceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         warn_of_placeholders(products, reasons, stacklevel=4)
         return log_price
 
-    def _products(self, X: pd.DataFrame) -> Products:
+    def _products(
+        self, X: pd.DataFrame, kinds: Mapping[Hashable, TableKind] | None = None
+    ) -> Products:
         text_columns, image_column = self._text_columns(), self.image_column
         images_dir = None if self.images_dir is None else Path(self.images_dir)
         if images_dir is not None and not expand_home(images_dir).is_dir():
@@ -337,17 +364,13 @@ class PriceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             text_columns=text_columns,
             image_column=image_column,
             images_dir=images_dir,
+            kinds=kinds,
+            allowed=self.allow_columns,
         )
 
     def _text_columns(self) -> list[str]:
         names = self.text_columns
-        columns = [names] if isinstance(names, str) else list(names or ())
-        if not columns:
-            raise ConfigError(
-                "PriceRegressor: text_columns must name at least one column of X, got "
-                f"{self.text_columns!r}"
-            )
-        return columns
+        return [names] if isinstance(names, str) else list(names or ())
 
     def _columns(self) -> list[str]:
         image = [] if self.image_column is None else [self.image_column]
@@ -395,12 +418,18 @@ def _run_stages(
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Run the three stages, as the commands do."""
     catalog_path, images_dir = write_inputs(products, price, folder.inputs)
-    extract(
-        read_catalog(catalog_path),
-        folder.path,
-        images_dir=images_dir,
-        config=settings.embed,
+    catalog = dataclasses.replace(
+        read_catalog(catalog_path, columns=products.columns),
+        plain_numbers=products.plain_numbers,
     )
+    try:
+        extract(catalog, folder.path, images_dir=images_dir, config=settings.embed)
+    except GiveawayError as error:
+        raise CatalogError(
+            f"X: {error.fault}. If it is made from the price, drop it from X; if new "
+            f"products have it before they have a price, use it with "
+            f"allow_columns=[{error.column!r}]"
+        ) from None
     problems = read_problems(folder.path / "embed" / "problems.csv", products)
     unusable = problems[problems["field"] == "image"]
     reasons = dict(zip(unusable["row"], unusable["reason"], strict=True))
