@@ -13,7 +13,6 @@ from finetune.score import smape, smape_rows, to_price
 from stack.cli import main
 from stack.config import StackConfig
 from stack.fit import evaluate_run, fit_stack
-from stack.html_report.formats import signed
 from stack.html_report.page import render_report
 from stack.judge.ablation import (
     fit_without_each,
@@ -22,6 +21,7 @@ from stack.judge.ablation import (
     score_without_each,
 )
 from stack.tell.lines import WIDTH
+from stack.tell.numbers import signed
 from stack.tell.report import format_report
 
 BLOCKS = ("attributes", "network", "start", "kernel", "statistics")

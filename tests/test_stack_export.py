@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import LEARNING, TABLE_COLUMNS, TINY_STACK, choose, copy_run
+from conftest import LEARNING, TINY_STACK, choose, copy_run
 
 from embed.catalog.own_copy import read_run_catalog
 from embed.catalog.reader import CatalogColumns, read_catalog

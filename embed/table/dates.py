@@ -127,12 +127,13 @@ def _read(text: str, date_format: str) -> date | None:
     month = _NUMBER_OF_MONTH.get(parts.get("name", ""), int(parts.get("month", 1)))
     if "name" in parts and parts["name"] not in _NUMBER_OF_MONTH:
         return None
-    clock = [int(parts.get(name, 0)) for name in ("hour", "minute", "second")]
-    away = timedelta(
-        hours=int(parts.get("zone_hour", 0)), minutes=int(parts.get("zone_minute", 0))
+    hour, minute, second, zone_hour, zone_minute = (
+        int(parts.get(name, 0))
+        for name in ("hour", "minute", "second", "zone_hour", "zone_minute")
     )
+    away = timedelta(hours=zone_hour, minutes=zone_minute)
     try:
-        time = datetime(year, month, int(parts.get("day", 1)), *clock)  # noqa: DTZ001
+        time = datetime(year, month, int(parts.get("day", 1)), hour, minute, second)
         return (time + away if parts.get("zone") == "-" else time - away).date()
     except (ValueError, OverflowError):  # there is no such day
         return None

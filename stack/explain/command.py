@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import click
 
 from embed.errors import ConfigError, InputError
+from embed.table.values import write_cells
 from embed.terminal.options import (
     one_line_errors,
     require_output,
     run_option,
     threads_option,
 )
-from embed.table.values import write_cells
 
 if TYPE_CHECKING:
     from embed.table.encode import TableColumn

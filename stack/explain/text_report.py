@@ -221,7 +221,7 @@ def _one_line(text: str) -> str:
 
 
 def _printable(text: str) -> str:
-    """Return an id or a value without characters that would move a terminal's cursor."""
+    """Return a text without characters that would move a terminal's cursor."""
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
