@@ -332,14 +332,15 @@ def _table_columns(finished: _Finished) -> Check:
     embed, price = finished.run.embed, finished.price
     attributes = finished.run.array("embed/attributes")
     allowed = embed.inputs.columns.allowed
-    columns, places, start = [], [], len(ATTRIBUTE_NAMES)
+    columns, start = [], len(ATTRIBUTE_NAMES)
+    places: list[int] = []
     for column in embed.table:
         stop = start + len(feature_names([column]))
         if column.name not in allowed:
             columns.append(column)
             places += range(start, stop)
         start = stop
-    giveaway = find_giveaway(columns, attributes[:, places], price)
+    giveaway = find_giveaway(columns, attributes[:, np.array(places, np.intp)], price)
     shown = "no column gives the price away"
     if giveaway is not None:
         names, correlation = giveaway

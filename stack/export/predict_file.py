@@ -92,19 +92,17 @@ def price_catalog(
 
 
 def _columns(model: Mapping[str, Any], options: Mapping[str, Any]) -> CatalogColumns:
-    columns = CatalogColumns(
-        **{
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in model.items()
-        }
-    )
+    given: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in model.items()
+    }
     changes = {name: value for name, value in options.items() if value is not None}
     if "text" in changes:
         changes["text"] = tuple(changes["text"])
     if "delimiter" in changes:
         sign = changes["delimiter"]
         changes["delimiter"] = DELIMITER_NAMES.get(sign.lower(), sign)
-    return replace(columns.for_another_file(), **changes)
+    return replace(CatalogColumns(**given).for_another_file(), **changes)
 
 
 def main() -> None:
