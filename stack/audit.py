@@ -16,11 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from embed.attributes import ATTRIBUTE_NAMES
 from embed.catalog.reader import Catalog
 from embed.chunks import NO_PHOTO_GIVEN, Chunk, prepare_chunk, prepared_chunks
 from embed.photos.decode import decode_thumbnail
 from embed.store.arrays import RaggedRows, release_rows
 from embed.store.manifest import sha256_strings
+from embed.table.encode import RARE, TableColumn, feature_names
+from embed.table.giveaways import find_giveaway
 from finetune.price_unit import to_log_price, to_price
 from finetune.score import smape, smape_rows
 from stack.blocks.fitted import block_matrix, fit_blocks, inputs_of
@@ -128,6 +131,8 @@ def audit_run(
     yield _recorded_scores(finished)
     yield _sound(finished)
     yield _canary(finished)
+    if run.embed.table:
+        yield _table_columns(finished)
     yield from _shuffled_prices(finished)
     yield _priced_again(finished, n_products)
 
@@ -208,7 +213,8 @@ def _features(finished: _Finished) -> Iterator[tuple[str, list[str] | None]]:
     texts = list(finished.catalog.text)
     thumbnails = RaggedRows(finished.run.run_dir / "embed" / "thumbnails.npy")
     yield "embed/text", texts
-    yield "embed/attributes", texts
+    cells = zip(texts, *finished.catalog.table.values(), strict=True)
+    yield "embed/attributes", ["\0".join(row) if row[0] else "" for row in cells]
     yield "embed/image", _photo_hashes(finished.run, thumbnails)
     yield "stack/fused", None
     for name in ("network", "lightgbm"):
@@ -318,6 +324,38 @@ def _canary(finished: _Finished) -> Check:
         detail=f"price of the nearest text {honest:.1f}, the product itself included "
         f"{leaked:.1f}; stored "
         + ", ".join(f"{name} {value:.1f}" for name, value in stored.items()),
+    )
+
+
+def _table_columns(finished: _Finished) -> Check:
+    """Look for table columns that give the price away, and for one made to do so."""
+    embed, price = finished.run.embed, finished.price
+    attributes = finished.run.array("embed/attributes")
+    allowed = embed.inputs.columns.allowed
+    columns, start = [], len(ATTRIBUTE_NAMES)
+    places: list[int] = []
+    for column in embed.table:
+        stop = start + len(feature_names([column]))
+        if column.name not in allowed:
+            columns.append(column)
+            places += range(start, stop)
+        start = stop
+    giveaway = find_giveaway(columns, attributes[:, np.array(places, np.intp)], price)
+    shown = "no column gives the price away"
+    if giveaway is not None:
+        names, correlation = giveaway
+        shown = (
+            f"{' and '.join(names)} correlates with the log price by {correlation:.3f}"
+        )
+    # A category of two products each, next to each other by price.
+    planted = (RARE + 1 + rankdata(price, "ordinal") // 2).astype(np.float32)
+    made = TableColumn(name="made from the price", kind="category")
+    is_detected = find_giveaway([made], planted[:, None], price) is not None
+    return Check(
+        name="table columns",
+        passed=giveaway is None and is_detected,
+        detail=f"{shown}; allowed: {', '.join(allowed) or 'none'}; a category made "
+        f"from the price is {'' if is_detected else 'not '}found",
     )
 
 
@@ -438,6 +476,10 @@ def _chunk_of(
         text=tuple(catalog.text[row] for row in rows),
         image_link=tuple(catalog.image_link[row] for row in rows),
         price_text=None,
+        table={
+            name: tuple(cells[row] for row in rows)
+            for name, cells in catalog.table.items()
+        },
         file_rows=None,
     )
     folder = finished.run.embed.inputs.images_dir
@@ -450,7 +492,13 @@ def _chunk_of(
             else NO_PHOTO_GIVEN
             for row in rows
         ]
-        return prepare_chunk(sample.text, photos, decimal=predictor.config.decimal)
+        return prepare_chunk(
+            sample.text,
+            photos,
+            decimal=predictor.config.decimal,
+            table=finished.run.embed.table,
+            cells=sample.table,
+        )
     inputs = predictor.inputs(sample, Path(folder))
     renamed = dataclasses.replace(sample, sample_id=sample.sample_id[::-1])
     inputs = dataclasses.replace(inputs, catalog=renamed)

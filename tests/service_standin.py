@@ -21,6 +21,7 @@ class Standin:
     """Prices a product by the length of its text, plus 1000 with a photo."""
 
     run_key, chosen, image_size = "0" * 64, "network", 8
+    table = ()
 
     def __init__(self) -> None:
         self.batches: list[int] = []
@@ -46,6 +47,7 @@ class Standin:
             parts=[],
             words=[],
             attributes=[],
+            table=[],
             without_photo_percent=None,
             similar=[],
         )

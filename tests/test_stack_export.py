@@ -204,7 +204,8 @@ def test_predict_py_flags_what_pricestack_predict_flags(
     own = predict_prices(
         run_of["network"], read_catalog(sample_catalog), images_dir=images_dir
     )
-    assert [row["flags"] for row in rows] == ["; ".join(of) for of in own.flags]
+    flags = zip(own.doubts, own.lacks, strict=True)
+    assert [row["flags"] for row in rows] == ["; ".join((*d, *f)) for d, f in flags]
     assert own.n_lacking(NO_PHOTO)
     assert own.n_lacking(NO_TEXT)
 

@@ -141,6 +141,7 @@ def test_health_says_what_serves(real, pricers):
         "run": pricer.run_key,
         "chosen": "stacker",
         "currency": None,
+        "table": [],
     }
 
 

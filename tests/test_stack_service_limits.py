@@ -208,6 +208,7 @@ def test_until_the_run_is_loaded_prices_are_refused(standin):
             "run": None,
             "chosen": None,
             "currency": "INR",
+            "table": [],
         }
         response = client.post("/price", json={"text": "tea"})
         assert "loaded" in error_of(response, 503)["message"]

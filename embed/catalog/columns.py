@@ -203,7 +203,7 @@ def needed_columns(
         remedies = [_remedy(options[name], name, present) for name in missing]
         raise CatalogError(
             f"{path}: no column {', '.join(map(repr, missing))}; columns present: "
-            f"{_list_columns(present)}. Name the right column with "
+            f"{list_columns(present)}. Name the right column with "
             f"{' and '.join(dict.fromkeys(remedies))}"
         )
     if not columns.require_table:
@@ -311,7 +311,8 @@ def shorten(written: str, n_chars: int = 40) -> str:
     return written if len(written) <= n_chars else written[:n_chars] + "…"
 
 
-def _list_columns(present: Sequence[str]) -> str:
+def list_columns(present: Sequence[str]) -> str:
+    """List the first names of columns for a message."""
     shown = [repr(shorten(name)) for name in present[:N_COLUMNS_SHOWN]]
     if len(present) > len(shown):
         shown.append(f"and {len(present) - len(shown)} more")

@@ -7,20 +7,25 @@ import shlex
 from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from embed.errors import CacheError
 from embed.store.durable import write_bytes
-from embed.store.records import AnyRecord, Manifest, Record, check_record
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from embed.store.records import Manifest, Record
 
 MANIFEST_NAME = "manifest.json"
 _PACKAGES = ("torch", "torchvision", "transformers", "lightgbm", "numpy", "pillow")
 _TARGETS = {"embed": "embeddings", "finetune": "finetune", "stack": "stack"}
-AnyManifest = TypeVar("AnyManifest", bound=Manifest)
+AnyRecord = TypeVar("AnyRecord", bound="BaseModel")
+AnyManifest = TypeVar("AnyManifest", bound="Manifest")
 _SAMPLE_RUN = Path("runs/sample")  # `make` needs no CATALOG for this run
 
 
-def write_record(path: Path, record: Record) -> None:
+def write_record(path: Path, record: "Record") -> None:
     """Write a record whole or not at all."""
     write_json(path, record.as_json())
 
@@ -77,6 +82,8 @@ def read_record(
     CacheError
         If the file exists and is not such a record.
     """
+    from embed.store.records import check_record  # late: an export has no pydantic
+
     record = read_json(path)
     if record is None or (key is not None and record.get("key") != key):
         return None

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from decimal import Decimal
 
-from embed.catalog.columns import shorten
+from embed.catalog.columns import list_columns, shorten
 from embed.errors import InputError
 from embed.table.dates import ISO_FORMAT
 from embed.table.encode import TableColumn
@@ -38,10 +38,9 @@ def write_cells(
     by_name = {column.name: column for column in columns}
     for name in values:
         if name not in by_name:
-            known = ", ".join(map(repr, by_name)) or "none"
             raise InputError(
                 f"no table column {shorten(name)!r}; the run's table columns are "
-                f"{known}"
+                f"{list_columns(list(by_name))}"
             )
     return {name: _write(by_name[name], value) for name, value in values.items()}
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import RootModel
 
 from embed.errors import CacheError
 from embed.store.arrays import read_rows
@@ -60,10 +59,6 @@ def _columns(kind: str, label: str) -> list[Column]:
         )
         for column in _STATISTICS
     ]
-
-
-class _Keys(RootModel[Annotated[dict[Text, list[Text]], Requires(*_KEYS)]]):
-    """Keys of each kind."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +151,10 @@ def _keys_of(products: BlockInputs) -> dict[str, list[str]]:
 
 
 def _read_keys(path: Path) -> dict[str, list[str]]:
-    names = read_record(path, _Keys)
+    from pydantic import RootModel  # late: an export without this block has none
+
+    kind = RootModel[Annotated[dict[Text, list[Text]], Requires(*_KEYS)]]
+    names = read_record(path, kind)
     if names is None:
         raise CacheError(f"{path}: is missing. {remedy(path)}")
     return names.root

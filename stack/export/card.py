@@ -58,6 +58,7 @@ def model_card(
         n_photos=n_photos,
         has_prices=has_prices,
         shown=_SHOWN,
+        table_columns=[f"{c['name']} ({c['kind']})" for c in embed.get("table", [])],
         # Runs without a record have both.
         inputs=finetune["config"].get("inputs", "both"),
         doubts=report.get("doubts", {}).get("sentences", []),

@@ -1,5 +1,6 @@
 """Check that an export predicts the same prices as its run."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ MOST_DIFFERENCE = 1e-3
 """Largest allowed difference in log1p price: a thousandth of the price."""
 
 _N_PER_KIND = 4
+_UNUSABLE = "no number, no date, new"
 
 
 def check_export(run: Run, folder: Path) -> float:
@@ -39,13 +41,17 @@ def check_export(run: Run, folder: Path) -> float:
     InputError
         If it is above `MOST_DIFFERENCE`, or the run's catalog is missing.
     """
-    texts, photos = _some_products(run)
+    texts, photos, cells = _some_products(run)
     predictor = Predictor(run.run_dir, exact=True)
-    prices = predictor.price(
-        prepare_chunk(texts, photos, decimal=predictor.config.decimal)
+    chunk = prepare_chunk(
+        texts,
+        photos,
+        decimal=predictor.config.decimal,
+        table=run.embed.table,
+        cells=cells,
     )
-    expected = to_log_price(prices, run.price_unit)
-    exported = exported_log_prices(Model(folder), texts, photos)
+    expected = to_log_price(predictor.price(chunk), run.price_unit)
+    exported = exported_log_prices(Model(folder), texts, photos, cells)
     greatest = float(np.abs(exported - expected).max())
     if not greatest <= MOST_DIFFERENCE:
         raise InputError(
@@ -58,27 +64,40 @@ def check_export(run: Run, folder: Path) -> float:
 
 
 def exported_log_prices(
-    model: Model, texts: list[str], photos: list[Photo]
+    model: Model,
+    texts: Sequence[str],
+    photos: Sequence[Photo],
+    cells: Mapping[str, Sequence[str]] | None = None,
 ) -> NDArray[np.float64]:
     """Return an export's log1p prices with the floor of prices, shape (n_products,)."""
     log_prices: list[float] = [
-        model.log_price(text, None if isinstance(photo, UnreadableImage) else photo)
-        for text, photo in zip(texts, photos, strict=True)
+        model.log_price(
+            text,
+            None if isinstance(photo, UnreadableImage) else photo,
+            {name: column[row] for name, column in (cells or {}).items()},
+        )
+        for row, (text, photo) in enumerate(zip(texts, photos, strict=True))
     ]
     return np.maximum(log_prices, np.log1p(PRICE_FLOOR))
 
 
-def _some_products(run: Run) -> tuple[list[str], list[Photo]]:
-    """Return products with and without a photo, and one without any input."""
+def _some_products(run: Run) -> tuple[list[str], list[Photo], dict[str, list[str]]]:
+    """Return texts, photos and table cells of products.
+
+    Some have a photo; one has no input at all, and one has no usable table cell.
+    """
     catalog = run.catalog()
     image_ok = np.asarray(run.array("embed/image_ok"))
     run.array("embed/thumbnails")  # raises if damaged
     thumbnails = RaggedRows(run.run_dir / "embed" / "thumbnails.npy")
     texts = ["", catalog.text[0]]
     photos: list[Photo] = [NO_PHOTO_GIVEN, NO_PHOTO_GIVEN]
+    cells = {name: ["", _UNUSABLE] for name in catalog.table}
     for rows in (np.flatnonzero(image_ok), np.flatnonzero(~image_ok)):
         for row in rows[:: max(1, len(rows) // _N_PER_KIND)][:_N_PER_KIND]:
             jpeg = thumbnails[int(row)].tobytes()
             texts.append(catalog.text[row])
             photos.append(decode_thumbnail(jpeg) if jpeg else NO_PHOTO_GIVEN)
-    return texts, photos
+            for name, column in catalog.table.items():
+                cells[name].append(column[row])
+    return texts, photos, cells

@@ -50,7 +50,7 @@ from stack.run import (
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 3
+FORMAT = 4
 CARD_NAME = "MODEL_CARD.md"
 # The code that predict.py needs, unchanged. It is imported without PyTorch.
 _CODE: dict[ModuleType, tuple[str, ...]] = {
@@ -64,6 +64,7 @@ _CODE: dict[ModuleType, tuple[str, ...]] = {
         "photos",
         "sizes",
         "store",
+        "table",
     ),
     finetune: ("__init__.py", "averaging.py", "price_unit.py"),
     stack: ("blocks", "price"),

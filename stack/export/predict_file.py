@@ -24,6 +24,7 @@ from embed.catalog.reader import CatalogColumns, read_catalog
 from embed.errors import InputError, UnreadableImage
 from embed.photos.decode import load_image
 from embed.photos.files import find_photos
+from embed.table.encode import encode
 from embed.text import MISSING_TEXT, compose_text, parse_fields
 from finetune.price_unit import to_price
 from stack.price.flags import NO_PHOTO, NO_TEXT, flag_price
@@ -59,14 +60,19 @@ def price_catalog(
     for note in catalog.notes:
         print(f"{catalog_path.name}: {note}", file=sys.stderr)  # noqa: T201
     offsets = [0.0, *(model.settings["intervals"][level] if level else ())]
+    table = encode(model.table, catalog.table, n_products=catalog.n_products)
+    odd_cells: dict[int, list[str]] = {}
+    for row, reason in (*table.unreadable, *table.rare):
+        odd_cells.setdefault(row, []).append(reason)
     photos = find_photos(catalog, images)
     size, rows = model.settings["image_size"], []
     products = zip(catalog.sample_id, catalog.text, photos, strict=True)
-    for sample_id, text, path in products:
+    for row, (sample_id, text, path) in enumerate(products):
         photo = None
         with suppress(UnreadableImage):
             photo = load_image(path, size=size) if path else None
-        predicted = model.predict(text, photo)
+        cells = {name: column[row] for name, column in catalog.table.items()}
+        predicted = model.predict(text, photo, cells)
         prices = to_price(
             predicted.log_price + np.array(offsets), model.settings["price_unit"]
         )
@@ -81,19 +87,22 @@ def price_catalog(
                 doubts.append(NO_TEXT)
             if photo is None:
                 doubts.append(NO_PHOTO)
-            rows[-1].append("; ".join(doubts))
+            rows[-1].append("; ".join((*doubts, *odd_cells.get(row, ()))))
     return rows
 
 
 def _columns(model: Mapping[str, Any], options: Mapping[str, Any]) -> CatalogColumns:
-    columns = CatalogColumns(**{**model, "text": tuple(model["text"])})
+    given: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in model.items()
+    }
     changes = {name: value for name, value in options.items() if value is not None}
     if "text" in changes:
         changes["text"] = tuple(changes["text"])
     if "delimiter" in changes:
         sign = changes["delimiter"]
         changes["delimiter"] = DELIMITER_NAMES.get(sign.lower(), sign)
-    return replace(columns.for_another_file(), **changes)
+    return replace(CatalogColumns(**given).for_another_file(), **changes)
 
 
 def main() -> None:

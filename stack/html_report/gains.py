@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stack.blocks.registry import BLOCKS
+from embed.table.encode import TABLE_PREFIX
+from stack.blocks.registry import BLOCKS, Attributes
 from stack.trees.boosters import load_boosters, read_booster
 
 N_FEATURES = 15
@@ -24,10 +25,10 @@ class Gains:
     """Number of trees of each booster."""
 
     blocks: list[tuple[str, int, float]]
-    """Name, columns and share, in the order of the matrix."""
+    """Label, columns and share, in the order of the matrix."""
 
     features: list[tuple[str, str, float]]
-    """Name, block and share of the features that gain most, largest first."""
+    """Label, block and share of the features that gain most, largest first."""
 
 
 def read_gains(folder: Path, *, attribute_names: Sequence[str]) -> Gains:
@@ -49,14 +50,20 @@ def read_gains(folder: Path, *, attribute_names: Sequence[str]) -> Gains:
     boosters = load_boosters(folder, feature_names=names)
     share = _mean_share([b.feature_importance("gain") for b in boosters])
     block_of = {name: _block(name, attribute_names) for name in names}
+    has_table = any(name.startswith(TABLE_PREFIX) for name in attribute_names)
+    label_of = {Attributes.name: "sizes and table columns"} if has_table else {}
     best = np.argsort(-share, kind="stable")[:N_FEATURES]
     return Gains(
         trees=[booster.num_trees() for booster in boosters],
-        blocks=_by_block(names, share, block_of),
+        blocks=[
+            (label_of.get(block, block), n, gain)
+            for block, n, gain in _by_block(names, share, block_of)
+        ],
         features=[
-            (names[column], block_of[names[column]], float(share[column]))
+            (_label(name, block), label_of.get(block, block), float(share[column]))
             for column in best.tolist()
             if share[column] > 0
+            for name, block in [(names[column], block_of[names[column]])]
         ],
     )
 
@@ -74,6 +81,11 @@ def _by_block(
 def _mean_share(gains: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
     grown = [gain / gain.sum() for gain in gains if gain.sum() > 0]
     return np.mean(grown, axis=0) if grown else np.zeros(len(gains[0]))
+
+
+def _label(feature: str, block: str) -> str:
+    """Return a feature's name; in words if it is of a table column."""
+    return BLOCKS[block].label_of(feature) if TABLE_PREFIX in feature else feature
 
 
 def _block(feature: str, attribute_names: Sequence[str]) -> str:

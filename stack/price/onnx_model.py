@@ -7,7 +7,7 @@ pydantic.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from tokenizers import Tokenizer
 from embed.attributes import extract_attributes
 from embed.errors import InputError
 from embed.photos.decode import as_stored, encode_thumbnail, thumbnail_sha256
+from embed.table.encode import TableColumn, encode
 from embed.text import compose_text, cut_tokens, parse_fields
 from stack.blocks.block import PriceBlock
 from stack.blocks.inputs import Features, Known, Prices
@@ -56,12 +57,21 @@ class Model:
             for name in self.settings["files"]
             if name.endswith(".onnx")
         }
+        self.table = [
+            TableColumn(**{name: _frozen(value) for name, value in column.items()})
+            for column in self.settings["table"]
+        ]
         self._engine = _load_engine(folder, self.settings)
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(self.settings["max_tokens"])
 
-    def predict(self, text: str, photo: NDArray[np.uint8] | None) -> Predicted:
+    def predict(
+        self,
+        text: str,
+        photo: NDArray[np.uint8] | None,
+        cells: Mapping[str, str] | None = None,
+    ) -> Predicted:
         """Price one product.
 
         Parameters
@@ -70,6 +80,8 @@ class Model:
             Catalog text.
         photo : ndarray of uint8, shape (image_size, image_size, 3), optional
             Pixels from `embed.photos.decode.load_image`; None without a photo.
+        cells : mapping of str to str, optional
+            Cells by table column; a column that is missing is unknown.
 
         Returns
         -------
@@ -81,7 +93,10 @@ class Model:
         product = parse_fields(text)
         composed = compose_text(product)
         ids = np.array(self._tokenizer.encode(composed).ids)
-        attributes = extract_attributes(product, decimal=self.settings["decimal"])[None]
+        sizes = extract_attributes(product, decimal=self.settings["decimal"])
+        columns = {name: [cell] for name, cell in (cells or {}).items()}
+        table = encode(self.table, columns, n_products=1).array
+        attributes = np.hstack([sizes[None], table])
         image = np.zeros((1, self.settings["image_dim"]), np.float32)
         if photo is not None and "frozen/image.onnx" in self._graphs:
             image = half(self._photo("frozen", photo), name="image")
@@ -110,12 +125,17 @@ class Model:
             )
         )
 
-    def log_price(self, text: str, photo: NDArray[np.uint8] | None) -> float:
+    def log_price(
+        self,
+        text: str,
+        photo: NDArray[np.uint8] | None,
+        cells: Mapping[str, str] | None = None,
+    ) -> float:
         """Return the log1p price of one product, in units of the model.
 
         The parameters are those of `predict`.
         """
-        return float(self.predict(text, photo).log_price[0])
+        return float(self.predict(text, photo, cells).log_price[0])
 
     def _is_stand_in(self, photo: NDArray[np.uint8]) -> bool:
         """Return whether the run treated this picture as a stand-in."""
@@ -208,6 +228,11 @@ def load_price_blocks(folder: Path, settings: dict[str, Any]) -> dict[str, Price
         name: PRICE_BLOCKS[name].load(folder / "blocks" / name, known, folds)
         for name in settings["price_blocks"]
     }
+
+
+def _frozen(value: Any) -> Any:
+    """Return the tuple that JSON keeps as a list; other values as they are."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _load_booster(path: Path) -> "lightgbm.Booster":

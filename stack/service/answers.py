@@ -8,6 +8,8 @@ from typing import TypeVar
 
 from starlette.requests import Request
 
+from embed.errors import InputError
+from embed.table.values import write_cells
 from stack.service import bodies, photos
 from stack.service.errors import ApiError
 from stack.service.pricing import Product
@@ -17,8 +19,9 @@ from stack.service.schemas import (
     PricesAnswer,
     ProductForm,
     ProductRequest,
+    Table,
 )
-from stack.service.service import EXPLANATION_COST, Service
+from stack.service.service import EXPLANATION_COST, PriceSource, Service
 
 MAX_SECONDS = 60.0
 """Longest time from the last byte of a request to its answer."""
@@ -76,33 +79,37 @@ async def price_many(request: Request, service: Service) -> PricesAnswer:
 async def _one(
     service: Service, kind: bodies.ContentType, body: bytes, *, explain: bool
 ) -> PriceAnswer:
-    size = service.ready().image_size
+    source = service.ready()
     if kind.name == bodies.FORM_TYPE:
         form = await bodies.parse_form(body, kind.boundary)
-        read = partial(_form_product, form, size=size)
+        read = partial(_form_product, form, source)
     else:
-        read = partial(_json_product, body, size=size)
+        read = partial(_json_product, body, source)
     product = await service.in_pool(read)
     if explain:
         return await service.explain(product)
     return (await service.price([product]))[0]
 
 
-def _form_product(form: ProductForm, *, size: int) -> Product:
-    pixels = photos.thumbnail(form.photo, size=size, where="photo")
-    return Product(text=form.text, photo=pixels, sample_id=form.sample_id)
+def _form_product(form: ProductForm, source: PriceSource) -> Product:
+    return Product(
+        text=form.text,
+        photo=photos.thumbnail(form.photo, size=source.image_size, where="photo"),
+        cells=_cells(form.table, source, where="table"),
+        sample_id=form.sample_id,
+    )
 
 
-def _json_product(body: bytes, *, size: int) -> Product:
-    return _product(bodies.parse_json(body, ProductRequest), size=size, where="image")
+def _json_product(body: bytes, source: PriceSource) -> Product:
+    return _product(bodies.parse_json(body, ProductRequest), source)
 
 
 async def _many(service: Service, requests: list[ProductRequest]) -> list[PriceAnswer]:
-    size = service.ready().image_size
+    source = service.ready()
     reading = [
         asyncio.ensure_future(
             service.in_pool(
-                partial(_product, request, size=size, where=f"products[{row}].image")
+                partial(_product, request, source, where=f"products[{row}].")
             )
         )
         for row, request in enumerate(requests)
@@ -115,10 +122,29 @@ async def _many(service: Service, requests: list[ProductRequest]) -> list[PriceA
     return await service.price(products)
 
 
-def _product(request: ProductRequest, *, size: int, where: str) -> Product:
-    content = photos.from_base64(request.image, where=where)
-    pixels = photos.thumbnail(content, size=size, where=where)
-    return Product(text=request.text, photo=pixels, sample_id=request.sample_id)
+def _product(
+    request: ProductRequest, source: PriceSource, *, where: str = ""
+) -> Product:
+    place = f"{where}image"
+    content = photos.from_base64(request.image, where=place)
+    return Product(
+        text=request.text,
+        photo=photos.thumbnail(content, size=source.image_size, where=place),
+        cells=_cells(request.table, source, where=f"{where}table"),
+        sample_id=request.sample_id,
+    )
+
+
+def _cells(table: Table, source: PriceSource, *, where: str) -> dict[str, str]:
+    try:
+        return write_cells(source.table, table)
+    except InputError as error:
+        raise ApiError(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            where=where,
+            message=str(error),
+            what_to_do="Use these names; /health lists them with their kinds.",
+        ) from None
 
 
 async def _while_wanted(request: Request, work: Coroutine[None, None, T]) -> T:

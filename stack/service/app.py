@@ -14,14 +14,17 @@ from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
+from embed.table.encode import TableColumn
 from stack.service import bodies
 from stack.service.answers import ClientGoneError, price_many, price_one
 from stack.service.errors import ApiError, of_http, of_validation, unexpected
 from stack.service.metrics import CONTENT_TYPE
 from stack.service.schemas import (
+    MAX_CATEGORIES,
     BatchRequest,
     ErrorAnswer,
     Health,
+    KnownColumn,
     PriceAnswer,
     PricesAnswer,
     ProductForm,
@@ -138,6 +141,7 @@ def _add_state(app: FastAPI, service: Service, currency: str | None) -> None:
             run=source.run_key if source else None,
             chosen=source.chosen if source else None,
             currency=currency,
+            table=[_known_column(column) for column in source.table] if source else [],
         )
 
     @app.get(
@@ -148,6 +152,17 @@ def _add_state(app: FastAPI, service: Service, currency: str | None) -> None:
     async def metrics() -> Response:
         """Count requests, seconds, batches and placeholders, for Prometheus."""
         return Response(service.metrics.text(), media_type=CONTENT_TYPE)
+
+
+def _known_column(column: TableColumn) -> KnownColumn:
+    return KnownColumn(
+        name=column.name,
+        kind=column.kind,
+        units=list(column.units),
+        date_format=column.date_format,
+        categories=list(column.categories[:MAX_CATEGORIES]),
+        n_categories=len(column.categories),
+    )
 
 
 def _add_pages(app: FastAPI) -> None:

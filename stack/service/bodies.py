@@ -231,5 +231,5 @@ def _bad_form(where: str, message: str) -> ApiError:
         HTTPStatus.UNPROCESSABLE_ENTITY,
         where=where[:80],
         message=message,
-        what_to_do="Send a form with the field text and, optionally, photo.",
+        what_to_do="Send a form with the field text and, optionally, photo and table.",
     )

@@ -52,7 +52,7 @@ class Metrics:
         )
         self.placeholders = Counter(
             "pricestack_placeholders",
-            "Products priced without usable text or photo.",
+            "Texts, photos and table values that products lack or that are unusable.",
             ("field",),
             registry=registry,
         )

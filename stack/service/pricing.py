@@ -2,8 +2,8 @@
 
 import contextlib
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ import numpy as np
 from embed.chunks import Photo, prepare_chunk
 from embed.errors import InputError, UnreadableImage
 from embed.store.manifest import require_stage
+from embed.table.encode import encode
 from embed.text import MISSING_TEXT, compose_text, parse_fields
 from stack.judge.intervals import LEVELS
 from stack.price.flags import flag_price
@@ -32,6 +33,9 @@ class Product:
 
     text: str
     photo: Photo
+    cells: Mapping[str, str] = field(default_factory=dict)
+    """Cells by table column."""
+
     sample_id: str | None = None
 
 
@@ -60,6 +64,7 @@ class Pricer:
         folds = None if only_fold is None else [only_fold]
         self.predictor = Predictor(run_dir, n_threads=n_threads, folds=folds)
         self.image_size = self.predictor.config.image_size
+        self.table = self.predictor.run.embed.table
         self.chosen: Literal["network", "stacker"] = (
             "stacker" if self.predictor.is_stacked else "network"
         )
@@ -82,7 +87,12 @@ class Pricer:
             [product.text for product in products],
             [product.photo for product in products],
             decimal=self.predictor.config.decimal,
+            table=self.table,
+            cells=self._columns(products),
         )
+        odd_cells: list[list[str]] = [[] for _ in products]
+        for row, reason in (*chunk.unreadable, *chunk.rare):
+            odd_cells[row].append(reason)
         predicted = self.predictor.predict(chunk)
         bounds = self.predictor.intervals.bounds
         ends = {level: bounds(predicted.log_price, level=level) for level in LEVELS}
@@ -99,6 +109,7 @@ class Pricer:
                     level: (float(low[row]), float(high[row]))
                     for level, (low, high) in ends.items()
                 },
+                odd_cells=odd_cells[row],
             )
             for row, product in enumerate(products)
         ]
@@ -122,10 +133,22 @@ class Pricer:
             {**record, "without_photo_percent": image.get("without_photo_percent")}
         )
         ends = {level: tuple(record["intervals"][str(level)]) for level in LEVELS}
+        features = encode(self.table, self._columns([product]), n_products=1)
         answer = self._answer(
-            product, price=record["price"], flags=record["flags"], ends=ends
+            product,
+            price=record["price"],
+            flags=record["flags"],
+            ends=ends,
+            odd_cells=[reason for _, reason in (*features.unreadable, *features.rare)],
         )
         return answer.model_copy(update={"explanation": explanation})
+
+    def _columns(self, products: Sequence[Product]) -> dict[str, list[str]]:
+        """Return the cells of each table column."""
+        return {
+            column.name: [product.cells.get(column.name, "") for product in products]
+            for column in self.table
+        }
 
     def _screened(self, product: Product) -> Product:
         """Leave out a picture that the run treated as a stand-in."""
@@ -139,6 +162,7 @@ class Pricer:
             self.predictor,
             product.text,
             None if isinstance(photo, UnreadableImage) else photo,
+            cells=product.cells,
             n_words=N_WORDS,
             n_similar=N_SIMILAR,
         ).as_dict()
@@ -150,6 +174,7 @@ class Pricer:
         price: float,
         flags: list[str],
         ends: dict[int, tuple[float, float]],
+        odd_cells: Sequence[str],
     ) -> PriceAnswer:
         return PriceAnswer(
             sample_id=product.sample_id,
@@ -159,7 +184,10 @@ class Pricer:
                 for level, (low, high) in ends.items()
             ],
             predictor=self.chosen,
-            placeholders=_placeholders(product),
+            placeholders=[
+                *_placeholders(product),
+                *(Placeholder(field="table", reason=reason) for reason in odd_cells),
+            ],
             flags=flags,
         )
 

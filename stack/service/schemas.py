@@ -2,14 +2,29 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    Json,
+    PlainValidator,
+    WithJsonSchema,
+)
+from pydantic_core import PydanticCustomError
 
+from embed.catalog.columns import TableKind
+from embed.table.values import Value
 from embed.text import MAX_TEXT_CHARS
 
 MAX_PRODUCTS = 256
 """Largest number of products in one request to /prices."""
 
 MAX_ID_CHARS = 200
+MAX_VALUE_CHARS = 1000
+"""Longest value of a table column."""
+
+MAX_CATEGORIES = 200
+"""Largest number of categories of a column in /health."""
 
 Text = Annotated[
     str,
@@ -26,6 +41,40 @@ SampleId = Annotated[
 ]
 
 
+def _check_value(value: object) -> object:
+    if not isinstance(value, Value):
+        raise PydanticCustomError(
+            "value_type", "Value should be a text, a number, true, false or null"
+        )
+    if isinstance(value, str) and len(value) > MAX_VALUE_CHARS:
+        raise PydanticCustomError(
+            "string_too_long",
+            "String should have at most {most} characters",
+            {"most": MAX_VALUE_CHARS},
+        )
+    return value
+
+
+_TableValue = Annotated[
+    Value,
+    PlainValidator(_check_value),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "maxLength": MAX_VALUE_CHARS},
+                *({"type": kind} for kind in ("number", "boolean", "null")),
+            ]
+        }
+    ),
+]
+Table = dict[str, _TableValue]
+_TABLE = Field(
+    description="Values by table column of the run, which /health lists. Texts are "
+    "read as in the catalog; a date may also be written as 2024-03-31. Columns that "
+    "are left out are unknown."
+)
+
+
 class ProductRequest(BaseModel):
     """A product to price."""
 
@@ -40,6 +89,7 @@ class ProductRequest(BaseModel):
             json_schema_extra={"contentEncoding": "base64"},
         ),
     ] = None
+    table: Annotated[Table, _TABLE] = {}
     sample_id: SampleId = None
 
 
@@ -54,6 +104,7 @@ class ProductForm(BaseModel):
         Field(description="File of a photo, as for `image`."),
         WithJsonSchema({"type": "string", "format": "binary"}),
     ] = None
+    table: Annotated[Json[Table], _TABLE] = {}
     sample_id: Annotated[
         SampleId, WithJsonSchema({"type": "string", "maxLength": MAX_ID_CHARS})
     ] = None
@@ -80,7 +131,7 @@ class Interval(BaseModel):
 class Placeholder(BaseModel):
     """An input that the product was priced without, and the reason."""
 
-    field: Literal["text", "image"]
+    field: Literal["text", "image", "table"]
     reason: str
 
 
@@ -124,7 +175,8 @@ class Explanation(BaseModel):
     ]
     parts: list[Part]
     words: list[Word]
-    attributes: list[Attribute]
+    attributes: Annotated[list[Attribute], Field(description="Sizes in the text.")]
+    table: Annotated[list[Attribute], Field(description="Known table columns.")]
     without_photo_percent: Annotated[
         float | None, Field(description="Change of the price without the photo.")
     ]
@@ -149,6 +201,23 @@ class PricesAnswer(BaseModel):
     prices: list[PriceAnswer]
 
 
+class KnownColumn(BaseModel):
+    """A table column of the run, and what is known of its values."""
+
+    name: str
+    kind: TableKind
+    units: Annotated[
+        list[str], Field(description='Units of numbers; "" for none.')
+    ] = []
+    date_format: Annotated[
+        str | None, Field(description="As of strptime, or ISO8601.")
+    ] = None
+    categories: Annotated[
+        list[str], Field(description=f"The first {MAX_CATEGORIES}, in lower case.")
+    ] = []
+    n_categories: int = 0
+
+
 class Health(BaseModel):
     """Status of the service, and the run that it uses."""
 
@@ -156,6 +225,7 @@ class Health(BaseModel):
     run: Annotated[str | None, Field(description="Key of the run's stacking stage.")]
     chosen: Literal["network", "stacker"] | None
     currency: str | None
+    table: Annotated[list[KnownColumn], Field(description="Table columns of the run.")]
 
 
 class ErrorDetail(BaseModel):

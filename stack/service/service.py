@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Literal, Protocol, TypeVar
 
+from embed.table.encode import TableColumn
 from stack.service.batching import Batcher, Full, Room
 from stack.service.errors import busy, not_ready
 from stack.service.metrics import Metrics
@@ -33,6 +34,7 @@ class PriceSource(Protocol):
     run_key: str
     chosen: Literal["network", "stacker"]
     image_size: int
+    table: list[TableColumn]
 
     def warm_up(self) -> None: ...  # noqa: D102
 

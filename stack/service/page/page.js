@@ -14,6 +14,7 @@ const PARTS = {
 const SVG = "http://www.w3.org/2000/svg";
 const $ = (id) => document.getElementById(id);
 let currency = null;
+let columns = []; // table columns of the run
 let newest = new AbortController(); // of the newest request: older ones are dropped
 let photo = null;
 
@@ -60,10 +61,39 @@ function sentence(text) {
   return ended.charAt(0).toUpperCase() + ended.slice(1);
 }
 
+function tableInput(column, place) {
+  const id = `table-${place}`, hasUnit = column.units.some(Boolean);
+  const plain = column.kind === "number" && !hasUnit ? "number" : "text";
+  const type = column.kind === "date" ? "date" : plain;
+  const input = element("input", { id, type, step: "any", autocomplete: "off" });
+  const field = element("div", {}, element("label", { for: id }, column.name), input);
+  if (hasUnit) input.placeholder = `3 ${column.units.find(Boolean)}`;
+  if (column.kind === "category") {
+    input.setAttribute("list", `${id}-known`);
+    field.append(element("datalist", { id: `${id}-known` },
+      ...column.categories.map((value) => element("option", { value }))));
+  }
+  return field;
+}
+
+function showTable(table) {
+  columns = table;
+  $("table-box").replaceChildren(...columns.map(tableInput));
+  $("table").hidden = !columns.length;
+}
+
+function tableValues() {
+  const inputs = columns.map(({ name }, place) => [name, $(`table-${place}`)]);
+  const given = inputs.filter(([, input]) => input.value.trim());
+  return Object.fromEntries(given.map(([name, input]) =>
+    [name, input.type === "number" ? Number(input.value) : input.value]));
+}
+
 function productForm() {
-  const form = new FormData();
+  const form = new FormData(), values = tableValues();
   form.append("text", $("text").value);
   if (photo) form.append("photo", photo);
+  if (Object.keys(values).length) form.append("table", JSON.stringify(values));
   return form;
 }
 
@@ -107,7 +137,8 @@ function showPrice(answer) {
   const notes = element("ul", { class: "notes" });
   const names = { text: "text", image: "photo" };
   for (const { field, reason } of answer.placeholders) {
-    notes.append(element("li", {}, `Priced without a ${names[field]}: ${reason}.`));
+    const lack = field === "table" ? "Not used" : `Priced without a ${names[field]}`;
+    notes.append(element("li", {}, `${lack}: ${reason}.`));
   }
   for (const flag of answer.flags) {
     notes.append(element("li", {}, `Doubtful: ${flag}.`));
@@ -149,6 +180,8 @@ function showWhy(why) {
     ...why.attributes.map((attribute) => ({
       name: `${attribute.name.replaceAll("_", " ")}: ${attribute.value}`,
       change: attribute.change_percent })),
+    ...why.table.map((cell) => ({
+      name: `${cell.name}: ${cell.value}`, change: cell.change_percent })),
   ];
   if (why.without_photo_percent !== null) {
     without.push({ name: "the photo", change: why.without_photo_percent });
@@ -159,8 +192,10 @@ function showWhy(why) {
   box.append(...bars("The price, if this were left out", without));
   const [network, ...added] = why.parts;
   if (added.length) {
+    const parts = columns.length
+      ? { ...PARTS, attributes: "sizes and table columns" } : PARTS;
     const rows = added.map(({ name, factor }) => ({
-      name: PARTS[name] || name, change: 100 * (factor - 1),
+      name: parts[name] || name, change: 100 * (factor - 1),
       shown: `× ${factor.toFixed(3)}` }));
     const start = money(why.price_unit * Math.expm1(network.log_price));
     box.append(...bars(`The network predicts ${start}; from there`, rows));
@@ -211,6 +246,12 @@ async function priceIt(event) {
   if (!$("text").value.trim() && !photo) {
     showError("text", "Write a text, or choose a photo.");
     $("text").focus();
+    return;
+  }
+  const wrong = columns.findIndex((_, place) => $(`table-${place}`).validity.badInput);
+  if (wrong >= 0) {
+    showError("form", `${columns[wrong].name} must be a ${columns[wrong].kind}.`);
+    $(`table-${wrong}`).focus();
     return;
   }
   newest.abort();
@@ -272,6 +313,7 @@ async function watchHealth() {
     const health = await (await fetch("/health")).json();
     currency = health.currency;
     const loading = health.status !== "ready";
+    if (!loading) showTable(health.table);
     $("state").textContent = loading
       ? "The run is still being loaded; this line disappears when it is ready." : "";
     if (loading) setTimeout(watchHealth, 1000);
