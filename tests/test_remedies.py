@@ -30,6 +30,7 @@ NOT_RUN = {  # part of a message: why its advice is not taken here
     "Price only with the models of this fold": _HELP,
     "Column that --table auto leaves out": _HELP,
     "--inputs must be one of": _PYTHON,
+    "Column that --table auto leaves out": _HELP,
     "features must be finite and below": "features that overflow less precise "
     "arithmetic alone need an encoder that makes them",
     "Look at these products, lower the learning rates": _LOSS,

@@ -298,3 +298,79 @@ def test_an_export_without_products_gets_some_or_is_read_by_row(shell, embed, wa
         named = [w for name in options_in(message)[1:] for w in (name, "Handle")]
         shell.accepted(*command, *option, *named)
     assert catalog_of_run().n_products == 3
+
+
+@pytest.fixture
+def with_table(rows):
+    """Rows with a maker, and a cost that gives the price away."""
+    return [
+        {
+            **row,
+            "sample_id": f"p{n}",
+            "maker": "AB"[n % 2],
+            "cost": f"{float(row['price']) / 2:.2f}",
+        }
+        for n, row in enumerate(rows * 2)
+    ]
+
+
+@advice("must have a text, image or table column, got none. Name one with")
+def test_a_catalog_without_texts_is_read_with_table_columns(shell, with_table, embed):
+    command = embed([{k: row[k] for k in ("sample_id", "maker")} for row in with_table])
+    message = shell.refused(*command, "--text-column", "")
+    assert options_in(message) == ["--text-column", "--category-column", "--table"]
+    shell.accepted(*command, "--text-column", "", "--category-column", "maker")
+    shell.accepted(*command, "--text-column", "", "--table", "auto")
+    assert {*catalog_of_run().text} == {""}
+
+
+@advice(
+    "column \0 must contain \0, however \0 is none. Correct the column",
+    "table column \0 must have one kind",
+)
+def test_a_column_of_words_is_used_as_category(shell, with_table, embed):
+    command = embed(with_table)
+    wrong = ("--number-column", "maker")
+    assert options_in(shell.refused(*command, *wrong)) == ["--category-column"]
+    assert "once" in shell.refused(*command, *wrong, "--category-column", "maker")
+    shell.accepted(*command, "--category-column", "maker")
+
+
+@advice("If it is made from the price, do not name it")
+def test_a_column_that_gives_the_price_away_is_ignored_or_allowed(
+    shell, with_table, embed
+):
+    command = (*embed(with_table), "--table", "auto")
+    message = shell.refused(*command)
+    ignore, allow = re.findall(r"(--\w+-column) cost", message)
+    shell.accepted(*command, ignore, "cost")
+    assert [*catalog_of_run().table] == ["maker"]
+    shell.accepted(*command, allow, "cost")
+    assert [*catalog_of_run().table] == ["cost", "maker"]
+
+
+@advice("must have at most \0 table columns")
+def test_of_too_many_table_columns_those_that_matter_are_named(
+    shell, with_table, embed
+):
+    many = [f"x{n}" for n in range(1001)]
+    command = embed(
+        [row | dict.fromkeys(many, n % 2) for n, row in enumerate(with_table)]
+    )
+    message = shell.refused(*command, "--table", "auto", "--ignore-column", "cost")
+    option = options_in(message)[0]
+    shell.accepted(*command, option, "x5")
+
+
+@advice("texts; use it with --text-column")
+def test_a_column_of_texts_is_read_as_one(shell, with_table, embed):
+    command = embed(
+        [
+            row | {"notes": f"a mug of good steel {n}"}
+            for n, row in enumerate(with_table)
+        ]
+    )
+    note = shell.accepted(*command, "--table", "auto", "--ignore-column", "cost")
+    (option,) = re.findall(r"notes +left out: texts; use it with (--\S+)", note)
+    shell.accepted(*command, option, "notes")
+    assert catalog_of_run().text[0] == "a mug of good steel 0"
