@@ -334,3 +334,26 @@ def test_a_currency_is_given_by_its_code_or_left_out(shell, serve, way):
     message = shell.refused(*serve, "--port", 0, "--currency", "$")
     assert way in message
     shell.accepted(*serve, "--port", 0, *(("--currency", way) if way else ()))
+
+
+UNLISTED = {  # part of the message: what --set is given, and what it is to be given
+    "has an option of its own": ("batch_size=2", None),
+    "must be NAME=VALUE, such as": ("clip_norm", "clip_norm=1"),
+    "there is no setting \0": ("clip_nrom=2", "clip_norm=2"),
+}
+
+
+@advice(*UNLISTED)
+@pytest.mark.parametrize("part", UNLISTED)
+def test_a_setting_without_an_option_is_set(shell, run_dir, part):
+    wrong, right = UNLISTED[part]
+    finetune = ("finetune", "--run", run_dir, "--folds", 2, "--only-fold", 1)
+    message = shell.refused(*finetune, "--set", wrong)
+    if right is None:
+        assert "see --help" in message
+        assert f"--{wrong.partition('=')[0].replace('_', '-')}" in shell.accepted(
+            "finetune", "--help"
+        )
+        return
+    assert right.partition("=")[0] in message
+    shell.accepted(*finetune, "--set", right)
