@@ -7,6 +7,7 @@ from PIL import Image
 
 from embed.errors import CacheError
 from embed.photos.decode import encode_thumbnail
+from embed.records import require_embedded
 from stack.html_report.curves import read_histories
 from stack.html_report.gains import read_gains
 from stack.html_report.products import (
@@ -192,7 +193,7 @@ def test_a_missing_history_is_named(tmp_path):
 
 
 def test_gains_are_shares_that_add_up_by_block(finished_run):
-    names = ["log_value", "log_pack_count"]
+    names = require_embedded(finished_run).attribute_names
     gains = read_gains(finished_run / "stack", attribute_names=names)
     assert [block for block, _, _ in gains.blocks] == [
         *("text", "image", "fused", "attributes", "network", "lightgbm"),

@@ -107,6 +107,34 @@ def test_text_and_photo_give_a_price_and_then_what_moved_it(page, photo):
     expect(page.locator("#result")).to_be_focused()
 
 
+@pytest.mark.quick
+def test_the_table_columns_have_inputs_that_are_sent(
+    browser, processes, table_run, tmp_path
+):
+    with running_service(processes, table_run, tmp_path) as running:
+        page = browser.new_page()
+        page.set_default_timeout(LONG)
+        page.goto(running.url)
+        page.get_by_label("Text").fill(TEXT)
+        page.get_by_label("net weight").fill("1,5 kg")
+        page.get_by_label("stars").fill("4.5")
+        page.get_by_label("listed").fill("2024-03-31")
+        page.get_by_label("brand").fill("New")
+        options = page.locator("datalist option")
+        assert [option.get_attribute("value") for option in options.all()] == [
+            *("acme", "bolt", "crane & co"),
+        ]
+        with page.expect_response("**/price") as answered:
+            page.get_by_role("button", name="Price it").click()
+        lacks = [lack["reason"] for lack in answered.value.json()["placeholders"]]
+        new = "column 'brand': 'New' is new or rare in the run"
+        assert lacks == ["none given", new]
+        expect(page.locator("#price-box")).to_contain_text(f"Not used: {new}.")
+        moved = page.get_by_role("region", name="What moved it")
+        expect(moved).to_contain_text("sizes and table columns", timeout=LONG)
+        page.close()
+
+
 def test_it_can_be_used_with_the_keyboard_alone(page):
     visited = []
     for _ in range(10):
