@@ -52,8 +52,11 @@ def test_a_run_is_free_after_its_process_has_ended_well_or_badly(tmp_path):
     assert not (tmp_path / ".lock-holder.json").exists()
 
 
-def test_a_holder_s_record_that_cannot_be_read_does_not_matter(held, tmp_path):
-    (tmp_path / ".lock-holder.json").write_bytes(b"\x80\x04pickle")
+@pytest.mark.parametrize(
+    "record", [b"\x80\x04pickle", b'{"pid": Infinity}', b"[" * 100_000]
+)
+def test_a_holder_s_record_that_cannot_be_read_does_not_matter(record, held, tmp_path):
+    (tmp_path / ".lock-holder.json").write_bytes(record)
     with (
         pytest.raises(LockedError, match=r"in use by another process\. Wait"),
         run_lock(tmp_path),

@@ -81,3 +81,10 @@ def test_keys_that_no_fit_wrote_are_refused(fitted, content, fault):
     (folder / "keys.json").unlink()
     with pytest.raises(CacheError, match=r"keys\.json: is missing.*make stack"):
         Statistics.load(folder, Known(prices=prices), [0])
+
+
+def test_sums_that_do_not_fit_their_keys_are_refused(fitted):
+    _, prices, _, folder = fitted
+    np.save(folder / "unit.npy", np.zeros((1, 3, 2)))
+    with pytest.raises(CacheError, match=r"unit\.npy: has the shape .*make stack"):
+        Statistics.load(folder, Known(prices=prices), [0])

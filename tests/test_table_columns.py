@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from embed.catalog.columns import CatalogError
-from embed.table.dates import find_format, read_dates
+from embed.table.dates import DATE_FORMATS, find_format, read_dates, write_date
 from embed.table.detect import guess_kind
 from embed.table.encode import TableColumn, encode, feature_names, learn_columns
 from embed.table.giveaways import find_giveaway
@@ -93,6 +93,7 @@ def test_a_date_has_month_and_weekday():
         ("name", [f"name {n}" for n in range(40)], "hardly any value"),
         ("currency", ["USD"] * 40, "every product has the same value"),
         ("empty", ["", "n/a"] * 20, "blank"),
+        ("key", [f"{n}" + "7" * 5000 for n in range(10, 40)], "identifiers"),
         ("total", [f"{n}.5" for n in range(40)], "number"),
     ],
 )
@@ -147,6 +148,30 @@ def test_names_of_features_are_distinct_and_plain():
         "table.a_b.day",
         "table.größe",
     ]
+
+
+def test_a_date_gets_a_name_for_each_part_beside_a_column_of_that_name():
+    cells = {"sold.month": ["3", "4"], "sold": ["2024-03-31", "2024-04-01"]}
+    kinds = {"sold.month": "number", "sold": "date"}
+    columns = learn_columns(cells, kinds, where="catalog.csv")
+    names = feature_names(columns)
+    assert len(names) == encode(columns, cells, n_products=2).array.shape[1]
+    assert len({*names}) == len(names)
+
+
+@pytest.mark.parametrize("date_format", ["%d %d", "%q", ""])
+def test_a_format_that_reads_no_dates_is_refused(date_format):
+    with pytest.raises(CatalogError, match="date_format must be a format"):
+        TableColumn(name="sold", kind="date", date_format=date_format)
+
+
+@pytest.mark.parametrize("date_format", DATE_FORMATS)
+def test_a_date_is_written_so_that_it_is_read_alike(date_format):
+    written = write_date("2024-03-31", date_format)
+    assert read_dates([written], date_format)[0].tolist() == [8856, 3, 6]
+    assert write_date("soon", date_format) == "soon"
+    year = read_dates([write_date("1960-03-31", date_format)], date_format)[0, 0]
+    assert np.isnan(year) if "%y" in date_format else year == -14520
 
 
 @pytest.mark.parametrize(("kind", "rule"), [("number", "numbers"), ("date", "dates")])

@@ -73,7 +73,7 @@ def _holder(path: Path) -> str:
             f"process {int(holder['pid'])} on {holder['host']} "
             f"({holder['command']}, since {holder['since']})"
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return "another process"
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import cache
 
 import numpy as np
@@ -37,6 +37,9 @@ _FORMATS = (
     ("%d/%m/%Y %I:%M:%S %p", "%m/%d/%Y %I:%M:%S %p"),
     ("%a, %d %b %Y %H:%M:%S %z",),
 )
+DATE_FORMATS = tuple(name for group in _FORMATS for name in group)
+"""Formats of `strptime`, and "ISO8601"."""
+
 _PIECES = {
     "%Y": r"(?P<year>\d{4})",
     "%y": r"(?P<short_year>\d\d)",
@@ -111,6 +114,21 @@ def read_dates(cells: Sequence[str], date_format: str) -> NDArray[np.float64]:
         if (day := day_of[cell]) is not None:
             parts[row] = (day - _EPOCH).days, day.month, day.weekday()
     return parts
+
+
+def write_date(text: str, date_format: str) -> str:
+    """Write a date such as "2024-03-31" in a format of `DATE_FORMATS`.
+
+    Other texts stay as they are, and dates that the format cannot express: two digits
+    for the year 1960 would be read as 2060.
+    """
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        return text
+    midnight = datetime(day.year, day.month, day.day, tzinfo=UTC)
+    written = midnight.strftime(date_format)
+    return written if _read(clean(written), date_format) == day else text
 
 
 def _read_most(dates: Sequence[str], date_format: str) -> list[date | None] | None:

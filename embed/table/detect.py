@@ -128,6 +128,8 @@ def _is_id_name(name: str) -> bool:
 
 
 def _are_row_numbers(digits: Sequence[str]) -> bool:
+    if max(map(len, digits)) > _MAX_DIGITS:  # Python refuses to read 5,000 digits
+        return False
     numbers = [*map(int, digits)]
     return max(numbers) - min(numbers) < 1.1 * len(numbers)
 

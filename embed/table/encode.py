@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from embed.catalog.columns import CatalogError, TableKind, shorten
 from embed.store.rules import Real, Text
-from embed.table.dates import PARTS, find_format, read_dates
+from embed.table.dates import DATE_FORMATS, PARTS, find_format, read_dates
 from embed.table.numbers import (
     MIN_READABLE,
     MISSING,
@@ -63,9 +63,14 @@ class TableColumn:
     """Categories with codes 2, 3, …; each has at least two products."""
 
     def __post_init__(self) -> None:
-        """Refuse units without factors."""
+        """Refuse units without factors, and dates that cannot be read."""
         if len(self.units) != len(self.factors):
             raise CatalogError("units and factors must have the same length")
+        if self.date_format is not None and self.date_format not in DATE_FORMATS:
+            raise CatalogError(
+                f"date_format must be a format that dates can be read in, found "
+                f"{shorten(self.date_format)!r}"
+            )
 
     @property
     def number_style(self) -> NumberStyle | None:
@@ -203,13 +208,15 @@ def feature_names(columns: Sequence[TableColumn]) -> list[str]:
     names: dict[str, None] = {}
     for column in columns:
         stem = f"{TABLE_PREFIX}{_NOT_IN_NAME.sub('_', column.name)}"
-        while stem in names or f"{stem}.{PARTS[0]}" in names:
+        while not names.keys().isdisjoint((stem, *_part_names(stem))):
             stem += "_"
-        is_date = column.kind == "date"
-        names |= dict.fromkeys(
-            [f"{stem}.{part}" for part in PARTS] if is_date else [stem]
-        )
+        own_names = _part_names(stem) if column.kind == "date" else [stem]
+        names |= dict.fromkeys(own_names)
     return [*names]
+
+
+def _part_names(stem: str) -> list[str]:
+    return [f"{stem}.{part}" for part in PARTS]
 
 
 def encode(

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import date
 from decimal import Decimal
 
 from embed.catalog.columns import list_columns, shorten
 from embed.errors import InputError
-from embed.table.dates import ISO_FORMAT
+from embed.table.dates import ISO_FORMAT, write_date
 from embed.table.encode import TableColumn
 
 Value = str | int | float | bool | None
@@ -52,9 +51,6 @@ def _write(column: TableColumn, value: Value) -> str:
     if column.kind == "number" and is_number:
         plain = format(Decimal(str(value)), "f")
         return plain.replace(".", column.decimal_sign or ".")
-    if column.kind == "date" and column.date_format not in (None, ISO_FORMAT):
-        try:
-            return date.fromisoformat(str(value)).strftime(str(column.date_format))
-        except ValueError:
-            pass
+    if column.date_format not in (None, ISO_FORMAT):
+        return write_date(str(value), column.date_format)
     return str(value)

@@ -124,8 +124,14 @@ class Statistics(PriceBlock):
         names = _read_keys(folder / "keys.json")
         of_key = {}
         for kind, keys in names.items():
-            sums = read_rows(folder / f"{kind}.npy")[:, counted].sum(axis=1)
-            n, total = sums.T
+            path = folder / f"{kind}.npy"
+            sums, shape = read_rows(path), (len(keys), prices.n_folds, 2)
+            if sums.shape != shape:
+                raise CacheError(
+                    f"{path}: has the shape {sums.shape}, its keys need {shape}. "
+                    f"{remedy(path)}"
+                )
+            n, total = sums[:, counted].sum(axis=1).T
             mean = overall + (total - n * overall) / (n + SMOOTHING)
             pairs = zip(mean.tolist(), np.log1p(n).tolist(), strict=True)
             of_key[kind] = dict(zip(keys, pairs, strict=True))
