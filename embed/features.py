@@ -25,7 +25,7 @@ class FeatureWriter(Generic[Content]):
         Rows to encode; other rows get zeros. Fill in a chunk's rows before you write
         the chunk.
     encode : callable
-        Encoder: features (n, dim) of n inputs.
+        Turns n inputs into features, float32 of shape (n, dim).
     """
 
     def __init__(
@@ -42,7 +42,20 @@ class FeatureWriter(Generic[Content]):
         self.has_features = has_features
 
     def write(self, rows: range, inputs: Mapping[int, Content]) -> None:
-        """Write the features of a chunk's rows, given the encoder's input of each."""
+        """Write the features of a chunk's rows.
+
+        Parameters
+        ----------
+        rows : range
+            Rows of the chunk; all rows before it are written already.
+        inputs : mapping of int to Content
+            The encoder's input of each row that has features.
+
+        Raises
+        ------
+        InputError
+            If a feature does not fit float16.
+        """
         sources = self._sources(rows)
         new = [row for row, source in sources.items() if row == source]
         features = self.encode([inputs[row] for row in new])
@@ -56,7 +69,7 @@ class FeatureWriter(Generic[Content]):
         write_rows(self.array, rows.start, values)
 
     def _sources(self, rows: range) -> dict[int, int]:
-        """Return the row that each row has its features from: itself, if encoded."""
+        """Map each row with features to the row that it copies, itself if encoded."""
         return {
             row: first if self.has_features[first := self.first_rows[row]] else row
             for row in rows

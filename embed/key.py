@@ -1,4 +1,4 @@
-"""What the arrays of the embedding stage depend on, and where it was found."""
+"""Collect what the embedding stage's arrays depend on, and where the inputs are."""
 
 import dataclasses
 from pathlib import Path
@@ -52,7 +52,7 @@ def key_parts(
 
 
 def _table_parts(inputs: Inputs) -> dict[str, Any]:
-    """Return the table columns; runs without any keep the key they had."""
+    """Return the table columns; without any, they leave the key unchanged."""
     columns = [dataclasses.asdict(column) for column in inputs.table]
     return {"table": columns} if columns else {}
 

@@ -16,7 +16,7 @@ from embed.table.encode import TableColumn
 
 
 class Substituted(Record):
-    """Numbers of placeholders."""
+    """Numbers of products with a placeholder in place of a text or photo."""
 
     text: Count
     image: Count
@@ -26,15 +26,15 @@ class StandIn(Record):
     """A picture that stands in for the photos of unlike products."""
 
     sha256: Text
-    """Of its thumbnail."""
+    """sha256 of the picture's thumbnail."""
 
     n_products: Count
     sample_id: Text
-    """Its first product."""
+    """First product of the catalog that has the picture."""
 
 
 class EmbedInputs(Record):
-    """What the features were made from."""
+    """Inputs that the features were made from."""
 
     format: Whole = 0
     text_format: Whole = 1
@@ -75,7 +75,7 @@ class EmbedManifest(Manifest):
 
     @property
     def category_sizes(self) -> list[int]:
-        """Numbers of codes of the category columns, in order."""
+        """Number of codes of each category column, in order."""
         return [column.n_codes for column in self.table if column.kind == "category"]
 
 

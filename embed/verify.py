@@ -13,8 +13,14 @@ from embed.store.checksums import verify_files
 from embed.store.manifest import remedy
 
 ROW_ARRAYS = ("text", "image", "text_ok", "image_ok", "attributes")
+"""Arrays with one row of fixed width for each product."""
+
 RAGGED_ARRAYS = ("tokens", "thumbnails")
+"""Arrays with a row of its own length for each product."""
+
 CHECKED_ARRAYS = ROW_ARRAYS + RAGGED_ARRAYS
+"""Arrays in the order of the columns of checksums.npy."""
+
 CHECKSUMS_NAME = "checksums.npy"
 
 

@@ -43,7 +43,7 @@ class ArrayWriter:
     config : EmbedConfig
     stage_dir : Path
     done : EmbedProgress
-        Record of the rows that are written already.
+        Progress of a stopped run, whose rows are kept.
     stack : ExitStack
         Closes the files.
     """

@@ -28,7 +28,8 @@ class FoldRecord(Record):
     n_held_out: Count
     held_out_smape: Real
     seed_smape: list[Real]
-    """Of each network of the fold; `held_out_smape` is that of their mean price."""
+    """SMAPE of each network of the fold; `held_out_smape` is the SMAPE of their mean
+    price."""
 
     models_sha256: list[Text]
     checksums: dict[FileName, Crc32]

@@ -6,7 +6,7 @@ from pydantic.dataclasses import dataclass
 
 from embed.errors import ConfigError
 from embed.store.records import SETTINGS, config_errors
-from embed.store.rules import Flag, Rule, Says, whole
+from embed.store.rules import DescribedBy, Flag, Rule, whole
 from stack.blocks.registry import BLOCKS
 
 Objective = Literal["l1", "log_smape"]
@@ -22,7 +22,7 @@ _Share = Annotated[float, Rule("in (0, 1]", lambda share: 0 < share <= 1)]
 class StackConfig:
     """Settings of the boosters; the manifest records all of them."""
 
-    blocks: Annotated[tuple[str, ...], Says(_BLOCKS)] = tuple(
+    blocks: Annotated[tuple[str, ...], DescribedBy(_BLOCKS)] = tuple(
         name for name, block in BLOCKS.items() if block.is_default
     )
     """Features of the trees: the network's fused embedding, sizes and pack counts. The

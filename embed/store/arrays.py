@@ -16,6 +16,7 @@ from embed.errors import CacheError, InputError
 from embed.store.durable import named_errors
 
 FLOAT16_LIMIT = 65504.0
+"""Largest finite float16; features must be smaller."""
 
 
 def open_rows(
@@ -68,6 +69,12 @@ def _allocate(path: Path) -> None:
 
 def read_rows(path: Path, *, mode: str = "r") -> NDArray[Any]:
     """Open a finished `.npy` array without reading it into memory.
+
+    Parameters
+    ----------
+    path : Path
+    mode : str
+        "r" to read, "r+" to write too.
 
     Raises
     ------

@@ -60,7 +60,10 @@ def verify_files(
 
 
 def crc_of_rows(rows: NDArray[Any], which: NDArray[np.integer]) -> int:
-    """Return the CRC-32 of the rows `which`, in that order."""
+    """Return the CRC-32 of the rows numbered in `which`, in that order.
+
+    Unlike `embed.store.arrays.crc_rows`, it does not cover type and width.
+    """
     crc = 0
     for start in range(0, len(which), 4096):
         block = np.ascontiguousarray(rows[which[start : start + 4096]])

@@ -70,7 +70,7 @@ def read_record(
     kind : type
         Class of the record.
     key : str, optional
-        Key of the inputs that the record is to be of.
+        Key that the record must have.
 
     Returns
     -------
@@ -134,6 +134,16 @@ def require_stage(run_dir: Path, kind: type[AnyManifest]) -> AnyManifest:
 
 def require_same_key(run_dir: Path, stage: str, found: str, expected: str) -> None:
     """Refuse a stage whose inputs differ from those now in the run.
+
+    Parameters
+    ----------
+    run_dir : Path
+    stage : str
+        Stage to refuse.
+    found : str
+        Key of the inputs, from the stage's manifest.
+    expected : str
+        Key of the stage before it, from that stage's manifest.
 
     Raises
     ------

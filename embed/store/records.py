@@ -58,7 +58,7 @@ class FileRecord(Record):
 
     bytes: Count
     crc32: list[Crc32]
-    """Of each block."""
+    """Checksum of each block of the file."""
 
 
 AnyRecord = TypeVar("AnyRecord", bound=BaseModel)
@@ -88,7 +88,15 @@ def check_record(record: object, path: Path, kind: type[AnyRecord]) -> AnyRecord
 
 
 def describe_fault(error: ValidationError, *, found: str) -> str:
-    """Describe the first fault that pydantic found: field, rule and value."""
+    """Describe the first fault that pydantic found: field, rule and value.
+
+    Parameters
+    ----------
+    error : ValidationError
+    found : str
+        Word before the value: "found" in a record, "got" in settings, whose rules name
+        the setting themselves.
+    """
     fault = error.errors(include_url=False)[0]
     kind, context = fault["type"], fault.get("ctx", {})
     place = list(fault["loc"])

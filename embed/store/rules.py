@@ -43,7 +43,7 @@ class Rule:
         return value
 
 
-class Says:
+class DescribedBy:
     """Describe all faults of a field by one sentence."""
 
     def __init__(self, sentence: str) -> None:

@@ -1,6 +1,6 @@
 """Read a column of dates, which must all be written in one way.
 
-It does without pandas: an exported model reads the dates of new products.
+It needs no pandas, because an exported model reads dates without it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from embed.table.numbers import MIN_READABLE, MISSING, clean
 
 ISO_FORMAT = "ISO8601"
 
-# Those of equal rank may read the same cell as different days; then neither is right.
+# The first group that fits decides. Formats of one group may read the same cells as
+# different days; then the column has no format.
 _FORMATS = (
     (ISO_FORMAT,),
     ("%Y%m%d",),
@@ -45,7 +46,7 @@ _PIECES = {
     "%y": r"(?P<short_year>\d\d)",
     "%m": r"(?P<month>\d\d?)",
     "%d": r"(?P<day>\d\d?)",
-    "%b": r"(?P<name>[a-z]{3,9})",  # also in full
+    "%b": r"(?P<name>[a-z]{3,9})",  # short or in full
     "%H": r"(?P<hour>\d\d?)",
     "%M": r"(?P<minute>\d\d?)",
     "%S": r"(?P<second>\d\d?)",
@@ -88,7 +89,14 @@ def find_format(cells: Iterable[str]) -> str | None:
 
 
 def fitting_formats(cells: Iterable[str]) -> list[str]:
-    """Return the formats that fit best; several if they read the dates differently."""
+    """Return the formats that read most of a column's dates.
+
+    Returns
+    -------
+    list of str
+        Several formats if they read the dates differently; none if there is no date or
+        no format reads 95 % of them.
+    """
     dates = sorted({clean(cell) for cell in cells} - MISSING)
     if not dates:
         return []
@@ -103,10 +111,16 @@ def fitting_formats(cells: Iterable[str]) -> list[str]:
 def read_dates(cells: Sequence[str], date_format: str) -> NDArray[np.float64]:
     """Return the parts of each date.
 
+    Parameters
+    ----------
+    cells : sequence of str
+    date_format : str
+        One of `DATE_FORMATS`.
+
     Returns
     -------
     ndarray of shape (n_cells, 3)
-        `PARTS` of each date; NaN where a cell has none.
+        `PARTS` of each date; NaN where a cell has no date in this format.
     """
     day_of = {cell: _read(clean(cell), date_format) for cell in set(cells)}
     parts = np.full((len(cells), len(PARTS)), np.nan)
@@ -132,13 +146,13 @@ def write_date(text: str, date_format: str) -> str:
 
 
 def _read_most(dates: Sequence[str], date_format: str) -> list[date | None] | None:
-    """Return the days; None as soon as too many are unreadable."""
+    """Return the day of each date; None if more than 5 % are unreadable."""
     days: list[date | None] = []
-    left = int((1 - MIN_READABLE) * len(dates))
+    n_allowed = int((1 - MIN_READABLE) * len(dates))
     for text in dates:
         days.append(_read(text, date_format))
-        left -= days[-1] is None
-        if left < 0:
+        n_allowed -= days[-1] is None
+        if n_allowed < 0:
             return None
     return days
 
@@ -167,14 +181,14 @@ def _read(text: str, date_format: str) -> date | None:
     )
     if "half" in parts:
         hour = hour % 12 + 12 * (parts["half"] == "p")
-    away = timedelta(hours=zone_hour, minutes=zone_minute)
+    offset = timedelta(hours=zone_hour, minutes=zone_minute)
     try:
         time = datetime(year, month, int(parts.get("day", 1)), hour, minute, second)
     except ValueError:  # there is no such day
         return None
     if year not in _YEARS:
         return None
-    return (time + away if parts.get("zone") == "-" else time - away).date()
+    return (time + offset if parts.get("zone") == "-" else time - offset).date()
 
 
 def _full_year(short_year: int) -> int:

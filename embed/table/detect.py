@@ -16,11 +16,11 @@ _KINDS: tuple[TableKind, ...] = get_args(TableKind)
 _LINK = re.compile(
     r"(?:https?:|www\.|data:image)|\.(?:jpe?g|png|webp|gif|html?|pdf)$", re.IGNORECASE
 )
-_MANY = 20  # products from which distinct values make an identifier
-_MAX_DISTINCT = 0.95  # categories, as a share of the products
-_MAX_WORDS = 5  # of a category, on average
-_MIN_CODE = 8  # digits of the shortest EAN
-_MAX_DIGITS = 15  # of a number
+_MIN_PRODUCTS = 20  # in fewer products, distinct values need not be identifiers
+_MAX_DISTINCT = 0.95  # values of a category column, as a share of the known cells
+_MAX_WORDS = 5  # mean words of a category
+_MIN_CODE = 8  # digits of the shortest code, an EAN-8
+_MAX_DIGITS = 15  # digits of a number; a longer one is a code
 _EPOCH_SECONDS = re.compile(r"1\d{9}", re.ASCII)  # of the years 2001 to 2033
 _DIGITS = re.compile(r"(\d+)(?:\.0)?", re.ASCII)  # pandas writes ids as 7.0
 _LEADING_ZERO = re.compile(r"0\d+", re.ASCII)
@@ -33,6 +33,7 @@ def guess_kind(name: str, cells: Sequence[str], *, is_plain: bool = False) -> st
     Parameters
     ----------
     name : str
+        Column name; "sku" or "id" hint at identifiers.
     cells : sequence of str
     is_plain : bool
         Whether the file stores the cells as numbers, not as text.
@@ -43,14 +44,14 @@ def guess_kind(name: str, cells: Sequence[str], *, is_plain: bool = False) -> st
         "number", "category" or "date"; another text is the reason to leave it out.
     """
     known = [text for text in map(clean, cells) if text not in MISSING]
-    distinct = len(set(known))
-    if distinct < 2:
+    n_distinct = len(set(known))
+    if n_distinct < 2:
         return "every product has the same value" if known else "blank"
     if sum(map(bool, map(_LINK.search, known))) > len(known) / 2:
         return "links"
     digits = [match[1] for match in map(_DIGITS.fullmatch, known) if match]
     is_whole = len(digits) == len(known)
-    is_unique = len(known) >= _MANY and distinct >= _MAX_DISTINCT * len(known)
+    is_unique = len(known) >= _MIN_PRODUCTS and n_distinct >= _MAX_DISTINCT * len(known)
     if is_unique and (_is_id_name(name) or (is_whole and _are_row_numbers(digits))):
         return "identifiers"
     if is_whole and {*map(len, digits)} == {8} and find_format(known) is not None:
@@ -65,7 +66,7 @@ def guess_kind(name: str, cells: Sequence[str], *, is_plain: bool = False) -> st
         return _TWO_NUMBERS
     if sum(len(text.split()) for text in known) > _MAX_WORDS * len(known):
         return "texts; use it with --text-column"
-    if distinct > max(_MAX_DISTINCT * len(known), 2):
+    if n_distinct > max(_MAX_DISTINCT * len(known), 2):
         return "hardly any value occurs twice"
     return "category"
 
@@ -94,7 +95,7 @@ def settle_table(
     Returns
     -------
     columns : CatalogColumns
-        Columns whose table columns are all named.
+        Columns with each table column by its kind.
     notes : list of str
         Lines for the user: the kind of each column, or why it is left out.
     """
@@ -135,7 +136,7 @@ def _are_row_numbers(digits: Sequence[str]) -> bool:
 
 
 def _are_codes(digits: Sequence[str]) -> bool:
-    """Tell codes such as EANs, phone numbers and zip codes from numbers."""
+    """Tell whether whole numbers are codes, such as EANs, phone numbers, zip codes."""
     lengths = {*map(len, digits)}
     are_alike = len(lengths) == 1 or lengths <= {8, 12, 13, 14}  # as EAN and GTIN
     are_times = all(map(_EPOCH_SECONDS.fullmatch, digits))

@@ -29,10 +29,11 @@ from embed.table.numbers import (
 )
 
 RARE = 1
-"""Code of a category that fewer than two products have; 0 means unknown."""
+"""Code of a category that fewer than two products of the run have. Unknown categories
+are NaN in arrays, and get the code 0 in the network."""
 
 TABLE_PREFIX = "table."
-"""Beginning of the names of all features."""
+"""Beginning of the name of each feature of a table column."""
 
 MAX_COLUMNS = 1000
 """Largest number of table columns."""
@@ -43,7 +44,7 @@ _NOT_IN_NAME = re.compile(r'[\s",:\[\]{}]+')
 
 @dataclass(frozen=True, kw_only=True)
 class TableColumn:
-    """What is learned from one column of a catalog."""
+    """A table column, with the writing and categories learned from the catalog."""
 
     name: Text
     kind: TableKind
@@ -74,7 +75,7 @@ class TableColumn:
 
     @property
     def number_style(self) -> NumberStyle | None:
-        """Writing of the column's numbers."""
+        """The way in which the column writes its numbers; None if it has none."""
         if self.decimal_sign is None:
             return None
         factor_of_unit = dict(zip(self.units, self.factors, strict=True))
@@ -85,7 +86,7 @@ class TableColumn:
     @cached_property
     def code_of(self) -> dict[str, int]:
         """Code of each category."""
-        return {name: RARE + 1 + at for at, name in enumerate(self.categories)}
+        return {name: code for code, name in enumerate(self.categories, RARE + 1)}
 
     @property
     def n_codes(self) -> int:
@@ -96,7 +97,7 @@ class TableColumn:
 def number_column(
     name: str, cells: Sequence[str], *, is_plain: bool = False
 ) -> TableColumn:
-    """Learn how a column writes its numbers; plain ones have a decimal point."""
+    """Learn how a column writes its numbers; plain: with a point and without units."""
     if is_plain:
         return TableColumn(
             name=name, kind="number", decimal_sign=".", units=("",), factors=(1.0,)
@@ -204,7 +205,14 @@ def readable_share(column: TableColumn, cells: Sequence[str]) -> float:
 
 
 def feature_names(columns: Sequence[TableColumn]) -> list[str]:
-    """Name the features of columns, each unique and without signs LightGBM forbids."""
+    """Name the features of columns.
+
+    Returns
+    -------
+    list of str
+        A name for each number or category and three for each date (`PARTS`), all
+        different and without the signs that LightGBM forbids.
+    """
     names: dict[str, None] = {}
     for column in columns:
         stem = f"{TABLE_PREFIX}{_NOT_IN_NAME.sub('_', column.name)}"
@@ -233,6 +241,11 @@ def encode(
     cells : mapping of str to sequence of str, each of length n_products
         A column that is missing here is unknown for all products.
     n_products : int
+
+    Returns
+    -------
+    TableFeatures
+        Features in the order of the columns; the faults are ordered by row.
     """
     blank = [""] * n_products
     parts = [np.zeros((n_products, 0), np.float32)]

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from embed.table.encode import RARE, TableColumn, feature_names
 
 MAX_CORRELATION = 0.95
-"""Largest absolute correlation of a column with the log price."""
+"""Largest accepted absolute correlation of a column with the log price."""
 
-_MAX_JOINT = (0.99, 0.998)  # of two and of three columns together
+_MAX_JOINT = (0.99, 0.998)  # largest accepted for two and for three columns together
 _MIN_PRODUCTS = 30  # fewer correlate by chance
-_MAX_ROWS = 2000  # evenly spread, to look at columns together
+_MAX_ROWS = 2000  # rows, evenly spread, for the fits of several columns
 _N_BEST = 10  # combinations that get another column
 
 
@@ -35,12 +35,15 @@ def find_giveaway(
 
     Returns
     -------
-    names : tuple of str
-    correlation : float
-        Absolute correlation with the log price.
+    (names, correlation) or None
+        Names of the columns, and their absolute correlation with the log price; None
+        if no column gives the price away.
 
-    Returns None if there is none. Numbers correlate as they are, by log and by rank;
-    categories by the mean log price of their products, adjusted for their number.
+    Notes
+    -----
+    The largest correlation of a number counts: of its value, its log or its rank. A
+    category counts by the mean log price of its products, adjusted for the number of
+    categories.
     """
     log_price = np.log(price)
     numbers: dict[str, NDArray[np.float64]] = {}
@@ -49,17 +52,19 @@ def find_giveaway(
         values = array[:, place].astype(np.float64)
         place += len(feature_names([column]))
         if column.kind == "category":
-            correlation = _by_category(values, log_price)
+            correlation = _correlate_categories(values, log_price)
         else:
             numbers[column.name] = values
-            correlation = _by_number(values, log_price)
+            correlation = _correlate_numbers(values, log_price)
         if correlation > MAX_CORRELATION:
             return (column.name,), correlation
     return _find_product(numbers, log_price)
 
 
-def _by_number(number: NDArray[np.float64], log_price: NDArray[np.float64]) -> float:
-    from scipy.stats import rankdata  # late: it takes a second
+def _correlate_numbers(
+    number: NDArray[np.float64], log_price: NDArray[np.float64]
+) -> float:
+    from scipy.stats import rankdata  # late: importing it takes a second
 
     known = np.isfinite(number) & np.isfinite(log_price)
     number, log_price = number[known], log_price[known]
@@ -73,7 +78,9 @@ def _by_number(number: NDArray[np.float64], log_price: NDArray[np.float64]) -> f
     return max(correlations)
 
 
-def _by_category(codes: NDArray[np.float64], log_price: NDArray[np.float64]) -> float:
+def _correlate_categories(
+    codes: NDArray[np.float64], log_price: NDArray[np.float64]
+) -> float:
     known = (codes > RARE) & np.isfinite(log_price)
     log_price = log_price[known]
     names, member = np.unique(codes[known], return_inverse=True)
@@ -107,19 +114,19 @@ def _find_product(
     terms = [(name, log[rows]) for name in numbers for log in _logs(numbers[name])]
     best: list[list[int]] = [[]]
     for limit in (np.inf, *_MAX_JOINT):
-        grown: dict[tuple[int, ...], float] = {}
+        correlations: dict[tuple[int, ...], float] = {}
         for used in best:
-            names = {terms[at][0] for at in used}
-            for at, (name, _) in enumerate(terms):
-                key = tuple(sorted((*used, at)))
-                if name not in names and key not in grown:
+            names = {terms[term][0] for term in used}
+            for term, (name, _) in enumerate(terms):
+                key = tuple(sorted((*used, term)))
+                if name not in names and key not in correlations:
                     logs = [terms[place][1] for place in key]
-                    grown[key] = _fit(logs, log_price)
-        ranked = sorted(grown, key=grown.__getitem__, reverse=True)[:_N_BEST]
-        if ranked and grown[ranked[0]] > limit:
-            found = tuple(dict.fromkeys(terms[at][0] for at in ranked[0]))
-            return found, grown[ranked[0]]
-        best = [list(key) for key in ranked]
+                    correlations[key] = _fit(logs, log_price)
+        ranked = sorted(correlations, key=correlations.__getitem__, reverse=True)
+        if ranked and correlations[ranked[0]] > limit:
+            columns = tuple(dict.fromkeys(terms[term][0] for term in ranked[0]))
+            return columns, correlations[ranked[0]]
+        best = [list(key) for key in ranked[:_N_BEST]]
     return None
 
 

@@ -34,7 +34,9 @@ def learn_table(catalog: Catalog) -> tuple[TableColumn, ...]:
     Raises
     ------
     CatalogError
-        If a column is not of its kind, or gives the price away and is not allowed to.
+        If the cells of a column do not fit its kind.
+    GiveawayError
+        If a column gives the price away and `--allow-column` does not name it.
     """
     columns = learn_columns(
         catalog.table,
@@ -44,7 +46,7 @@ def learn_table(catalog: Catalog) -> tuple[TableColumn, ...]:
     )
     try:
         price = catalog.price
-    except CatalogError:  # it stops the stages that need prices
+    except CatalogError:  # stages that need prices report it
         price = None
     if price is not None:
         _refuse_giveaways(catalog, columns, price)

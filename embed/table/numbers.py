@@ -32,7 +32,7 @@ MISSING = frozenset(
         *("0000-00-00", "0000-00-00 00:00:00", "9999-12-31", "31.12.9999"),
     }
 )
-"""Cells, in lower case, that mean that nothing is known."""
+"""Cells, in lower case, that stand for an unknown value."""
 
 MIN_READABLE = 0.95
 """Share of the known cells of a column that its kind must be able to read."""
@@ -57,16 +57,17 @@ _STYLES: dict[DecimalSign, re.Pattern[str]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class NumberStyle:
-    """Writing of the numbers of one column."""
+    """The way in which one column writes its numbers."""
 
     decimal_sign: DecimalSign
 
     factor_of_unit: dict[str, float]
-    """Factor of each unit, "" for numbers without one; other units are unknown."""
+    """Factor of each unit into the unit of the feature; "" is the absence of a unit. A
+    number with any other unit is unknown."""
 
 
 def clean(cell: str) -> str:
-    """Return a cell in plain signs and lower case, without repeated white space."""
+    """Return a cell in lower case, with plain digits and dashes and single spaces."""
     plain = cell
     if not cell.isascii():
         plain = unicodedata.normalize("NFKC", cell).translate(_PLAIN)
@@ -94,14 +95,14 @@ def find_style(cells: Iterable[str]) -> NumberStyle | None:
 
 
 def has_two_readings(cells: Sequence[str]) -> bool:
-    """Tell whether most cells are numbers that both decimal signs fit, as 1,299."""
+    """Tell whether most cells are numbers with two readings, such as 1,299."""
     parts = [part for part in map(_split, cells) if part is not None]
     signs = _decimal_signs({number for _, number, _ in parts})
     return len(signs) > 1 and len(parts) >= MIN_READABLE * len(cells)
 
 
 def _decimal_signs(numbers: Collection[str]) -> list[DecimalSign]:
-    """Return the signs that fit all numbers; one if they read them alike."""
+    """Return the decimal signs that fit all numbers; one if both give equal values."""
     fitting = [
         sign for sign, style in _STYLES.items() if all(map(style.fullmatch, numbers))
     ]
@@ -110,7 +111,11 @@ def _decimal_signs(numbers: Collection[str]) -> list[DecimalSign]:
 
 
 def read_numbers(cells: Sequence[str], style: NumberStyle) -> NDArray[np.float64]:
-    """Return the numbers of a column, shape (n_cells,); NaN where a cell has none."""
+    """Return the numbers of a column, shape (n_cells,).
+
+    A cell without a number in this style is NaN; a number too large for float64 is
+    infinite.
+    """
     return np.array([_read(cell, style) for cell in cells], dtype=np.float64)
 
 
@@ -150,7 +155,7 @@ def _value(number: str, sign: DecimalSign) -> float:
 
 
 def _factors(units: Counter[str]) -> dict[str, float]:
-    """Return the factor of each unit into one unit of the column."""
+    """Return the factor of each unit that converts into the feature's unit."""
     known = {unit: UNITS[unit] for unit in units if unit in UNITS}
     if len(units) > 1 and len(known) == len(units) - ("" in units):
         kinds = {kind for kind, _ in known.values()}

@@ -29,10 +29,15 @@ def write_cells(
     values : mapping of str to Value
         Value by column.
 
+    Returns
+    -------
+    dict of str to str
+        Cell by column; "" where the value is None.
+
     Raises
     ------
     InputError
-        If there is no column of a name; the message names those of the run.
+        If a name is not that of a table column; the message lists those of the run.
     """
     by_name = {column.name: column for column in columns}
     for name in values:

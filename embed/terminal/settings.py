@@ -17,7 +17,8 @@ def read_settings(
     Parameters
     ----------
     assignments : sequence of str
-        Such as "clip_norm=2"; a value is a number, true, false or a word.
+        NAME=VALUE each, such as "clip_norm=2"; a value is a number, true,
+        false or a word.
     config : type
         Dataclass of the settings.
     own_options : collection of str

@@ -52,7 +52,8 @@ class PriceNetwork(nn.Module):
         Maps images (batch, 3, h, w) to features (batch, 1280, h / 32, w / 32). None if
         frozen features replace photos.
     n_attributes : int
-        Number of attribute values that the head gets beside the fused embedding.
+        Number of the head's inputs from attributes: each value, and a flag for each
+        whether it is known.
     category_sizes : sequence of int
         Number of codes of each category, 0 to size - 1; the last columns of the
         attributes. The head gets a learned vector of each, 0 for a code that no
@@ -141,6 +142,8 @@ class PriceNetwork(nn.Module):
         ----------
         log_price : ndarray of shape (n_train,), log1p price
         attributes : ndarray of shape (n_train, n_columns), NaN where unknown
+            Values, n_attributes / 2 of them; the codes of categories after them are
+            not used.
         """
         self.price_centre.fill_(float(np.median(log_price)))
         self.price_scale.fill_(max(float(log_price.std()), 1e-3))
@@ -155,7 +158,13 @@ class PriceNetwork(nn.Module):
                 self.attribute_scale[column] = max(float(known.std()), 1e-3)
 
     def begin_text_at(self, n_layers: int) -> None:
-        """Prepare to start from the output of a BERT's first layers."""
+        """Prepare `fuse` to start from the output of a BERT's first layers.
+
+        Parameters
+        ----------
+        n_layers : int
+            Number of layers whose output `fuse` gets as `hidden`.
+        """
         # Bypasses nn.Module, which would register the layers twice.
         self.__dict__["_upper_text"] = upper_layers(self.text_backbone, n_layers)
 
@@ -177,7 +186,7 @@ class PriceNetwork(nn.Module):
         image_rows : int64 Tensor of shape (n_images,)
             Rows of the batch that the images belong to; the others have no photo.
         hidden : Tensor of shape (batch, length, text dim), optional
-            Output of the layers below `begin_text_at`.
+            Output of the text backbone's first layers, after `begin_text_at`.
 
         Returns
         -------
@@ -206,6 +215,7 @@ class PriceNetwork(nn.Module):
         image : float32 Tensor of shape (n_images, 1280), or None without photos
             Mean of the image backbone's maps.
         image_rows : int64 Tensor of shape (n_images,)
+            Rows of the batch that the photos belong to.
 
         Returns
         -------
@@ -317,7 +327,14 @@ class PriceNetwork(nn.Module):
     def parameter_groups(
         self, *, text: float, image: float, fusion: float, weight_decay: float
     ) -> list[dict[str, object]]:
-        """Return AdamW's groups: three learning rates, decay on matrices only."""
+        """Return AdamW's groups: three learning rates, decay on matrices only.
+
+        Parameters
+        ----------
+        text, image, fusion : float
+            Learning rates of the backbones, and of projections and head.
+        weight_decay : float
+        """
         backbone = self.image_backbone
         rates = (
             (text, self.text_backbone.parameters()),
@@ -372,11 +389,9 @@ def build_network(
 
     Parameters
     ----------
-    freeze_layers : int
-        Number of first layers of the text backbone that are not trained, with its
-        embedding; None: two thirds of them.
-    no_image_backbone : bool
-        Whether frozen features replace photos, or photos are not used.
+    text_weights : Path
+    image_weights : Path or None
+        None for random weights, drawn from `seed`.
     n_attributes : int
         Columns of values of the attribute array; the head gets each with a flag
         "known".
@@ -384,6 +399,21 @@ def build_network(
         Number of codes of each category, the last columns of the attribute array.
     use_wide : bool
         Whether the head also gets the log price from `finetune.network.wide`.
+    head_dropout, encoder_dropout : float
+        Dropout of the head and of the text backbone.
+    freeze_batch_norm, bound_price, normalise_image : bool
+        As for `PriceNetwork`.
+    freeze_layers : int or None
+        Number of first layers of the text backbone that are not trained, with its
+        embedding; None: two thirds of them.
+    no_image_backbone : bool
+        Whether frozen features replace photos, or photos are not used.
+    seed : int
+
+    Raises
+    ------
+    ConfigError
+        If the text backbone has fewer layers than `freeze_layers`.
     """
     text_backbone = load_text_backbone(text_weights, dropout=encoder_dropout)
     freeze_text_layers(text_backbone, freeze_layers)
@@ -407,6 +437,12 @@ def build_network(
 
 def freeze_text_layers(backbone: nn.Module, n_layers: int | None) -> None:
     """Exclude the embedding and the first layers of a BERT-like encoder from training.
+
+    Parameters
+    ----------
+    backbone : nn.Module
+    n_layers : int or None
+        Number of layers; 0 excludes nothing, None the first two thirds.
 
     Raises
     ------
@@ -438,7 +474,7 @@ def _layers(backbone: nn.Module) -> nn.ModuleList:
 
 
 def use_eager_attention(backbone: nn.Module) -> None:
-    """Compute a text backbone's attention by matrix products, if it can be set."""
+    """Make a text backbone compute attention by matrix products, if it has a choice."""
     choose = getattr(backbone, "set_attn_implementation", None)
     if callable(choose):  # older versions of transformers cannot
         choose("eager")

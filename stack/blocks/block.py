@@ -32,7 +32,7 @@ class Column(NamedTuple):
 
 
 def log_price(name: str, label: str) -> Column:
-    """Return a column that is a log price."""
+    """Make a column that is a log price."""
     return Column(name, label, is_log_price=True)
 
 

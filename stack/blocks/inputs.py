@@ -36,7 +36,7 @@ class Features:
     """Sizes and numbers of table columns, shape (n_products, a); NaN where unknown."""
 
     categories: NDArray[np.float32]
-    """Codes of table columns, shape (n_products, c); NaN where unknown."""
+    """Codes of category columns, shape (n_products, c); NaN where unknown."""
 
 
 def split_attributes(
@@ -48,6 +48,13 @@ def split_attributes(
     ----------
     attributes : ndarray of shape (n_products, a + n_categories)
     n_categories : int
+        Number of category columns, which are the last ones.
+
+    Returns
+    -------
+    dict of str to ndarray
+        "attributes", shape (n_products, a), and "categories", shape (n_products,
+        n_categories), as in `Features`.
     """
     n_numbers = attributes.shape[1] - n_categories
     return {
@@ -67,10 +74,10 @@ class BlockInputs:
 
     @cached_property
     def counts(self) -> "tuple[csr_array, ...]":
-        """Counts of the terms of each kind, shared by several blocks."""
+        """Counts from `count_terms`, with categories as words; several blocks use them."""
         texts = list(self.texts)
         for place, codes in enumerate(np.asarray(self.features.categories).T.tolist()):
-            # A category is one more word; those of a single product say nothing.
+            # A category is one more word, unless a single product has it.
             for row, code in enumerate(codes):
                 if code > RARE:
                     texts[row] += f" category{place}is{code:.0f}"
@@ -144,10 +151,10 @@ class Prices:
 
 @dataclass(frozen=True, kw_only=True)
 class Known:
-    """What a block may need of the run's products when it is loaded."""
+    """Data of the run's products that blocks may need when they are loaded."""
 
     features: Features | None = None
-    """None unless a block has `needs_features`."""
+    """Given if a block has `needs_features`."""
 
     prices: Prices | None = None
-    """None unless a block has `needs_prices`."""
+    """Given if a block has `needs_prices`."""

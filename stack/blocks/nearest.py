@@ -1,7 +1,8 @@
 """Find the reference products nearest by cosine, in bounded memory.
 
-The search compares with all of them: there is no index that could be out of date. An
-index for large catalogs would be another class of `References`, with its own `nearest`.
+Each query is compared with all references: there is no index that could be out of
+date. An index for large catalogs would be another class of `References`, with its own
+`nearest`.
 """
 
 from abc import ABC, abstractmethod
@@ -36,7 +37,7 @@ class References(ABC):
     def nearest(
         self, queries: Any, n: int
     ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-        """Find the `n` references most similar to each query; see `find_nearest`."""
+        """Find the `n` references most similar to each query, as in `find_nearest`."""
         step = max(1, _CHUNK_VALUES // max(1, len(self)))
         chunks = [
             find_nearest(self.similarity(queries[start : start + step]), n)
@@ -76,13 +77,13 @@ class DenseReferences(References):
 
         The cosines of a row of zeros are 0.
         """
-        wanted = unit_rows(queries)
+        units = unit_rows(queries)
         if self._held is not None:
-            return wanted @ self._held.T
-        cosines = np.zeros((len(wanted), len(self._which)), dtype=np.float32)
+            return units @ self._held.T
+        cosines = np.zeros((len(units), len(self._which)), dtype=np.float32)
         for start in range(0, len(self._which), _CHUNK_ROWS):
             chunk = slice(start, start + _CHUNK_ROWS)
-            cosines[:, chunk] = wanted @ self._read(chunk).T
+            cosines[:, chunk] = units @ self._read(chunk).T
         return cosines
 
     def _read(self, chunk: slice) -> NDArray[np.float32]:
@@ -126,6 +127,7 @@ def find_nearest(
     Parameters
     ----------
     similarity : ndarray of shape (n_queries, n_references)
+        Cosines, all finite.
     n : int
         Number of references to find; fewer if there are fewer references.
 
@@ -134,7 +136,7 @@ def find_nearest(
     places : ndarray of shape (n_queries, k), int
         Reference numbers, the most similar first. Cosines that differ only by rounding
         are ordered by reference number, so the result does not depend on chunk size.
-    found : ndarray of shape (n_queries, k), float32
+    cosines : ndarray of shape (n_queries, k), float32
         Their similarities.
     """
     n_queries, n_references = similarity.shape

@@ -85,7 +85,7 @@ class Start(Block):
 
     @staticmethod
     def blended_with(blocks: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
-        """Return the log prices that the network's are blended with."""
+        """Return the log prices to blend with the network's, shape (n_products,)."""
         return blocks[Kernel.name][:, 0]
 
 
@@ -105,7 +105,7 @@ PRICE_BLOCKS: Mapping[str, type[PriceBlock]] = {block.name: block for block in _
 """Blocks that are fitted on prices, by name."""
 
 RAW_BLOCKS = (Text.name, Image.name, Attributes.name)
-"""Blocks of the boosters that give the block `lightgbm`."""
+"""Blocks that the boosters of the block `lightgbm` are fitted on."""
 
 STARTS = (Start.name, Network.name)
-"""Blocks that the trees can start from; they start from the first that is there."""
+"""Blocks that the trees can start from; they start from the first that is in use."""

@@ -35,7 +35,7 @@ SMOOTHING = 3.0
 
 class _Key(NamedTuple):
     label: str
-    of: Callable[[Head], str]
+    read: Callable[[Head], str]
 
 
 # The brand comes first in most names; sizes ("72 fl oz") as keys gained nothing.
@@ -44,7 +44,7 @@ _KEYS = {
     "two-words": _Key("first two words", lambda head: " ".join(head.words[:2])),
     "unit": _Key("unit", lambda head: head.unit),
 }
-_TABLE_KEY = "table"  # and the place of a category column
+_TABLE_KEY = "table"  # followed by the place of a category column
 _STATISTICS = (
     log_price("mean", "mean price"),
     Column("count", "number of products"),
@@ -80,7 +80,7 @@ class Statistics(PriceBlock):
 
     @classmethod
     def columns_of(cls, embed: "EmbedManifest") -> tuple[Column, ...]:
-        """Return the columns of first words, unit and each category column."""
+        """Return two columns for each key: first words, unit, category columns."""
         sizes = embed.category_sizes
         names = embed.attribute_names[len(embed.attribute_names) - len(sizes) :]
         of_table = [
@@ -92,7 +92,7 @@ class Statistics(PriceBlock):
 
     @classmethod
     def label_of(cls, column: str) -> str:
-        """Return the label of a column; a category column is named in it."""
+        """Return the label of a column, with the name of its category column if any."""
         kind = column.removeprefix("statistics-").rpartition("-")[0]
         of_table = _columns(kind, kind.removeprefix(TABLE_PREFIX))
         labels = {known.name: known.label for known in (*of_table, *cls.columns)}
@@ -100,15 +100,15 @@ class Statistics(PriceBlock):
 
     @classmethod
     def fit(cls, products: BlockInputs, prices: Prices, folder: Path) -> None:
-        """Add up prices by key and fold."""
+        """Save the number of products and the sum of log prices by key and fold."""
         rows = np.flatnonzero(prices.folds >= 0)
         names: dict[str, list[str]] = {}
         for kind, of_products in _keys_of(products).items():
             keys, key = np.unique(np.array(of_products)[rows], return_inverse=True)
             names[kind] = keys.tolist()
             sums = np.zeros((len(keys), prices.n_folds, 2))
-            counted = np.stack([np.ones(len(rows)), prices.log_price[rows]], axis=1)
-            np.add.at(sums, (key, prices.folds[rows]), counted)
+            addends = np.stack([np.ones(len(rows)), prices.log_price[rows]], axis=1)
+            np.add.at(sums, (key, prices.folds[rows]), addends)
             save_array(folder / f"{kind}.npy", sums)
         write_json(folder / "keys.json", names)
 
@@ -120,7 +120,7 @@ class Statistics(PriceBlock):
         rows = prices.known_to(folds)
         overall = float(np.mean(prices.log_price[rows], dtype=np.float64))
         # Never the total minus the own fold: rounding leaves a trace of its prices.
-        counted = np.unique(prices.folds[rows])
+        used_folds = np.unique(prices.folds[rows])
         names = _read_keys(folder / "keys.json")
         of_key = {}
         for kind, keys in names.items():
@@ -131,14 +131,14 @@ class Statistics(PriceBlock):
                     f"{path}: has the shape {sums.shape}, its keys need {shape}. "
                     f"{remedy(path)}"
                 )
-            n, total = sums[:, counted].sum(axis=1).T
+            n, total = sums[:, used_folds].sum(axis=1).T
             mean = overall + (total - n * overall) / (n + SMOOTHING)
             pairs = zip(mean.tolist(), np.log1p(n).tolist(), strict=True)
             of_key[kind] = dict(zip(keys, pairs, strict=True))
         return cls(overall=overall, of_key=of_key)
 
     def predict(self, products: BlockInputs) -> NDArray[np.float32]:
-        """Look up mean and count of each key of each product."""
+        """Look up the mean and count of each key, shape (n_products, 2 * n_keys)."""
         unknown = (self.overall, 0.0)
         parts = [
             [self.of_key[kind].get(key, unknown) for key in keys]
@@ -148,9 +148,9 @@ class Statistics(PriceBlock):
 
 
 def _keys_of(products: BlockInputs) -> dict[str, list[str]]:
-    """Return the key of each product by kind."""
+    """Return, by kind, the key of each product."""
     heads = [read_head(text) for text in products.texts]
-    keys = {kind: [key.of(head) for head in heads] for kind, key in _KEYS.items()}
+    keys = {kind: [key.read(head) for head in heads] for kind, key in _KEYS.items()}
     for place, codes in enumerate(np.asarray(products.features.categories).T):
         keys[f"{_TABLE_KEY}{place}"] = [f"{code:.0f}" for code in codes.tolist()]
     return keys

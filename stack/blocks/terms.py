@@ -65,7 +65,7 @@ def count_terms(texts: Sequence[str]) -> "tuple[csr_array, ...]":
 
 
 def inverse_frequency(counts: "csr_array") -> NDArray[np.float32]:
-    """Return the inverse document frequencies of terms, shape (N_COLUMNS,).
+    """Return the inverse document frequencies of terms, shape (N_COLUMNS,), 1 or more.
 
     They come from texts alone, not from prices.
     """
@@ -77,7 +77,7 @@ def inverse_frequency(counts: "csr_array") -> NDArray[np.float32]:
 
 
 def weigh(counts: "csr_array", idf: NDArray[np.float32]) -> "csr_array":
-    """Weigh counts by frequency; return rows of length 1, of zeros without a term."""
+    """Weigh counts by `idf`; scale rows to length 1, but for rows without a term."""
     from scipy.sparse import csr_array
 
     values = (1 + np.log(counts.data)) * idf[counts.indices]

@@ -62,11 +62,16 @@ def find_kinds(
     table_columns : "auto", sequence, mapping or None
         Parameter of `PriceRegressor`.
     others : sequence
-        Columns of text and photos.
+        Columns of text and photos, which "auto" leaves out.
     y : array-like
-        Target as given; the column of its name is left out.
+        Target as given; "auto" leaves out the column of its name.
     price : ndarray of shape (n_products,)
-        Prices; columns equal to them are left out.
+        Prices; "auto" leaves out columns equal to them.
+
+    Returns
+    -------
+    dict of Hashable to TableKind
+        Kinds by column label, in the order of the parameter or of X.
 
     Raises
     ------
@@ -120,7 +125,8 @@ def cell_text(cell: Any) -> str:
     Raises
     ------
     TypeError
-        If the cell is no text, number, date or None.
+        If the cell is no text, number, date or None; the message is the cell and its
+        type.
     """
     if isinstance(cell, str):
         return cell.encode("utf-8", "ignore").decode()

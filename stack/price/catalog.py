@@ -27,10 +27,10 @@ class CatalogPrices:
     """Catalog currency, finite and above 0, shape (n_products,)."""
 
     price_low: NDArray[np.float64]
-    """Low end of each prediction interval."""
+    """Low end of each prediction interval, catalog currency, shape (n_products,)."""
 
     price_high: NDArray[np.float64]
-    """High end of each prediction interval."""
+    """High end of each prediction interval, as `price_low`."""
 
     doubts: tuple[tuple[str, ...], ...]
     """Reasons to doubt each price, from `stack.price.flags.flag_price`."""
@@ -156,6 +156,6 @@ def write_prices(
     values = np.column_stack([getattr(prices, name) for name in columns])
     rows = zip(catalog.sample_id, values, prices.doubts, prices.lacks, strict=True)
     for sample_id, row, doubts, lacks in rows:
-        last = ["; ".join((*doubts, *lacks))] if flags else []
-        lines.writerow((sample_id, *(csv_amount(value) for value in row), *last))
+        flag_cells = ["; ".join((*doubts, *lacks))] if flags else []
+        lines.writerow((sample_id, *(csv_amount(value) for value in row), *flag_cells))
     write_bytes(path, text.getvalue().encode())

@@ -1,4 +1,4 @@
-"""Fields of the service's requests and answers."""
+"""Define the fields of the service's requests and answers."""
 
 from typing import Annotated, Literal
 
@@ -20,6 +20,8 @@ MAX_PRODUCTS = 256
 """Largest number of products in one request to /prices."""
 
 MAX_ID_CHARS = 200
+"""Longest sample_id."""
+
 MAX_VALUE_CHARS = 1000
 """Longest value of a table column."""
 

@@ -6,7 +6,8 @@ from typing import Any
 
 WIDTH = 100
 NONE = "-"
-"""Written for a missing number, as every terminal has it."""
+"""Sign for a missing number; unlike an en dash, every terminal can show it."""
+
 LABEL = 26
 """Columns of the first cell of a table's row."""
 

@@ -52,14 +52,14 @@ def short_range(low: float, high: float) -> str:
 
 
 def times(factor: float) -> str:
-    """Write a factor as a multiple or, below 1, as a divisor."""
+    """Write a factor above 0 as a multiple or, below 1, as a divisor."""
     if factor >= 1:
         return f"\N{MULTIPLICATION SIGN} {_factor(factor)}"
     return f"\N{DIVISION SIGN} {_factor(1 / factor)}"
 
 
 def cell(text: str) -> str:
-    """Return a text for a cell of a Markdown table."""
+    """Replace the bars of a text, which would end the cell of a Markdown table."""
     return text.replace("|", "/")
 
 

@@ -170,7 +170,7 @@ def _by_fold(folds: list[Mapping[str, Any]], name: str) -> str:
     scores = [fold["smape"][name] for fold in folds]
     if len(scores) > _MAX_FOLDS:
         return f"{min(scores):.1f} to {max(scores):.1f} on {len(scores)} folds"
-    return ", ".join(f"{score:.1f}" for score in scores)
+    return ", ".join(f"{smape:.1f}" for smape in scores)
 
 
 def _verdict(verdict: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""LightGBM on the residual: one booster per fold, judged on the held-out rows.
+"""LightGBM on the residual: one booster per fold, evaluated on the held-out rows.
 
 The initial score of each booster is a log price: the network's, or its blend with the
 kernel ridge. Its trees minimise L1 on log1p price or SMAPE (`stack.trees.objective`).
@@ -316,7 +316,10 @@ def _grow_trees(
 def _add_tree(
     booster: lgb.Booster, gradients: _Gradients | None, stop: threading.Event
 ) -> bool:
-    """Add a tree; return False if no draw of rows and columns gives a useful split."""
+    """Add a tree; return False if no draw of rows and columns gives a useful split.
+
+    Raises CancelledError once `stop` is set.
+    """
     for _ in range(_DRAWS):
         if stop.is_set():
             raise CancelledError
