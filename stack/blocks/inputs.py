@@ -74,7 +74,7 @@ class BlockInputs:
 
     @cached_property
     def counts(self) -> "tuple[csr_array, ...]":
-        """Counts from `count_terms`, with categories as words; several blocks use them."""
+        """Counts from `count_terms` with categories as words, for several blocks."""
         texts = list(self.texts)
         for place, codes in enumerate(np.asarray(self.features.categories).T.tolist()):
             # A category is one more word, unless a single product has it.
