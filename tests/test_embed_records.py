@@ -266,7 +266,7 @@ def test_columns_come_back_from_their_manifest(tmp_path):
     record = with_value(EMBED, ("inputs", "columns"), columns)
     found = check_record(record, tmp_path / "m.json", EmbedManifest)
     assert found.inputs.columns.text == ("title", "body")
-    for wrong in ({"colour": 1}, {"parse_prices": 1}, {"text": "title"}, {"text": []}):
+    for wrong in ({"colour": 1}, {"parse_prices": 1}, {"text": "title"}, {"text": [1]}):
         record["inputs"]["columns"] = {**columns, **wrong}
         assert "m.json: inputs.columns" in fault_of(EmbedManifest, record)
 
