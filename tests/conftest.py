@@ -184,9 +184,11 @@ TINY_TRAINING = FinetuneConfig(
     image_size=32,
     precision="fp32",
     n_threads=1,
+    seed=1,  # three networks that agree
 )
 LEARNING = dataclasses.replace(
     TINY_TRAINING,
+    seed=0,
     smooth_l1_epochs=5,
     smape_epochs=0,
     text_learning_rate=3e-3,

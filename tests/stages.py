@@ -23,7 +23,7 @@ from finetune.out_of_fold import finetune
 from stack.fit import fit_stack
 
 STAGES = ("embed", "finetune", "stack")
-TRAINING = dataclasses.replace(TINY_TRAINING, n_folds=2)
+TRAINING = dataclasses.replace(TINY_TRAINING, seed=0, n_folds=2)
 # What each block adds is fitted too. `image`, of most columns, is left out for speed.
 STACKING = dataclasses.replace(
     TINY_STACK,

@@ -33,7 +33,7 @@ STACK = dataclasses.replace(
     blocks=(*BLOCKS, "neighbours", "lexical", "kernel", "statistics", "lightgbm"),
 )
 FACTORS = ["0.001", pytest.param("1000", marks=pytest.mark.slow)]
-TRAINING = dataclasses.replace(TINY_TRAINING, n_folds=2)
+TRAINING = dataclasses.replace(TINY_TRAINING, seed=0, n_folds=2)
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ from stack.fit import fit_stack
 from stack.price.predictor import Predictor
 from stack.trees.boosters import average_boosters
 
-ONE = dataclasses.replace(TINY_TRAINING, smape_epochs=0)
+ONE = dataclasses.replace(TINY_TRAINING, seed=0, smape_epochs=0)
 TWO = dataclasses.replace(ONE, n_seeds=2)
 
 

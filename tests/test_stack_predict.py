@@ -77,7 +77,8 @@ def as_prices(price):
         price=price,
         price_low=price / 2,
         price_high=2 * price,
-        flags=(("networks disagree", NO_PHOTO), *[()] * (len(price) - 1)),
+        doubts=(("networks disagree",), *[()] * (len(price) - 1)),
+        lacks=((NO_PHOTO,), *[()] * (len(price) - 1)),
     )
 
 
@@ -165,7 +166,7 @@ def test_a_product_with_neither_text_nor_photo_is_priced(run_of, tmp_path, chose
     assert np.isfinite(prices.price).all()
     assert prices.price[0] > 0
     assert [prices.n_lacking(lack) for lack in (NO_TEXT, NO_PHOTO)] == [1, 1]
-    assert prices.flags[0][-2:] == (NO_TEXT, NO_PHOTO)
+    assert prices.lacks[0] == (NO_TEXT, NO_PHOTO)
 
 
 def test_a_price_does_not_depend_on_the_other_rows_or_their_order(
