@@ -36,7 +36,7 @@ COLUMN_NAMES = {
 CONFIG = dataclasses.replace(
     TINY_STACK, blocks=("network", "start", "attributes", *NAMES)
 )
-FOLD = 1
+FOLD = 2
 
 NO_TABLE = SimpleNamespace(attribute_names=[], category_sizes=[])
 
