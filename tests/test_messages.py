@@ -32,9 +32,9 @@ def is_advice(text: str) -> bool:
 
 
 def strings_of(path: Path, *, filled_in: str = "X") -> list[str]:
-    """Texts of a module but for docstrings; `filled_in` is what it fills in.
+    """Return a module's texts without docstrings, or a template's without tables.
 
-    Of a template, its paragraphs but for tables.
+    `filled_in` replaces what a text fills in.
     """
     source = path.read_text(encoding="utf-8")
     if path.suffix == ".j2":

@@ -1,4 +1,4 @@
-"""What uses a finished run reads its table columns too, and tells of them."""
+"""Everything that uses a finished run reads its table columns and names them."""
 
 import csv
 import json
