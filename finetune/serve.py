@@ -23,8 +23,9 @@ from embed.encoders.towers import (
 )
 from embed.text import cut_tokens
 from finetune.config import FinetuneConfig
+from finetune.network.build import n_frozen_layers
 from finetune.network.layers import can_be_split, lower_layers, upper_layers
-from finetune.network.model import PriceNetwork, n_frozen_layers
+from finetune.network.model import PriceNetwork
 from finetune.training.guards import require_finite_prices
 
 

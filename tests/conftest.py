@@ -232,7 +232,7 @@ def use_photo_tower(
     """Have the stages, and an export, make their photo tower by `load`."""
     for user in (
         "embed.encoders.embedder",
-        "finetune.network.model",
+        "finetune.network.build",
         "stack.export.export",
     ):
         patch.setattr(f"{user}.load_image_backbone", load)

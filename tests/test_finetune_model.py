@@ -7,13 +7,8 @@ from torch import nn
 from embed.encoders.towers import load_text_backbone
 from embed.errors import ConfigError
 from finetune.config import RECIPES
-from finetune.network.model import (
-    FUSED_DIM,
-    TOWER_DIM,
-    PriceNetwork,
-    build_network,
-    freeze_text_layers,
-)
+from finetune.network.build import build_network, freeze_text_layers
+from finetune.network.model import FUSED_DIM, TOWER_DIM, PriceNetwork
 
 N_ATTRIBUTES = 3
 NO_PHOTO = torch.zeros((0, 32, 32, 3), dtype=torch.uint8)

@@ -9,12 +9,12 @@ from conftest import TINY_TRAINING, set_wide, small_image_backbone
 
 from embed.attributes import ATTRIBUTE_NAMES
 from embed.encoders.towers import TextTower, load_text_backbone, pad_tokens
-from finetune.network.model import (
-    PriceNetwork,
+from finetune.network.build import (
     freeze_text_layers,
     n_frozen_layers,
     use_eager_attention,
 )
+from finetune.network.model import PriceNetwork
 from finetune.serve import ServedNetworks, TextTowers
 
 CPU = torch.device("cpu")

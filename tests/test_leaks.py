@@ -24,7 +24,7 @@ from embed.store.manifest import require_stage
 from finetune.batches import ProductCache
 from finetune.folds import assign_folds
 from finetune.network.arithmetic import choose_arithmetic
-from finetune.network.model import build_network
+from finetune.network.build import build_network
 from finetune.out_of_fold import finetune
 from finetune.products import product_groups
 from finetune.score import smape, to_price

@@ -10,7 +10,8 @@ from embed.records import EmbedManifest
 from embed.store.durable import write_bytes
 from embed.store.manifest import remedy
 from finetune.config import FinetuneConfig
-from finetune.network.model import PriceNetwork, build_network
+from finetune.network.build import build_network
+from finetune.network.model import PriceNetwork
 
 MODEL_NAME = "model.safetensors"
 

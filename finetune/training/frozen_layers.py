@@ -21,8 +21,9 @@ from embed.terminal.progress import track
 from finetune.batches import ProductCache, sorted_batches
 from finetune.config import FinetuneConfig
 from finetune.network.arithmetic import Arithmetic
+from finetune.network.build import n_frozen_layers
 from finetune.network.layers import can_be_split, lower_layers
-from finetune.network.model import PriceNetwork, n_frozen_layers
+from finetune.network.model import PriceNetwork
 from finetune.records import HiddenStatesRecord
 
 logger = logging.getLogger(__name__)

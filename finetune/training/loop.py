@@ -15,8 +15,9 @@ from embed.terminal.progress import track
 from finetune.batches import ProductCache, shuffled_batches, sorted_batches
 from finetune.config import FinetuneConfig
 from finetune.network.arithmetic import Arithmetic
+from finetune.network.build import use_eager_attention
 from finetune.network.losses import smape_loss, smooth_l1_loss
-from finetune.network.model import FUSED_DIM, PriceNetwork, use_eager_attention
+from finetune.network.model import FUSED_DIM, PriceNetwork
 from finetune.score import smape, to_price
 from finetune.training.accumulate import (
     Criterion,

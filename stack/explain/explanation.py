@@ -95,7 +95,7 @@ class Explanation:
     """Of sizes, largest first; those missing from the text are left out."""
 
     table: list[AttributeEffect]
-    """Of table columns, largest first; unknown ones are left out."""
+    """Effects of table columns, largest first; unknown columns are left out."""
 
     image: ImageEffect | None
     """None without a photo."""
