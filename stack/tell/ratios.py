@@ -1,0 +1,94 @@
+"""The ratio study in words and as plain text, at most 100 columns wide."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from stack.tell.lines import LABEL, NONE, wrap
+from stack.tell.numbers import short_range
+
+_LONGEST_NAME = LABEL - 4
+
+
+def ratio_sentence(study: Mapping[str, Any]) -> str:
+    """Say what a ratio study means: the usual error, and whether it depends on price.
+
+    Parameters
+    ----------
+    study : mapping
+        As `stack.records.RatioStudy`.
+    """
+    ratios = study["all"]
+    sentences = [
+        f"Predicted prices differ from true ones by {ratios['cod']['value']:.0f} % on "
+        f"average, around a median of {ratios['median']['value']:.2f} times the true "
+        f"price."
+    ]
+    if ratios["prb"]["low"] is not None:
+        sentences.append(_by_level(ratios["prb"]))
+    if ratios["prb_predicted"]["low"] is not None:
+        sentences.append(_by_predicted(ratios["prb_predicted"]))
+    return " ".join(sentences)
+
+
+def format_ratios(study: Mapping[str, Any]) -> str:
+    """Lay out a ratio study: overall, by price and by category.
+
+    Parameters
+    ----------
+    study : mapping
+        As `stack.records.RatioStudy`.
+    """
+    title = f"{'Predicted / true price':{LABEL}}{'products':>10}{'median':>9}"
+    title += f"{'95 % interval':>17}{'COD':>8}{'PRD':>8}{'PRB':>9}"
+    lines = [title, "-" * len(title), _row("all", study["all"])]
+    lines += [
+        _row(f"  {short_range(band['low'], band['high'])}", band)
+        for band in study["bands"]
+    ]
+    for column, parts in study["categories"].items():
+        lines.append(f"by {column}")
+        lines += [_row(f"  {_short(part['category'])}", part) for part in parts]
+    lines += ["", wrap(ratio_sentence(study))]
+    return "\n".join(lines)
+
+
+def _by_level(slope: Mapping[str, float]) -> str:
+    value = slope["value"]
+    if slope["low"] <= 0 <= slope["high"]:
+        return (
+            f"The ratio does not depend on the price beyond the noise ({value:+.2f})."
+        )
+    cheap, dear, verb = (
+        ("low", "high", "rises") if value > 0 else ("high", "low", "falls")
+    )
+    return (
+        f"Cheap products are priced too {cheap} and dear ones too {dear}: the ratio "
+        f"{verb} by {100 * abs(value):.0f} % with each doubling of the price "
+        f"(PRB {value:+.2f})."
+    )
+
+
+def _by_predicted(slope: Mapping[str, float]) -> str:
+    value = slope["value"]
+    if slope["low"] <= 0 <= slope["high"]:
+        return f"By predicted price there is no bias beyond the noise ({value:+.2f})."
+    verb = "falls" if value < 0 else "rises"
+    return (
+        f"The ratio also {verb} with the predicted price ({value:+.2f} per doubling)."
+    )
+
+
+def _row(label: str, part: Mapping[str, Any]) -> str:
+    median, slope = part["median"], part["prb"]["value"]
+    interval = NONE
+    if median["low"] is not None:
+        interval = f"{median['low']:.2f} to {median['high']:.2f}"
+    return (
+        f"{label:{LABEL}}{part['n']:>10,}{median['value']:>9.2f}{interval:>17}"
+        f"{part['cod']['value']:>8.1f}{part['prd']['value']:>8.2f}"
+        f"{NONE if slope is None else f'{slope:+.2f}':>9}"
+    )
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
