@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from embed.catalog.own_copy import read_run_catalog
 from embed.catalog.reader import Catalog
 from embed.records import EmbedManifest, require_embedded
-from embed.store.arrays import read_rows
+from embed.store.arrays import RaggedRows, read_rows
 from embed.store.checksums import verify_files
 from embed.store.manifest import require_same_key, require_stage
 from embed.verify import CHECKED_ARRAYS, verify_embedding
@@ -69,6 +69,17 @@ class Run:
             files = self.finetune.files
             verify_files(self.run_dir / stage, files, [f"{array}.npy"])
         return read_rows(self.run_dir / f"{name}.npy")
+
+    def thumbnails(self) -> RaggedRows:
+        """Memory-map the photos of the products as JPEG, by row.
+
+        Raises
+        ------
+        CacheError
+            If they are not as their stage wrote them.
+        """
+        self.array("embed/thumbnails")
+        return RaggedRows(self.run_dir / "embed" / "thumbnails.npy")
 
     @property
     def price_unit(self) -> float:
