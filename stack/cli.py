@@ -1,18 +1,16 @@
 """The `pricestack` and `evaluate` commands."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any, get_args
 
 import click
 
 from embed.__main__ import embed_command
-from embed.catalog.reader import CatalogColumns
 from embed.download.command import images_command
 from embed.terminal.options import (
     catalog_option,
     catalog_options,
-    columns_from,
+    columns_given,
     one_line_errors,
     only_fold_option,
     read_and_mention,
@@ -197,7 +195,7 @@ def predict_command(
 
     require_output(out_path, option="--out", run_dir=run_dir, inputs=(catalog_path,))
     run_columns = require_embedded(run_dir).inputs.columns
-    catalog = read_and_mention(catalog_path, _columns_of_run(run_columns, columns))
+    catalog = read_and_mention(catalog_path, columns_given(columns, run_columns))
     click.echo(f"{catalog.n_products} products. Loading the run …", err=True)
     from stack.price.catalog import predict_prices, write_prices
     from stack.price.flags import NO_PHOTO, NO_TEXT
@@ -253,33 +251,6 @@ def sample_command(n_products: int, out_dir: Path, seed: int) -> None:
 
     path = write_sample(out_dir, n_products=n_products, seed=seed)
     click.echo(f"{n_products} products drawn: {path}")
-
-
-def _columns_of_run(
-    run_columns: CatalogColumns, options: dict[str, object]
-) -> CatalogColumns:
-    """Return the columns that the options name, else those of the run.
-
-    The file may have another format than the run's catalog, so its encoding, delimiter
-    and export come from the options or from the file.
-    """
-    named = columns_from(**options)  # type: ignore[arg-type]
-    context = click.get_current_context()
-    changes = {
-        field: getattr(named, field)
-        for option, field in (
-            ("text_columns", "text"),
-            ("id_column", "sample_id"),
-            ("price_column", "price"),
-            ("image_column", "image"),
-            ("export", "export"),
-            ("encoding", "encoding"),
-            ("delimiter", "delimiter"),
-        )
-        if context.get_parameter_source(option)
-        is click.core.ParameterSource.COMMANDLINE
-    }
-    return dataclasses.replace(run_columns.for_another_file(), **changes)
 
 
 for command in (

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embed.catalog.own_copy import read_run_catalog
+from embed.catalog.own_copy import read_best_prices, read_run_catalog
 from embed.catalog.reader import Catalog
 from embed.records import EmbedManifest, require_embedded
 from embed.store.arrays import RaggedRows, read_rows
@@ -43,6 +43,23 @@ def report_remedy(run_dir: Path) -> str:
     """Return the advice to write the report of a run again."""
     command = f"pricestack evaluate --run {shlex.quote(str(run_dir))}"
     return f"Run `{command}`, which writes it again."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Targets:
+    """What models are fitted to and judged by; row i is product i of the run."""
+
+    price: NDArray[np.float64]
+    """True prices, catalog currency, shape (n_products,); NaN where unpriced."""
+
+    log_price: NDArray[np.float64]
+    """log1p of the prices in units of the run, as `price`."""
+
+    folds: NDArray[np.integer]
+    """0 to n_folds - 1, shape (n_products,); -1 where unpriced."""
+
+    groups: NDArray[np.integer]
+    """Duplicates share a number, shape (n_products,)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +112,32 @@ class Run:
             If it is missing or damaged.
         """
         return read_run_catalog(self.run_dir, self.embed)
+
+    def best_prices(self) -> NDArray[np.float64] | None:
+        """Return the best predictable prices, shape (n_products,), if the law is known.
+
+        Raises
+        ------
+        CacheError
+            If the catalog is missing or damaged.
+        """
+        return read_best_prices(self.run_dir, self.embed)
+
+    def targets(self) -> Targets:
+        """Read the prices, folds and groups of the products.
+
+        Raises
+        ------
+        CacheError
+            If an array is not as its stage wrote it.
+        """
+        price = np.asarray(self.array("finetune/price"))
+        return Targets(
+            price=price,
+            folds=np.asarray(self.array("finetune/folds")),
+            groups=np.asarray(self.array("finetune/groups")),
+            log_price=to_log_price(price, self.price_unit),
+        )
 
     def price_range(self) -> tuple[float, float]:
         """Return the cheapest and the dearest true price, catalog currency."""

@@ -1,5 +1,6 @@
 """Shared parts of all commands: error lines, logging, options of a catalog."""
 
+import dataclasses
 import errno
 import functools
 import importlib.util
@@ -272,6 +273,40 @@ def columns_from(
         encoding=encoding,
         delimiter=delimiter,
     )
+
+
+def columns_given(
+    options: dict[str, object], run_columns: CatalogColumns
+) -> CatalogColumns:
+    """Return the columns that the command line names, else those of a run.
+
+    The file may have another format than the run's catalog, so its encoding, delimiter
+    and export come from the options or from the file.
+
+    Parameters
+    ----------
+    options : dict of str to object
+        Values of `catalog_options`.
+    run_columns : CatalogColumns
+        Columns of the run's catalog.
+    """
+    named = columns_from(**options)  # type: ignore[arg-type]
+    context = click.get_current_context()
+    changes = {
+        field: getattr(named, field)
+        for option, field in (
+            ("text_columns", "text"),
+            ("id_column", "sample_id"),
+            ("price_column", "price"),
+            ("image_column", "image"),
+            ("export", "export"),
+            ("encoding", "encoding"),
+            ("delimiter", "delimiter"),
+        )
+        if context.get_parameter_source(option)
+        is click.core.ParameterSource.COMMANDLINE
+    }
+    return dataclasses.replace(run_columns.for_another_file(), **changes)
 
 
 def read_and_mention(path: Path, columns: CatalogColumns) -> Catalog:

@@ -134,8 +134,8 @@ def block_matrix(
 def inputs_of(run: Run) -> BlockInputs:
     """Return the texts and features of a run's products."""
     return BlockInputs(
-        texts=[compose_text(parse_fields(text)) for text in run.catalog().text],
         features=features_of(run),
+        texts=[compose_text(parse_fields(text)) for text in run.catalog().text],
     )
 
 
@@ -170,7 +170,8 @@ def _fit_block(
         logger.info("block %s: fitted on prices, out of fold", name)
         block = PRICE_BLOCKS[name]
         block.fit(products, prices, folder)
-        save_array(folder / ARRAY_NAME, _out_of_fold(block, folder, products, prices))
+        features = _out_of_fold(block, folder, products, prices)
+        save_array(folder / ARRAY_NAME, features)
         names = [path.relative_to(stage_dir).as_posix() for path in folder.iterdir()]
         files = BlockFiles(record_files(stage_dir, names))
         write_json(folder / RECORD_NAME, files.model_dump())
