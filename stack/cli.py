@@ -16,6 +16,7 @@ from embed.terminal.options import (
     read_and_mention,
     require_output,
     run_option,
+    take_columns,
     threads_option,
 )
 from finetune.__main__ import finetune_command
@@ -180,7 +181,7 @@ def predict_command(
     flags: bool,
     only_fold: int | None,
     n_threads: int,
-    **columns: object,
+    **options: Any,
 ) -> None:
     """Price new products with a finished run.
 
@@ -195,7 +196,8 @@ def predict_command(
 
     require_output(out_path, option="--out", run_dir=run_dir, inputs=(catalog_path,))
     run_columns = require_embedded(run_dir).inputs.columns
-    catalog = read_and_mention(catalog_path, columns_given(columns, run_columns))
+    columns = columns_given(take_columns(options), run_columns=run_columns)
+    catalog = read_and_mention(catalog_path, columns)
     click.echo(f"{catalog.n_products} products. Loading the run …", err=True)
     from stack.price.catalog import predict_prices, write_prices
     from stack.price.flags import NO_PHOTO, NO_TEXT

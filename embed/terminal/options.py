@@ -29,6 +29,18 @@ P = ParamSpec("P")
 R = TypeVar("R")
 _DEFAULT = CatalogColumns()
 _LARGE_BYTES = 5_000_000  # a second or two of reading
+_SAME_NAME = (
+    *("export", "encoding", "delimiter", "parse_prices", "decimal_sign"),
+    *("numbers", "categories", "dates", "table", "ignored", "allowed"),
+)
+# The fields of `CatalogColumns` that options give, by parameter.
+_FIELDS = {
+    "text_columns": "text",
+    "id_column": "sample_id",
+    "price_column": "price",
+    "image_column": "image",
+    **{name: name for name in _SAME_NAME},
+}
 
 threads_option = click.option(
     "--threads",
@@ -245,38 +257,33 @@ def table_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def columns_from(
-    *,
-    text_columns: tuple[str, ...],
-    id_column: str,
-    price_column: str,
-    image_column: str,
-    export: ExportName = "auto",
-    encoding: str | None = None,
-    delimiter: str | None = None,
-) -> CatalogColumns:
-    """Return the columns that the options name.
+def take_columns(options: dict[str, Any]) -> CatalogColumns:
+    """Take the options that describe a catalog out of the options of a command.
+
+    Parameters
+    ----------
+    options : dict of str to object
+        Values by name of the parameter; those of `catalog_options` and `table_options`
+        are removed.
 
     Raises
     ------
     CatalogError
         If the encoding is unknown, or the delimiter is no single sign.
     """
-    if delimiter is not None:
-        delimiter = DELIMITER_NAMES.get(delimiter.lower(), delimiter)
-    return CatalogColumns(
-        sample_id=id_column,
-        text=tuple(filter(None, text_columns)),
-        image=image_column,
-        price=price_column,
-        export=export,
-        encoding=encoding,
-        delimiter=delimiter,
-    )
+    fields = {
+        field: options.pop(option)
+        for option, field in _FIELDS.items()
+        if option in options
+    }
+    fields["text"] = tuple(filter(None, fields["text"]))
+    if (sign := fields["delimiter"]) is not None:
+        fields["delimiter"] = DELIMITER_NAMES.get(sign.lower(), sign)
+    return CatalogColumns(**fields)
 
 
 def columns_given(
-    options: dict[str, object], run_columns: CatalogColumns
+    columns: CatalogColumns, *, run_columns: CatalogColumns
 ) -> CatalogColumns:
     """Return the columns that the command line names, else those of a run.
 
@@ -285,24 +292,15 @@ def columns_given(
 
     Parameters
     ----------
-    options : dict of str to object
-        Values of `catalog_options`.
+    columns : CatalogColumns
+        Result of `take_columns`.
     run_columns : CatalogColumns
         Columns of the run's catalog.
     """
-    named = columns_from(**options)  # type: ignore[arg-type]
     context = click.get_current_context()
     changes = {
-        field: getattr(named, field)
-        for option, field in (
-            ("text_columns", "text"),
-            ("id_column", "sample_id"),
-            ("price_column", "price"),
-            ("image_column", "image"),
-            ("export", "export"),
-            ("encoding", "encoding"),
-            ("delimiter", "delimiter"),
-        )
+        field: getattr(columns, field)
+        for option, field in _FIELDS.items()
         if context.get_parameter_source(option)
         is click.core.ParameterSource.COMMANDLINE
     }
