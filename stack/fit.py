@@ -33,8 +33,8 @@ from stack.blocks.fitted import (
     block_matrix,
     fit_blocks,
     inputs_of,
+    prices_of,
 )
-from stack.blocks.inputs import Prices
 from stack.blocks.registry import (
     BLOCKS,
     PRICE_BLOCKS,
@@ -302,8 +302,7 @@ def _blocks(
     }
     if not PRICE_BLOCKS.keys() & set(config.blocks):
         return blocks  # only blocks fitted on prices need the catalog
-    products = inputs_of(run)
-    prices = Prices(log_price=targets.log_price, folds=targets.folds)
+    products, prices = inputs_of(run), prices_of(targets)
     return blocks | fit_blocks(config.blocks, products, prices, stage_dir)
 
 

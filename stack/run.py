@@ -144,16 +144,6 @@ class Run:
         price = self.array("finetune/price")
         return float(np.nanmin(price)), float(np.nanmax(price))
 
-    def log_price(self) -> NDArray[np.float64]:
-        """Return true log1p prices in units of the run, NaN where unpriced.
-
-        Raises
-        ------
-        CacheError
-            If the prices are not as their stage wrote them.
-        """
-        return to_log_price(self.array("finetune/price"), self.price_unit)
-
     def anchor_prices(self) -> NDArray[np.float64] | None:
         """Return the anchors' prices by the network of each fold.
 

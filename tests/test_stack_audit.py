@@ -7,7 +7,7 @@ import pytest
 from conftest import copy_run, record_anew
 from test_stack_cli import assert_one_line, call
 
-import stack.audit.ids
+import stack.audit.features
 import stack.audit.shuffled_prices
 from embed.catalog.reader import read_catalog
 from embed.chunks import prepared_chunks
@@ -180,7 +180,7 @@ def test_boosters_that_see_the_rows_they_are_judged_on_fail(finished_run, monkey
 
 
 def test_ids_are_ordered_as_numbers_or_as_words():
-    order = stack.audit.ids._order_of_ids
+    order = stack.audit.features._order_of_ids
     assert np.argsort(order(np.array(["9", "10", "100"]))).tolist() == [0, 1, 2]
     assert np.argsort(order(np.array(["b9", "b10", "a100"]))).tolist() == [2, 1, 0]
 

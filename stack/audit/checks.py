@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from stack.audit.duplicates import check_duplicates
-from stack.audit.ids import check_ids
+from stack.audit.features import check_ids, check_table_columns
 from stack.audit.priced_again import check_priced_again
 from stack.audit.records import AuditedRun, Check
 from stack.audit.shuffled_prices import check_shuffled_prices
@@ -20,7 +20,6 @@ from stack.audit.stored_prices import (
     check_recorded_scores,
     check_soundness,
 )
-from stack.audit.table_columns import check_table_columns
 from stack.run import open_finished_run
 
 

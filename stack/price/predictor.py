@@ -252,12 +252,7 @@ class Predictor:
 
     def matrix(self, blocks: dict[str, NDArray[np.float32]]) -> BlockMatrix:
         """Join blocks of features in the boosters' column order."""
-        return self._matrix(blocks, self._stack_config.blocks)
-
-    def _matrix(
-        self, blocks: dict[str, NDArray[np.float32]], names: Sequence[str]
-    ) -> BlockMatrix:
-        features = {name: blocks[name] for name in names}
+        features = {name: blocks[name] for name in self._stack_config.blocks}
         return block_matrix(features, embed=self.run.embed)
 
     def _load_engine(self) -> Engine:
@@ -298,10 +293,10 @@ class Predictor:
                 if (columns := block.columns_of(embed))
             },
         }
-        blank = {name: np.zeros((1, n), np.float32) for name, n in widths.items()}
+        blank = {name: np.zeros((1, widths[name]), np.float32) for name in blocks}
         boosters = load_boosters(
             self.run.run_dir / "stack" / folder,
-            feature_names=self._matrix(blank, blocks).feature_names,
+            feature_names=block_matrix(blank, embed=embed).feature_names,
         )
         return [boosters[fold] for fold in self._folds]
 
