@@ -260,37 +260,44 @@ def _fit_predictors(
     plain = dataclasses.replace(config, n_trials=0, n_seeds=1)
     raw = fit(RAW_BLOCKS, plain, folder=stage_dir / RAW_DIR, from_median=True)
     blocks[LightGBM.name] = raw.out_of_fold
-    control, _ = blend_out_of_fold(
-        targets.log_price,
-        network=blocks[Network.name],
-        other=raw.out_of_fold,
-        folds=targets.folds,
-    )
-    arrays = {
-        f"{RAW_DIR}/starts": np.array(raw.starts),
-        "lightgbm_log_price": raw.out_of_fold,
-        "blend_log_price": control,
-    }
-    if Start.name in config.blocks:
-        blocks[Start.name], arrays["start_weights"] = blend_out_of_fold(
-            targets.log_price,
-            network=blocks[Network.name],
-            other=Start.blended_with(blocks),
-            folds=targets.folds,
-            limits=(0.0, 1.0),  # outside them the start could be anywhere
-        )
+    blended = _blend(blocks, targets, config)
     logger.info("stacker: on %s", ", ".join(config.blocks))
     stacker = fit(config.blocks, config, folder=stage_dir)
-    arrays["oof_log_price"] = stacker.out_of_fold
     if config.ablation:
         fit_without_each(
             lambda names: fit(names, plain).out_of_fold,
             config.blocks,
             stage_dir / _ABLATION_DIR,
         )
+    arrays = {
+        f"{RAW_DIR}/starts": np.array(raw.starts),
+        "lightgbm_log_price": raw.out_of_fold,
+        "oof_log_price": stacker.out_of_fold,
+        **blended,
+    }
     for name, array in arrays.items():
         save_array(stage_dir / f"{name}.npy", array)
     return {"lightgbm": raw.rounds, "stacker": stacker.rounds}
+
+
+def _blend(
+    blocks: dict[str, NDArray[Any]], targets: Targets, config: StackConfig
+) -> dict[str, NDArray[Any]]:
+    """Return the control, a blend with LightGBM; add the block `start` to `blocks`."""
+    network, log_price, folds = blocks[Network.name], targets.log_price, targets.folds
+    control, _ = blend_out_of_fold(
+        log_price, network=network, other=blocks[LightGBM.name], folds=folds
+    )
+    if Start.name not in config.blocks:
+        return {"blend_log_price": control}
+    blocks[Start.name], weights = blend_out_of_fold(
+        log_price,
+        network=network,
+        other=Start.blended_with(blocks),
+        folds=folds,
+        limits=(0.0, 1.0),  # outside them the start could be anywhere
+    )
+    return {"blend_log_price": control, "start_weights": weights}
 
 
 def _blocks(
