@@ -1,13 +1,11 @@
 """`python -m embed`: turn a catalog and its photos into feature arrays."""
 
-from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import click
 import numpy as np
 
-from embed.catalog.columns import ExportName, TableChoice
 from embed.catalog.currencies import DecimalSign
 from embed.catalog.price_checks import (
     describe_unpriced,
@@ -19,11 +17,11 @@ from embed.config import Backend, EmbedConfig, Precision, TextDecimalSign
 from embed.terminal.options import (
     catalog_option,
     catalog_options,
-    columns_from,
     one_line_errors,
     read_and_mention,
     run_option,
     table_options,
+    take_columns,
 )
 
 
@@ -122,22 +120,7 @@ def embed_command(
     catalog_path: Path,
     images_dir: Path | None,
     run_dir: Path,
-    text_columns: tuple[str, ...],
-    id_column: str,
-    price_column: str,
-    image_column: str,
-    export: ExportName,
-    encoding: str | None,
-    delimiter: str | None,
-    parse_prices: bool,
-    decimal_sign: DecimalSign | None,
-    numbers: tuple[str, ...],
-    categories: tuple[str, ...],
-    dates: tuple[str, ...],
-    table: TableChoice,
-    ignored: tuple[str, ...],
-    allowed: tuple[str, ...],
-    **settings: object,
+    **settings: Any,
 ) -> None:
     """Turn a catalog and its photos into feature arrays, in RUN/embed.
 
@@ -146,27 +129,9 @@ def embed_command(
       pricestack embed catalog.csv --images photos --run runs/mine
       pricestack embed products_export.csv --run runs/shop
     """
-    columns = columns_from(
-        text_columns=text_columns,
-        id_column=id_column,
-        price_column=price_column,
-        image_column=image_column,
-        export=export,
-        encoding=encoding,
-        delimiter=delimiter,
-    )
-    columns = replace(
-        columns,
-        parse_prices=parse_prices or decimal_sign == ",",
-        decimal_sign=decimal_sign,
-        numbers=numbers,
-        categories=categories,
-        dates=dates,
-        table=table,
-        ignored=ignored,
-        allowed=allowed,
-    )
-    config = EmbedConfig(**settings)  # type: ignore[arg-type]
+    settings["parse_prices"] |= settings["decimal_sign"] == ","
+    columns = take_columns(settings)
+    config = EmbedConfig(**settings)
     catalog = read_and_mention(catalog_path, columns)
     _mention_prices(catalog)
     click.echo(f"{catalog.n_products} products. Loading the encoders …", err=True)

@@ -4,7 +4,8 @@ import copy
 import hashlib
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torch import nn
 
 from embed.config import Backend
 from embed.encoders.backends import FrozenTower, Tower, batch_sizes
+from embed.encoders.embedder import EncoderSource
 from embed.encoders.towers import (
     ImageEncoder,
     ImageTower,
@@ -21,11 +23,14 @@ from embed.encoders.towers import (
     mean_pool,
     pad_tokens,
 )
+from embed.records import EmbedManifest
 from embed.text import cut_tokens
 from finetune.config import FinetuneConfig
+from finetune.network.arithmetic import choose_arithmetic
 from finetune.network.build import n_frozen_layers
 from finetune.network.layers import can_be_split, lower_layers, upper_layers
 from finetune.network.model import PriceNetwork
+from finetune.network.saved import load_network
 from finetune.training.guards import require_finite_prices
 
 
@@ -129,6 +134,50 @@ class ServedNetworks:
             network.image_projection.double()
             network.head.double()
         self._networks = [network.eval() for network in networks]
+
+    @classmethod
+    def of_run(
+        cls,
+        run_dir: Path,
+        embed: EmbedManifest,
+        config: FinetuneConfig,
+        folds: Sequence[int],
+        source: EncoderSource,
+    ) -> Self:
+        """Load the networks of some folds of a run.
+
+        Parameters
+        ----------
+        run_dir : Path
+        embed : EmbedManifest
+            Manifest of the embedding stage.
+        config : FinetuneConfig
+            Settings of the networks.
+        folds : sequence of int
+        source : EncoderSource
+            Backend, number format and device of the frozen encoders.
+
+        Raises
+        ------
+        CacheError, WeightsError
+            If a network is missing or damaged, or its encoders cannot be found.
+        """
+        networks = [
+            load_network(
+                run_dir / "finetune", fold, seed_at, embed=embed, config=config
+            )
+            for fold in folds
+            for seed_at in range(config.n_seeds)
+        ]
+        arithmetic = choose_arithmetic(config.precision, source.device)
+        is_exact = arithmetic.autocast_dtype is None
+        return cls(
+            networks,
+            config,
+            backend=source.backend,
+            dtype=torch.float32 if is_exact else source.dtype,
+            device=source.device,
+        )
 
     def encoders(
         self,

@@ -1,26 +1,26 @@
 """The `pricestack` and `evaluate` commands."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any, get_args
 
 import click
 
 from embed.__main__ import embed_command
-from embed.catalog.reader import CatalogColumns
 from embed.download.command import images_command
 from embed.terminal.options import (
     catalog_option,
     catalog_options,
-    columns_from,
+    columns_given,
     one_line_errors,
     only_fold_option,
     read_and_mention,
     require_output,
     run_option,
+    take_columns,
     threads_option,
 )
 from finetune.__main__ import finetune_command
+from stack.audit.command import audit_command
 from stack.blocks.registry import BLOCKS, PRICE_BLOCKS
 from stack.config import Objective, StackConfig
 from stack.explain.command import explain_command
@@ -139,40 +139,6 @@ def evaluate_main(run_dir: Path, n_folds: int | None) -> None:
     click.echo(format_report(evaluate_run(run_dir, n_folds=n_folds)))
 
 
-@click.command("audit")
-@run_option
-@click.option(
-    "--products",
-    "n_products",
-    type=click.IntRange(min=2),
-    default=30,
-    show_default=True,
-    help="Products that each fold's network prices again.",
-)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
-@threads_option
-@one_line_errors
-def audit_command(run_dir: Path, n_products: int, seed: int, n_threads: int) -> None:
-    """Check a finished run for leaks: one line per check; exit code 1 if one fails.
-
-    \b
-    Example:
-      pricestack audit --run runs/mine
-    """
-    from stack.audit import audit_run
-
-    failed = False
-    for check in audit_run(
-        run_dir, n_products=n_products, n_threads=n_threads, seed=seed
-    ):
-        click.echo(
-            f"{'pass' if check.passed else 'FAIL'}  {check.name}: {check.detail}"
-        )
-        failed |= not check.passed
-    if failed:
-        raise SystemExit(1)
-
-
 @click.command("predict")
 @run_option
 @catalog_option
@@ -215,7 +181,7 @@ def predict_command(
     flags: bool,
     only_fold: int | None,
     n_threads: int,
-    **columns: object,
+    **options: Any,
 ) -> None:
     """Price new products with a finished run.
 
@@ -230,7 +196,8 @@ def predict_command(
 
     require_output(out_path, option="--out", run_dir=run_dir, inputs=(catalog_path,))
     run_columns = require_embedded(run_dir).inputs.columns
-    catalog = read_and_mention(catalog_path, _columns_of_run(run_columns, columns))
+    columns = columns_given(take_columns(options), run_columns=run_columns)
+    catalog = read_and_mention(catalog_path, columns)
     click.echo(f"{catalog.n_products} products. Loading the run …", err=True)
     from stack.price.catalog import predict_prices, write_prices
     from stack.price.flags import NO_PHOTO, NO_TEXT
@@ -286,33 +253,6 @@ def sample_command(n_products: int, out_dir: Path, seed: int) -> None:
 
     path = write_sample(out_dir, n_products=n_products, seed=seed)
     click.echo(f"{n_products} products drawn: {path}")
-
-
-def _columns_of_run(
-    run_columns: CatalogColumns, options: dict[str, object]
-) -> CatalogColumns:
-    """Return the columns that the options name, else those of the run.
-
-    The file may have another format than the run's catalog, so its encoding, delimiter
-    and export come from the options or from the file.
-    """
-    named = columns_from(**options)  # type: ignore[arg-type]
-    context = click.get_current_context()
-    changes = {
-        field: getattr(named, field)
-        for option, field in (
-            ("text_columns", "text"),
-            ("id_column", "sample_id"),
-            ("price_column", "price"),
-            ("image_column", "image"),
-            ("export", "export"),
-            ("encoding", "encoding"),
-            ("delimiter", "delimiter"),
-        )
-        if context.get_parameter_source(option)
-        is click.core.ParameterSource.COMMANDLINE
-    }
-    return dataclasses.replace(run_columns.for_another_file(), **changes)
 
 
 for command in (

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embed.catalog.own_copy import read_best_prices
 from embed.errors import ConfigError
 from embed.machine import prepare_machine
 from embed.store.arrays import open_rows, to_float16
@@ -54,6 +53,7 @@ from stack.run import (
     RAW_DIR,
     REPORT_NAME,
     Run,
+    Targets,
     open_finished_run,
     open_run,
 )
@@ -95,10 +95,11 @@ def fit_stack(run_dir: Path, *, config: StackConfig) -> dict[str, Any]:
         run = open_run(run_dir)
         key = _stack_key(run, config)
         finished = read_json(run_dir / "stack" / MANIFEST_NAME)
-        if finished is None or finished.get("key") != key:
+        is_done = finished is not None and finished.get("key") == key
+        if is_done and config.ablation:  # it may have been fitted without
+            is_done = _ablation(run, config) is not None
+        if not is_done:
             return _fit_stack(run, config, key)
-        if config.ablation and _ablation(run, config) is None:
-            return _fit_stack(run, config, key)  # reads the rest from disk
     logger.info("%s: up to date", run_dir / "stack")
     return evaluate_run(run_dir)
 
@@ -107,20 +108,22 @@ def _fit_stack(run: Run, config: StackConfig, key: str) -> dict[str, Any]:
     stage_dir = run.run_dir / "stack"
     started = time.monotonic()
     _begin(stage_dir, key)
-    alignment = _align(run, stage_dir)
-    rounds = _fit_predictors(run, stage_dir, config)
-    report = _evaluate(run, config)
+    targets = run.targets()
+    alignment = _align(run, targets.folds, stage_dir)
+    rounds = _fit_predictors(run, targets, stage_dir, config)
+    report = _evaluate(run, targets, config)
+    names = _finished_files(stage_dir)
     manifest = StackManifest(
         stage="stack",
         key=key,
         finetune_key=run.finetune.key,
         config=config,
         chosen=report["verdict"]["chosen"],
-        intervals=_intervals(run, report["verdict"]["chosen"]),
+        intervals=_intervals(run, targets, report["verdict"]["chosen"]),
         rounds=rounds,
         tuned=settings_of_boosters(stage_dir) if config.n_trials else [],
         alignment=alignment,
-        files=record_files(stage_dir, _finished_files(stage_dir)),
+        files=record_files(stage_dir, names),
         environment=environment(),
         seconds=round(time.monotonic() - started, 2),
     )
@@ -179,7 +182,7 @@ def evaluate_run(run_dir: Path, *, n_folds: int | None = None) -> dict[str, Any]
             f"finetune stack RUN={shlex.quote(str(run_dir))} FOLDS={n_folds}` first."
         )
     verify_files(run_dir / "stack", finished.stack.files)
-    report = _evaluate(finished.run, finished.stack_config)
+    report = _evaluate(finished.run, finished.run.targets(), finished.stack_config)
     path = run_dir / "stack" / REPORT_NAME
     if read_json(path) != report:  # a run folder may be read-only
         with run_lock(run_dir):
@@ -202,10 +205,11 @@ def _stack_key(run: Run, config: StackConfig) -> str:
     )
 
 
-def _align(run: Run, stage_dir: Path) -> list[dict[str, Any]]:
+def _align(
+    run: Run, folds: NDArray[np.integer], stage_dir: Path
+) -> list[dict[str, Any]]:
     """Write the fused embeddings in the common space and the maps into it."""
     fused, image_ok = run.array("finetune/fused"), run.array("embed/image_ok")
-    folds = np.asarray(run.array("finetune/folds"))
     anchor_rows = np.asarray(run.array("finetune/anchor_rows"))
     alignment, residuals = fit_alignment(
         run.array("finetune/anchors"),
@@ -226,13 +230,10 @@ def _align(run: Run, stage_dir: Path) -> list[dict[str, Any]]:
 
 
 def _fit_predictors(
-    run: Run, stage_dir: Path, config: StackConfig
+    run: Run, targets: Targets, stage_dir: Path, config: StackConfig
 ) -> dict[str, list[int]]:
     """Fit the raw LightGBM, the blend and the stacker; write their predictions."""
-    log_price = run.log_price()
-    folds = np.asarray(run.array("finetune/folds"))
-    groups = np.asarray(run.array("finetune/groups"))
-    blocks = _blocks(run, stage_dir, config)
+    blocks = _blocks(run, targets, stage_dir, config)
 
     def fit(
         names: Sequence[str],
@@ -242,12 +243,14 @@ def _fit_predictors(
         from_median: bool = False,
     ) -> ResidualFit:
         start = Start.name if Start.name in names else Network.name
+        features = {name: blocks[name] for name in names}
+        matrix = block_matrix(features, embed=run.embed)
         return fit_out_of_fold(
-            block_matrix({name: blocks[name] for name in names}, embed=run.embed),
-            log_price,
+            matrix,
+            targets.log_price,
             init_log_price=None if from_median else blocks[start],
-            folds=folds,
-            groups=groups,
+            folds=targets.folds,
+            groups=targets.groups,
             config=settings,
             folder=folder,
         )
@@ -257,8 +260,7 @@ def _fit_predictors(
     plain = dataclasses.replace(config, n_trials=0, n_seeds=1)
     raw = fit(RAW_BLOCKS, plain, folder=stage_dir / RAW_DIR, from_median=True)
     blocks[LightGBM.name] = raw.out_of_fold
-    save_array(stage_dir / RAW_DIR / "starts.npy", np.array(raw.starts))
-    _blend(blocks, log_price, folds, stage_dir, config)
+    blended = _blend(blocks, targets, config)
     logger.info("stacker: on %s", ", ".join(config.blocks))
     stacker = fit(config.blocks, config, folder=stage_dir)
     if config.ablation:
@@ -267,71 +269,74 @@ def _fit_predictors(
             config.blocks,
             stage_dir / _ABLATION_DIR,
         )
-    save_array(stage_dir / "lightgbm_log_price.npy", raw.out_of_fold)
-    save_array(stage_dir / "oof_log_price.npy", stacker.out_of_fold)
+    arrays = {
+        f"{RAW_DIR}/starts": np.array(raw.starts),
+        "lightgbm_log_price": raw.out_of_fold,
+        "oof_log_price": stacker.out_of_fold,
+        **blended,
+    }
+    for name, array in arrays.items():
+        save_array(stage_dir / f"{name}.npy", array)
     return {"lightgbm": raw.rounds, "stacker": stacker.rounds}
 
 
 def _blend(
-    blocks: dict[str, NDArray[Any]],
-    log_price: NDArray[np.float64],
-    folds: NDArray[np.integer],
-    stage_dir: Path,
-    config: StackConfig,
-) -> None:
-    """Write the control, a blend with LightGBM; add the block `start` to `blocks`."""
-    network = blocks[Network.name]
+    blocks: dict[str, NDArray[Any]], targets: Targets, config: StackConfig
+) -> dict[str, NDArray[Any]]:
+    """Return the control, a blend with LightGBM; add the block `start` to `blocks`."""
+    network, log_price, folds = blocks[Network.name], targets.log_price, targets.folds
     control, _ = blend_out_of_fold(
         log_price, network=network, other=blocks[LightGBM.name], folds=folds
     )
-    save_array(stage_dir / "blend_log_price.npy", control)
-    if Start.name in config.blocks:
-        blocks[Start.name], weights = blend_out_of_fold(
-            log_price,
-            network=network,
-            other=Start.blended_with(blocks),
-            folds=folds,
-            limits=(0.0, 1.0),  # outside them the start could be anywhere
-        )
-        save_array(stage_dir / "start_weights.npy", weights)
+    if Start.name not in config.blocks:
+        return {"blend_log_price": control}
+    blocks[Start.name], weights = blend_out_of_fold(
+        log_price,
+        network=network,
+        other=Start.blended_with(blocks),
+        folds=folds,
+        limits=(0.0, 1.0),  # outside them the start could be anywhere
+    )
+    return {"blend_log_price": control, "start_weights": weights}
 
 
-def _blocks(run: Run, stage_dir: Path, config: StackConfig) -> dict[str, NDArray[Any]]:
+def _blocks(
+    run: Run, targets: Targets, stage_dir: Path, config: StackConfig
+) -> dict[str, NDArray[Any]]:
     """Return all blocks that are not computed from the predictions of others."""
     blocks: dict[str, NDArray[Any]] = {
         name: run.array(block.array) for name, block in BLOCKS.items() if block.array
     }
     if not PRICE_BLOCKS.keys() & set(config.blocks):
         return blocks  # only blocks fitted on prices need the catalog
-    return blocks | fit_blocks(config.blocks, inputs_of(run), prices_of(run), stage_dir)
+    products, prices = inputs_of(run), prices_of(targets)
+    return blocks | fit_blocks(config.blocks, products, prices, stage_dir)
 
 
-def _evaluate(run: Run, config: StackConfig) -> dict[str, Any]:
-    price = np.asarray(run.array("finetune/price"))
-    folds = np.asarray(run.array("finetune/folds"))
+def _evaluate(run: Run, targets: Targets, config: StackConfig) -> dict[str, Any]:
+    price, folds, groups = targets.price, targets.folds, targets.groups
     predictions = {name: run.out_of_fold(name) for name in PREDICTIONS}
+    without_each = _ablation(run, config) or {}
+    by_network, best_price = run.anchor_prices(), run.best_prices()
     report = evaluate_predictions(
         price,
         folds,
         predictions=predictions,
         image_ok=np.asarray(run.array("embed/image_ok")),
         config=config,
-        groups=np.asarray(run.array("finetune/groups")),
-        best_price=read_best_prices(run.run_dir, run.embed),
+        groups=groups,
+        best_price=best_price,
         price_unit=run.price_unit,
-        by_network=run.anchor_prices(),
+        by_network=by_network,
     )
     priced, chosen = folds >= 0, predictions[report["verdict"]["chosen"]]
     report["intervals"] = interval_coverage(
         price[priced], chosen[priced], folds[priced], price_unit=run.price_unit
     )
     report["ablation"] = score_without_each(
-        run.log_price()[priced],
-        {
-            names: log_price[priced]
-            for names, log_price in (_ablation(run, config) or {}).items()
-        },
-        groups=np.asarray(run.array("finetune/groups"))[priced],
+        targets.log_price[priced],
+        {names: log_price[priced] for names, log_price in without_each.items()},
+        groups=groups[priced],
     )
     return report
 
@@ -342,8 +347,10 @@ def _ablation(
     return read_without_each(config.blocks, run.run_dir / "stack" / _ABLATION_DIR)
 
 
-def _intervals(run: Run, chosen: str) -> dict[str, tuple[float, float]]:
-    priced = np.asarray(run.array("finetune/folds")) >= 0
-    residual = run.log_price()[priced] - run.out_of_fold(chosen)[priced]
+def _intervals(
+    run: Run, targets: Targets, chosen: str
+) -> dict[str, tuple[float, float]]:
+    priced = targets.folds >= 0
+    residual = targets.log_price[priced] - run.out_of_fold(chosen)[priced]
     fitted = Intervals.fit(residual, price_unit=run.price_unit)
     return {str(level): ends for level, ends in fitted.offsets.items()}

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embed.catalog.own_copy import read_run_catalog
+from embed.catalog.own_copy import read_best_prices, read_run_catalog
 from embed.catalog.reader import Catalog
 from embed.records import EmbedManifest, require_embedded
-from embed.store.arrays import read_rows
+from embed.store.arrays import RaggedRows, read_rows
 from embed.store.checksums import verify_files
 from embed.store.manifest import require_same_key, require_stage
 from embed.verify import CHECKED_ARRAYS, verify_embedding
@@ -46,6 +46,23 @@ def report_remedy(run_dir: Path) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Targets:
+    """What models are fitted to and judged by; row i is product i of the run."""
+
+    price: NDArray[np.float64]
+    """True prices, catalog currency, shape (n_products,); NaN where unpriced."""
+
+    log_price: NDArray[np.float64]
+    """log1p of the prices in units of the run, as `price`."""
+
+    folds: NDArray[np.integer]
+    """0 to n_folds - 1, shape (n_products,); -1 where unpriced."""
+
+    groups: NDArray[np.integer]
+    """Duplicates share a number, shape (n_products,)."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Run:
     """The finished stages that stacking reads."""
 
@@ -70,6 +87,17 @@ class Run:
             verify_files(self.run_dir / stage, files, [f"{array}.npy"])
         return read_rows(self.run_dir / f"{name}.npy")
 
+    def thumbnails(self) -> RaggedRows:
+        """Memory-map the photos of the products as JPEG, by row.
+
+        Raises
+        ------
+        CacheError
+            If they are not as their stage wrote them.
+        """
+        self.array("embed/thumbnails")
+        return RaggedRows(self.run_dir / "embed" / "thumbnails.npy")
+
     @property
     def price_unit(self) -> float:
         """Amount of catalog currency that the run counts as 1; 1.0 if not recorded."""
@@ -85,20 +113,36 @@ class Run:
         """
         return read_run_catalog(self.run_dir, self.embed)
 
-    def price_range(self) -> tuple[float, float]:
-        """Return the cheapest and the dearest true price, catalog currency."""
-        price = self.array("finetune/price")
-        return float(np.nanmin(price)), float(np.nanmax(price))
-
-    def log_price(self) -> NDArray[np.float64]:
-        """Return true log1p prices in units of the run, NaN where unpriced.
+    def best_prices(self) -> NDArray[np.float64] | None:
+        """Return the best predictable prices, shape (n_products,), if the law is known.
 
         Raises
         ------
         CacheError
-            If the prices are not as their stage wrote them.
+            If the catalog is missing or damaged.
         """
-        return to_log_price(self.array("finetune/price"), self.price_unit)
+        return read_best_prices(self.run_dir, self.embed)
+
+    def targets(self) -> Targets:
+        """Read the prices, folds and groups of the products.
+
+        Raises
+        ------
+        CacheError
+            If an array is not as its stage wrote it.
+        """
+        price = np.asarray(self.array("finetune/price"))
+        return Targets(
+            price=price,
+            folds=np.asarray(self.array("finetune/folds")),
+            groups=np.asarray(self.array("finetune/groups")),
+            log_price=to_log_price(price, self.price_unit),
+        )
+
+    def price_range(self) -> tuple[float, float]:
+        """Return the cheapest and the dearest true price, catalog currency."""
+        price = self.array("finetune/price")
+        return float(np.nanmin(price)), float(np.nanmax(price))
 
     def anchor_prices(self) -> NDArray[np.float64] | None:
         """Return the anchors' prices by the network of each fold.

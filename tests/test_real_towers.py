@@ -13,7 +13,7 @@ from embed.catalog.reader import read_catalog
 from embed.encoders.towers import load_image_backbone
 from embed.extract import extract
 from finetune.out_of_fold import finetune
-from stack.audit import audit_run
+from stack.audit.checks import audit_run
 from stack.export.command import export_command
 from stack.fit import fit_stack
 from stack.price.catalog import predict_prices

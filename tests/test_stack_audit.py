@@ -7,12 +7,13 @@ import pytest
 from conftest import copy_run, record_anew
 from test_stack_cli import assert_one_line, call
 
-import stack.audit
+import stack.audit.features
+import stack.audit.shuffled_prices
 from embed.catalog.reader import read_catalog
 from embed.chunks import prepared_chunks
 from embed.store.manifest import read_json, sha256_strings, write_json
 from finetune.score import smape, to_price
-from stack.audit import audit_run
+from stack.audit.checks import audit_run
 from stack.price.predictor import Predictor
 from stack.run import Run
 from stack.trees.residual import fit_out_of_fold
@@ -174,12 +175,12 @@ def test_boosters_that_see_the_rows_they_are_judged_on_fail(finished_run, monkey
         half_way = (honest.out_of_fold + log_price) / 2
         return dataclasses.replace(honest, out_of_fold=half_way)
 
-    monkeypatch.setattr(stack.audit, "fit_out_of_fold", fit_in_sample)
+    monkeypatch.setattr(stack.audit.shuffled_prices, "fit_out_of_fold", fit_in_sample)
     assert failed(finished_run) == {"shuffled prices"}
 
 
 def test_ids_are_ordered_as_numbers_or_as_words():
-    order = stack.audit._order_of_ids
+    order = stack.audit.features._order_of_ids
     assert np.argsort(order(np.array(["9", "10", "100"]))).tolist() == [0, 1, 2]
     assert np.argsort(order(np.array(["b9", "b10", "a100"]))).tolist() == [2, 1, 0]
 

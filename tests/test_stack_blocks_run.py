@@ -14,7 +14,7 @@ from embed.catalog.reader import read_catalog
 from embed.chunks import prepared_chunks
 from embed.errors import CacheError, InputError
 from embed.store.manifest import read_json
-from stack.audit import audit_run
+from stack.audit.checks import audit_run
 from stack.blocks import fitted as fitted_module
 from stack.blocks.fitted import inputs_of, load_blocks, prices_of
 from stack.blocks.inputs import Prices

@@ -7,13 +7,10 @@ import pytest
 
 from embed.catalog.reader import read_catalog
 from embed.errors import ConfigError
-from stack.notebook.frame import (
-    PlaceholderWarning,
-    read_products,
-    warn_of_placeholders,
-    write_inputs,
-)
+from stack.notebook.inputs import write_inputs
 from stack.notebook.photo_links import discard_copies
+from stack.notebook.problems import PlaceholderWarning, warn_of_placeholders
+from stack.notebook.products import read_products
 
 
 def test_photos_of_one_name_in_many_folders_are_told_apart(tmp_path):

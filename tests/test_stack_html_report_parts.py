@@ -98,17 +98,14 @@ def test_a_shown_photo_is_a_few_kilobytes():
 
 
 def test_a_catalog_without_any_photo_has_no_photos_to_show():
-    arrays = {"embed/thumbnails_offsets": np.zeros(4, dtype=np.int64)}
-    run = types.SimpleNamespace(array=arrays.__getitem__)
+    run = types.SimpleNamespace(thumbnails=lambda: [np.zeros(0, np.uint8)] * 3)
     assert _photos(run, np.array([0, 2])) == [None, None]
 
 
 def test_each_row_has_its_own_photo():
     jpegs = [encode_thumbnail(np.full((8, 8, 3), v, np.uint8)) for v in (0, 250)]
-    flat = np.frombuffer(b"".join(jpegs), dtype=np.uint8)
-    offsets = np.cumsum([0, len(jpegs[0]), 0, len(jpegs[1])])
-    arrays = {"embed/thumbnails": flat, "embed/thumbnails_offsets": offsets}
-    run = types.SimpleNamespace(array=arrays.__getitem__)
+    rows = [np.frombuffer(jpeg, np.uint8) for jpeg in (jpegs[0], b"", jpegs[1])]
+    run = types.SimpleNamespace(thumbnails=lambda: rows)
     white, none, black = _photos(run, np.array([2, 1, 0]))
     assert none is None
     assert (white, black) == (_data_uri(jpegs[1]), _data_uri(jpegs[0]))

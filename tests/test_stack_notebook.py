@@ -12,7 +12,7 @@ import pytest
 import stack
 from embed.config import EmbedConfig
 from stack.config import StackConfig
-from stack.notebook.frame import PlaceholderWarning
+from stack.notebook.problems import PlaceholderWarning
 
 PAGE = (Path(__file__).parent.parent / "docs" / "notebook.md").read_text("utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)

@@ -28,8 +28,9 @@ from finetune.score import smape
 from stack import PriceRegressor
 from stack.config import StackConfig
 from stack.explain.product import read_product
-from stack.notebook.frame import PlaceholderWarning
+from stack.notebook.problems import PlaceholderWarning
 from stack.notebook.regressor import PriceRegressor as FromModule
+from stack.notebook.settings import settings_of
 from stack.notebook.verbosity import shown as showing
 from stack.price.catalog import predict_prices
 from stack.price.predictor import Predictor
@@ -212,14 +213,16 @@ def test_settings_reach_their_stages(fitted, settings):
 
 def test_flat_settings_go_before_those_of_a_config(make):
     config = FinetuneConfig(n_folds=7, smape_epochs=4, seed=9)
-    found = make(n_folds=None, smape_epochs=1, finetune_config=config)._settings()
+    regressor = make(n_folds=None, smape_epochs=1, finetune_config=config)
+    found = settings_of(regressor.get_params())
     assert found.finetune.n_folds == 7
     assert found.finetune.smape_epochs == 1
     assert found.finetune.seed == found.stack.seed == found.embed.seed == 0
 
 
 def test_numpy_numbers_of_a_search_grid_become_plain_ones(make):
-    found = make(n_folds=np.int64(3), freeze_image=np.bool_(True))._settings()
+    regressor = make(n_folds=np.int64(3), freeze_image=np.bool_(True))
+    found = settings_of(regressor.get_params())
     assert type(found.finetune.n_folds) is int
     assert found.finetune.freeze_image is True
     json.dumps(vars(found.finetune))
@@ -227,7 +230,7 @@ def test_numpy_numbers_of_a_search_grid_become_plain_ones(make):
 
 def test_seeds_come_from_the_random_state(make):
     def seeds(random_state):
-        found = make(random_state=random_state)._settings()
+        found = settings_of(make(random_state=random_state).get_params())
         return {found.embed.seed, found.finetune.seed, found.stack.seed}
 
     assert seeds(5) == {5}
@@ -332,7 +335,7 @@ def test_a_column_of_prices_is_taken_with_scikit_learn_s_warning(
         seen.append(price)
         raise CacheError("enough")
 
-    monkeypatch.setattr("stack.notebook.regressor._run_stages", stop)
+    monkeypatch.setattr("stack.notebook.regressor.run_stages", stop)
     with pytest.warns(DataConversionWarning), pytest.raises(CacheError):
         make().fit(products, products[["price"]])
     np.testing.assert_array_equal(seen[0], products["price"])
@@ -515,7 +518,7 @@ def test_a_failed_fit_leaves_no_folder_and_the_former_fit(
     def fail(*args, **kwargs):
         raise CacheError("no more")
 
-    monkeypatch.setattr("stack.notebook.regressor.fit_stack", fail)
+    monkeypatch.setattr("stack.notebook.stages.fit_stack", fail)
     with pytest.raises(CacheError, match="no more"):
         regressor.fit(products, products["price"])
     assert list(tmp_path.iterdir()) == [before]

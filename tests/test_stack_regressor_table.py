@@ -12,7 +12,8 @@ from embed.config import EmbedConfig
 from embed.errors import ConfigError, InputError
 from stack import PriceRegressor
 from stack.config import StackConfig
-from stack.notebook.frame import MissingColumnWarning, read_products, write_inputs
+from stack.notebook.inputs import write_inputs
+from stack.notebook.products import MissingColumnWarning, read_products
 from stack.notebook.table import find_kinds
 
 N = 48

@@ -12,14 +12,14 @@ from service_standin import client_of, error_of
 from test_stack_cli import assert_one_line
 from test_stack_export import run_script
 
-import stack.audit
+import stack.audit.shuffled_prices
 from embed.catalog.reader import read_catalog
 from embed.chunks import NO_PHOTO_GIVEN, prepare_chunk
 from embed.errors import InputError
 from embed.records import require_embedded
 from embed.table.encode import RARE
 from embed.table.values import write_cells
-from stack.audit import audit_run
+from stack.audit.checks import audit_run
 from stack.blocks.inputs import BlockInputs, Prices
 from stack.cli import main
 from stack.explain.explanation import explain_product
@@ -302,7 +302,7 @@ def test_prices_that_enter_their_own_category_s_mean_fail_the_audit(
     table_run, monkeypatch, leaks
 ):
     """Each product has a category of its own, whose mean is its own price or none."""
-    inputs_of = stack.audit.inputs_of
+    inputs_of = stack.audit.shuffled_prices.inputs_of
 
     def with_own_categories(run):
         products = inputs_of(run)
@@ -310,7 +310,7 @@ def test_prices_that_enter_their_own_category_s_mean_fail_the_audit(
         features = replace(products.features, categories=codes[:, None])
         return BlockInputs(texts=products.texts, features=features)
 
-    monkeypatch.setattr(stack.audit, "inputs_of", with_own_categories)
+    monkeypatch.setattr(stack.audit.shuffled_prices, "inputs_of", with_own_categories)
     if leaks:
         monkeypatch.setattr(Prices, "known_to", lambda prices, _: prices.folds >= 0)
     checks = audit_run(table_run, n_products=12, n_threads=1)

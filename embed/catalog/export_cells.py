@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from embed.catalog.columns import CatalogError, Cells
-from embed.catalog.export_rows import Products
+from embed.catalog.export_rows import ProductRows
 from embed.catalog.exports import EXPORTS, Plan
 
 _PLAIN_PRICE = re.compile(r"\s*(?:\d+(?:\.\d*)?|\.\d+)?\s*", re.ASCII)
@@ -67,7 +67,7 @@ def standard_cells(path: Path, cells: Cells, plan: Plan) -> Cells:
     )
 
 
-def _standard(cells: Cells, products: Products, plan: Plan) -> dict[str, list[str]]:
+def _standard(cells: Cells, products: ProductRows, plan: Plan) -> dict[str, list[str]]:
     """Return the catalog's columns: the user's if named, else the export's."""
     columns, rows, roles = cells.columns, products.rows, plan.roles or {}
 
@@ -98,7 +98,7 @@ def _standard(cells: Cells, products: Products, plan: Plan) -> dict[str, list[st
     return catalog_cells
 
 
-def _notes(cells: Cells, plan: Plan, products: Products, n_rows: int) -> list[str]:
+def _notes(cells: Cells, plan: Plan, products: ProductRows, n_rows: int) -> list[str]:
     """Describe which columns were read, and how many rows are not products."""
     columns, roles = cells.columns, plan.roles or {}
     export = EXPORTS[plan.export]
@@ -131,7 +131,7 @@ def _notes(cells: Cells, plan: Plan, products: Products, n_rows: int) -> list[st
     return [*sentences, *products.notes]
 
 
-def _left_out(products: Products) -> str:
+def _left_out(products: ProductRows) -> str:
     return ", ".join(f"{kind}: {n}" for kind, n in products.left_out.items())
 
 

@@ -19,7 +19,7 @@ _ID = re.compile(r"id:(\d+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Products:
+class ProductRows:
     """Products among the rows of a file; all lists have the same length."""
 
     rows: list[int]
@@ -40,10 +40,10 @@ class Products:
     """Further sentences for the user."""
 
 
-def plain(cells: Roles) -> Products:
+def plain(cells: Roles) -> ProductRows:
     """Return each row that is not blank as a product."""
     rows, left_out = _filled(cells)
-    return Products(
+    return ProductRows(
         rows=rows,
         parents=rows,
         ids=[cells["id"][row] for row in rows],
@@ -53,7 +53,7 @@ def plain(cells: Roles) -> Products:
     )
 
 
-def shopify(cells: Roles) -> Products:
+def shopify(cells: Roles) -> ProductRows:
     """Return each variant as a product, with the title, text and photo of its handle.
 
     A row with only a handle and a photo adds a photo to the product before it. The
@@ -76,7 +76,7 @@ def shopify(cells: Roles) -> Products:
         if cells["title"][row].strip() and not cells["title"][first[handle]].strip():
             first[handle] = row
     parents = [first[h] if h else row for row, h in zip(rows, handles, strict=True)]
-    return Products(
+    return ProductRows(
         rows=rows,
         parents=parents,
         ids=_variant_ids([cells["sku"][row].strip() for row in rows], handles),
@@ -92,7 +92,7 @@ def shopify(cells: Roles) -> Products:
     )
 
 
-def woocommerce(cells: Roles) -> Products:
+def woocommerce(cells: Roles) -> ProductRows:
     """Return simple products and variations; a variation inherits from its parent.
 
     Groups of products, and variable products with variations in the file, have no price
@@ -112,7 +112,7 @@ def woocommerce(cells: Roles) -> Products:
             rows.append(row)
     parents = [parent_of.get(row, row) for row in rows]
     orphans = f"Variations whose parent is not in the file: {n_orphans}."
-    return Products(
+    return ProductRows(
         rows=rows,
         parents=parents,
         ids=[cells["id"][row].strip() or cells["sku"][row].strip() for row in rows],
@@ -129,13 +129,13 @@ def woocommerce(cells: Roles) -> Products:
     )
 
 
-def amazon(cells: Roles) -> Products:
+def amazon(cells: Roles) -> ProductRows:
     """Return all rows as products except parents, which cannot be bought."""
     filled, left_out = _filled(cells)
     is_parent = [cells["parentage"][row].strip().lower() == "parent" for row in filled]
     rows = [row for row, skip in zip(filled, is_parent, strict=True) if not skip]
     _count(left_out, "parents of variations", sum(is_parent))
-    return Products(
+    return ProductRows(
         rows=rows,
         parents=rows,
         ids=[cells["id"][row].strip() for row in rows],

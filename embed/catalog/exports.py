@@ -22,7 +22,7 @@ from embed.catalog.columns import (
     shorten,
     table_columns,
 )
-from embed.catalog.export_rows import Products
+from embed.catalog.export_rows import ProductRows
 
 N_HEADER_ROWS = 6  # Amazon flat files begin with settings, labels and field names
 
@@ -40,7 +40,7 @@ class Export:
     required: tuple[str, ...]
     """Roles whose columns identify the export."""
 
-    products: Callable[[Mapping[str, list[str]]], Products]
+    products: Callable[[Mapping[str, list[str]]], ProductRows]
     """Function that turns cells by role into products."""
 
     ids: str

@@ -1,19 +1,18 @@
 """`pricestack images`: download the photos that a catalog links to into a folder."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from embed.catalog.columns import ExportName
 from embed.download.config import DownloadConfig
 from embed.photos.files import list_notes
 from embed.terminal.options import (
     catalog_option,
     catalog_options,
-    columns_from,
     one_line_errors,
     read_and_mention,
+    take_columns,
 )
 
 if TYPE_CHECKING:
@@ -66,14 +65,7 @@ _N_KINDS_SHOWN = 5
 def images_command(
     catalog_path: Path,
     out_dir: Path,
-    text_columns: tuple[str, ...],
-    id_column: str,
-    price_column: str,
-    image_column: str,
-    export: ExportName,
-    encoding: str | None,
-    delimiter: str | None,
-    **settings: object,
+    **settings: Any,
 ) -> None:
     """Download the photos that a catalog links to.
 
@@ -84,16 +76,8 @@ def images_command(
     Example:
       pricestack images catalog.csv --out photos
     """
-    config = DownloadConfig(**settings)  # type: ignore[arg-type]
-    columns = columns_from(
-        text_columns=text_columns,
-        id_column=id_column,
-        price_column=price_column,
-        image_column=image_column,
-        export=export,
-        encoding=encoding,
-        delimiter=delimiter,
-    )
+    columns = take_columns(settings)
+    config = DownloadConfig(**settings)
     catalog = read_and_mention(catalog_path, columns)
     from embed.download.job import download_images
 

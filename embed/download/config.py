@@ -31,16 +31,16 @@ class DownloadConfig:
     """Whether to connect to private and loopback addresses."""
 
     connect_timeout: _Seconds = 10.0
-    """_Seconds to connect to a host."""
+    """Seconds to connect to a host."""
 
     read_timeout: _Seconds = 20.0
-    """_Seconds to wait for the next byte."""
+    """Seconds to wait for the next byte."""
 
     deadline: Annotated[
         float,
         Rule("--timeout must be a positive number of seconds", lambda value: value > 0),
     ] = 60.0
-    """_Seconds for one request, including redirects but not the wait for a turn."""
+    """Seconds for one request, including redirects but not the wait for a turn."""
 
     max_bytes: Annotated[int, whole(1, rule="max bytes must be at least 1")] = (
         20 * 2**20
@@ -51,13 +51,13 @@ class DownloadConfig:
     """Redirects followed for one photo."""
 
     backoff: _Seconds = 1.0
-    """_Seconds; the pause before request k + 1 is random, up to this * 2**(k - 1)."""
+    """Seconds; the pause before request k + 1 is random, up to this * 2**(k - 1)."""
 
     max_backoff: _Seconds = 30.0
-    """_Seconds of the longest such pause."""
+    """Seconds of the longest such pause."""
 
     max_pause: _Wait = 60.0
-    """_Seconds; a host that asks for a longer pause is given up for this run."""
+    """Seconds; a host that asks for a longer pause is given up for this run."""
 
     give_up_host_after: Annotated[
         int, whole(1, rule="give up host after must be at least 1")
@@ -65,7 +65,7 @@ class DownloadConfig:
     """Links in a row that failed to connect before the rest of a host is skipped."""
 
     save_every: _Wait = 30.0
-    """_Seconds between two writes of `downloads.csv`."""
+    """Seconds between two writes of `downloads.csv`."""
 
     seed: Annotated[int, whole(0, rule="seed must be at least 0")] = 0
     """Seed of the random pauses."""

@@ -4,7 +4,6 @@ import errno
 import itertools
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -19,28 +18,14 @@ from embed.photos.index import index_images
 from embed.store.durable import named_errors, replace_durably
 
 State = Literal["missing", "kept", "unchecked", "taken"]
+"""State of a row's photo in the folder. `kept`: the row's recorded photo; `unchecked`:
+a file that may be its photo; `taken`: another row's photo that the embedding stage
+would match to this row."""
 
 _PART_PREFIX, _PART_SUFFIX = ".download-", ".part"
 # Errors of a file system about a name, which do not concern the other photos.
 _BAD_NAME = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.EISDIR)
 _numbers = itertools.count()
-
-
-@dataclass(frozen=True)
-class Found:
-    """State of a row's photo in the folder.
-
-    Attributes
-    ----------
-    state : State
-        `kept`: the row's recorded photo; `unchecked`: a file that may be its photo;
-        `taken`: another row's photo that the embedding stage would match to this row.
-    file : str
-        Path below the folder; "" if missing.
-    """
-
-    state: State
-    file: str = ""
 
 
 class PhotoFolder:
@@ -64,7 +49,7 @@ class PhotoFolder:
         self._names = names
         self._index = index_images(out_dir)
 
-    def look_up(self, row: int, log_row: LogRow, name: str) -> Found:
+    def look_up(self, row: int, log_row: LogRow, name: str) -> tuple[State, str]:
         """Look up the file that the embedding stage would match to a row.
 
         Parameters
@@ -75,21 +60,27 @@ class PhotoFolder:
             Id and link of the row.
         name : str
             File name reserved for the row's photo.
+
+        Returns
+        -------
+        state : State
+        file : str
+            Path below the folder; "" if missing.
         """
         path = find_image(
             self._index, image_link=log_row.image_link, sample_id=log_row.sample_id
         )
         if path is None:
-            return Found("missing")
+            return "missing", ""
         file = path.relative_to(self._out_dir).as_posix()
         record = self._recorded.get(file)
         if record is None:
             own = file == name or self._names.belongs(path.name, row)
-            return Found("unchecked" if own else "taken", file)
+            return "unchecked" if own else "taken", file
         if record.link != log_row.image_link:
-            return Found("taken", file)
+            return "taken", file
         is_same = path.is_file() and path.stat().st_size == record.n_bytes
-        return Found("kept" if is_same else "unchecked", file)
+        return "kept" if is_same else "unchecked", file
 
     def is_photo(self, file: str) -> bool:
         """Tell whether a file of the folder decodes as a photo."""

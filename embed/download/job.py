@@ -131,13 +131,13 @@ class _Job:
                 log_row.status, log_row.reason = "no link", "no link in the catalog"
                 continue
             name = self._name[row] = self._names.name(row)
-            photo = folder.look_up(row, log_row, name)
-            if photo.state == "kept":
-                folder.keep(log_row, photo.file)
-            elif photo.state == "taken":
-                note_taken(log_row, photo.file)
-            elif photo.state == "unchecked":
-                unchecked.append((row, photo.file))
+            state, file = folder.look_up(row, log_row, name)
+            if state == "kept":
+                folder.keep(log_row, file)
+            elif state == "taken":
+                note_taken(log_row, file)
+            elif state == "unchecked":
+                unchecked.append((row, file))
             else:
                 self._ask_for(row)
         self._check(folder, unchecked)

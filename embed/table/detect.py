@@ -12,6 +12,10 @@ from embed.table.dates import find_format, fitting_formats
 from embed.table.encode import number_column, readable_share
 from embed.table.numbers import MIN_READABLE, MISSING, clean, has_two_readings
 
+BLANK = "blank"
+ONE_VALUE = "every product has the same value"
+"""Reasons to leave a column out whatever its dtype."""
+
 _KINDS: tuple[TableKind, ...] = get_args(TableKind)
 _LINK = re.compile(
     r"(?:https?:|www\.|data:image)|\.(?:jpe?g|png|webp|gif|html?|pdf)$", re.IGNORECASE
@@ -46,7 +50,7 @@ def guess_kind(name: str, cells: Sequence[str], *, is_plain: bool = False) -> st
     known = [text for text in map(clean, cells) if text not in MISSING]
     n_distinct = len(set(known))
     if n_distinct < 2:
-        return "every product has the same value" if known else "blank"
+        return ONE_VALUE if known else BLANK
     if sum(map(bool, map(_LINK.search, known))) > len(known) / 2:
         return "links"
     digits = [match[1] for match in map(_DIGITS.fullmatch, known) if match]

@@ -1,5 +1,6 @@
 """Shared parts of all commands: error lines, logging, options of a catalog."""
 
+import dataclasses
 import errno
 import functools
 import importlib.util
@@ -28,6 +29,18 @@ P = ParamSpec("P")
 R = TypeVar("R")
 _DEFAULT = CatalogColumns()
 _LARGE_BYTES = 5_000_000  # a second or two of reading
+_SAME_NAME = (
+    *("export", "encoding", "delimiter", "parse_prices", "decimal_sign"),
+    *("numbers", "categories", "dates", "table", "ignored", "allowed"),
+)
+# The fields of `CatalogColumns` that options give, by parameter.
+_FIELDS = {
+    "text_columns": "text",
+    "id_column": "sample_id",
+    "price_column": "price",
+    "image_column": "image",
+    **{name: name for name in _SAME_NAME},
+}
 
 threads_option = click.option(
     "--threads",
@@ -244,34 +257,54 @@ def table_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def columns_from(
-    *,
-    text_columns: tuple[str, ...],
-    id_column: str,
-    price_column: str,
-    image_column: str,
-    export: ExportName = "auto",
-    encoding: str | None = None,
-    delimiter: str | None = None,
-) -> CatalogColumns:
-    """Return the columns that the options name.
+def take_columns(options: dict[str, Any]) -> CatalogColumns:
+    """Take the options that describe a catalog out of the options of a command.
+
+    Parameters
+    ----------
+    options : dict of str to object
+        Values by name of the parameter; those of `catalog_options` and `table_options`
+        are removed.
 
     Raises
     ------
     CatalogError
         If the encoding is unknown, or the delimiter is no single sign.
     """
-    if delimiter is not None:
-        delimiter = DELIMITER_NAMES.get(delimiter.lower(), delimiter)
-    return CatalogColumns(
-        sample_id=id_column,
-        text=tuple(filter(None, text_columns)),
-        image=image_column,
-        price=price_column,
-        export=export,
-        encoding=encoding,
-        delimiter=delimiter,
-    )
+    fields = {
+        field: options.pop(option)
+        for option, field in _FIELDS.items()
+        if option in options
+    }
+    fields["text"] = tuple(filter(None, fields["text"]))
+    if (sign := fields["delimiter"]) is not None:
+        fields["delimiter"] = DELIMITER_NAMES.get(sign.lower(), sign)
+    return CatalogColumns(**fields)
+
+
+def columns_given(
+    columns: CatalogColumns, *, run_columns: CatalogColumns
+) -> CatalogColumns:
+    """Return the columns that the command line names, else those of a run.
+
+    The file may have another format than the run's catalog, so its encoding, delimiter
+    and export come from the options or from the file.
+
+    Parameters
+    ----------
+    columns : CatalogColumns
+        Result of `take_columns`.
+    run_columns : CatalogColumns
+        Columns of the run's catalog.
+    """
+    context = click.get_current_context()
+    changes = {
+        field: getattr(columns, field)
+        for option, field in _FIELDS.items()
+        if context.get_parameter_source(option)
+        is click.core.ParameterSource.COMMANDLINE
+    }
+    return dataclasses.replace(run_columns.for_another_file(), **changes)
 
 
 def read_and_mention(path: Path, columns: CatalogColumns) -> Catalog:

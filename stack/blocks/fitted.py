@@ -31,7 +31,7 @@ from stack.blocks.inputs import (
 from stack.blocks.registry import BLOCKS, PRICE_BLOCKS
 from stack.price.engine import relative_blocks
 from stack.records import BlockFiles
-from stack.run import Run
+from stack.run import Run, Targets
 from stack.trees.matrix import BlockMatrix
 
 logger = logging.getLogger(__name__)
@@ -92,7 +92,7 @@ def load_blocks(
     names = [name for name in names if name in PRICE_BLOCKS]
     if not names:
         return {}
-    known = Known(features=features_of(run), prices=prices_of(run))
+    known = Known(features=features_of(run), prices=prices_of(run.targets()))
     directory = run.run_dir / "stack" / BLOCKS_DIR
     return {
         name: PRICE_BLOCKS[name].load(directory / name, known, folds) for name in names
@@ -134,8 +134,8 @@ def block_matrix(
 def inputs_of(run: Run) -> BlockInputs:
     """Return the texts and features of a run's products."""
     return BlockInputs(
-        texts=[compose_text(parse_fields(text)) for text in run.catalog().text],
         features=features_of(run),
+        texts=[compose_text(parse_fields(text)) for text in run.catalog().text],
     )
 
 
@@ -152,12 +152,9 @@ def features_of(run: Run) -> Features:
     )
 
 
-def prices_of(run: Run) -> Prices:
-    """Return the prices of a run's products."""
-    return Prices(
-        log_price=run.log_price(),
-        folds=np.asarray(run.array("finetune/folds")),
-    )
+def prices_of(targets: Targets) -> Prices:
+    """Return the log prices and folds that blocks are fitted on."""
+    return Prices(log_price=targets.log_price, folds=targets.folds)
 
 
 def _fit_block(
@@ -170,7 +167,8 @@ def _fit_block(
         logger.info("block %s: fitted on prices, out of fold", name)
         block = PRICE_BLOCKS[name]
         block.fit(products, prices, folder)
-        save_array(folder / ARRAY_NAME, _out_of_fold(block, folder, products, prices))
+        features = _out_of_fold(block, folder, products, prices)
+        save_array(folder / ARRAY_NAME, features)
         names = [path.relative_to(stage_dir).as_posix() for path in folder.iterdir()]
         files = BlockFiles(record_files(stage_dir, names))
         write_json(folder / RECORD_NAME, files.model_dump())

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from embed.chunks import NO_PHOTO_GIVEN, Photo, prepare_chunk
 from embed.errors import InputError, UnreadableImage
 from embed.photos.decode import decode_thumbnail
-from embed.store.arrays import RaggedRows
 from finetune.price_unit import PRICE_FLOOR, to_log_price
 from stack.price.onnx_model import Model
 from stack.price.predictor import Predictor
@@ -88,8 +87,7 @@ def _some_products(run: Run) -> tuple[list[str], list[Photo], dict[str, list[str
     """
     catalog = run.catalog()
     image_ok = np.asarray(run.array("embed/image_ok"))
-    run.array("embed/thumbnails")  # raises if damaged
-    thumbnails = RaggedRows(run.run_dir / "embed" / "thumbnails.npy")
+    thumbnails = run.thumbnails()
     texts = ["", catalog.text[0]]
     photos: list[Photo] = [NO_PHOTO_GIVEN, NO_PHOTO_GIVEN]
     cells = {name: ["", _UNUSABLE] for name in catalog.table}

@@ -54,7 +54,7 @@ def write_price_blocks(run: Run, names: Sequence[str], folder: Path) -> None:
 def _write_known(run: Run, names: Sequence[str], folder: Path) -> None:
     """Write the arrays of the priced products that the blocks use."""
     blocks = [PRICE_BLOCKS[name] for name in names]
-    prices = prices_of(run)
+    prices = prices_of(run.targets())
     arrays: dict[str, NDArray[Any]] = {}
     if any(block.needs_prices for block in blocks):
         arrays |= vars(prices)

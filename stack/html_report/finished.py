@@ -1,4 +1,4 @@
-"""A finished run, opened for the page: its records, and its products as judged."""
+"""A finished run for the page: its report, and its products as judged."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +12,8 @@ from finetune.price_unit import to_price
 from finetune.score import smape_rows
 from stack.judge.evaluate import PREDICTOR_LABELS
 from stack.judge.intervals import Intervals
-from stack.records import Report, StackManifest
-from stack.run import REPORT_NAME, Run, open_finished_run, report_remedy
+from stack.records import Report
+from stack.run import REPORT_NAME, FinishedRun, report_remedy
 
 INTERVAL_LEVEL = 90
 """Level of the intervals shown beside single products, percent."""
@@ -41,60 +41,56 @@ class Judged:
 
     has_photo: NDArray[np.bool_]
 
-    groups: NDArray[np.int64]
+    groups: NDArray[np.integer]
     """Duplicates share a number."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ReportedRun:
-    """All stages of a run, and the report that its last stage wrote."""
-
-    run: Run
-    stack: StackManifest
-    report: Report
-
-    @property
-    def chosen(self) -> str:
-        """The predictor that the verdict chose."""
-        return self.report.verdict.chosen
-
-    @property
-    def stack_dir(self) -> Path:
-        """Folder of the last stage."""
-        return self.run.run_dir / "stack"
-
-
-def open_reported(run_dir: Path) -> ReportedRun:
-    """Open a run whose every stage has finished, with its report.
+def read_report(finished: FinishedRun) -> Report:
+    """Read the report that the last stage wrote.
 
     Raises
     ------
     CacheError
-        If a stage has not finished, does not fit the others or is damaged.
+        If it is missing or damaged, or does not fit the manifest.
     """
-    finished = open_finished_run(run_dir)
-    report = _read_report(run_dir, finished.stack)
-    return ReportedRun(run=finished.run, stack=finished.stack, report=report)
+    run_dir, chosen = finished.run.run_dir, finished.chosen
+    report = read_record(run_dir / "stack" / REPORT_NAME, Report)
+    if report is None:
+        raise _stale(run_dir, "is missing")
+    names = {row.name for row in report.predictors}
+    if missing := sorted(PREDICTOR_LABELS.keys() - names):
+        raise _stale(run_dir, f"lacks the predictor {missing[0]!r}")
+    if report.verdict.chosen != chosen:
+        raise _stale(
+            run_dir,
+            f"chooses the {report.verdict.chosen}, but the manifest chooses the "
+            f"{chosen}",
+        )
+    return report
 
 
-def judge(finished: ReportedRun) -> Judged:
+def judge(finished: FinishedRun, n_products: int) -> Judged:
     """Compare the chosen predictor's out-of-fold prices with the true ones.
+
+    Parameters
+    ----------
+    finished : FinishedRun
+    n_products : int
+        Number of products that the report covers.
 
     Raises
     ------
     CacheError
         If an array is damaged, or the report covers other products.
     """
-    run = finished.run
-    folds = np.asarray(run.array("finetune/folds"))
-    rows = np.flatnonzero(folds >= 0)
-    if len(rows) != finished.report.n_products:
+    run, targets = finished.run, finished.run.targets()
+    rows = np.flatnonzero(targets.folds >= 0)
+    if len(rows) != n_products:
         raise _stale(
-            run.run_dir,
-            f"covers {finished.report.n_products} products, the run has {len(rows)}",
+            run.run_dir, f"covers {n_products} products, the run has {len(rows)}"
         )
     log_price = run.out_of_fold(finished.chosen)[rows]
-    price = np.asarray(run.array("finetune/price")[rows], dtype=np.float64)
+    price = targets.price[rows]
     predicted = to_price(log_price, run.price_unit)
     intervals = Intervals.of_manifest(finished.stack, price_unit=run.price_unit)
     low, high = intervals.bounds(log_price, level=INTERVAL_LEVEL)
@@ -106,24 +102,8 @@ def judge(finished: ReportedRun) -> Judged:
         high=high,
         error=smape_rows(price, predicted),
         has_photo=np.asarray(run.array("embed/image_ok")[rows]),
-        groups=np.asarray(run.array("finetune/groups")[rows]),
+        groups=targets.groups[rows],
     )
-
-
-def _read_report(run_dir: Path, stack: StackManifest) -> Report:
-    report = read_record(run_dir / "stack" / REPORT_NAME, Report)
-    if report is None:
-        raise _stale(run_dir, "is missing")
-    names = {row.name for row in report.predictors}
-    if missing := sorted(PREDICTOR_LABELS.keys() - names):
-        raise _stale(run_dir, f"lacks the predictor {missing[0]!r}")
-    if report.verdict.chosen != stack.chosen:
-        raise _stale(
-            run_dir,
-            f"chooses the {report.verdict.chosen}, but the manifest chooses the "
-            f"{stack.chosen}",
-        )
-    return report
 
 
 def _stale(run_dir: Path, problem: str) -> CacheError:

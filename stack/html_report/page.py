@@ -13,9 +13,8 @@ from stack.html_report import charts, curves
 from stack.html_report.finished import (
     INTERVAL_LEVEL,
     Judged,
-    ReportedRun,
     judge,
-    open_reported,
+    read_report,
 )
 from stack.html_report.gains import read_gains
 from stack.html_report.products import (
@@ -26,7 +25,8 @@ from stack.html_report.products import (
 )
 from stack.html_report.records import read_problems, stage_record
 from stack.html_report.words import group_score, score_words
-from stack.run import RAW_DIR
+from stack.records import Report
+from stack.run import RAW_DIR, FinishedRun, open_finished_run
 from stack.tell.template import load_template
 
 _FACTORS = (1.1, 1.25, 1.5, 2, 3, 5)
@@ -62,12 +62,13 @@ def write_report(run_dir: Path, out_path: Path) -> int:
 
 def render_report(run_dir: Path) -> str:
     """Return a finished run's page as HTML; arguments and errors as `write_report`."""
-    finished = open_reported(run_dir)
-    judged = judge(finished)
+    finished = open_finished_run(run_dir)
+    report = read_report(finished)
+    judged = judge(finished, report.n_products)
     catalog = finished.run.catalog()
     return load_template(_TEMPLATE).render(
-        **_facts(finished, catalog),
-        **_accuracy(finished, judged),
+        **_facts(finished, report, catalog),
+        **_accuracy(report, judged),
         **_training(finished),
         **_groups(judged, catalog),
         **_products(finished, judged, catalog),
@@ -80,8 +81,7 @@ def render_report(run_dir: Path) -> str:
     )
 
 
-def _facts(finished: ReportedRun, catalog: Catalog) -> dict[str, Any]:
-    report = finished.report
+def _facts(finished: FinishedRun, report: Report, catalog: Catalog) -> dict[str, Any]:
     scores = {row.name: row for row in report.predictors}
     return {
         "run_name": finished.run.run_dir.resolve().name,
@@ -93,8 +93,7 @@ def _facts(finished: ReportedRun, catalog: Catalog) -> dict[str, Any]:
     }
 
 
-def _accuracy(finished: ReportedRun, judged: Judged) -> dict[str, Any]:
-    report = finished.report
+def _accuracy(report: Report, judged: Judged) -> dict[str, Any]:
     labels = {str(row.name): row.label for row in report.predictors}
     intervals = report.intervals
     return {
@@ -115,8 +114,9 @@ def _within(judged: Judged) -> list[tuple[float, int]]:
     return [(factor, int((distance <= np.log(factor)).sum())) for factor in _FACTORS]
 
 
-def _training(finished: ReportedRun) -> dict[str, Any]:
+def _training(finished: FinishedRun) -> dict[str, Any]:
     run, names = finished.run, finished.run.embed.attribute_names
+    stack_dir = run.run_dir / "stack"
     n_folds = run.finetune.config.n_folds
     histories = curves.read_histories(run.run_dir / "finetune", n_folds)
     return {
@@ -133,8 +133,8 @@ def _training(finished: ReportedRun) -> dict[str, Any]:
             }
             for fold, history in zip(run.finetune.folds, histories, strict=False)
         ],
-        "stacker": read_gains(finished.stack_dir, attribute_names=names),
-        "raw": read_gains(finished.stack_dir / RAW_DIR, attribute_names=names),
+        "stacker": read_gains(stack_dir, attribute_names=names),
+        "raw": read_gains(stack_dir / RAW_DIR, attribute_names=names),
     }
 
 
@@ -155,7 +155,7 @@ def _groups(judged: Judged, catalog: Catalog) -> dict[str, Any]:
 
 
 def _products(
-    finished: ReportedRun, judged: Judged, catalog: Catalog
+    finished: FinishedRun, judged: Judged, catalog: Catalog
 ) -> dict[str, Any]:
     def shown(places: NDArray[np.intp]) -> Any:
         return show_products(places, judged=judged, run=finished.run, catalog=catalog)

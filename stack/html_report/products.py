@@ -98,11 +98,8 @@ def shorten(text: str) -> str:
 
 
 def _photos(run: Run, rows: NDArray[np.integer]) -> list[str | None]:
-    offsets = run.array("embed/thumbnails_offsets")
-    if not offsets[-1]:  # an empty array cannot be mapped
-        return [None] * len(rows)
-    flat = run.array("embed/thumbnails")
-    jpegs = (flat[offsets[row] : offsets[row + 1]].tobytes() for row in rows)
+    thumbnails = run.thumbnails()
+    jpegs = (thumbnails[row].tobytes() for row in rows)
     return [_data_uri(jpeg) if jpeg else None for jpeg in jpegs]
 
 

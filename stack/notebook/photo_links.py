@@ -109,6 +109,25 @@ def find_by_name(
     ]
 
 
+def absolute(root: Path, path: str) -> Path | None:
+    """Return the absolute path of a photo without symbolic links; None for ""."""
+    if not path:
+        return None
+    whole = root / expand_home(Path(path))
+    try:
+        return Path(os.path.realpath(whole))
+    except (OSError, ValueError):  # a loop of links, a NUL: opening it raises
+        return whole.absolute()
+
+
+def expand_home(path: Path) -> Path:
+    """Expand `~` and `~/...`; other paths that begin with `~` are file names.
+
+    Office programs write `~$name`, and another user's home is unlikely.
+    """
+    return path.expanduser() if path.parts[:1] == ("~",) else path
+
+
 def discard_copies(sources: Mapping[str, Path | None], folder: Path) -> None:
     """Delete gathered copies of photos; links stay.
 

@@ -10,52 +10,27 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from embed.catalog.columns import CatalogError, TableKind
-from embed.catalog.reader import read_catalog
-from embed.chunks import prepared_chunks
+from embed.catalog.columns import TableKind
 from embed.config import EmbedConfig
 from embed.errors import ConfigError, UnreadableImage
-from embed.extract import extract
 from embed.store.lock import run_lock
-from embed.table.learn import GiveawayError
-from embed.terminal.progress import track
 from finetune.config import FinetuneConfig
-from finetune.out_of_fold import finetune
 from finetune.price_unit import to_price
 from stack.config import StackConfig
-from stack.fit import fit_stack
-from stack.notebook.frame import (
-    Products,
-    expand_home,
-    read_problems,
-    read_products,
-    read_target,
-    require_frame,
-    row_ids,
-    warn_of_placeholders,
-    write_inputs,
-)
-from stack.notebook.photo_links import discard_copies
+from stack.notebook.frame import require_frame, row_ids
+from stack.notebook.photo_links import expand_home
+from stack.notebook.problems import warn_of_placeholders
+from stack.notebook.products import Products, read_products
 from stack.notebook.run_folder import RunFolder
-from stack.notebook.settings import Settings, with_given
+from stack.notebook.settings import settings_of
+from stack.notebook.stages import require_enough, run_stages
 from stack.notebook.table import TableColumns, find_kinds, named_columns
+from stack.notebook.target import read_target
 from stack.notebook.verbosity import shown
+from stack.price.catalog import predict_chunks
 from stack.run import open_run
-
-_LEAST_TRAIN = 3  # below it, the boosters have nothing to grow a tree on
-_SHARED = ("max_tokens", "image_size", "precision")
-_EMBED_PARAMETERS = (*_SHARED, "text_encoder", "image_encoder", "random_weights")
-_FINETUNE_PARAMETERS = (
-    *_SHARED,
-    "n_folds",
-    "smooth_l1_epochs",
-    "smape_epochs",
-    "batch_size",
-    "freeze_image",
-)
 
 
 class PriceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
@@ -212,7 +187,7 @@ class PriceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         CatalogError, ConfigError, WeightsError, CacheError, TrainingError, LockedError
             All are `ValueError` with a message of one line: where, what, what to do.
         """
-        settings = self._settings()
+        settings = settings_of(self.get_params(deep=False))
         columns = self._columns()
         require_frame(X, [*columns, *named_columns(self.table_columns)])
         price = read_target(y, row_ids(X.index))
@@ -223,12 +198,12 @@ class PriceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
                 f"{self.text_columns!r} and no table columns"
             )
         products = self._products(X, kinds)
-        _require_enough(len(price), settings.finetune.n_folds)
+        require_enough(len(price), settings.finetune.n_folds)
         folder = RunFolder(None if self.run_dir is None else Path(self.run_dir))
         try:
             with shown(self.verbose), run_lock(folder.inputs):
                 folder.claim()
-                problems, report = _run_stages(folder, products, price, settings)
+                problems, report = run_stages(folder, products, price, settings)
                 folder.finish()
         except BaseException:
             folder.discard()
@@ -269,7 +244,8 @@ class PriceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             If the run folder is gone or contains another fit.
         """
         log_price = self._log_price(X)
-        return to_price(log_price, self._price_unit())
+        predictor = self._folder.predictor(n_threads=self.n_threads)
+        return to_price(log_price, predictor.run.price_unit)
 
     def predict_interval(
         self, X: pd.DataFrame, level: int = 90
@@ -302,10 +278,6 @@ class PriceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         price = to_price(log_price, intervals.price_unit)
         return (price, *intervals.bounds(log_price, level=level))
 
-    def _price_unit(self) -> float:
-        predictor = self._folder.predictor(n_threads=self.n_threads)
-        return predictor.run.price_unit
-
     @property
     def run_dir_(self) -> Path:
         """The run folder; a temporary one is deleted with the regressor."""
@@ -332,17 +304,8 @@ class PriceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             inputs = dataclasses.replace(
                 predictor.inputs(catalog, None), photos=products.photo
             )
-            for chunk in track(
-                (
-                    (len(c.rows), c)
-                    for c in prepared_chunks(inputs, predictor.config, 0)
-                ),
-                total=catalog.n_products,
-                label="predict",
-                unit="products",
-            ):
-                rows = slice(chunk.rows.start, chunk.rows.stop)
-                log_price[rows] = predictor.predict(chunk).log_price
+            for chunk, predicted in predict_chunks(predictor, inputs):
+                log_price[chunk.rows.start : chunk.rows.stop] = predicted.log_price
                 for row, photo in zip(chunk.rows, chunk.thumbnails, strict=True):
                     if isinstance(photo, UnreadableImage):
                         reasons[row] = str(photo)
@@ -375,66 +338,3 @@ class PriceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def _columns(self) -> list[str]:
         image = [] if self.image_column is None else [self.image_column]
         return [*self._text_columns(), *image]
-
-    def _settings(self) -> Settings:
-        common = {"n_threads": self.n_threads, "seed": self._seed()}
-
-        def parameters(*names: str) -> dict[str, object]:
-            return common | {name: getattr(self, name) for name in names}
-
-        return Settings(
-            embed=with_given(
-                self.embed_config, EmbedConfig, parameters(*_EMBED_PARAMETERS)
-            ),
-            finetune=with_given(
-                self.finetune_config, FinetuneConfig, parameters(*_FINETUNE_PARAMETERS)
-            ),
-            stack=with_given(self.stack_config, StackConfig, common),
-        )
-
-    def _seed(self) -> object:
-        if self.random_state is None or isinstance(
-            self.random_state, np.random.RandomState
-        ):
-            return int(check_random_state(self.random_state).randint(2**31 - 1))
-        return self.random_state
-
-
-def _require_enough(n_products: int, n_folds: int) -> None:
-    n_train = n_products - -(-n_products // n_folds)
-    if n_products < n_folds or n_train < _LEAST_TRAIN:
-        raise ConfigError(
-            f"PriceRegressor: each of the folds must hold out a product and leave "
-            f"{_LEAST_TRAIN} to train on, got n_folds={n_folds} and "
-            f"n_samples={n_products}. Give more products or change n_folds"
-        )
-
-
-def _run_stages(
-    folder: RunFolder,
-    products: Products,
-    price: NDArray[np.float64],
-    settings: Settings,
-) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Run the three stages, as the commands do."""
-    catalog_path, images_dir = write_inputs(products, price, folder.inputs)
-    catalog = dataclasses.replace(
-        read_catalog(catalog_path, columns=products.columns),
-        plain_numbers=products.plain_numbers,
-    )
-    try:
-        extract(catalog, folder.path, images_dir=images_dir, config=settings.embed)
-    except GiveawayError as error:
-        raise CatalogError(
-            f"X: {error.fault}. If it is made from the price, drop it from X; if new "
-            f"products have it before they have a price, use it with "
-            f"allow_columns=[{error.column!r}]"
-        ) from None
-    problems = read_problems(folder.path / "embed" / "problems.csv", products)
-    unusable = problems[problems["field"] == "image"]
-    reasons = dict(zip(unusable["row"], unusable["reason"], strict=True))
-    warn_of_placeholders(products, reasons, stacklevel=4)
-    if images_dir is not None:  # later stages read the thumbnails
-        discard_copies(products.photo_of_name, images_dir)
-    finetune(folder.path, config=settings.finetune)
-    return problems, fit_stack(folder.path, config=settings.stack)

@@ -10,7 +10,8 @@ from typing import Any
 from embed.errors import CacheError, ConfigError
 from embed.store.durable import PARTIAL_SUFFIX, write_bytes
 from embed.store.manifest import MANIFEST_NAME, read_json
-from stack.notebook.frame import PHOTOS_NAME, expand_home
+from stack.notebook.inputs import PHOTOS_NAME
+from stack.notebook.photo_links import expand_home
 from stack.price.predictor import Predictor
 
 INPUTS_NAME = "inputs"

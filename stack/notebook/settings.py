@@ -3,8 +3,12 @@
 import dataclasses
 import numbers
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
+
+import numpy as np
+from sklearn.utils import check_random_state
 
 from embed.config import EmbedConfig
 from embed.errors import ConfigError
@@ -13,6 +17,16 @@ from stack.config import StackConfig
 
 Config = TypeVar("Config", EmbedConfig, FinetuneConfig, StackConfig)
 _PRECISIONS = ("auto", "fp32", "bf16")
+_SHARED = ("max_tokens", "image_size", "precision")
+_EMBED_PARAMETERS = (*_SHARED, "text_encoder", "image_encoder", "random_weights")
+_FINETUNE_PARAMETERS = (
+    *_SHARED,
+    "n_folds",
+    "smooth_l1_epochs",
+    "smape_epochs",
+    "batch_size",
+    "freeze_image",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,25 +38,42 @@ class Settings:
     stack: StackConfig
 
 
-def with_given(
-    config: Config | None, kind: type[Config], values: dict[str, object]
-) -> Config:
-    """Override settings of a config with the given values that are not None.
+def settings_of(parameters: Mapping[str, Any]) -> Settings:
+    """Return the settings of the stages that a regressor's parameters describe.
 
     Parameters
     ----------
-    config : EmbedConfig, FinetuneConfig or StackConfig, optional
-        Config to override; None for the defaults.
-    kind : type
-        Type of `config`.
-    values : dict
-        Values by name; numbers may be NumPy's.
+    parameters : mapping of str to object
+        All parameters of `PriceRegressor` by name.
 
     Raises
     ------
     ConfigError
-        If a value has another type than the setting, or no run can use it.
+        If a parameter has another type than its setting, or no run can use it.
     """
+    seed = parameters["random_state"]
+    if seed is None or isinstance(seed, np.random.RandomState):
+        seed = int(check_random_state(seed).randint(2**31 - 1))
+    common = {"n_threads": parameters["n_threads"], "seed": seed}
+
+    def given(*names: str) -> dict[str, object]:
+        return common | {name: parameters[name] for name in names}
+
+    return Settings(
+        embed=_with_given(
+            parameters["embed_config"], EmbedConfig, given(*_EMBED_PARAMETERS)
+        ),
+        finetune=_with_given(
+            parameters["finetune_config"], FinetuneConfig, given(*_FINETUNE_PARAMETERS)
+        ),
+        stack=_with_given(parameters["stack_config"], StackConfig, common),
+    )
+
+
+def _with_given(
+    config: Config | None, kind: type[Config], values: dict[str, object]
+) -> Config:
+    """Override settings of a config with the given values that are not None."""
     if config is None:
         config = kind()
     elif not isinstance(config, kind):

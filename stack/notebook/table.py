@@ -1,7 +1,5 @@
-"""Table columns of a DataFrame: their kinds, and their cells as text."""
+"""Table columns of a DataFrame and their kinds."""
 
-import datetime
-import numbers
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, get_args
 
@@ -9,9 +7,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from embed.catalog.columns import CatalogError, TableKind, shorten
+from embed.catalog.columns import CatalogError, TableKind
 from embed.errors import ConfigError
-from embed.table.detect import guess_kind
+from embed.table.detect import BLANK, ONE_VALUE, guess_kind
+from stack.notebook.frame import encodable, read_table_cell
 
 TableColumns = str | Sequence[Hashable] | Mapping[Hashable, TableKind] | None
 """Parameter `table_columns` of `PriceRegressor`."""
@@ -107,7 +106,7 @@ def find_kinds(
 
 def column_name(label: Hashable) -> str:
     """Return the name of a column in the catalog of a run."""
-    return str(label).encode("utf-8", "ignore").decode()
+    return encodable(str(label))
 
 
 def is_plain(column: "pd.Series[Any]") -> bool:
@@ -119,45 +118,14 @@ def is_plain(column: "pd.Series[Any]") -> bool:
     )
 
 
-def cell_text(cell: Any) -> str:
-    """Return a cell as the text of a catalog; "" where missing.
-
-    Raises
-    ------
-    TypeError
-        If the cell is no text, number, date or None; the message is the cell and its
-        type.
-    """
-    if isinstance(cell, str):
-        return cell.encode("utf-8", "ignore").decode()
-    if (
-        cell is None
-        or cell is pd.NaT
-        or (pd.api.types.is_scalar(cell) and pd.isna(cell))
-    ):
-        return ""
-    if isinstance(cell, datetime.date | pd.Period):
-        return str(cell)
-    if isinstance(cell, np.datetime64):
-        return str(pd.Timestamp(cell))
-    if isinstance(cell, bool | np.bool_):
-        return str(bool(cell))
-    if isinstance(cell, float | np.floating):
-        number = float(cell)
-        return str(int(number)) if number.is_integer() else repr(number)
-    if isinstance(cell, numbers.Number) and not isinstance(cell, complex):
-        return str(cell)
-    raise TypeError(f"{shorten(repr(cell))} ({type(cell).__name__})")
-
-
 def _guess(label: Hashable, column: "pd.Series[Any]") -> str:
     """Return the kind of a column, or the reason why it has none."""
     try:
-        cells = [*map(cell_text, column)]
+        cells = [*map(read_table_cell, column)]
     except TypeError as error:
         return f"it has {error}"
     guess = guess_kind(column_name(label), cells, is_plain=is_plain(column))
-    if guess == "blank" or guess.startswith("every product"):
+    if guess in (BLANK, ONE_VALUE):
         return guess
     if isinstance(column.dtype, pd.CategoricalDtype) or pd.api.types.is_bool_dtype(
         column.dtype

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import io
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,12 @@ from numpy.typing import NDArray
 
 from embed.catalog.amounts import csv_amount
 from embed.catalog.reader import Catalog
-from embed.chunks import Chunk, prepared_chunks
+from embed.chunks import Chunk, Inputs, prepared_chunks
 from embed.errors import UnreadableImage
 from embed.store.durable import write_bytes
 from embed.terminal.progress import track
 from embed.text import MISSING_TEXT
+from stack.price.engine import Predicted
 from stack.price.flags import NO_PHOTO, NO_TEXT, flag_price
 from stack.price.predictor import Predictor
 
@@ -93,14 +95,8 @@ def predict_prices(
     price = np.zeros(catalog.n_products)
     doubts: list[tuple[str, ...]] = []
     lacks: list[tuple[str, ...]] = []
-    for chunk in track(
-        ((len(c.rows), c) for c in prepared_chunks(inputs, predictor.config, 0)),
-        total=catalog.n_products,
-        label="predict",
-        unit="products",
-    ):
+    for chunk, predicted in predict_chunks(predictor, inputs):
         rows = slice(chunk.rows.start, chunk.rows.stop)
-        predicted = predictor.predict(chunk)
         log_price[rows], price[rows] = predicted.log_price, predicted.price
         doubts += [
             tuple(flag_price(float(p), float(factor), predictor.trained))
@@ -115,6 +111,33 @@ def predict_prices(
         doubts=tuple(doubts),
         lacks=tuple(lacks),
     )
+
+
+def predict_chunks(
+    predictor: Predictor, inputs: Inputs
+) -> Iterator[tuple[Chunk, Predicted]]:
+    """Price a catalog chunk by chunk, with a progress bar.
+
+    Parameters
+    ----------
+    predictor : Predictor
+    inputs : Inputs
+        Result of `predictor.inputs`.
+
+    Yields
+    ------
+    chunk : Chunk
+    predicted : Predicted
+        Prices of the products in `chunk.rows`.
+    """
+    chunks = prepared_chunks(inputs, predictor.config, 0)
+    for chunk in track(
+        ((len(chunk.rows), chunk) for chunk in chunks),
+        total=inputs.catalog.n_products,
+        label="predict",
+        unit="products",
+    ):
+        yield chunk, predictor.predict(chunk)
 
 
 def _lacks(chunk: Chunk) -> list[tuple[str, ...]]:

@@ -11,13 +11,12 @@ from pathlib import Path
 
 import lightgbm as lgb
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from embed.catalog.reader import Catalog
 from embed.chunks import Chunk, Inputs, Photo, screen_photo
-from embed.encoders.embedder import Embedder, EncoderSource, resolve_encoders
+from embed.encoders.embedder import Embedder, resolve_encoders
 from embed.encoders.towers import IMAGE_DIM
 from embed.encoders.weights import weights_of_run
 from embed.errors import ConfigError, UnreadableImage
@@ -26,16 +25,13 @@ from embed.photos.decode import as_stored
 from embed.photos.files import match_photos
 from embed.photos.stand_ins import known_stand_ins
 from embed.store.arrays import to_float16
-from finetune.config import FinetuneConfig
-from finetune.network.arithmetic import choose_arithmetic
 from finetune.network.model import FUSED_DIM
-from finetune.network.saved import load_network
 from finetune.serve import ServedNetworks, encode_once
 from stack.blocks.fitted import block_matrix, load_blocks
 from stack.blocks.registry import BLOCKS, RAW_BLOCKS
 from stack.judge.intervals import Intervals
 from stack.price.engine import Booster, Encoded, Engine, Predicted, Trees
-from stack.run import RAW_DIR, Run, open_finished_run
+from stack.run import RAW_DIR, open_finished_run
 from stack.trees.alignment import align
 from stack.trees.boosters import load_boosters
 from stack.trees.matrix import BlockMatrix
@@ -108,8 +104,8 @@ class Predictor:
             )
         self._source = resolve_encoders(self.config, weights=weights_of_run(run.embed))
         self._embedder = Embedder(self._source, self.config)
-        self._networks = _load_networks(
-            run, self._source, self._finetune_config, self._folds
+        self._networks = ServedNetworks.of_run(
+            run.run_dir, run.embed, self._finetune_config, self._folds, self._source
         )
         self._alignment = run.array("stack/alignment")[self._folds].astype(np.float64)
         self._pool = ThreadPoolExecutor(n_threads)
@@ -256,12 +252,7 @@ class Predictor:
 
     def matrix(self, blocks: dict[str, NDArray[np.float32]]) -> BlockMatrix:
         """Join blocks of features in the boosters' column order."""
-        return self._matrix(blocks, self._stack_config.blocks)
-
-    def _matrix(
-        self, blocks: dict[str, NDArray[np.float32]], names: Sequence[str]
-    ) -> BlockMatrix:
-        features = {name: blocks[name] for name in names}
+        features = {name: blocks[name] for name in self._stack_config.blocks}
         return block_matrix(features, embed=self.run.embed)
 
     def _load_engine(self) -> Engine:
@@ -302,10 +293,10 @@ class Predictor:
                 if (columns := block.columns_of(embed))
             },
         }
-        blank = {name: np.zeros((1, n), np.float32) for name, n in widths.items()}
+        blank = {name: np.zeros((1, widths[name]), np.float32) for name in blocks}
         boosters = load_boosters(
             self.run.run_dir / "stack" / folder,
-            feature_names=self._matrix(blank, blocks).feature_names,
+            feature_names=block_matrix(blank, embed=embed).feature_names,
         )
         return [boosters[fold] for fold in self._folds]
 
@@ -333,22 +324,3 @@ def _readable(
     ]
     rows = np.array([row for row, _ in readable], dtype=np.intp)
     return rows, [photo for _, photo in readable]
-
-
-def _load_networks(
-    run: Run, source: EncoderSource, config: FinetuneConfig, folds: Sequence[int]
-) -> ServedNetworks:
-    arithmetic = choose_arithmetic(config.precision, source.device)
-    is_exact = arithmetic.autocast_dtype is None
-    stage_dir = run.run_dir / "finetune"
-    return ServedNetworks(
-        [
-            load_network(stage_dir, fold, seed_index, embed=run.embed, config=config)
-            for fold in folds
-            for seed_index in range(config.n_seeds)
-        ],
-        config,
-        backend=source.backend,
-        dtype=torch.float32 if is_exact else source.dtype,
-        device=source.device,
-    )

@@ -1,6 +1,6 @@
 """The comparison as plain text, at most 100 columns wide."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from embed.catalog.amounts import short_amount
@@ -34,8 +34,12 @@ def format_report(report: Mapping[str, Any]) -> str:
             "SMAPE of log1p prices. Published figures mix the three: never compare "
             "across conventions."
         ),
-        _band_table(report["bands"], labels),
-        _image_table(report["image"], labels),
+        _smape_table(
+            "SMAPE by true price", _ranges(report["bands"]), report["bands"], labels
+        ),
+        _smape_table(
+            "SMAPE by photo", report["image"], report["image"].values(), labels
+        ),
         _calibration(report["calibration_slope"], labels["chosen"]),
         _intervals(report["intervals"]),
         *_doubts(report.get("doubts")),  # runs of older versions have none
@@ -75,24 +79,14 @@ def _score_table(
     return "\n".join(lines)
 
 
-def _band_table(bands: list[Mapping[str, Any]], labels: Mapping[str, str]) -> str:
-    return _smape_table("SMAPE by true price", _ranges(bands), bands, labels)
-
-
-def _image_table(
-    image: Mapping[str, Mapping[str, Any]], labels: Mapping[str, str]
-) -> str:
-    return _smape_table("SMAPE by photo", list(image), list(image.values()), labels)
-
-
 def _smape_table(
     title: str,
-    headings: list[str],
-    parts: list[Mapping[str, Any]],
+    headings: Iterable[str],
+    parts: Collection[Mapping[str, Any]],
     labels: Mapping[str, str],
 ) -> str:
     rows = [
-        (title, headings),
+        (title, [*headings]),
         ("  products", [count(part["n"]) for part in parts]),
     ]
     rows += [
@@ -123,12 +117,8 @@ def _intervals(intervals: list[Mapping[str, Any]]) -> str:
     summary = wrap(
         f"Prediction intervals, their ends from the other folds: {coverages}."
     )
-    bands = intervals[0]["bands"]
     rows = [
-        (
-            "Coverage by true price",
-            [short_range(band["low"], band["high"]) for band in bands],
-        )
+        ("Coverage by true price", _ranges(intervals[0]["bands"])),
     ]
     rows += [
         (

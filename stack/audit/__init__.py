@@ -1,0 +1,1 @@
+"""Checks for leaks in a finished run: predictions that used their own price."""

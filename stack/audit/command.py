@@ -1,0 +1,41 @@
+"""The `pricestack audit` command."""
+
+from pathlib import Path
+
+import click
+
+from embed.terminal.options import one_line_errors, run_option, threads_option
+
+
+@click.command("audit")
+@run_option
+@click.option(
+    "--products",
+    "n_products",
+    type=click.IntRange(min=2),
+    default=30,
+    show_default=True,
+    help="Products that each fold's network prices again.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@threads_option
+@one_line_errors
+def audit_command(run_dir: Path, n_products: int, seed: int, n_threads: int) -> None:
+    """Check a finished run for leaks: one line per check; exit code 1 if one fails.
+
+    \b
+    Example:
+      pricestack audit --run runs/mine
+    """
+    from stack.audit.checks import audit_run
+
+    failed = False
+    for check in audit_run(
+        run_dir, n_products=n_products, n_threads=n_threads, seed=seed
+    ):
+        click.echo(
+            f"{'pass' if check.passed else 'FAIL'}  {check.name}: {check.detail}"
+        )
+        failed |= not check.passed
+    if failed:
+        raise SystemExit(1)
