@@ -137,6 +137,8 @@ def embed_command(
     table: TableChoice,
     ignored: tuple[str, ...],
     allowed: tuple[str, ...],
+    groups: tuple[str, ...],
+    time: str | None,
     **settings: object,
 ) -> None:
     """Turn a catalog and its photos into feature arrays, in RUN/embed.
@@ -165,6 +167,8 @@ def embed_command(
         table=table,
         ignored=ignored,
         allowed=allowed,
+        groups=groups,
+        time=time,
     )
     config = EmbedConfig(**settings)  # type: ignore[arg-type]
     catalog = read_and_mention(catalog_path, columns)

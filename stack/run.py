@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from embed.catalog.own_copy import read_run_catalog
 from embed.catalog.reader import Catalog
+from embed.errors import CacheError
 from embed.records import EmbedManifest, require_embedded
 from embed.store.arrays import read_rows
 from embed.store.checksums import verify_files
-from embed.store.manifest import require_same_key, require_stage
+from embed.store.manifest import make_command, require_same_key, require_stage
 from embed.verify import CHECKED_ARRAYS, verify_embedding
 from finetune.config import FinetuneConfig
 from finetune.price_unit import to_log_price, to_price
@@ -99,6 +100,35 @@ class Run:
             If the prices are not as their stage wrote them.
         """
         return to_log_price(self.array("finetune/price"), self.price_unit)
+
+    def held_out_rows(self) -> NDArray[np.intp]:
+        """Return the rows whose prices no stage trains on; empty if there are none."""
+        if "held_out.npy" not in self.finetune.files:
+            return np.zeros(0, np.intp)
+        return np.flatnonzero(self.array("finetune/held_out"))
+
+    def held_out_prices(self) -> NDArray[np.float64]:
+        """Return the true prices of `held_out_rows`, catalog currency.
+
+        No stage keeps them; they come from the run's catalog.
+
+        Raises
+        ------
+        CacheError
+            If a price is not usable, because the catalog was read again.
+        """
+        catalog, rows = self.catalog(), self.held_out_rows()
+        price = np.full(catalog.n_products, np.nan)
+        if catalog.price is not None:
+            price = catalog.price
+        unusable = rows[np.isnan(price[rows])]
+        if len(unusable):
+            raise CacheError(
+                f"{catalog.path}: {catalog.describe(int(unusable[0]))}: has no usable "
+                f"price any more, but the run holds it out as a test. Run "
+                f"`{make_command(self.run_dir, 'finetune')} stack` again."
+            )
+        return price[rows]
 
     def anchor_prices(self) -> NDArray[np.float64] | None:
         """Return the anchors' prices by the network of each fold.

@@ -238,6 +238,19 @@ def table_options(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Table column to use although it gives the price away; repeat it for "
             "more.",
         ),
+        click.option(
+            "--group-column",
+            "groups",
+            multiple=True,
+            help="Column of groups, such as a seller or a product family: products of "
+            "one group share a fold; repeat it for more. It is no table column.",
+        ),
+        click.option(
+            "--time-column",
+            "time",
+            help="Column of dates, so that `finetune` can hold out later products as a "
+            "test. With --table auto it is no table column.",
+        ),
     )
     for option in reversed(options):
         command = option(command)
