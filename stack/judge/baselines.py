@@ -90,7 +90,7 @@ def fit_ridge(
     letters = TfidfVectorizer(
         analyzer="char_wb", ngram_range=(3, 5), min_df=3, sublinear_tf=True
     )
-    split = PredefinedSplit(np.where(is_valid, 0, -1))
+    split = PredefinedSplit(np.where(is_valid[member], 0, -1))
     model = make_pipeline(
         make_union(words, letters), RidgeCV(alphas=_ALPHAS, cv=split)
     ).fit(texts, log_price)

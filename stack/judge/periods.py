@@ -25,7 +25,8 @@ def score_by_period(
     run : Run
     chosen, network : ndarray of shape (n_products,)
         log1p prices in units of the run: out of fold where a product is trained on,
-        by all folds where it is held out.
+        by all folds where it is held out. Later products that are held out have rows
+        of their own.
 
     Returns
     -------
@@ -42,6 +43,8 @@ def score_by_period(
     groups = np.asarray(run.array("finetune/groups"))
     used = np.flatnonzero(~np.isnan(price) & ~np.isnan(days))
     names = _periods([write_day(day) for day in days[used]])
+    if run.finetune.dates and run.finetune.dates.test_from:
+        names = np.where(is_held_out[used], np.char.add(names, ", held out"), names)
     periods = []
     for name in np.unique(names):
         inside = used[names == name]

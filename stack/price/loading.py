@@ -70,9 +70,8 @@ def _load_trees(
         run.run_dir / "stack" / folder,
         feature_names=block_matrix(blank, embed=embed).feature_names,
     )
-    columns = {name: BLOCKS[name].log_prices_of(embed) for name in blocks}
     return Trees(
         boosters=[boosters[fold] for fold in folds],
         blocks=blocks,
-        log_price_columns=columns,
+        log_price_columns={name: BLOCKS[name].log_prices_of(embed) for name in blocks},
     )
