@@ -112,9 +112,9 @@ def draw_share(
 ) -> NDArray[np.bool_]:
     """Draw whole groups with similar prices as the rest.
 
-    Groups are sorted by mean log1p price, those of several products apart from single
-    products. One group is drawn at random from each run of 1 / `share` neighbours. A
-    group with more products than the whole draw should have is never drawn.
+    Groups are sorted by size, then by mean log1p price. One group is drawn at random
+    from each run of 1 / `share` neighbours. A group with more products than the whole
+    draw should have is never drawn.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ def draw_share(
     """
     priced, member, sizes, order = _by_price(price, groups, order_keys)
     order = order[sizes[order] <= share * len(priced)]
-    order = np.concatenate([order[sizes[order] > 1], order[sizes[order] == 1]])
+    order = order[np.argsort(sizes[order], kind="stable")]
     starts = np.arange(round(share * len(order)))
     places = starts + np.random.default_rng([seed, 2]).random(len(starts))
     is_drawn = np.zeros(len(sizes), dtype=bool)

@@ -31,6 +31,7 @@ from stack.blocks.inputs import Prices
 from stack.blocks.nearest import DenseReferences, find_nearest
 from stack.judge.doubts import find_doubts
 from stack.judge.evaluate import median_of_other_folds
+from stack.judge.held_out import find_trained_on
 from stack.judge.verdict import standard_error
 from stack.price.engine import Predicted
 from stack.price.predictor import Predictor
@@ -133,6 +134,8 @@ def audit_run(
     yield _canary(finished)
     if run.embed.table:
         yield _table_columns(finished)
+    if len(run.held_out_rows()):
+        yield _held_out(finished)
     yield from _shuffled_prices(finished)
     yield _priced_again(finished, n_products)
 
@@ -356,6 +359,17 @@ def _table_columns(finished: _Finished) -> Check:
         passed=giveaway is None and is_detected,
         detail=f"{shown}; allowed: {', '.join(allowed) or 'none'}; a category made "
         f"from the price is {'' if is_detected else 'not '}found",
+    )
+
+
+def _held_out(finished: _Finished) -> Check:
+    """Look for held-out products that a stage could have been trained on."""
+    counts = find_trained_on(finished.run)
+    shown = ", ".join(f"{n} {reason}" for reason, n in counts.items())
+    return Check(
+        name="held out",
+        passed=not any(counts.values()),
+        detail=f"of {len(finished.run.held_out_rows())} held-out products: {shown}",
     )
 
 

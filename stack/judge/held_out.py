@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embed.catalog.amounts import csv_amount
+from embed.catalog.split_columns import read_day, read_days
 from embed.store.arrays import read_rows
 from embed.store.durable import save_array, write_bytes
 from finetune.price_unit import to_price
@@ -173,6 +174,29 @@ def write_held_out(run: Run, path: Path, *, chosen: str) -> None:
     for sample_id, row in zip(sample_ids, values, strict=True):
         lines.writerow((sample_id, *map(csv_amount, row)))
     write_bytes(path, text.getvalue().encode())
+
+
+def find_trained_on(run: Run) -> dict[str, int]:
+    """Count held-out products that a stage could have been trained on, by the reason.
+
+    A later product may share its group with an earlier one, a random one may not.
+    """
+    rows, folds = run.held_out_rows(), np.asarray(run.array("finetune/folds"))
+    trained = np.flatnonzero(folds >= 0)
+    groups = np.asarray(run.array("finetune/groups"))
+    counts = {
+        "in a fold": int((folds[rows] >= 0).sum()),
+        "with a training price": int(np.isfinite(run.log_price()[rows]).sum()),
+    }
+    days = read_days(run.catalog())
+    dates = run.finetune.dates
+    if dates is None or dates.test_from is None or days is None:
+        n_shared = int(np.isin(groups[rows], groups[trained]).sum())
+        return {**counts, "in a group that is trained on": n_shared}
+    first = read_day(dates.test_from)
+    n_early = int((~(days[rows] >= first)).sum())
+    n_late = int((~(days[trained] < first)).sum())
+    return {**counts, "too early": n_early, "too late but trained on": n_late}
 
 
 def _prices(run: Run, chosen: str) -> dict[str, NDArray[np.float64]]:

@@ -20,14 +20,17 @@ class Lateness:
     days: NDArray[np.float64]
     """Days after it, shape (n_products,); NaN without a readable date."""
 
-    tested_days: int
+    is_tested: bool
+    """Whether the run was tested on later products."""
+
+    known_days: int
     """Days after it that the run was tested on; without such a test, the days from the
     first product that was trained on to the last."""
 
     @property
     def is_late(self) -> NDArray[np.bool_]:
-        """Whether each product is dated beyond `tested_days`, shape (n_products,)."""
-        return np.asarray(self.days > self.tested_days)
+        """Whether each product is dated beyond `known_days`, shape (n_products,)."""
+        return np.asarray(self.days > self.known_days)
 
     @property
     def flags(self) -> list[str]:
@@ -46,9 +49,12 @@ class Lateness:
             f"the run was trained on ({self.last_trained})"
         )
         if n_late := int(self.is_late.sum()):
+            reason = "the last date it was tested on"
+            if not self.is_tested:
+                reason = "longer than its training products span"
             line += (
-                f"; {n_late} of {len(self.days)} products are beyond the "
-                f"{self.tested_days} days that its prices can be trusted for"
+                f"; {n_late} of {len(self.days)} products are more than "
+                f"{self.known_days} days after it, {reason}"
             )
         return line
 
@@ -72,11 +78,12 @@ def measure_lateness(catalog: Catalog, dates: DatesRecord | None) -> Lateness | 
     if days is None or dates is None:
         return None
     last = read_day(dates.last_trained)
-    tested_days = last - read_day(dates.first_trained)
+    known_days = last - read_day(dates.first_trained)
     if dates.test_from and dates.last_held_out:
-        tested_days = read_day(dates.last_held_out) - last
+        known_days = read_day(dates.last_held_out) - last
     return Lateness(
         last_trained=dates.last_trained,
         days=days - last,
-        tested_days=int(tested_days),
+        is_tested=dates.test_from is not None,
+        known_days=int(known_days),
     )
