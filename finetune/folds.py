@@ -130,7 +130,9 @@ def draw_share(
     """
     priced, member, sizes, order = _by_price(price, groups, order_keys)
     order = order[sizes[order] <= share * len(priced)]
-    order = order[np.argsort(sizes[order], kind="stable")]
+    # Sizes rise; prices rise, fall, rise, …, so that neighbours have similar prices.
+    runs = [order[sizes[order] == size] for size in np.unique(sizes[order])]
+    order = np.concatenate([run[:: (-1) ** place] for place, run in enumerate(runs)])
     starts = np.arange(round(share * len(order)))
     places = starts + np.random.default_rng([seed, 2]).random(len(starts))
     is_drawn = np.zeros(len(sizes), dtype=bool)
