@@ -131,8 +131,9 @@ def draw_share(
     priced, member, sizes, order = _by_price(price, groups, order_keys)
     order = order[sizes[order] <= share * len(priced)]
     # Sizes rise; prices rise, fall, rise, …, so that neighbours have similar prices.
-    runs = [order[sizes[order] == size] for size in np.unique(sizes[order])]
-    order = np.concatenate([run[:: (-1) ** place] for place, run in enumerate(runs)])
+    _, kind_of_size = np.unique(sizes[order], return_inverse=True)
+    place = np.arange(len(order)) * (-1) ** kind_of_size
+    order = order[np.lexsort((place, kind_of_size))]
     starts = np.arange(round(share * len(order)))
     places = starts + np.random.default_rng([seed, 2]).random(len(starts))
     is_drawn = np.zeros(len(sizes), dtype=bool)

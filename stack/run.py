@@ -18,7 +18,7 @@ from embed.errors import CacheError
 from embed.records import EmbedManifest, require_embedded
 from embed.store.arrays import read_rows
 from embed.store.checksums import verify_files
-from embed.store.manifest import make_command, require_same_key, require_stage
+from embed.store.manifest import require_same_key, require_stage
 from embed.verify import CHECKED_ARRAYS, verify_embedding
 from finetune.config import FinetuneConfig
 from finetune.price_unit import to_log_price, to_price
@@ -125,8 +125,8 @@ class Run:
         if len(unusable):
             raise CacheError(
                 f"{catalog.path}: {catalog.describe(int(unusable[0]))}: has no usable "
-                f"price any more, but the run holds it out as a test. Run "
-                f"`{make_command(self.run_dir, 'finetune')} stack` again."
+                f"price any more, but the run holds it out as a test. Correct the "
+                f"price and run `pricestack embed` again."
             )
         return price[rows]
 

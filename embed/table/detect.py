@@ -103,7 +103,7 @@ def settle_table(
         return columns, []
     others = [n for n in cells if n not in {*columns.roles, *columns.kinds}]
     guesses = {
-        name: "it decides folds, see --group-column and --time-column"
+        name: "a group column or the time column"
         if name in columns.split
         else guess_kind(name, cells[name], is_plain=name in plain_numbers)
         for name in others
