@@ -57,6 +57,22 @@ def _setting_options(command: Any) -> Any:
     help="Train without the products that have no usable price.",
 )
 @click.option(
+    "--hold-out",
+    type=float,
+    default=FinetuneConfig.hold_out,
+    show_default=True,
+    metavar="SHARE",
+    help="Keep this share of the products, at random, from every stage; the stack "
+    "stage scores the final predictor on them.",
+)
+@click.option(
+    "--test-from",
+    metavar="DATE",
+    help="Keep the products of this date, such as 2024-03-31, and later from every "
+    "stage, as --hold-out does; none: train on all.  [default: with a time column and "
+    "without --hold-out, the date that leaves about a fifth of the products]",
+)
+@click.option(
     "--inputs",
     type=click.Choice(get_args(NetworkInputs)),
     default=FinetuneConfig.inputs,
@@ -165,6 +181,11 @@ def finetune_command(
         click.echo(
             f"{manifest.n_unpriced_dropped} products without a usable price were "
             f"left out of training."
+        )
+    if manifest.n_held_out:
+        click.echo(
+            f"{manifest.n_held_out} products are held out; `pricestack stack` scores "
+            f"the final predictor on them."
         )
 
 

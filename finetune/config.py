@@ -1,17 +1,21 @@
 """Settings of the fine-tuning stage, and the two named recipes."""
 
 from dataclasses import replace
+from datetime import date
 from typing import Annotated, Literal
 
 from pydantic.dataclasses import dataclass
 
 from embed.errors import ConfigError
 from embed.store.records import SETTINGS, config_errors
-from embed.store.rules import Flag, Rule, whole
+from embed.store.rules import Flag, Rule, Text, whole
 
 Recipe = Literal["default", "paper"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 NetworkInputs = Literal["both", "text", "image"]
+NO_TEST = "none"
+"""Value of `FinetuneConfig.test_from` that trains on products of all dates."""
+
 _N_SPECIAL_TOKENS = 2
 _BATCH = (
     "--batch-size must be at least 2 (the head normalises over the batch) and "
@@ -47,6 +51,17 @@ class FinetuneConfig:
     n_seeds: Annotated[int, whole(1, 20, "--seeds must be 1 to 20")] = 1
     """Networks of each fold, from `seed`, `seed` + 1 and so on. Their price is the mean
     on the log scale, their fused embedding that of the first."""
+
+    hold_out: Annotated[
+        float, Rule("--hold-out must be 0 to 0.5", lambda share: 0 <= share <= 0.5)
+    ] = 0.0
+    """Share of the priced products that no stage trains on; the last stage scores the
+    served predictor on them."""
+
+    test_from: Text | None = None
+    """Date from which products are held out in the same way, as 2024-03-31, or `none`.
+    None: with a time column and without `hold_out`, the date that leaves about a fifth
+    of the products for the test."""
 
     inputs: NetworkInputs = "both"
     """Inputs of the networks. `text`: no photo. `image`: no text, and so no sizes and
@@ -170,6 +185,23 @@ class FinetuneConfig:
             raise ConfigError(
                 f"cycle epochs must be at least 1 in both phases, or 0 in both, got "
                 f"{cycles[0]} and {cycles[1]}"
+            )
+        if self.test_from not in (None, NO_TEST):
+            self._check_test_from()
+
+    def _check_test_from(self) -> None:
+        """Refuse a date that cannot be read, or two kinds of held-out products."""
+        try:
+            date.fromisoformat(str(self.test_from))
+        except ValueError:
+            raise ConfigError(
+                f"--test-from must be a date such as 2024-03-31, or {NO_TEST}, got "
+                f"{self.test_from!r}"
+            ) from None
+        if self.hold_out:
+            raise ConfigError(
+                "--test-from and --hold-out exclude each other: the first holds out "
+                "later products, the second random ones. Leave one of them out"
             )
 
     @property

@@ -171,6 +171,8 @@ def _apply(job: Job, fold: int, seed_at: int, network: PriceNetwork) -> None:
     if len(unpriced):
         log_price, fused = apply(unpriced)
         files["unpriced_log_price.npy"][fold, seed_at] = log_price
+        if not seed_at and job.split.held_out.any():
+            files["held_out_fused.npy"][fold] = fused[job.split.held_out[unpriced]]
         # No network was trained on them; they get the first network's embedding.
         if fold == seed_at == 0:
             files["fused.npy"][unpriced] = fused
@@ -204,10 +206,11 @@ def _fold_checksums(job: Job, fold: int) -> dict[str, int]:
         "anchors.npy": np.array([fold]),
         "anchor_log_price.npy": np.array([fold]),
         "unpriced_log_price.npy": np.array([fold]),
+        "held_out_fused.npy": np.array([fold]),
     }
     return {
-        name: crc_of_rows(read_rows(job.stage_dir / name), rows)
-        for name, rows in where.items()
+        name: crc_of_rows(read_rows(job.stage_dir / name), where[name])
+        for name, _, _ in stage_arrays(job)
     }
 
 

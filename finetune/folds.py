@@ -75,24 +75,15 @@ def assign_folds(
     ConfigError
         If there are fewer than two folds, or fewer priced groups than folds.
     """
-    # In order of price, NaN last: a sum in order of rows would round differently
-    # when the rows are shuffled, and groups of equal mean would differ.
-    by_price = np.argsort(price, kind="stable")
-    priced = by_price[: np.count_nonzero(~np.isnan(price))]
-    names, member, sizes = np.unique(
-        groups[priced], return_inverse=True, return_counts=True
-    )
-    if n_folds < 2 or len(names) < n_folds:
+    priced, member, sizes, order = _by_price(price, groups, order_keys)
+    if n_folds < 2 or len(sizes) < n_folds:
         raise ConfigError(
             f"--folds must be 2 to the number of distinct priced products, which is "
-            f"{len(names)}, got {n_folds}. Use fewer folds or more products; those "
-            f"with the same text or photo count as one."
+            f"{len(sizes)}, got {n_folds}. Use fewer folds or more products; those "
+            f"with the same text, photo or group count as one."
         )
-    mean = np.bincount(member, np.log1p(price[priced])) / sizes
-    ties = _tie_breakers(order_keys, priced, member, len(names))
-    order = np.lexsort((ties, mean))
     rng = np.random.default_rng(seed)
-    fold_of_group = np.zeros(len(names), dtype=np.int8)
+    fold_of_group = np.zeros(len(sizes), dtype=np.int8)
     filled = np.zeros(n_folds, dtype=np.int64)
     for group in order[sizes[order] > 1]:
         fold = int(np.argmin(filled + rng.random(n_folds)))
@@ -109,6 +100,69 @@ def assign_folds(
     folds = np.full(len(price), -1, dtype=np.int8)
     folds[priced] = fold_of_group[member]
     return folds
+
+
+def draw_share(
+    price: NDArray[np.floating],
+    groups: NDArray[np.integer],
+    *,
+    share: float,
+    seed: int,
+    order_keys: Sequence[str] | None = None,
+) -> NDArray[np.bool_]:
+    """Draw whole groups with similar prices as the rest.
+
+    Groups are sorted by size, then by mean log1p price. One group is drawn at random
+    from each run of 1 / `share` neighbours. A group with more products than the whole
+    draw should have is never drawn.
+
+    Parameters
+    ----------
+    price, groups, seed, order_keys
+        As for `assign_folds`.
+    share : float
+        Share of the priced products to draw, about; above 0, at most 0.5.
+
+    Returns
+    -------
+    ndarray of shape (n_products,), bool
+        True where drawn; False where unpriced.
+    """
+    priced, member, sizes, order = _by_price(price, groups, order_keys)
+    order = order[sizes[order] <= share * len(priced)]
+    # Sizes rise; prices rise, fall, rise, …, so that neighbours have similar prices.
+    _, kind_of_size = np.unique(sizes[order], return_inverse=True)
+    place = np.arange(len(order)) * (-1) ** kind_of_size
+    order = order[np.lexsort((place, kind_of_size))]
+    starts = np.arange(round(share * len(order)))
+    places = starts + np.random.default_rng([seed, 2]).random(len(starts))
+    is_drawn = np.zeros(len(sizes), dtype=bool)
+    is_drawn[order[np.minimum(places / share, len(order) - 1).astype(np.intp)]] = True
+    drawn = np.zeros(len(price), dtype=bool)
+    drawn[priced] = is_drawn[member]
+    return drawn
+
+
+def _by_price(
+    price: NDArray[np.floating],
+    groups: NDArray[np.integer],
+    order_keys: Sequence[str] | None,
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+    """Sort priced products and their groups by price.
+
+    Returns the priced rows, the group of each (from 0), the size of each group, and the
+    groups in order of their mean log1p price.
+    """
+    # In order of price, NaN last: a sum in order of rows would round differently
+    # when the rows are shuffled, and groups of equal mean would differ.
+    by_price = np.argsort(price, kind="stable")
+    priced = by_price[: np.count_nonzero(~np.isnan(price))]
+    _, member, sizes = np.unique(
+        groups[priced], return_inverse=True, return_counts=True
+    )
+    mean = np.bincount(member, np.log1p(price[priced])) / sizes
+    ties = _tie_breakers(order_keys, priced, member, len(sizes))
+    return priced, member, sizes, np.lexsort((ties, mean))
 
 
 def _tie_breakers(

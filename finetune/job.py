@@ -18,6 +18,7 @@ from embed.verify import verify_embedding
 from finetune.batches import ProductCache
 from finetune.config import FinetuneConfig
 from finetune.folds import assign_folds
+from finetune.held_out import Split, split_products
 from finetune.network.arithmetic import Arithmetic, choose_arithmetic
 from finetune.network.model import FUSED_DIM
 from finetune.network.saved import network_folder
@@ -39,9 +40,11 @@ class Job:
     config: FinetuneConfig
     arithmetic: Arithmetic
     cache: ProductCache
-    price: NDArray[np.float64]  # (n_products,), catalog currency, NaN: unpriced
+    price: NDArray[np.float64]  # (n_products,), catalog currency, NaN: not trained on
     price_unit: float  # catalog currency
-    folds: NDArray[np.int8]  # (n_products,), -1: unpriced
+    n_unpriced: int
+    split: Split
+    folds: NDArray[np.int8]  # (n_products,), -1: not trained on
     groups: NDArray[np.int64]  # (n_products,), duplicates share one
     sample_ids: NDArray[np.str_]
     anchor_rows: NDArray[np.int64]
@@ -90,6 +93,8 @@ def prepare_job(
         embed_dir,
         keep_shared=embed.config.keep_shared_photos,
     )
+    split = split_products(catalog, price, groups, config)
+    price = split.price
     price_unit = _price_unit(price, config)
     folds = assign_folds(
         price / price_unit,
@@ -100,7 +105,8 @@ def prepare_job(
     )
     _require_enough(folds, config.n_folds)
     settings = dataclasses.asdict(config)
-    del settings["n_threads"]
+    for name in ("n_threads", "hold_out", "test_from"):
+        del settings[name]
     if config.inputs == "both":  # keeps the key of runs without this setting
         del settings["inputs"]
     arithmetic = choose_arithmetic(config.precision, pick_device())
@@ -114,6 +120,10 @@ def prepare_job(
         "device": arithmetic.device.type,
         "price_sha256": sha256_strings(map(repr, price.tolist())),
     }
+    if catalog.groups:  # the embedding stage does not depend on them
+        key_parts["groups"] = sha256_strings(map(str, groups.tolist()))
+    if split.held_out.any():
+        key_parts["held_out"] = sha256_strings(map(str, split.held_out.tolist()))
     if price_unit != 1:  # keeps the key of runs without a unit
         key_parts["price_unit"] = price_unit
     network_settings = {
@@ -127,6 +137,8 @@ def prepare_job(
         cache=cache,
         price=price,
         price_unit=price_unit,
+        n_unpriced=n_unpriced,
+        split=split,
         folds=folds,
         groups=groups,
         sample_ids=catalog.sample_id,
@@ -175,6 +187,11 @@ def stage_arrays(job: Job) -> list[tuple[str, tuple[int, ...], str]]:
         ("anchors.npy", (k, m, FUSED_DIM), "float16"),
         ("anchor_log_price.npy", (k, m), "float32"),
         ("unpriced_log_price.npy", (k, job.config.n_seeds, n_unpriced), "float32"),
+        *(
+            [("held_out_fused.npy", (k, n_held_out, FUSED_DIM), "float16")]
+            if (n_held_out := int(job.split.held_out.sum()))
+            else []
+        ),
     ]
 
 

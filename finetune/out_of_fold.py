@@ -2,9 +2,10 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from embed.errors import ConfigError
 from embed.machine import describe_device, prepare_machine
@@ -87,7 +88,7 @@ def finetune(
         folds = range(config.n_folds) if only_fold is None else [only_fold]
         for fold in folds:
             finish_fold(job, fold)
-        return _finish_stage(job, n_unpriced=int(np.isnan(job.price).sum()))
+        return _finish_stage(job)
 
 
 def _begin(job: Job) -> None:
@@ -103,10 +104,8 @@ def _begin(job: Job) -> None:
             old.unlink()
         for old in job.stage_dir.glob("fold-*"):
             remove_checkpoint(old)
-    save_array(job.stage_dir / "price.npy", job.price)
-    save_array(job.stage_dir / "folds.npy", job.folds)
-    save_array(job.stage_dir / "groups.npy", job.groups)
-    save_array(job.stage_dir / "anchor_rows.npy", job.anchor_rows)
+    for name, array in _planned_arrays(job).items():
+        save_array(job.stage_dir / name, array)
     for name, shape, dtype in stage_arrays(job):
         path = job.stage_dir / name
         open_rows(path, shape=shape, dtype=dtype, resume=resume)
@@ -114,7 +113,19 @@ def _begin(job: Job) -> None:
         write_record(job.stage_dir / _PLAN_NAME, PlanRecord(key=job.key))
 
 
-def _finish_stage(job: Job, *, n_unpriced: int) -> FinetuneManifest | None:
+def _planned_arrays(job: Job) -> dict[str, NDArray[Any]]:
+    """Return the arrays that are known before any training."""
+    held_out = {"held_out.npy": job.split.held_out} if job.split.held_out.any() else {}
+    return {
+        "price.npy": job.price,
+        "folds.npy": job.folds,
+        "groups.npy": job.groups,
+        "anchor_rows.npy": job.anchor_rows,
+        **held_out,
+    }
+
+
+def _finish_stage(job: Job) -> FinetuneManifest | None:
     folds = [
         fold
         for number in range(job.config.n_folds)
@@ -127,7 +138,7 @@ def _finish_stage(job: Job, *, n_unpriced: int) -> FinetuneManifest | None:
     job.cache.hidden = None
     remove_hidden_states(job.stage_dir)
     log_price = read_rows(job.stage_dir / "oof_log_price.npy", mode="r+")
-    if n_unpriced:
+    if (job.folds < 0).any():
         log_prices = read_rows(job.stage_dir / "unpriced_log_price.npy")
         log_price[job.folds < 0] = average_log_prices(log_prices.mean(axis=1))
         log_price.flush()  # type: ignore[attr-defined]
@@ -138,7 +149,10 @@ def _finish_stage(job: Job, *, n_unpriced: int) -> FinetuneManifest | None:
         embed_key=job.embed.key,
         config=job.config,
         n_products=len(job.price),
-        n_unpriced_dropped=n_unpriced,
+        n_unpriced_dropped=job.n_unpriced,
+        n_held_out=int(job.split.held_out.sum()),
+        n_undated=job.split.n_undated,
+        dates=job.split.dates,
         price_unit=job.price_unit,
         smape=smape(job.price[priced], to_price(log_price[priced], job.price_unit)),
         folds=folds,
@@ -158,10 +172,9 @@ def _read_fold(job: Job, number: int) -> FoldRecord | None:
 
 def _finished_files(job: Job) -> list[str]:
     arrays = [name for name, _, _ in stage_arrays(job)]
-    plans = ["price.npy", "folds.npy", "groups.npy", "anchor_rows.npy"]
     models = [
         str((folder / MODEL_NAME).relative_to(job.stage_dir))
         for fold in range(job.config.n_folds)
         for folder in network_folders(job, fold)
     ]
-    return arrays + plans + models
+    return [*arrays, *_planned_arrays(job), *models]

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embed.catalog.reader import Catalog
+from embed.catalog.split_columns import group_names
 from embed.photos.decode import thumbnail_sha256
 from embed.photos.links import parse_link
 from embed.photos.stand_ins import shared_by_unlike
@@ -23,7 +24,7 @@ logger = logging.getLogger(__name__)
 def product_groups(
     catalog: Catalog, embed_dir: Path, *, keep_shared: bool = False
 ) -> NDArray[np.int64]:
-    """Group products with the same text, the same photo or the same link.
+    """Group products with the same text, photo, link or cell of a group column.
 
     Photos are compared by their pixels, links as whole strings. A link does not join
     products whose photos differ. Nor does it join products of unlike texts, as such
@@ -49,8 +50,12 @@ def product_groups(
         for row in range(len(cache))
     ]
     links = _joining_links(catalog, photos, keep_shared=keep_shared)
-    groups = duplicate_groups(texts, links, photos)
-    keys = {"text": texts, "photo": photos, "link": links}
+    own_groups = {
+        f"cell of {name!r}": group_names(cells)
+        for name, cells in catalog.groups.items()
+    }
+    groups = duplicate_groups(texts, links, photos, *own_groups.values())
+    keys = {"text": texts, "photo": photos, "link": links, **own_groups}
     _mention_large_group(catalog, groups, keys, keep_shared=keep_shared)
     return groups
 
@@ -96,6 +101,7 @@ def _mention_large_group(
         "text": "If they are different products, tell their texts apart",
         "link": "If they have photos of their own, mend their links",
     }
+    by_group = "If that is no reason to share a fold, leave its --group-column out"
     logger.warning(
         "%d products count as duplicates of sample_id %r and share a fold, so folds "
         "differ in size: up to %d have the same %s. %s and run `pricestack embed` "
@@ -104,7 +110,7 @@ def _mention_large_group(
         str(catalog.sample_id[first]),
         counts[shared],
         shared,
-        remedy[shared],
+        remedy.get(shared, by_group),
     )
 
 

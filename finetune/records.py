@@ -96,6 +96,17 @@ class CheckpointRecord(Record):
     crc32: Crc32
 
 
+class DatesRecord(Record):
+    """Dates of a run's priced products, such as "2024-03-31"."""
+
+    first_trained: Text
+    last_trained: Text
+    test_from: Text | None
+    """Date from which products are held out; None if dates decide nothing."""
+
+    last_held_out: Text | None
+
+
 class FinetuneManifest(Manifest):
     """finetune/manifest.json."""
 
@@ -106,6 +117,15 @@ class FinetuneManifest(Manifest):
     config: Annotated[FinetuneConfig, Requires("n_folds")]
     n_products: CountFromOne
     n_unpriced_dropped: Count
+    n_held_out: Count = 0
+    """Products with a price that no stage trains on."""
+
+    n_undated: Count = 0
+    """Products with a price but without the date that the test needs."""
+
+    dates: DatesRecord | None = None
+    """Given with a time column."""
+
     price_unit: Positive = 1.0
     """Amount of catalog currency that the run counts as 1."""
 

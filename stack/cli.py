@@ -224,6 +224,9 @@ def predict_command(
             f"Table: {prices.n_odd_cells} products with a value that is unreadable, or "
             f"new or rare in the run; {where}."
         )
+    if prices.lateness and (dates := prices.lateness.describe()):
+        where = "" if not prices.lateness.is_late.any() else "; --flags marks them"
+        click.echo(f"{dates}{'' if flags else where}.")
     if prices.n_doubtful:
         where = "see the column flags" if flags else "give --flags to see which and why"
         click.echo(

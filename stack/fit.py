@@ -46,7 +46,16 @@ from stack.blocks.registry import (
 from stack.config import StackConfig
 from stack.judge.ablation import fit_without_each, read_without_each, score_without_each
 from stack.judge.evaluate import evaluate_predictions
+from stack.judge.held_out import (
+    CSV_NAME,
+    HELD_OUT_DIR,
+    price_held_out,
+    score_held_out,
+    served_log_prices,
+    write_held_out,
+)
 from stack.judge.intervals import Intervals, interval_coverage
+from stack.judge.periods import score_by_period
 from stack.records import StackManifest
 from stack.run import (
     PREDICTIONS,
@@ -111,6 +120,7 @@ def _fit_stack(run: Run, config: StackConfig, key: str) -> dict[str, Any]:
     targets = run.targets()
     alignment = _align(run, targets.folds, stage_dir)
     rounds = _fit_predictors(run, targets, stage_dir, config)
+    price_held_out(run, config)
     report = _evaluate(run, targets, config)
     names = _finished_files(stage_dir)
     manifest = StackManifest(
@@ -127,9 +137,15 @@ def _fit_stack(run: Run, config: StackConfig, key: str) -> dict[str, Any]:
         environment=environment(),
         seconds=round(time.monotonic() - started, 2),
     )
-    write_json(stage_dir / REPORT_NAME, report)
+    _write_report(run, report)
     write_record(stage_dir / MANIFEST_NAME, manifest)
     return report
+
+
+def _write_report(run: Run, report: dict[str, Any]) -> None:
+    stage_dir = run.run_dir / "stack"
+    write_held_out(run, stage_dir / CSV_NAME, chosen=report["verdict"]["chosen"])
+    write_json(stage_dir / REPORT_NAME, report)
 
 
 def _begin(stage_dir: Path, key: str) -> None:
@@ -143,8 +159,9 @@ def _begin(stage_dir: Path, key: str) -> None:
     (stage_dir / _PLAN_NAME).unlink(missing_ok=True)
     for folder in (stage_dir, stage_dir / RAW_DIR):
         remove_boosters(folder)
-    shutil.rmtree(stage_dir / BLOCKS_DIR, ignore_errors=True)
-    shutil.rmtree(stage_dir / _ABLATION_DIR, ignore_errors=True)
+    for name in (BLOCKS_DIR, _ABLATION_DIR, HELD_OUT_DIR):
+        shutil.rmtree(stage_dir / name, ignore_errors=True)
+    (stage_dir / CSV_NAME).unlink(missing_ok=True)
     (stage_dir / "start_weights.npy").unlink(missing_ok=True)
     write_record(stage_dir / _PLAN_NAME, PlanRecord(key=key))
 
@@ -186,7 +203,7 @@ def evaluate_run(run_dir: Path, *, n_folds: int | None = None) -> dict[str, Any]
     path = run_dir / "stack" / REPORT_NAME
     if read_json(path) != report:  # a run folder may be read-only
         with run_lock(run_dir):
-            write_json(path, report)
+            _write_report(finished.run, report)
     return report
 
 
@@ -329,7 +346,9 @@ def _evaluate(run: Run, targets: Targets, config: StackConfig) -> dict[str, Any]
         price_unit=run.price_unit,
         by_network=by_network,
     )
-    priced, chosen = folds >= 0, predictions[report["verdict"]["chosen"]]
+    report["n_unpriced"] = run.finetune.n_unpriced_dropped
+    name = report["verdict"]["chosen"]
+    priced, chosen = folds >= 0, predictions[name]
     report["intervals"] = interval_coverage(
         price[priced], chosen[priced], folds[priced], price_unit=run.price_unit
     )
@@ -337,6 +356,12 @@ def _evaluate(run: Run, targets: Targets, config: StackConfig) -> dict[str, Any]
         targets.log_price[priced],
         {names: log_price[priced] for names, log_price in without_each.items()},
         groups=groups[priced],
+    )
+    report["held_out"] = score_held_out(
+        run, config, chosen=name, intervals=_fit_intervals(run, targets, name)
+    )
+    report["periods"] = score_by_period(
+        run, served_log_prices(run, name), predictions["network"]
     )
     return report
 
@@ -350,7 +375,11 @@ def _ablation(
 def _intervals(
     run: Run, targets: Targets, chosen: str
 ) -> dict[str, tuple[float, float]]:
+    offsets = _fit_intervals(run, targets, chosen).offsets
+    return {str(level): ends for level, ends in offsets.items()}
+
+
+def _fit_intervals(run: Run, targets: Targets, chosen: str) -> Intervals:
     priced = targets.folds >= 0
     residual = targets.log_price[priced] - run.out_of_fold(chosen)[priced]
-    fitted = Intervals.fit(residual, price_unit=run.price_unit)
-    return {str(level): ends for level, ends in fitted.offsets.items()}
+    return Intervals.fit(residual, price_unit=run.price_unit)

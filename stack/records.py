@@ -144,6 +144,56 @@ class Doubts(Record):
     sentences: list[Text] = Field(default_factory=list)
 
 
+class HeldOutScore(Record):
+    """Score of a predictor on the held-out products."""
+
+    name: Text
+    label: Text
+    smape: Real
+    smape_se: Real
+    difference: IntervalRecord | None
+    """SMAPE of the chosen predictor minus this one's; None for itself."""
+
+
+class HeldOutPart(Record):
+    """SMAPE of each predictor on some held-out products."""
+
+    n: Count
+    smape: dict[Text, Real | None]
+
+
+class HeldOut(Record):
+    """Scores on products that no stage was trained on."""
+
+    n: CountFromOne
+    test_from: Text | None
+    """Date from which products are held out; None if they were drawn at random."""
+
+    n_undated: Count
+    predictors: list[HeldOutScore]
+    known: HeldOutPart
+    """Products that share a group, such as a text or photo, with trained ones."""
+
+    new: HeldOutPart
+    """The others."""
+
+    bias: IntervalRecord
+    """Mean of ln(predicted / true price)."""
+
+    coverage: dict[Text, Real]
+    """Share of true prices inside the prediction intervals, by level."""
+
+
+class Period(Record):
+    """Scores of the products of one period, out of fold or held out."""
+
+    period: Text
+    n: CountFromOne
+    n_held_out: Count
+    smape: dict[Text, Real]
+    bias: IntervalRecord
+
+
 class Report(Record):
     """stack/report.json."""
 
@@ -159,6 +209,8 @@ class Report(Record):
     best: BestReachable | None
     intervals: list[Coverage] = Field(default_factory=list)
     ablation: list[AblationScore] = Field(default_factory=list)
+    held_out: HeldOut | None = None
+    periods: list[Period] = Field(default_factory=list)
 
 
 class ShortScore(Record):

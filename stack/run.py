@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from embed.catalog.own_copy import read_best_prices, read_run_catalog
 from embed.catalog.reader import Catalog
+from embed.errors import CacheError
 from embed.records import EmbedManifest, require_embedded
 from embed.store.arrays import RaggedRows, read_rows
 from embed.store.checksums import verify_files
@@ -50,13 +51,13 @@ class Targets:
     """What models are fitted to and judged by; row i is product i of the run."""
 
     price: NDArray[np.float64]
-    """True prices, catalog currency, shape (n_products,); NaN where unpriced."""
+    """True prices, catalog currency, shape (n_products,); NaN where not trained on."""
 
     log_price: NDArray[np.float64]
     """log1p of the prices in units of the run, as `price`."""
 
     folds: NDArray[np.integer]
-    """0 to n_folds - 1, shape (n_products,); -1 where unpriced."""
+    """0 to n_folds - 1, shape (n_products,); -1 where not trained on."""
 
     groups: NDArray[np.integer]
     """Duplicates share a number, shape (n_products,)."""
@@ -143,6 +144,35 @@ class Run:
         """Return the cheapest and the dearest true price, catalog currency."""
         price = self.array("finetune/price")
         return float(np.nanmin(price)), float(np.nanmax(price))
+
+    def held_out_rows(self) -> NDArray[np.intp]:
+        """Return the rows whose prices no stage trains on; empty if there are none."""
+        if "held_out.npy" not in self.finetune.files:
+            return np.zeros(0, np.intp)
+        return np.flatnonzero(self.array("finetune/held_out"))
+
+    def held_out_prices(self) -> NDArray[np.float64]:
+        """Return the true prices of `held_out_rows`, catalog currency.
+
+        No stage keeps them; they come from the run's catalog.
+
+        Raises
+        ------
+        CacheError
+            If a price is not usable, because the catalog was read again.
+        """
+        catalog, rows = self.catalog(), self.held_out_rows()
+        price = np.full(catalog.n_products, np.nan)
+        if catalog.price is not None:
+            price = catalog.price
+        unusable = rows[np.isnan(price[rows])]
+        if len(unusable):
+            raise CacheError(
+                f"{catalog.path}: {catalog.describe(int(unusable[0]))}: has no usable "
+                f"price any more, but the run holds it out as a test. Correct the "
+                f"price and run `pricestack embed` again."
+            )
+        return price[rows]
 
     def anchor_prices(self) -> NDArray[np.float64] | None:
         """Return the anchors' prices by the network of each fold.

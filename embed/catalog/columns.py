@@ -67,6 +67,12 @@ class CatalogColumns:
     """Columns that "auto" leaves out."""
     allowed: tuple[Text, ...] = ()
     """Table columns to use although they give the price away."""
+    groups: tuple[Text, ...] = ()
+    """Columns of groups, such as a seller; products of one group share a fold."""
+    time: Text | None = None
+    """Column of dates by which later products are held out; None if there is none."""
+    time_format: Text | None = None
+    """Format of the dates in `time`, settled when the run's catalog is read."""
     require_table: Flag = True
     """Refuse a file without one of the table columns; else their cells are blank."""
     encoding: Text | None = None
@@ -105,11 +111,28 @@ class CatalogColumns:
                     f"id, text, image or price column. Leave it out, or name another "
                     f"column for that"
                 )
+            if name in self.groups:
+                raise CatalogError(
+                    f"column {name!r} cannot be both a table column and a group "
+                    f"column: products of one group share a fold, so no network is "
+                    f"judged on a group that it was trained on. Leave out "
+                    f"--group-column, or the option of the table column"
+                )
+        if self.price in self.split:
+            raise CatalogError(
+                f"column {self.price!r} is the price column. Name another one with "
+                f"--group-column or --time-column"
+            )
 
     @property
     def roles(self) -> set[str]:
         """Columns of id, text, image and price."""
         return {self.sample_id, *self.text, self.image, self.price}
+
+    @property
+    def split(self) -> set[str]:
+        """Columns that decide which products are trained on together."""
+        return {*self.groups, *filter(None, [self.time])}
 
     @property
     def kinds(self) -> dict[str, TableKind]:
@@ -121,10 +144,12 @@ class CatalogColumns:
     def for_another_file(self) -> CatalogColumns:
         """Return the same columns for a file of any format, encoding or delimiter.
 
-        It may lack a table column, as new products may.
+        It may lack a table column or the time column, as new products may. Its groups
+        do not matter.
         """
         return replace(
             self,
+            groups=(),
             require_table=False,
             encoding=None,
             other_encoding=None if self.encoding == "utf-8" else self.encoding,
@@ -198,6 +223,8 @@ def needed_columns(
     options |= {columns.sample_id: "--id-column"}
     if columns.require_table:
         options |= {name: f"--{kind}-column" for name, kind in columns.kinds.items()}
+        options |= dict.fromkeys(columns.groups, "--group-column")
+        options |= {columns.time: "--time-column"} if columns.time else {}
     missing = [name for name in options if name not in present]
     if missing:
         remedies = [_remedy(options[name], name, present) for name in missing]
@@ -245,7 +272,7 @@ def _mention_missing(
 def table_columns(
     columns: CatalogColumns, present: Sequence[str], roles: Collection[str] = ()
 ) -> list[str]:
-    """Return the columns of a file that are or may be table columns.
+    """Return the columns of a file that are or may be table, group or time columns.
 
     Parameters
     ----------
@@ -255,9 +282,10 @@ def table_columns(
     roles : collection of str
         Columns of a shop's export that have another role.
     """
+    named = {*columns.kinds, *columns.split}
     if columns.table == "named":
-        return [name for name in present if name in columns.kinds]
-    other = {"", *columns.ignored, *columns.roles, *roles}
+        return [name for name in present if name in named]
+    other = {"", *columns.ignored, *columns.roles, *roles} - columns.split
     return [n for n in present if n not in other and present.count(n) == 1]
 
 

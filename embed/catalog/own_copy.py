@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from embed.records import EmbedManifest
 
 CATALOG_NAME = "catalog.parquet"
-_TABLE = "table."  # before the names of table columns
+_TABLE, _GROUP = "table.", "group."  # before the names of columns
 _TEXTS = ("sample_id", "text", "image_link")
 
 
@@ -51,6 +51,10 @@ def write_run_catalog(
     }
     for name, cells in catalog.table.items():
         columns[_TABLE + name] = pa.array(cells, pa.large_string())
+    for name, cells in catalog.groups.items():
+        columns[_GROUP + name] = pa.array(cells, pa.large_string())
+    if catalog.time is not None:
+        columns["time"] = pa.array(catalog.time, pa.large_string())
     if catalog.price_text is not None:
         columns["price"] = pa.array(catalog.price_text, pa.large_string())
     if catalog.file_rows is not None:
@@ -99,11 +103,9 @@ def read_run_catalog(run_dir: Path, embed: "EmbedManifest") -> Catalog:
         text=tuple(cells["text"]),
         image_link=tuple(cells["image_link"]),
         price_text=tuple(cells["price"]) if "price" in cells else None,
-        table={
-            name.removeprefix(_TABLE): tuple(column)
-            for name, column in cells.items()
-            if name.startswith(_TABLE)
-        },
+        table=_named(cells, _TABLE),
+        groups=_named(cells, _GROUP),
+        time=tuple(cells["time"]) if "time" in cells else None,
         file_rows=tuple(cells["file_row"]) if "file_row" in cells else None,
     )
     if catalog.content_sha256 != embed.inputs.catalog_sha256:
@@ -127,6 +129,14 @@ def read_best_prices(
     verify_files(run_dir / "embed", embed.files, [CATALOG_NAME])
     prices = _read(run_dir / "embed").get("law_price")
     return None if prices is None else np.array(prices, dtype=np.float64)
+
+
+def _named(cells: Mapping[str, list[Any]], prefix: str) -> dict[str, tuple[str, ...]]:
+    return {
+        name.removeprefix(prefix): tuple(column)
+        for name, column in cells.items()
+        if name.startswith(prefix)
+    }
 
 
 def _read(stage_dir: Path) -> dict[str, list[Any]]:

@@ -49,7 +49,8 @@ def read_parquet(path: Path, columns: CatalogColumns) -> Cells:
             schema = file.schema_arrow
             plan = plan_columns(path, columns, schema.names)
             odd = {n for n in plan.table if not _is_cell(schema.field(n).type)}
-            needed = [n for n in plan.needed if n not in odd - columns.kinds.keys()]
+            named = {*columns.kinds, *columns.split}
+            needed = [n for n in plan.needed if n not in odd - named]
             for name in needed:
                 is_date = name in plan.table and _is_date(schema.field(name).type)
                 if not is_date:

@@ -21,6 +21,7 @@ from embed.catalog.csv_format import read_csv
 from embed.catalog.excel_format import read_xlsx
 from embed.catalog.parquet_format import read_parquet
 from embed.catalog.prices import parse_prices, plain_price
+from embed.catalog.split_columns import settle_split
 from embed.catalog.xml_format import read_xml
 from embed.photos.links import split_links
 from embed.table.detect import settle_table
@@ -68,6 +69,10 @@ class Catalog:
         Prices as written; None without a price column.
     table : dict of str to tuple of str
         Cells of each table column, in the order of `columns.kinds`.
+    groups : dict of str to tuple of str
+        Cells of each group column.
+    time : tuple of str, or None
+        Cells of the time column; None without one.
     plain_numbers : frozenset of str
         Table columns whose cells have a numeric type in the file.
     n_link_lists : int
@@ -85,6 +90,8 @@ class Catalog:
     image_link: tuple[str, ...]
     price_text: tuple[str, ...] | None
     table: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    time: tuple[str, ...] | None = None
     plain_numbers: frozenset[str] = frozenset()
     n_link_lists: int = 0
     file_rows: tuple[int, ...] | None = None
@@ -230,6 +237,7 @@ def _build_catalog(path: Path, cells: Cells) -> Catalog:
     if columns.price in cells.numbers:  # 1.299 of Parquet is a number, not a text
         columns = replace(columns, parse_prices=False, decimal_sign=".")
     columns, table_notes = settle_table(columns, cells.of, plain_numbers=cells.numbers)
+    columns, split_notes = settle_split(path, columns, cells.of)
     if not (columns.text or columns.kinds or columns.image in cells.of):
         raise CatalogError(
             f"{path}: must have a text, image or table column, got none. Name one with "
@@ -244,10 +252,12 @@ def _build_catalog(path: Path, cells: Cells) -> Catalog:
         image_link=tuple(cell[0] if cell else "" for cell in links),
         price_text=None if price_text is None else tuple(price_text),
         table={name: tuple(cells.of.get(name, blank)) for name in columns.kinds},
+        groups={name: tuple(cells.of.get(name, blank)) for name in columns.groups},
+        time=tuple(cells.of[columns.time]) if columns.time in cells.of else None,
         plain_numbers=cells.numbers & columns.kinds.keys(),
         n_link_lists=sum(len(cell) > 1 for cell in links),
         file_rows=cells.file_rows,
-        notes=(*cells.notes, *table_notes),
+        notes=(*cells.notes, *table_notes, *split_notes),
     )
 
 

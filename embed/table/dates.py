@@ -69,7 +69,8 @@ _NUMBER_OF_MONTH = {
     for number, month in enumerate(_MONTHS, start=1)
     for name in (month, month[:3])
 }
-_EPOCH = date(2000, 1, 1)
+EPOCH = date(2000, 1, 1)
+"""Day from which days are counted."""
 _YEARS = range(1700, 2200)
 PARTS = ("day", "month", "weekday")
 """Features of a date: days since 2000-01-01, month from 1, day of the week from 0."""
@@ -126,7 +127,7 @@ def read_dates(cells: Sequence[str], date_format: str) -> NDArray[np.float64]:
     parts = np.full((len(cells), len(PARTS)), np.nan)
     for row, cell in enumerate(cells):
         if (day := day_of[cell]) is not None:
-            parts[row] = (day - _EPOCH).days, day.month, day.weekday()
+            parts[row] = (day - EPOCH).days, day.month, day.weekday()
     return parts
 
 

@@ -107,7 +107,9 @@ def settle_table(
         return columns, []
     others = [n for n in cells if n not in {*columns.roles, *columns.kinds}]
     guesses = {
-        name: guess_kind(name, cells[name], is_plain=name in plain_numbers)
+        name: "a group column or the time column"
+        if name in columns.split
+        else guess_kind(name, cells[name], is_plain=name in plain_numbers)
         for name in others
     }
     kinds = columns.kinds | {n: k for n, k in guesses.items() if k in _KINDS}

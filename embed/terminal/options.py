@@ -32,6 +32,7 @@ _LARGE_BYTES = 5_000_000  # a second or two of reading
 _SAME_NAME = (
     *("export", "encoding", "delimiter", "parse_prices", "decimal_sign"),
     *("numbers", "categories", "dates", "table", "ignored", "allowed"),
+    *("groups", "time"),
 )
 # The fields of `CatalogColumns` that options give, by parameter.
 _FIELDS = {
@@ -250,6 +251,19 @@ def table_options(command: Callable[..., Any]) -> Callable[..., Any]:
             multiple=True,
             help="Table column to use although it gives the price away; repeat it for "
             "more.",
+        ),
+        click.option(
+            "--group-column",
+            "groups",
+            multiple=True,
+            help="Column of groups, such as a seller or a product family: products of "
+            "one group share a fold; repeat it for more. It is no table column.",
+        ),
+        click.option(
+            "--time-column",
+            "time",
+            help="Column of dates, so that `finetune` can hold out later products as a "
+            "test. With --table auto it is no table column.",
         ),
     )
     for option in reversed(options):

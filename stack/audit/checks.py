@@ -12,6 +12,7 @@ import numpy as np
 
 from stack.audit.duplicates import check_duplicates
 from stack.audit.features import check_ids, check_table_columns
+from stack.audit.held_out import check_held_out
 from stack.audit.priced_again import check_priced_again
 from stack.audit.records import AuditedRun, Check
 from stack.audit.shuffled_prices import check_shuffled_prices
@@ -65,5 +66,7 @@ def audit_run(
     yield check_canary(audited)
     if run.embed.table:
         yield check_table_columns(audited)
+    if len(run.held_out_rows()):
+        yield check_held_out(audited)
     yield from check_shuffled_prices(audited)
     yield check_priced_again(audited, n_products)

@@ -16,6 +16,7 @@ from embed.errors import UnreadableImage
 from embed.store.durable import write_bytes
 from embed.terminal.progress import track
 from embed.text import MISSING_TEXT
+from stack.price.dates import Lateness, measure_lateness
 from stack.price.engine import Predicted
 from stack.price.flags import NO_PHOTO, NO_TEXT, flag_price
 from stack.price.predictor import Predictor
@@ -39,6 +40,9 @@ class CatalogPrices:
 
     lacks: tuple[tuple[str, ...], ...]
     """Inputs of each product that are missing, unreadable or new to the run."""
+
+    lateness: Lateness | None = None
+    """Dates of the products; None without a time column."""
 
     @property
     def n_doubtful(self) -> int:
@@ -110,6 +114,7 @@ def predict_prices(
         price_high=high,
         doubts=tuple(doubts),
         lacks=tuple(lacks),
+        lateness=measure_lateness(catalog, predictor.run.finetune.dates),
     )
 
 
@@ -177,8 +182,12 @@ def write_prices(
     lines = csv.writer(text, lineterminator="\n")
     lines.writerow(("sample_id", *columns, *(["flags"] if flags else [])))
     values = np.column_stack([getattr(prices, name) for name in columns])
-    rows = zip(catalog.sample_id, values, prices.doubts, prices.lacks, strict=True)
-    for sample_id, row, doubts, lacks in rows:
-        flag_cells = ["; ".join((*doubts, *lacks))] if flags else []
+    late = prices.lateness.flags if prices.lateness else [""] * len(values)
+    reasons = [
+        "; ".join(filter(None, (*doubts, *lacks, date)))
+        for doubts, lacks, date in zip(prices.doubts, prices.lacks, late, strict=True)
+    ]
+    for sample_id, row, reason in zip(catalog.sample_id, values, reasons, strict=True):
+        flag_cells = [reason] if flags else []
         lines.writerow((sample_id, *(csv_amount(value) for value in row), *flag_cells))
     write_bytes(path, text.getvalue().encode())

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import lightgbm as lgb
 import numpy as np
@@ -25,15 +26,13 @@ from embed.photos.decode import as_stored
 from embed.photos.files import match_photos
 from embed.photos.stand_ins import known_stand_ins
 from embed.store.arrays import to_float16
-from finetune.network.model import FUSED_DIM
 from finetune.serve import ServedNetworks, encode_once
-from stack.blocks.fitted import block_matrix, load_blocks
-from stack.blocks.registry import BLOCKS, RAW_BLOCKS
+from stack.blocks.fitted import block_matrix
 from stack.judge.intervals import Intervals
-from stack.price.engine import Booster, Encoded, Engine, Predicted, Trees
-from stack.run import RAW_DIR, open_finished_run
+from stack.price.engine import Encoded, Engine, Predicted
+from stack.price.loading import load_engine
+from stack.run import open_finished_run
 from stack.trees.alignment import align
-from stack.trees.boosters import load_boosters
 from stack.trees.matrix import BlockMatrix
 
 logger = logging.getLogger(__name__)
@@ -116,10 +115,17 @@ class Predictor:
             finished.stack, price_unit=run.price_unit
         )
         self.is_stacked = finished.is_stacked
-        self.boosters: list[lgb.Booster] = []
+        self._engine = Engine(price_unit=run.price_unit)
         if self.is_stacked:
-            self.boosters = self._load_boosters("", self._stack_config.blocks)
-        self._engine = self._load_engine()
+            self._engine = load_engine(
+                run,
+                self._stack_config.blocks,
+                self._folds,
+                text_dim=self._embedder.text.dim,
+            )
+        trees = self._engine.trees
+        # The engine uses less of LightGBM's boosters than explanations do.
+        self.boosters = cast("list[lgb.Booster]", list(trees.boosters) if trees else [])
 
     def inputs(self, catalog: Catalog, images_dir: Path | None) -> Inputs:
         """Find the photos of a catalog."""
@@ -254,51 +260,6 @@ class Predictor:
         """Join blocks of features in the boosters' column order."""
         features = {name: blocks[name] for name in self._stack_config.blocks}
         return block_matrix(features, embed=self.run.embed)
-
-    def _load_engine(self) -> Engine:
-        """Load the engine that turns the networks' outputs into prices."""
-        run, blocks = self.run, self._stack_config.blocks
-        if not self.is_stacked:
-            return Engine(price_unit=run.price_unit)
-        weights, raw_trees, raw_start = None, None, 0.0
-        if "start" in blocks:
-            weights = run.array("stack/start_weights")[self._folds].mean(axis=0)
-        if "lightgbm" in blocks:
-            raw_boosters = self._load_boosters(RAW_DIR, RAW_BLOCKS)
-            raw_trees = self._trees(raw_boosters, RAW_BLOCKS)
-            raw_start = float(run.array("stack/lightgbm/starts")[self._folds].mean())
-        return Engine(
-            price_unit=run.price_unit,
-            trees=self._trees(self.boosters, blocks),
-            raw_trees=raw_trees,
-            raw_start=raw_start,
-            start_weights=weights,
-            n_categories=len(run.embed.category_sizes),
-            price_blocks=load_blocks(blocks, run, self._folds),
-        )
-
-    def _trees(self, boosters: Sequence[Booster], blocks: Sequence[str]) -> Trees:
-        columns = {name: BLOCKS[name].log_prices_of(self.run.embed) for name in blocks}
-        return Trees(boosters=boosters, blocks=blocks, log_price_columns=columns)
-
-    def _load_boosters(self, folder: str, blocks: Sequence[str]) -> list[lgb.Booster]:
-        embed = self.run.embed
-        widths = {
-            "text": self._embedder.text.dim,
-            "image": IMAGE_DIM,
-            "fused": FUSED_DIM,
-            **{
-                name: len(columns)
-                for name, block in BLOCKS.items()
-                if (columns := block.columns_of(embed))
-            },
-        }
-        blank = {name: np.zeros((1, widths[name]), np.float32) for name in blocks}
-        boosters = load_boosters(
-            self.run.run_dir / "stack" / folder,
-            feature_names=block_matrix(blank, embed=embed).feature_names,
-        )
-        return [boosters[fold] for fold in self._folds]
 
 
 def _selected_folds(folds: Sequence[int] | None, n_folds: int) -> list[int]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from embed.catalog.amounts import short_amount
 from stack.price.flags import DISAGREEMENT
+from stack.tell.held_out import format_held_out
 from stack.tell.lines import LABEL, NONE, difference, table, wrap
 from stack.tell.numbers import count, percent, score, short_range
 
@@ -45,6 +46,7 @@ def format_report(report: Mapping[str, Any]) -> str:
         *_doubts(report.get("doubts")),  # runs of older versions have none
         _verdict(report["verdict"]),
     ]
+    parts += format_held_out(report, labels["chosen"])
     if ablation := report.get("ablation"):  # runs of older versions have none
         parts.append(_ablation(ablation))
     if report["best"] is not None:
@@ -57,6 +59,8 @@ def _title(report: Mapping[str, Any]) -> str:
     title += f", {report['n_folds']} folds"
     if report["n_unpriced"]:
         title += f" ({report['n_unpriced']:,} without a price left out)"
+    if held_out := report.get("held_out"):
+        title += f"; {held_out['n']:,} more are held out, see below"
     return title
 
 

@@ -102,7 +102,7 @@ def fit_out_of_fold(
     if not any(dataset.feature_num_bin(j) > 1 for j in range(matrix.shape[1])):
         # No tree can grow, and LightGBM crashes then unless the objective is its own.
         shared = dataclasses.replace(shared, objective="l1")
-    forest = _Forest(matrix, dataset, log_price, groups, shared)
+    forest = Forest(matrix, dataset, log_price, groups, shared)
 
     def fit_fold(fold: int) -> tuple[lgb.Booster, float]:
         rows = np.flatnonzero((folds >= 0) & (folds != fold))
@@ -140,7 +140,7 @@ def fit_out_of_fold(
 
 
 @dataclass(frozen=True)
-class _Forest:
+class Forest:
     """Binned products and settings that the boosters of all folds share."""
 
     matrix: BlockMatrix
