@@ -14,15 +14,14 @@ from embed.catalog.price_checks import (
 )
 from embed.catalog.reader import Catalog
 from embed.config import Backend, EmbedConfig, Precision, TextDecimalSign
-from embed.terminal.options import (
+from embed.terminal.catalog_options import (
     catalog_option,
     catalog_options,
-    one_line_errors,
     read_and_mention,
-    run_option,
     table_options,
     take_columns,
 )
+from embed.terminal.options import one_line_errors, run_option
 
 
 @click.command("embed")

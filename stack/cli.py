@@ -7,16 +7,18 @@ import click
 
 from embed.__main__ import embed_command
 from embed.download.command import images_command
-from embed.terminal.options import (
+from embed.terminal.catalog_options import (
     catalog_option,
     catalog_options,
     columns_given,
+    read_and_mention,
+    take_columns,
+)
+from embed.terminal.options import (
     one_line_errors,
     only_fold_option,
-    read_and_mention,
     require_output,
     run_option,
-    take_columns,
     threads_option,
 )
 from finetune.__main__ import finetune_command

@@ -106,8 +106,8 @@ def first_lines(folder, options, *, large_bytes):
         "    echo(f'{message} {\"torch\" in sys.modules}', err=True)\n"
         "    raise SystemExit\n"
         "click.echo = told\n"
-        "import embed.terminal.options\n"
-        f"embed.terminal.options._LARGE_BYTES = {large_bytes}\n"
+        "import embed.terminal.catalog_options\n"
+        f"embed.terminal.catalog_options._LARGE_BYTES = {large_bytes}\n"
         "from stack.cli import main\n"
         f"main({options!r})\n"
     )

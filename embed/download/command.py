@@ -7,13 +7,13 @@ import click
 
 from embed.download.config import DownloadConfig
 from embed.photos.files import list_notes
-from embed.terminal.options import (
+from embed.terminal.catalog_options import (
     catalog_option,
     catalog_options,
-    one_line_errors,
     read_and_mention,
     take_columns,
 )
+from embed.terminal.options import one_line_errors
 
 if TYPE_CHECKING:
     from embed.download.job import DownloadReport
