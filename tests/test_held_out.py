@@ -7,18 +7,21 @@ import json
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import TINY_STACK, TINY_TRAINING, choose, copy_run
+from conftest import TINY_STACK, TINY_TRAINING, choose, copy_run, record_anew
 
 from embed.catalog.columns import CatalogColumns
-from embed.catalog.own_copy import read_run_catalog
+from embed.catalog.own_copy import CATALOG_NAME, read_run_catalog, write_run_catalog
 from embed.catalog.reader import read_catalog
+from embed.errors import ConfigError
 from embed.extract import extract
 from embed.records import require_embedded
 from embed.sample.law import write_sample
 from embed.store.arrays import read_rows
 from embed.store.manifest import require_stage
+from finetune.job import prepare_job
 from finetune.out_of_fold import finetune
 from finetune.records import FinetuneManifest
+from finetune.training.tracking import UNTRACKED
 from stack.audit import audit_run
 from stack.cli import main
 from stack.fit import evaluate_run, fit_stack
@@ -265,6 +268,30 @@ def test_products_of_one_group_share_a_fold(dated_run, tmp_path):
         assert len(np.unique(own[own >= 0])) == 1
     assert not (run_dir / "finetune" / "held_out.npy").exists()
     assert require_stage(run_dir, FinetuneManifest).n_held_out == 0
+
+
+def test_one_group_of_all_products_is_refused_and_a_large_one_is_mentioned(
+    dated_run, tmp_path, caplog
+):
+    run_dir = copy_run(dated_run, tmp_path / "run")
+    path = tmp_path / "catalog.csv"
+    with (dated_run.parent / "catalog.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    config = dataclasses.replace(TRAINING, smooth_l1_epochs=1, test_from="none")
+    for n_of_seller in (N, 20):
+        for number, row in enumerate(rows):
+            row["seller"] = "Ann" if number < n_of_seller else ""
+        with path.open("w", newline="") as file:
+            lines = csv.DictWriter(file, list(rows[0]))
+            lines.writeheader()
+            lines.writerows(rows)
+        write_run_catalog(read_catalog(path, columns=COLUMNS), run_dir / "embed")
+        record_anew(run_dir / "embed", [CATALOG_NAME])
+        if n_of_seller == N:
+            with pytest.raises(ConfigError, match=r"is 1, got 3.*photo or group count"):
+                finetune(run_dir, config=config, drop_unpriced=True)
+    prepare_job(run_dir, config, True, UNTRACKED)
+    assert "have the same cell of 'seller'" in caplog.text
 
 
 def test_predict_tells_how_late_new_products_are(tested_run, tmp_path):
