@@ -27,6 +27,7 @@ from stack.cli import main
 from stack.fit import evaluate_run, fit_stack
 from stack.html_report.page import render_report
 from stack.judge.baselines import fit_ridge
+from stack.judge.periods import log_bias
 from stack.price.catalog import predict_prices
 from stack.records import Report
 from stack.tell.lines import WIDTH
@@ -160,6 +161,23 @@ def test_the_same_networks_serve_when_only_later_prices_change(tested_run, tmp_p
     changed = with_other_prices(run_dir, tmp_path / "changed", later)
     config = dataclasses.replace(TRAINING, test_from=TEST_FROM)
     assert finetune(changed, config=config, drop_unpriced=True) == before
+
+
+def test_dates_are_recorded_anew_without_training_again(tested_run, tmp_path):
+    run_dir = copy_run(tested_run, tmp_path / "run")
+    config = dataclasses.replace(TRAINING, test_from="2024-03-30")  # the same products
+    manifest = finetune(run_dir, config=config, drop_unpriced=True)
+    before = require_stage(tested_run, FinetuneManifest)
+    assert (manifest.key, manifest.files) == (before.key, before.files)
+    assert manifest.dates.test_from == "2024-03-30"
+    assert require_stage(run_dir, FinetuneManifest) == manifest
+    assert evaluate_run(run_dir)["held_out"]["test_from"] == "2024-03-30"
+
+
+def test_a_single_group_has_a_bias_without_an_interval():
+    price, predicted = np.array([1.0, 2.0]), np.array([2.0, 4.0])
+    bias = log_bias(price, predicted, np.array([3, 3]))
+    assert bias == {"mean": pytest.approx(np.log(2)), "low": None, "high": None}
 
 
 def test_held_out_products_get_the_prices_that_the_run_serves(
