@@ -83,7 +83,7 @@ def finetune(
         if finished is not None:
             verify_files(job.stage_dir, finished.files)
             logger.info("%s: up to date", job.stage_dir)
-            return finished
+            return _with_dates(finished, job)
         _begin(job)
         folds = range(config.n_folds) if only_fold is None else [only_fold]
         for fold in folds:
@@ -111,6 +111,15 @@ def _begin(job: Job) -> None:
         open_rows(path, shape=shape, dtype=dtype, resume=resume)
     if not resume:
         write_record(job.stage_dir / _PLAN_NAME, PlanRecord(key=job.key))
+
+
+def _with_dates(finished: FinetuneManifest, job: Job) -> FinetuneManifest:
+    """Update a finished stage's dates: no network depends on them."""
+    if finished.dates == job.split.dates:
+        return finished
+    updated = finished.model_copy(update={"dates": job.split.dates})
+    write_record(job.stage_dir / MANIFEST_NAME, updated)
+    return updated
 
 
 def _planned_arrays(job: Job) -> dict[str, NDArray[Any]]:

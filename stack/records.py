@@ -144,6 +144,15 @@ class Doubts(Record):
     sentences: list[Text] = Field(default_factory=list)
 
 
+class Bias(Record):
+    """Mean of ln(predicted / true price) and its 95 % interval."""
+
+    mean: Real
+    low: Real | None
+    high: Real | None
+    """None, like `low`, where all products are of one group."""
+
+
 class HeldOutScore(Record):
     """Score of a predictor on the held-out products."""
 
@@ -177,8 +186,7 @@ class HeldOut(Record):
     new: HeldOutPart
     """The others."""
 
-    bias: IntervalRecord
-    """Mean of ln(predicted / true price)."""
+    bias: Bias
 
     coverage: dict[Text, Real]
     """Share of true prices inside the prediction intervals, by level."""
@@ -191,7 +199,7 @@ class Period(Record):
     n: CountFromOne
     n_held_out: Count
     smape: dict[Text, Real]
-    bias: IntervalRecord
+    bias: Bias
 
 
 class Report(Record):

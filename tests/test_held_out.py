@@ -7,23 +7,27 @@ import json
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from conftest import TINY_STACK, TINY_TRAINING, choose, copy_run
+from conftest import TINY_STACK, TINY_TRAINING, choose, copy_run, record_anew
 
 from embed.catalog.columns import CatalogColumns
-from embed.catalog.own_copy import read_run_catalog
+from embed.catalog.own_copy import CATALOG_NAME, read_run_catalog, write_run_catalog
 from embed.catalog.reader import read_catalog
+from embed.errors import ConfigError
 from embed.extract import extract
 from embed.records import require_embedded
 from embed.sample.law import write_sample
 from embed.store.arrays import read_rows
 from embed.store.manifest import require_stage
+from finetune.job import prepare_job
 from finetune.out_of_fold import finetune
 from finetune.records import FinetuneManifest
+from finetune.training.tracking import UNTRACKED
 from stack.audit.checks import audit_run
 from stack.cli import main
 from stack.fit import evaluate_run, fit_stack
 from stack.html_report.page import render_report
 from stack.judge.baselines import fit_ridge
+from stack.judge.periods import log_bias
 from stack.price.catalog import predict_prices
 from stack.records import Report
 from stack.tell.lines import WIDTH
@@ -159,6 +163,23 @@ def test_the_same_networks_serve_when_only_later_prices_change(tested_run, tmp_p
     assert finetune(changed, config=config, drop_unpriced=True) == before
 
 
+def test_dates_are_recorded_anew_without_training_again(tested_run, tmp_path):
+    run_dir = copy_run(tested_run, tmp_path / "run")
+    config = dataclasses.replace(TRAINING, test_from="2024-03-30")  # the same products
+    manifest = finetune(run_dir, config=config, drop_unpriced=True)
+    before = require_stage(tested_run, FinetuneManifest)
+    assert (manifest.key, manifest.files) == (before.key, before.files)
+    assert manifest.dates.test_from == "2024-03-30"
+    assert require_stage(run_dir, FinetuneManifest) == manifest
+    assert evaluate_run(run_dir)["held_out"]["test_from"] == "2024-03-30"
+
+
+def test_a_single_group_has_a_bias_without_an_interval():
+    price, predicted = np.array([1.0, 2.0]), np.array([2.0, 4.0])
+    bias = log_bias(price, predicted, np.array([3, 3]))
+    assert bias == {"mean": pytest.approx(np.log(2)), "low": None, "high": None}
+
+
 def test_held_out_products_get_the_prices_that_the_run_serves(
     tested_run, dated_run, tmp_path
 ):
@@ -265,6 +286,30 @@ def test_products_of_one_group_share_a_fold(dated_run, tmp_path):
         assert len(np.unique(own[own >= 0])) == 1
     assert not (run_dir / "finetune" / "held_out.npy").exists()
     assert require_stage(run_dir, FinetuneManifest).n_held_out == 0
+
+
+def test_one_group_of_all_products_is_refused_and_a_large_one_is_mentioned(
+    dated_run, tmp_path, caplog
+):
+    run_dir = copy_run(dated_run, tmp_path / "run")
+    path = tmp_path / "catalog.csv"
+    with (dated_run.parent / "catalog.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    config = dataclasses.replace(TRAINING, smooth_l1_epochs=1, test_from="none")
+    for n_of_seller in (N, 20):
+        for number, row in enumerate(rows):
+            row["seller"] = "Ann" if number < n_of_seller else ""
+        with path.open("w", newline="") as file:
+            lines = csv.DictWriter(file, list(rows[0]))
+            lines.writeheader()
+            lines.writerows(rows)
+        write_run_catalog(read_catalog(path, columns=COLUMNS), run_dir / "embed")
+        record_anew(run_dir / "embed", [CATALOG_NAME])
+        if n_of_seller == N:
+            with pytest.raises(ConfigError, match=r"is 1, got 3.*photo or group count"):
+                finetune(run_dir, config=config, drop_unpriced=True)
+    prepare_job(run_dir, config, True, UNTRACKED)
+    assert "have the same cell of 'seller'" in caplog.text
 
 
 def test_predict_tells_how_late_new_products_are(tested_run, tmp_path):

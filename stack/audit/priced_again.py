@@ -69,6 +69,8 @@ def _chunk_of(
             name: tuple(cells[row] for row in rows)
             for name, cells in catalog.table.items()
         },
+        groups={},
+        time=None,
         file_rows=None,
     )
     folder = audited.run.embed.inputs.images_dir

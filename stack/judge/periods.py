@@ -68,7 +68,7 @@ def log_bias(
     price: NDArray[np.floating],
     predicted: NDArray[np.floating],
     groups: NDArray[np.integer],
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """Return the mean of ln(predicted / true price) and its 95 % interval.
 
     Parameters
@@ -81,10 +81,13 @@ def log_bias(
     Returns
     -------
     dict
-        `mean`, `low` and `high`; below 0, prices are predicted too low.
+        `mean`, `low` and `high`; below 0, prices are predicted too low. One group gives
+        no interval: both ends are None.
     """
     ratio = np.log(predicted) - np.log(price)
     mean, error = float(ratio.mean()), standard_error(ratio, groups)
+    if len(np.unique(groups)) < 2:
+        return {"mean": mean, "low": None, "high": None}
     return {"mean": mean, "low": mean - _Z95 * error, "high": mean + _Z95 * error}
 
 

@@ -58,8 +58,7 @@ def _sentences(held_out: Mapping[str, Any]) -> list[str]:
         f"{known['n']:,} of them share a text, photo or group with a product that was "
         f"trained on: SMAPE {_chosen(known)} by the chosen predictor; the other "
         f"{new['n']:,}: {_chosen(new)}.",
-        f"Mean of ln(predicted / true price): {bias['mean']:+.3f} (95 % interval "
-        f"{bias['low']:+.3f} to {bias['high']:+.3f}).",
+        f"Mean of ln(predicted / true price) and its 95 % interval: {_bias(bias)}.",
         "; ".join(
             f"{level} % intervals contain {percent(share)} of the prices"
             for level, share in held_out["coverage"].items()
@@ -78,6 +77,14 @@ def _chosen(part: Mapping[str, Any]) -> str:
     return score(part["smape"]["chosen"], NONE)
 
 
+def _bias(bias: Mapping[str, float | None]) -> str:
+    mean, low, high = (
+        NONE if bias[name] is None else f"{bias[name]:+.3f}"
+        for name in ("mean", "low", "high")
+    )
+    return f"{mean} [{low}, {high}]"
+
+
 def _period_table(periods: Sequence[Mapping[str, Any]]) -> str:
     lines = [
         f"{'SMAPE by period':{LABEL}}{'products':>10}{'network':>9}{'chosen':>9}"
@@ -85,10 +92,9 @@ def _period_table(periods: Sequence[Mapping[str, Any]]) -> str:
         "-" * 92,
     ]
     for row in periods:
-        bias = row["bias"]
         lines.append(
             f"  {row['period']:{LABEL - 2}}{row['n']:10,}"
             f"{score(row['smape']['network']):>9}{score(row['smape']['chosen']):>9}"
-            f"{bias['mean']:+12.3f}   [{bias['low']:+.3f}, {bias['high']:+.3f}]"
+            f"      {_bias(row['bias'])}"
         )
     return "\n".join(lines)
