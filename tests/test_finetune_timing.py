@@ -24,9 +24,7 @@ from finetune.timing.speed import Speed, SpeedTest
 from finetune.training.tracking import UNTRACKED, Tracking
 
 CONFIG = dataclasses.replace(TINY_TRAINING, seed=0, n_folds=2)
-NOTHING = Speed(
-    hidden=0, network=0, wide_start=0, wide=0, step=0, epoch=0, price=0
-)
+NOTHING = Speed(hidden=0, network=0, wide_start=0, wide=0, step=0, epoch=0, price=0)
 PARTS = [field.name for field in dataclasses.fields(Speed)]
 
 
@@ -197,6 +195,9 @@ def test_a_photo_tower_with_random_weights_is_not_to_be_frozen(
     request.getfixturevalue("photo_weights")
     both = [{"freeze_image": True}, {"freeze_layers": 2}]
     assert freezable_towers(job_of(run_dir)) == both
+    paper = dataclasses.replace(CONFIG, freeze_layers=0)
+    two_thirds = {"freeze_layers": 1}
+    assert freezable_towers(job_of(run_dir, paper)) == [both[0], two_thirds, both[1]]
     frozen = dataclasses.replace(CONFIG, freeze_image=True, freeze_layers=2)
     assert freezable_towers(job_of(run_dir, frozen)) == []
     texts = dataclasses.replace(CONFIG, inputs="text")
@@ -230,9 +231,9 @@ def test_a_long_training_and_the_cheaper_way_are_told(
         "Training takes about 25 min, for this fold, 4 seeds each."
     )
     run_finetune(run_dir, config=CONFIG, only_fold=0)
-    assert lines_of(caplog, job_of(run_dir, dataclasses.replace(CONFIG, n_seeds=4))) == [
-        "Training takes about 45 min more, for 2 folds, 4 seeds each."
-    ]
+    assert lines_of(
+        caplog, job_of(run_dir, dataclasses.replace(CONFIG, n_seeds=4))
+    ) == ["Training takes about 45 min more, for 2 folds, 4 seeds each."]
 
 
 def test_a_short_training_is_not_measured(run_dir, measured, caplog):

@@ -1,8 +1,9 @@
 """List the settings that take less time, from what costs the least accuracy.
 
-benchmarks/ABLATIONS.md has the measurements behind this order: frozen photos, a frozen
-text tower, fewer epochs, and fewer folds last, as each network then has fewer products
-to learn from.
+The order follows benchmarks/ABLATIONS.md: photos and the first two thirds of the text
+layers are frozen first, which costs little or nothing; then there are fewer epochs, and
+a text tower that is not trained at all. Folds come last, as each network then has fewer
+products to learn from.
 """
 
 import dataclasses
@@ -20,10 +21,10 @@ Changes = dict[str, int]
 
 
 def freezable_towers(job: Job) -> list[Changes]:
-    """Return the settings that freeze the photo tower and the text tower.
+    """Return the settings that freeze more of the towers, the most accurate first.
 
-    A photo tower with random weights has to learn, and a tower without products needs
-    no freezing: they are not listed.
+    They are the photo tower, two thirds of the text tower and all of it. A photo tower
+    with random weights is not among them, because it has to learn.
     """
     config = job.config
     text, image = weights_of_run(job.embed)
@@ -31,9 +32,10 @@ def freezable_towers(job: Job) -> list[Changes]:
     if image is not None and not config.freeze_image and job.cache.image_ok.any():
         towers.append({"freeze_image": True})
     backbone = load_text_backbone(text)
-    n_layers = n_text_layers(backbone)
-    if config.sees_text and n_frozen_layers(backbone, config.freeze_layers) < n_layers:
-        towers.append({"freeze_layers": n_layers})
+    frozen = n_frozen_layers(backbone, config.freeze_layers)
+    for n_layers in (n_frozen_layers(backbone, None), n_text_layers(backbone)):
+        if config.sees_text and n_layers > frozen:
+            towers.append({"freeze_layers": n_layers})
     return towers
 
 
@@ -49,18 +51,27 @@ def cheaper_settings(
     ----------
     config : FinetuneConfig
     towers : collection of dict
-        Settings that may freeze a tower, from `freezable_towers`.
+        What may be frozen, from `freezable_towers`.
     fixed : collection of str
         Names of settings that must stay as they are.
     """
-    fewest = config.n_folds if "n_folds" in fixed else _FEWEST_FOLDS
-    folds = [{"n_folds": n} for n in range(config.n_folds, fewest - 1, -1)]
-    may_freeze = [changes for changes in towers if not changes.keys() & set(fixed)]
+    towers = [changes for changes in towers if not changes.keys() & set(fixed)]
+    layers = [changes for changes in towers if "freeze_layers" in changes]
+    whole_text = layers[-1:]
     frozen: list[Changes] = [{}]
-    for changes in may_freeze:
-        frozen += [{**others, **changes} for others in frozen]
-    for parts in itertools.product(folds or [{}], _epochs(config, fixed), frozen):
-        changes = {name: value for part in parts for name, value in part.items()}
+    for changes in towers:
+        if changes not in whole_text:
+            frozen += [{**others, **changes} for others in frozen]
+    fewest = config.n_folds if "n_folds" in fixed else _FEWEST_FOLDS
+    folds = range(config.n_folds, min(fewest, config.n_folds) - 1, -1)
+    steps = itertools.product(
+        [{"n_folds": n} for n in folds],
+        [{}, *whole_text],
+        _epochs(config, fixed),
+        frozen,
+    )
+    for less_folds, whole, less_epochs, parts in steps:
+        changes = {**less_folds, **less_epochs, **parts, **whole}
         yield dataclasses.replace(config, **changes)  # type: ignore[arg-type]
 
 

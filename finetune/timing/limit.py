@@ -84,7 +84,7 @@ def settings_within(
     if record is not None:
         config = dataclasses.replace(record.config, n_threads=asked.n_threads)
         options = describe_options(config, asked) or "all settings as they were given"
-        logger.info("--time-limit %g, chosen before: %s", limit.minutes, options)
+        logger.info("Time limit of %g min, chosen before: %s", limit.minutes, options)
         return config
     if not work_of(job, only_fold).n_left(asked):
         return asked
@@ -131,10 +131,12 @@ def choose_settings(
         raise _too_short(minutes, seconds)
     takes = describe_duration(seconds[config])
     if config == asked:
-        logger.info("--time-limit %g: about %s, nothing is given up", minutes, takes)
+        logger.info(
+            "Time limit of %g min: about %s, nothing is given up.", minutes, takes
+        )
     else:
         logger.info(
-            "--time-limit %g: about %s with %s, instead of about %s. Given up: %s",
+            "Time limit of %g min: about %s with %s, not about %s. Given up: %s.",
             minutes,
             takes,
             describe_options(config, asked),
