@@ -23,7 +23,7 @@ from embed.photos.decode import decode_thumbnail
 from embed.store.arrays import RaggedRows, release_rows
 from embed.store.manifest import sha256_strings
 from embed.table.encode import RARE, TableColumn, feature_names
-from embed.table.giveaways import find_giveaway
+from embed.table.giveaways import MIN_PRODUCTS, find_giveaway
 from finetune.price_unit import to_log_price, to_price
 from finetune.score import smape, smape_rows
 from stack.blocks.fitted import block_matrix, fit_blocks, inputs_of
@@ -56,7 +56,9 @@ class Check:
     """The result of one check."""
 
     name: str
-    passed: bool
+    passed: bool | None
+    """None where there are too few products to check."""
+
     detail: str
     """The figures behind the result, in one line."""
 
@@ -330,6 +332,13 @@ def _canary(finished: _Finished) -> Check:
 def _table_columns(finished: _Finished) -> Check:
     """Look for table columns that give the price away, and for one made to do so."""
     embed, price = finished.run.embed, finished.price
+    if len(finished.priced) < MIN_PRODUCTS:
+        return Check(
+            name="table columns",
+            passed=None,
+            detail=f"needs {MIN_PRODUCTS} products with a price, the run has "
+            f"{len(finished.priced)}",
+        )
     attributes = finished.run.array("embed/attributes")
     allowed = embed.inputs.columns.allowed
     columns, start = [], len(ATTRIBUTE_NAMES)
