@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from embed.catalog.columns import TableKind, shorten
 from embed.catalog.reader import MAX_ID_CHARS, Catalog, CatalogColumns, CatalogError
 from embed.photos.links import split_links
+from embed.problems import Problem, read_problems
 from embed.store.durable import write_bytes
 from stack.notebook.photo_links import (
     find_by_name,
@@ -288,7 +289,7 @@ def expand_home(path: Path) -> Path:
     return path.expanduser() if path.parts[:1] == ("~",) else path
 
 
-def read_problems(path: Path, products: Products) -> pd.DataFrame:
+def problems_of(path: Path, products: Products) -> pd.DataFrame:
     """Read problems.csv of a run, with the problem of each photo's path.
 
     Returns
@@ -296,7 +297,7 @@ def read_problems(path: Path, products: Products) -> pd.DataFrame:
     DataFrame
         Columns sample_id, field, reason, and row, from 0.
     """
-    problems = pd.read_csv(path, dtype=str, keep_default_na=False)
+    problems = pd.DataFrame(read_problems(path), columns=Problem._fields, dtype=str)
     rows = {sample_id: row for row, sample_id in enumerate(products.sample_id)}
     problems["row"] = [rows[sample_id] for sample_id in problems["sample_id"]]
     for label, row in problems.loc[problems["field"] == "image", "row"].items():

@@ -30,7 +30,7 @@ from stack.fit import fit_stack
 from stack.notebook.frame import (
     Products,
     expand_home,
-    read_problems,
+    problems_of,
     read_products,
     read_target,
     require_frame,
@@ -430,7 +430,7 @@ def _run_stages(
             f"products have it before they have a price, use it with "
             f"allow_columns=[{error.column!r}]"
         ) from None
-    problems = read_problems(folder.path / "embed" / "problems.csv", products)
+    problems = problems_of(folder.path / "embed" / "problems.csv", products)
     unusable = problems[problems["field"] == "image"]
     reasons = dict(zip(unusable["row"], unusable["reason"], strict=True))
     warn_of_placeholders(products, reasons, stacklevel=4)

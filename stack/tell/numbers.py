@@ -58,7 +58,7 @@ def times(factor: float) -> str:
     return f"\N{DIVISION SIGN} {_factor(1 / factor)}"
 
 
-def blocks(names: Iterable[str]) -> str:
+def block_names(names: Iterable[str]) -> str:
     """Write the names of blocks, as in `--blocks`; explain the one that needs it."""
     return ", ".join(
         f"{name} (sizes, table columns)" if name == "attributes" else name
@@ -85,7 +85,7 @@ def _factor(value: float) -> str:
 
 FILTERS: Mapping[str, Callable[..., str]] = {
     "amount": amount,
-    "blocks": blocks,
+    "block_names": block_names,
     "cell": cell,
     "price": price,
     "score": score,

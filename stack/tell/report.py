@@ -6,7 +6,7 @@ from typing import Any
 from embed.catalog.amounts import short_amount
 from stack.price.flags import DISAGREEMENT
 from stack.tell.lines import DASH, LABEL, difference, table, wrap
-from stack.tell.numbers import blocks, count, percent, score, short_range
+from stack.tell.numbers import block_names, count, percent, score, short_range
 
 _MAX_FOLDS = 10  # shown one by one
 _BLOCKS_WIDER = 16  # columns that names of blocks need beyond a usual label
@@ -186,7 +186,7 @@ def _ablation(parts: Iterable[Mapping[str, Any]]) -> str:
     width = LABEL + _BLOCKS_WIDER
     lines = [title, f"{'':{width}}{'SMAPE':>8}{'difference ± s.e.':>22}"]
     for part in parts:
-        label = blocks(part["left_out"])
+        label = block_names(part["left_out"])
         line = f"  {f'without {label}' if label else 'all':{width - 2}}"
         line += f"{part['smape']:8.2f}"
         if label:
