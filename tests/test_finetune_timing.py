@@ -248,7 +248,7 @@ def test_a_way_that_saves_little_is_not_told(
     monkeypatch.setattr(notice, "LONG_SECONDS", 700.0)
     monkeypatch.setattr(notice, "_WORTH_NAMING", 0.05)
     lines = lines_of(caplog, job_of(run_dir))
-    assert lines == ["Training takes about 15 min, for 2 folds."]
+    assert lines == ["Training takes about 15 min, for 2 folds.", CHOOSES]
 
 
 def test_measuring_changes_no_byte_of_a_run(embedded_run, run_dir, monkeypatch, caplog):

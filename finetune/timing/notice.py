@@ -3,8 +3,10 @@
 import dataclasses
 import logging
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
+from finetune.config import FinetuneConfig
 from finetune.job import Job
 from finetune.timing.cheaper import describe_options, freezable_towers
 from finetune.timing.estimate import describe_duration, duration_of, work_of
@@ -30,6 +32,8 @@ def tell_duration(job: Job, only_fold: int | None) -> None:
     only_fold : int or None
         The fold to train, None for all.
     """
+    if not logger.isEnabledFor(logging.INFO):
+        return
     config, work = job.config, work_of(job, only_fold)
     if work.n_left(config) * config.n_epochs * _slow_epoch(job) < LONG_SECONDS:
         return
@@ -49,16 +53,22 @@ def tell_duration(job: Job, only_fold: int | None) -> None:
         )
         if work.n_trained:  # other settings would train these networks again
             return
-        for changes in freezable_towers(job):
-            cheaper = dataclasses.replace(config, **changes)  # type: ignore[arg-type]
-            if duration(cheaper) < _WORTH_NAMING * seconds:
-                logger.info(
-                    "With %s it takes about %s. --time-limit MINUTES chooses settings "
-                    "for the time that you have.",
-                    describe_options(cheaper, config),
-                    describe_duration(duration(cheaper)),
-                )
-                return
+        way = _cheaper_way(job, duration, _WORTH_NAMING * seconds)
+        logger.info(
+            "%s--time-limit MINUTES chooses settings for the time that you have.", way
+        )
+
+
+def _cheaper_way(
+    job: Job, duration: Callable[[FinetuneConfig], float], limit: float
+) -> str:
+    """Name the first frozen tower with which the training takes few enough seconds."""
+    for changes in freezable_towers(job):
+        cheaper = dataclasses.replace(job.config, **changes)  # type: ignore[arg-type]
+        if (seconds := duration(cheaper)) <= limit:
+            options = describe_options(cheaper, job.config)
+            return f"With {options} it takes about {describe_duration(seconds)}. "
+    return ""
 
 
 def _slow_epoch(job: Job) -> float:
