@@ -11,6 +11,8 @@ RECIPE ?= default
 ARGS   ?=
 
 BIN := $(VENV)/bin
+# A time limit (ARGS='--time-limit MINUTES') may give up folds that nobody asked for.
+FOLDS_ARG = $(if $(filter file,$(origin FOLDS)),,--folds $(FOLDS))
 # Two processes; one that has run out of tests takes over half of the other's.
 PYTEST = -m pytest -n 2 --dist worksteal
 
@@ -71,14 +73,14 @@ else
 endif
 
 finetune: venv ## one network per fold
-	$(BIN)/pricestack finetune --run "$(RUN)" --folds $(FOLDS) --recipe $(RECIPE) \
+	$(BIN)/pricestack finetune --run "$(RUN)" $(FOLDS_ARG) --recipe $(RECIPE) \
 	  $(FINETUNE_ARGS) $(ARGS)
 
 stack: venv ## boosters on the residual, and the verdict
 	$(BIN)/pricestack stack --run "$(RUN)" $(ARGS)
 
 evaluate: venv ## the table of a finished run
-	$(BIN)/evaluate --folds $(FOLDS) --run "$(RUN)" $(ARGS)
+	$(BIN)/evaluate $(FOLDS_ARG) --run "$(RUN)" $(ARGS)
 
 report: venv ## what a finished run found, as one HTML file
 	$(BIN)/pricestack report --run "$(RUN)" $(ARGS)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import click
+from click.core import ParameterSource
 
 from embed.terminal.options import fold_from_one, one_line_errors, run_option
 from embed.terminal.settings import read_settings
@@ -130,6 +131,15 @@ def _setting_options(command: Any) -> Any:
     is_flag=True,
     help="Write the columns of history.csv to RUN/finetune/tensorboard too.",
 )
+@click.option(
+    "--time-limit",
+    "minutes",
+    metavar="MINUTES",
+    type=float,
+    help="Choose settings with which the training takes about this long here, by "
+    "measurement: the towers that are trained, then epochs, folds last. Settings that "
+    "you give stay as they are.",
+)
 @one_line_errors
 def finetune_command(
     run_dir: Path,
@@ -139,6 +149,7 @@ def finetune_command(
     track_held_out: bool,
     tensorboard: bool,
     assignments: tuple[str, ...],
+    minutes: float | None,
     **settings: Any,
 ) -> None:
     """Train the network once per fold, in RUN/finetune.
@@ -155,13 +166,17 @@ def finetune_command(
     changes |= read_settings(assignments, FinetuneConfig, own_options=own_options)
     config = dataclasses.replace(RECIPES[recipe], **changes)
     from finetune.out_of_fold import finetune  # imported here, as it loads torch
+    from finetune.timing.limit import TimeLimit
 
+    given = frozenset(name for name in changes if not _is_default(name))
+    limit = None if minutes is None else TimeLimit(minutes=minutes, fixed=given)
     manifest = finetune(
         run_dir,
         config=config,
         drop_unpriced=drop_unpriced,
         only_fold=only_fold,
         tracking=tracking,
+        limit=limit,
     )
     if tensorboard:
         write_stage_events(run_dir / "finetune")
@@ -172,7 +187,7 @@ def finetune_command(
             "others too."
         )
         return
-    n_networks = config.n_folds * config.n_seeds
+    n_networks = manifest.config.n_folds * manifest.config.n_seeds
     click.echo(
         f"{n_networks} networks trained in {manifest.seconds / 60:.1f} min; "
         f"out-of-fold SMAPE {manifest.smape:.2f} ({run_dir / 'finetune'})."
@@ -187,6 +202,12 @@ def finetune_command(
             f"{manifest.n_held_out} products are held out; `pricestack stack` scores "
             f"the final predictor on them."
         )
+
+
+def _is_default(name: str) -> bool:
+    """Tell whether the user left the option of a setting out."""
+    source = click.get_current_context().get_parameter_source(name)
+    return source is ParameterSource.DEFAULT
 
 
 if __name__ == "__main__":

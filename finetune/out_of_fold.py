@@ -28,6 +28,8 @@ from finetune.network.saved import MODEL_NAME
 from finetune.price_unit import to_price
 from finetune.records import FinetuneManifest, FoldRecord, PlanRecord
 from finetune.score import smape
+from finetune.timing.limit import TimeLimit, settings_within
+from finetune.timing.notice import tell_duration
 from finetune.training.checkpoint import remove_checkpoint
 from finetune.training.frozen_layers import remove_hidden_states
 from finetune.training.tracking import UNTRACKED, Tracking
@@ -44,6 +46,7 @@ def finetune(
     drop_unpriced: bool = False,
     only_fold: int | None = None,
     tracking: Tracking = UNTRACKED,
+    limit: TimeLimit | None = None,
 ) -> FinetuneManifest | None:
     """Write `run_dir/finetune`: the networks of each fold and held-out predictions.
 
@@ -59,6 +62,8 @@ def finetune(
     tracking : Tracking
         Records to write. No array depends on it, so it is not in the stage's
         key: another choice does not train finished folds again.
+    limit : TimeLimit, optional
+        Minutes that the training may take; cheaper settings are chosen to fit.
 
     Returns
     -------
@@ -78,6 +83,10 @@ def finetune(
     require_embedded(run_dir)  # before the lock makes a folder
     with run_lock(run_dir):
         job = prepare_job(run_dir, config, drop_unpriced, tracking)
+        if limit is not None:
+            config = settings_within(job, limit, only_fold=only_fold)
+            if config != job.config:
+                job = prepare_job(run_dir, config, drop_unpriced, tracking)
         path = job.stage_dir / MANIFEST_NAME
         finished = read_record(path, FinetuneManifest, key=job.key)
         if finished is not None:
@@ -85,6 +94,8 @@ def finetune(
             logger.info("%s: up to date", job.stage_dir)
             return _with_dates(finished, job)
         _begin(job)
+        if limit is None:
+            tell_duration(job, only_fold)
         folds = range(config.n_folds) if only_fold is None else [only_fold]
         for fold in folds:
             finish_fold(job, fold)

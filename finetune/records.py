@@ -57,6 +57,13 @@ class PlanRecord(Record):
     key: Text
 
 
+class LimitRecord(Record):
+    """time_limit.json: the settings that were chosen for a time limit."""
+
+    key: Text
+    config: Annotated[FinetuneConfig, Requires("n_folds")]
+
+
 class HistoryRow(Record):
     """An epoch in history.csv.
 

@@ -61,6 +61,7 @@ class Shell:
 
     def __init__(self, encoder: Path, catalog: Path, log: pytest.LogCaptureFixture):
         self.catalog, self.images = catalog, catalog.parent / "images"
+        self.encoder = encoder
         self._log = log
         self.heard: list[str] = []
         small = f"--image-encoder none --image-size 32 --text-encoder {encoder}"

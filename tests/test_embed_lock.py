@@ -1,5 +1,7 @@
+import json
 import logging
 import os
+import re
 import time
 
 import pytest
@@ -59,6 +61,17 @@ def test_a_holder_s_record_that_cannot_be_read_does_not_matter(record, held, tmp
     (tmp_path / ".lock-holder.json").write_bytes(record)
     with (
         pytest.raises(LockedError, match=r"in use by another process\. Wait"),
+        run_lock(tmp_path),
+    ):
+        pytest.fail("both hold the run")
+
+
+def test_a_holder_s_record_cannot_write_to_the_terminal(held, tmp_path):
+    record = {"pid": 1, "host": "caf\u00e9", "command": "\x1b[2Jok\n", "since": "\x9b"}
+    (tmp_path / ".lock-holder.json").write_text(json.dumps(record))
+    escaped = r"on caf\u00e9 (\x1b[2Jok\n, since \x9b)".replace(r"\u00e9", "\u00e9")
+    with (
+        pytest.raises(LockedError, match=re.escape(escaped)),
         run_lock(tmp_path),
     ):
         pytest.fail("both hold the run")

@@ -49,6 +49,7 @@ SETTINGS = {  # part of the message: command, option, a bad and a good value
     "--threads must be at least 1": ("finetune", "--threads", 0, 1),
     "--seed must be 0 to 2147483647": ("finetune", "--seed", -1, 0),
     "--freeze-layers must be 0 or": ("finetune", "--freeze-layers", -1, 0),
+    "--time-limit must be above 0": ("finetune", "--time-limit", 0, 0.5),
     "--workers must be at least 1": ("embed", "--workers", 0, 1),
     "--concurrency must be at least 1": ("images", "--concurrency", 0, 1),
     "--per-host must be at least 1": ("images", "--per-host", 0, 1),

@@ -5,12 +5,14 @@ import sys
 
 import pytest
 from conftest import choose, small_image_backbone, use_photo_tower
-from remedies import advice, commands_in, rows_of, write_rows
+from remedies import advice, commands_in, options_in, rows_of, write_rows
 from remedies import run_dir as run_dir
 from remedies import script as script
 from remedies import shell as shell
 from test_embed_catalog_xlsx import write_xlsx
 from torch import nn
+
+from finetune.timing import cheaper, notice
 
 OUT = ("--out", "prices.csv")
 
@@ -52,6 +54,28 @@ def test_a_photo_tower_that_runs_away_is_frozen(shell, run_dir, monkeypatch):
     message = shell.refused(*finetune)
     option = re.search(r"at their defaults, give (\S+)\.$", message)[1]
     shell.accepted(*finetune, option)
+
+
+@advice("MINUTES chooses settings for the time")
+@pytest.mark.parametrize("option", ["--freeze-image", "--time-limit"])
+def test_a_long_training_becomes_shorter(shell, run_dir, monkeypatch, option):
+    monkeypatch.setattr(notice, "LONG_SECONDS", 0.0)
+    monkeypatch.setattr(notice, "_WORTH_NAMING", 1e9)
+    weights = (shell.encoder, shell.encoder)
+    monkeypatch.setattr(cheaper, "weights_of_run", lambda embed: weights)
+    finetune = (*train(run_dir), "--batch-size", 9)
+    told = shell.accepted(*finetune, "--only-fold", 1)
+    assert option in options_in(told)
+    given = (option, 9) if option == "--time-limit" else (option,)
+    shell.accepted(*finetune, *given)
+
+
+@advice("the training takes about")
+def test_a_time_limit_that_is_too_short_is_raised(shell, run_dir):
+    finetune = (*train(run_dir), "--batch-size", 9)
+    message = shell.refused(*finetune, "--time-limit", 1e-5)
+    minutes = re.search(r"Give --time-limit (\d+) or more", message)[1]
+    assert "nothing is given up" in shell.accepted(*finetune, "--time-limit", minutes)
 
 
 READERS = {  # part of the message: the module that reads, the file's suffix

@@ -3,7 +3,7 @@ import pytest
 from block_products import N_FOLDS, fit, make_folds, make_products, priced
 from scipy.sparse import csr_array
 
-from embed.errors import CacheError
+from embed.errors import CacheError, InputError
 from stack.blocks import nearest
 from stack.blocks.inputs import BlockInputs, Features, Known
 from stack.blocks.nearest import DenseReferences, WordReferences, find_nearest
@@ -176,3 +176,10 @@ def test_words_whose_files_do_not_fit_are_refused(fitted, tmp_path, part, change
     np.save(path, change(np.load(path)))
     with pytest.raises(CacheError, match=r"data\.npy: does not fit indices\.npy"):
         load(tmp_path, products, prices)
+
+
+def test_a_cosine_that_is_not_a_number_is_refused():
+    cosines = np.zeros((2, 5), np.float32)
+    cosines[1, 3] = np.nan
+    with pytest.raises(InputError, match="must be finite, found nan"):
+        find_nearest(cosines, 2)

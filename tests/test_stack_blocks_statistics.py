@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import numpy as np
@@ -81,6 +82,18 @@ def test_keys_that_no_fit_wrote_are_refused(fitted, content, fault):
     (folder / "keys.json").unlink()
     with pytest.raises(CacheError, match=r"keys\.json: is missing.*make stack"):
         Statistics.load(folder, Known(prices=prices), [0])
+
+
+def test_a_category_column_without_keys_is_refused(fitted):
+    products, prices, _, folder = fitted
+    loaded = Statistics.load(folder, Known(prices=prices), [0])
+    codes = np.ones((len(TEXTS), 1), np.float32)
+    features = dataclasses.replace(products.features, categories=codes)
+    others = BlockInputs(texts=TEXTS, features=features)
+    with pytest.raises(
+        CacheError, match=r"keys\.json: 'table0' is missing.*make stack"
+    ):
+        loaded.predict(others)
 
 
 def test_sums_that_do_not_fit_their_keys_are_refused(fitted):

@@ -17,7 +17,7 @@ from stack.html_report.products import (
     shorten,
     worst_products,
 )
-from stack.html_report.records import N_PROBLEMS, read_problems, stage_record
+from stack.html_report.records import N_PROBLEMS, count_problems, stage_record
 from stack.html_report.words import group_score, leading_words, score_words
 from stack.tell import numbers as formats
 
@@ -123,17 +123,17 @@ def test_problems_are_counted_by_reason_and_the_first_are_kept(tmp_path):
     rows = [(f"p{at}", "image", "no such file") for at in range(50)]
     rows += [("q", "text", "no usable text")]
     rows += [(f"r{at}", "image", f"damaged file: {at}") for at in range(30)]
-    found = read_problems(write_problems(tmp_path / "problems.csv", rows))
+    found = count_problems(write_problems(tmp_path / "problems.csv", rows))
     assert found.n == 81
     assert found.reasons[0] == ("image", "no such file", 50)
     assert len(found.reasons) + found.n_other_reasons == 32
-    assert [row["sample_id"] for row in found.first] == [
+    assert [row.sample_id for row in found.first] == [
         f"p{at}" for at in range(N_PROBLEMS)
     ]
 
 
 def test_no_problem_is_no_error(tmp_path):
-    found = read_problems(write_problems(tmp_path / "problems.csv", []))
+    found = count_problems(write_problems(tmp_path / "problems.csv", []))
     assert (found.n, found.reasons, found.first) == (0, [], [])
 
 

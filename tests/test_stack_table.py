@@ -297,6 +297,14 @@ def test_a_category_made_from_the_price_fails_the_audit(table_run, monkeypatch):
     assert "brand correlates with the log price by 0.9" in check.detail
 
 
+def test_table_columns_of_few_products_are_not_checked(table_run, monkeypatch):
+    monkeypatch.setattr(stack.audit, "MIN_PRODUCTS", 41)
+    checks = audit_run(table_run, n_threads=1)
+    check = next(check for check in checks if check.name == "table columns")
+    assert check.passed is None
+    assert check.detail == "needs 41 products with a price, the run has 40"
+
+
 @pytest.mark.parametrize("leaks", [False, True])
 def test_prices_that_enter_their_own_category_s_mean_fail_the_audit(
     table_run, monkeypatch, leaks

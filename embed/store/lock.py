@@ -69,12 +69,17 @@ def _holder(path: Path) -> str:
     """Describe the process that wrote the file; its content is only informative."""
     try:
         holder = json.loads(path.read_text(encoding="utf-8"))
-        return (
+        return _printable(
             f"process {int(holder['pid'])} on {holder['host']} "
             f"({holder['command']}, since {holder['since']})"
         )
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return "another process"
+
+
+def _printable(text: str) -> str:
+    """Escape control characters, with which a file could change the terminal."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _mention_dead_holder(run_dir: Path, holder_path: Path) -> None:

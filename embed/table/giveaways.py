@@ -13,7 +13,7 @@ MAX_CORRELATION = 0.95
 """Largest accepted absolute correlation of a column with the log price."""
 
 _MAX_JOINT = (0.99, 0.998)  # largest accepted for two and for three columns together
-_MIN_PRODUCTS = 30  # fewer correlate by chance
+MIN_PRODUCTS = 30  # fewer correlate by chance
 _MAX_ROWS = 2000  # rows, evenly spread, for the fits of several columns
 _N_BEST = 10  # combinations that get another column
 
@@ -85,7 +85,7 @@ def _correlate_categories(
     log_price = log_price[known]
     names, member = np.unique(codes[known], return_inverse=True)
     n, n_free = len(log_price), len(log_price) - len(names)
-    if n < _MIN_PRODUCTS or n_free < 1 or np.ptp(log_price) == 0:
+    if n < MIN_PRODUCTS or n_free < 1 or np.ptp(log_price) == 0:
         return 0.0
     mean = np.bincount(member, log_price) / np.bincount(member)
     within = np.sum((log_price - mean[member]) ** 2) / n_free
@@ -98,7 +98,7 @@ def _logs(number: NDArray[np.float64]) -> list[NDArray[np.float64]]:
     with np.errstate(invalid="ignore", divide="ignore"):
         logs = np.log([number, 1 - share])
     logs[np.isinf(logs)] = np.nan
-    return [log for log in logs if np.isfinite(log).sum() >= _MIN_PRODUCTS]
+    return [log for log in logs if np.isfinite(log).sum() >= MIN_PRODUCTS]
 
 
 def _find_product(
@@ -134,7 +134,7 @@ def _fit(logs: list[NDArray[np.float64]], log_price: NDArray[np.float64]) -> flo
     """Return the correlation of a least-squares fit, where all terms are known."""
     values = np.column_stack([*logs, log_price])
     known = np.isfinite(values.sum(axis=1))
-    if known.sum() < max(_MIN_PRODUCTS, 0.5 * len(known)):
+    if known.sum() < max(MIN_PRODUCTS, 0.5 * len(known)):
         return 0.0
     values = values[known] - values[known].mean(axis=0)
     squares = values.T @ values
@@ -146,6 +146,6 @@ def _fit(logs: list[NDArray[np.float64]], log_price: NDArray[np.float64]) -> flo
 
 
 def _correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    if len(a) < _MIN_PRODUCTS or np.ptp(a) == 0 or np.ptp(b) == 0:
+    if len(a) < MIN_PRODUCTS or np.ptp(a) == 0 or np.ptp(b) == 0:
         return 0.0
     return float(abs(np.corrcoef(a, b)[0, 1]))

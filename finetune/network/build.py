@@ -110,6 +110,11 @@ def n_frozen_layers(backbone: nn.Module, n_layers: int | None) -> int:
     return len(_layers(backbone)) * 2 // 3 if n_layers is None else n_layers
 
 
+def n_text_layers(backbone: nn.Module) -> int:
+    """Return the number of an encoder's layers."""
+    return len(_layers(backbone))
+
+
 def _layers(backbone: nn.Module) -> nn.ModuleList:
     lists = (m for m in backbone.modules() if isinstance(m, nn.ModuleList))
     return next(lists, nn.ModuleList())

@@ -62,20 +62,29 @@ def skip_frozen_layers(
         Key of the inputs of the frozen layers.
     """
     backbone = network.text_backbone
-    n_layers = n_frozen_layers(backbone, config.freeze_layers)
-    if not n_layers or config.encoder_dropout or not can_be_split(backbone):
+    n_layers = n_skipped_layers(backbone, config)
+    if not n_layers:
         return
     if cache.hidden is None:
         path = stage_dir / HIDDEN_NAME
         if not _is_whole(stage_dir, key):
             remove_hidden_states(stage_dir)
             logger.info("frozen layers of the text tower: computed once, for all folds")
-            _write(lower_layers(backbone, n_layers), cache, path, arithmetic)
+            write_hidden_states(
+                lower_layers(backbone, n_layers), cache, path, arithmetic
+            )
             files = record_files(stage_dir, [path.name, offsets_path(path).name])
             record = HiddenStatesRecord(key=key, files=files)
             write_record(stage_dir / _RECORD_NAME, record)
         cache.hidden = RaggedRows(path)
     network.begin_text_at(n_layers)
+
+
+def n_skipped_layers(backbone: nn.Module, config: FinetuneConfig) -> int:
+    """Return the number of layers whose output `skip_frozen_layers` computes once."""
+    if config.encoder_dropout or not can_be_split(backbone):
+        return 0
+    return n_frozen_layers(backbone, config.freeze_layers)
 
 
 def remove_hidden_states(stage_dir: Path) -> None:
@@ -98,9 +107,19 @@ def _is_whole(stage_dir: Path, key: str) -> bool:
 
 
 @torch.no_grad()
-def _write(
+def write_hidden_states(
     lower: nn.Module, cache: ProductCache, path: Path, arithmetic: Arithmetic
 ) -> None:
+    """Write the output of the frozen layers for all texts, as `RaggedRows`.
+
+    Parameters
+    ----------
+    lower : nn.Module
+        The frozen layers, as by `lower_layers`.
+    cache : ProductCache
+    path : Path
+    arithmetic : Arithmetic
+    """
     lower.to(arithmetic.device).eval()
     n = len(cache)
     chunks = [

@@ -12,7 +12,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from embed.terminal.progress import track
-from finetune.batches import ProductCache, shuffled_batches, sorted_batches
+from finetune.batches import (
+    Batch,
+    ProductCache,
+    shuffled_batches,
+    sorted_batches,
+)
 from finetune.config import FinetuneConfig
 from finetune.network.arithmetic import Arithmetic
 from finetune.network.build import use_eager_attention
@@ -138,11 +143,11 @@ def train_network(
     device = arithmetic.device
     network.to(device)
     training = TrainingRows(cache=cache, rows=rows, log_price=log_price, wide=wide)
-    state = _fresh_state(network, config, arithmetic)
+    state = fresh_state(network, config, arithmetic)
     state.resume(fold_dir)
     if not state.epochs_done:
         remove_events(fold_dir)
-    optimizer, scaler = state.optimizer, state.scaler
+    optimizer = state.optimizer
     peaks = [group["initial_lr"] for group in optimizer.param_groups]
     while state.epochs_done < config.n_epochs:
         tally, epoch = EpochTally(), state.epochs_done
@@ -151,7 +156,6 @@ def train_network(
         batches = shuffled_batches(
             rows, cache.lengths, batch_size=config.batch_size, rng=rng
         )
-        criterion = _criterion(epoch, config)
         network.train()
         for number, batch_rows in track(
             ((len(batch), (number, batch)) for number, batch in enumerate(batches)),
@@ -166,15 +170,6 @@ def train_network(
                 batch_rows, augment=rng, image_dropout=config.image_dropout, wide=wide
             ).to(device)
             target = torch.from_numpy(log_price[batch_rows]).float().to(device)
-            loss, predicted = accumulate_gradients(
-                network,
-                batch,
-                target,
-                criterion=criterion,
-                arithmetic=arithmetic,
-                scaler=scaler,
-                micro_batch_size=config.micro_batch_size,
-            )
             place = BatchPlace(
                 fold=fold,
                 epoch=epoch,
@@ -182,22 +177,12 @@ def train_network(
                 n_batches=len(batches),
                 products=product_names(batch_rows, sample_ids),
             )
-            require_finite_loss(loss, place)
-            scaler.unscale_(optimizer)
-            norm = float(
-                nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm)
-            )
-            require_sound_gradient(norm, place, scaler=scaler)
-            scaler.step(optimizer)
-            scaler.update()
-            require_live_scaler(scaler, place)
-            optimizer.zero_grad(set_to_none=True)
-            state.update_average(
-                decay=config.ema_decay, updates_done=epoch * len(batches) + number
+            loss, batch_smape, norm = take_step(
+                state, batch, target, place, config=config, arithmetic=arithmetic
             )
             tally.add(
                 loss=loss,
-                smape=100 * float(smape_loss(predicted, target)),
+                smape=batch_smape,
                 size=len(batch_rows),
                 factor=factor,
                 norm=norm,
@@ -245,9 +230,69 @@ def prepare_torch(
         use_eager_attention(network.text_backbone)
 
 
-def _fresh_state(
+def take_step(
+    state: TrainingState,
+    batch: Batch,
+    target: torch.Tensor,
+    place: BatchPlace,
+    *,
+    config: FinetuneConfig,
+    arithmetic: Arithmetic,
+) -> tuple[float, float, float]:
+    """Update the network and the averaged weights by one batch.
+
+    Parameters
+    ----------
+    state : TrainingState
+        Its optimizer has the learning rates of this step.
+    batch : Batch
+    target : Tensor of shape (batch,), float32
+        log1p price.
+    place : BatchPlace
+    config : FinetuneConfig
+    arithmetic : Arithmetic
+
+    Returns
+    -------
+    loss : float
+    smape : float
+        Percent, of the prices before the update.
+    norm : float
+        Norm of the gradient, before clipping.
+
+    Raises
+    ------
+    TrainingError
+        If training goes wrong, see `finetune.training.guards`.
+    """
+    network, optimizer, scaler = state.network, state.optimizer, state.scaler
+    loss, predicted = accumulate_gradients(
+        network,
+        batch,
+        target,
+        criterion=_criterion(place.epoch, config),
+        arithmetic=arithmetic,
+        scaler=scaler,
+        micro_batch_size=config.micro_batch_size,
+    )
+    require_finite_loss(loss, place)
+    scaler.unscale_(optimizer)
+    norm = float(nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm))
+    require_sound_gradient(norm, place, scaler=scaler)
+    scaler.step(optimizer)
+    scaler.update()
+    require_live_scaler(scaler, place)
+    optimizer.zero_grad(set_to_none=True)
+    state.update_average(
+        decay=config.ema_decay, updates_done=place.epoch * place.n_batches + place.at
+    )
+    return loss, 100 * float(smape_loss(predicted, target)), norm
+
+
+def fresh_state(
     network: PriceNetwork, config: FinetuneConfig, arithmetic: Arithmetic
 ) -> TrainingState:
+    """Return the state of a network before its first step."""
     groups = network.parameter_groups(
         text=config.text_learning_rate,
         image=config.image_learning_rate,

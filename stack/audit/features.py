@@ -10,7 +10,7 @@ from scipy.stats import rankdata
 from embed.attributes import ATTRIBUTE_NAMES
 from embed.store.arrays import release_rows
 from embed.table.encode import RARE, TableColumn, feature_names
-from embed.table.giveaways import find_giveaway
+from embed.table.giveaways import MIN_PRODUCTS, find_giveaway
 from stack.audit.records import SAMPLE_ROWS, AuditedRun, Check
 from stack.run import PREDICTIONS
 
@@ -53,6 +53,13 @@ def check_ids(audited: AuditedRun) -> Check:
 def check_table_columns(audited: AuditedRun) -> Check:
     """Look for table columns that give the price away, and for one made to do so."""
     embed, price = audited.run.embed, audited.price
+    if len(audited.priced) < MIN_PRODUCTS:
+        return Check(
+            name="table columns",
+            passed=None,
+            detail=f"needs {MIN_PRODUCTS} products with a price, the run has "
+            f"{len(audited.priced)}",
+        )
     attributes = audited.run.array("embed/attributes")
     allowed = embed.inputs.columns.allowed
     columns, start = [], len(ATTRIBUTE_NAMES)

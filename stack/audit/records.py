@@ -21,7 +21,9 @@ class Check:
     """The result of one check."""
 
     name: str
-    passed: bool
+    passed: bool | None
+    """None where there are too few products to check."""
+
     detail: str
     """The figures behind the result, in one line."""
 

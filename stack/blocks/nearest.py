@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embed.errors import InputError
 from embed.store.arrays import release_rows
 from stack.blocks.terms import weigh
 
@@ -127,7 +128,7 @@ def find_nearest(
     Parameters
     ----------
     similarity : ndarray of shape (n_queries, n_references)
-        Cosines, all finite.
+        Cosines.
     n : int
         Number of references to find; fewer if there are fewer references.
 
@@ -138,7 +139,17 @@ def find_nearest(
         are ordered by reference number, so the result does not depend on chunk size.
     cosines : ndarray of shape (n_queries, k), float32
         Their similarities.
+
+    Raises
+    ------
+    InputError
+        If a cosine is not a number.
     """
+    if np.isnan(similarity).any():
+        raise InputError(
+            "similar products: features must be finite, found nan. The run, or the "
+            "exported model, is damaged; make it again."
+        )
     n_queries, n_references = similarity.shape
     n = min(n, n_references)
     if not n or not n_queries:

@@ -78,6 +78,9 @@ class Statistics(PriceBlock):
     of_key: dict[str, dict[str, tuple[float, float]]]
     """By kind and key: shrunk mean log1p price, and log1p of the number of products."""
 
+    path: Path
+    """File of the keys, for errors."""
+
     @classmethod
     def columns_of(cls, embed: "EmbedManifest") -> tuple[Column, ...]:
         """Return two columns for each key: first words, unit, category columns."""
@@ -121,7 +124,8 @@ class Statistics(PriceBlock):
         overall = float(np.mean(prices.log_price[rows], dtype=np.float64))
         # Never the total minus the own fold: rounding leaves a trace of its prices.
         used_folds = np.unique(prices.folds[rows])
-        names = _read_keys(folder / "keys.json")
+        keys_path = folder / "keys.json"
+        names = _read_keys(keys_path)
         of_key = {}
         for kind, keys in names.items():
             path = folder / f"{kind}.npy"
@@ -135,14 +139,25 @@ class Statistics(PriceBlock):
             mean = overall + (total - n * overall) / (n + SMOOTHING)
             pairs = zip(mean.tolist(), np.log1p(n).tolist(), strict=True)
             of_key[kind] = dict(zip(keys, pairs, strict=True))
-        return cls(overall=overall, of_key=of_key)
+        return cls(overall=overall, of_key=of_key, path=keys_path)
 
     def predict(self, products: BlockInputs) -> NDArray[np.float32]:
-        """Look up the mean and count of each key, shape (n_products, 2 * n_keys)."""
+        """Look up the mean and count of each key, shape (n_products, 2 * n_keys).
+
+        Raises
+        ------
+        CacheError
+            If the keys of a category column are missing.
+        """
+        keys_of = _keys_of(products)
+        if missing := keys_of.keys() - self.of_key.keys():
+            raise CacheError(
+                f"{self.path}: {min(missing)!r} is missing. {remedy(self.path)}"
+            )
         unknown = (self.overall, 0.0)
         parts = [
             [self.of_key[kind].get(key, unknown) for key in keys]
-            for kind, keys in _keys_of(products).items()
+            for kind, keys in keys_of.items()
         ]
         return np.concatenate(parts, axis=1, dtype=np.float32)
 

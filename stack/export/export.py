@@ -19,6 +19,7 @@ from embed.encoders.towers import IMAGE_DIM, load_image_backbone, load_text_back
 from embed.encoders.weights import weights_of_run
 from embed.errors import CacheError
 from embed.photos.stand_ins import known_stand_ins
+from embed.records import EmbedManifest
 from embed.store.manifest import (
     MANIFEST_NAME,
     environment,
@@ -27,6 +28,7 @@ from embed.store.manifest import (
     write_json,
 )
 from embed.terminal.options import require_packages
+from finetune.config import FinetuneConfig
 from finetune.network.saved import load_network, network_folder
 from stack.blocks.registry import BLOCKS, PRICE_BLOCKS
 from stack.export.card import model_card
@@ -221,27 +223,49 @@ def _copy_code(folder: Path, *, packages: Sequence[str]) -> None:
 
 
 def _manifest(finished: FinishedRun, folder: Path) -> dict[str, Any]:
-    run, config = finished.run, finished.finetune_config
-    embed_config = run.embed.config
-    settings: dict[str, Any] = {
+    return {
         "kind": KIND,
         "format": FORMAT,
         "made_from": {
-            "embed_key": run.embed.key,
-            "finetune_key": run.finetune.key,
+            "embed_key": finished.run.embed.key,
+            "finetune_key": finished.run.finetune.key,
             "stack_key": finished.stack.key,
         },
         "chosen": finished.chosen,
         "target": "log1p of price / price_unit, in the catalog's currency, which is "
         "not recorded",
-        "price_unit": run.price_unit,
-        "trained": run.price_range(),
-        "columns": dataclasses.asdict(run.embed.inputs.columns),
-        "max_tokens": embed_config.max_tokens,
-        "image_size": embed_config.image_size,
-        "decimal": embed_config.decimal,
+        "price_unit": finished.run.price_unit,
+        "trained": finished.run.price_range(),
+        **_inputs(finished.run.embed),
+        **_networks(finished.finetune_config, folder),
+        **_predictors(finished),
+        "versions": {**environment(), **{p: metadata.version(p) for p in PACKAGES}},
+        "files": {
+            path.relative_to(folder).as_posix(): sha256_file(path)
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        },
+    }
+
+
+def _inputs(embed: EmbedManifest) -> dict[str, Any]:
+    """Return what the model reads of a product, and how."""
+    return {
+        "columns": dataclasses.asdict(embed.inputs.columns),
+        "max_tokens": embed.config.max_tokens,
+        "image_size": embed.config.image_size,
+        "decimal": embed.config.decimal,
         "image_dim": IMAGE_DIM,
-        "stand_ins": sorted(known_stand_ins(run.embed)),
+        "stand_ins": sorted(known_stand_ins(embed)),
+        "attributes": embed.attribute_names,
+        "n_categories": len(embed.category_sizes),
+        "table": [dataclasses.asdict(column) for column in embed.table],
+    }
+
+
+def _networks(config: FinetuneConfig, folder: Path) -> dict[str, Any]:
+    """Return the folders of the networks and the inputs that they use."""
+    return {
         "folds": [
             [
                 network_folder(folder, fold, seed_index).relative_to(folder).as_posix()
@@ -252,11 +276,16 @@ def _manifest(finished: FinishedRun, folder: Path) -> dict[str, Any]:
         "fold_max_tokens": config.n_tokens,
         "fold_sees_photos": config.sees_photos,
         "fold_image_size": config.image_size,
-        "attributes": run.embed.attribute_names,
-        "n_categories": len(run.embed.category_sizes),
-        "table": [dataclasses.asdict(column) for column in run.embed.table],
+    }
+
+
+def _predictors(finished: FinishedRun) -> dict[str, Any]:
+    """Return the blocks and boosters that make a price of the networks' outputs."""
+    run, boosters = finished.run, _boosters(finished)
+    blocks = list(finished.stack_config.blocks)
+    settings: dict[str, Any] = {
         "intervals": finished.stack.intervals,
-        "blocks": list(finished.stack_config.blocks),
+        "blocks": blocks,
         "price_blocks": _price_blocks(finished),
         "log_price_columns": {
             name: columns
@@ -265,20 +294,12 @@ def _manifest(finished: FinishedRun, folder: Path) -> dict[str, Any]:
         },
         "boosters": {
             kind: [f"boosters/{name}" for name in names]
-            for kind, names in _boosters(finished).items()
+            for kind, names in boosters.items()
         },
     }
-    if "lightgbm" in _boosters(finished):
+    if "lightgbm" in boosters:
         settings["lightgbm_start"] = float(run.array("stack/lightgbm/starts").mean())
-    if finished.is_stacked and "start" in settings["blocks"]:
+    if finished.is_stacked and "start" in blocks:
         weights = run.array("stack/start_weights")
         settings["start_weights"] = weights.mean(axis=0).tolist()
-    return {
-        **settings,
-        "versions": {**environment(), **{p: metadata.version(p) for p in PACKAGES}},
-        "files": {
-            path.relative_to(folder).as_posix(): sha256_file(path)
-            for path in sorted(folder.rglob("*"))
-            if path.is_file()
-        },
-    }
+    return settings

@@ -23,7 +23,7 @@ from stack.html_report.products import (
     show_products,
     worst_products,
 )
-from stack.html_report.records import read_problems, stage_record
+from stack.html_report.records import count_problems, stage_record
 from stack.html_report.words import group_score, score_words
 from stack.records import Report
 from stack.run import RAW_DIR, FinishedRun, open_finished_run
@@ -72,7 +72,7 @@ def render_report(run_dir: Path) -> str:
         **_training(finished),
         **_groups(judged, catalog),
         **_products(finished, judged, catalog),
-        problems=read_problems(run_dir / "embed" / "problems.csv"),
+        problems=count_problems(run_dir / "embed" / "problems.csv"),
         substituted=finished.run.embed.substituted.as_json(),
         stages=[
             stage_record(manifest.as_json())

@@ -1,11 +1,12 @@
 """Records of the stages: substituted inputs, settings, versions, times."""
 
-import csv
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import Any
+
+from embed.problems import Problem, read_problems
 
 N_PROBLEMS = 20
 _MOST_REASONS = 15
@@ -23,7 +24,7 @@ class Problems:
     n_other_reasons: int
     """Number of reasons that are not in `reasons`."""
 
-    first: list[dict[str, str]]
+    first: list[Problem]
     """The first rows."""
 
 
@@ -37,15 +38,14 @@ class StageRecord:
     """Title and rows of each table."""
 
 
-def read_problems(path: Path) -> Problems:
+def count_problems(path: Path) -> Problems:
     """Count the substituted inputs of a run, in one pass over its problems.csv."""
     counts: Counter[tuple[str, str]] = Counter()
-    first: list[dict[str, str]] = []
-    with path.open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            counts[row["field"], row["reason"]] += 1
-            if len(first) < N_PROBLEMS:
-                first.append(row)
+    first: list[Problem] = []
+    for problem in read_problems(path):
+        counts[problem.field, problem.reason] += 1
+        if len(first) < N_PROBLEMS:
+            first.append(problem)
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return Problems(
         n=counts.total(),

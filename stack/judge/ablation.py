@@ -60,11 +60,12 @@ def fit_without_each(
         Gets the log prices of each fit: all.npy, kernel+start.npy and so on.
     """
     folder.mkdir(exist_ok=True)
-    for names, path in _paths(blocks, folder).items():
+    paths = _paths(blocks, folder)
+    for number, (names, path) in enumerate(paths.items(), 1):
         if path.exists():
             continue
         description = f"without {' and '.join(names)}" if names else "with all blocks"
-        logger.info("ablation: %s", description)
+        logger.info("ablation, %d of %d: %s", number, len(paths), description)
         save_array(path, fit([block for block in blocks if block not in names]))
 
 

@@ -18,7 +18,7 @@ from embed.store.manifest import (
 from finetune.records import FinetuneManifest
 from stack.records import ShortReport, StackManifest
 from stack.run import REPORT_NAME, report_remedy
-from stack.tell.lines import NONE, wrap
+from stack.tell.lines import DASH, wrap
 from stack.tell.numbers import count
 
 _RECORDS = (MANIFEST_NAME, "plan.json", "progress.json")
@@ -220,14 +220,14 @@ def _lines_of(run: RunSummary) -> list[str]:
     cells = {
         "run": run.name,
         "done": done,
-        "products": count(run.n_products, NONE),
-        "photos": count(run.n_photos, NONE),
-        "recipe": run.recipe or NONE,
-        "folds": count(run.n_folds, NONE),
+        "products": count(run.n_products, DASH),
+        "photos": count(run.n_photos, DASH),
+        "recipe": run.recipe or DASH,
+        "folds": count(run.n_folds, DASH),
         "network": _score(run.network, is_chosen=run.chosen == "network"),
         "stacker": _score(run.stacker, is_chosen=run.chosen == "stacker"),
-        "min": NONE if run.minutes is None else f"{run.minutes:.0f}",
-        "finished": run.date or NONE,
+        "min": DASH if run.minutes is None else f"{run.minutes:.0f}",
+        "finished": run.date or DASH,
     }
     first = []
     if len(run.name) >= _COLUMNS[0][1]:  # on a line of its own, never cut short
@@ -241,7 +241,7 @@ def _cell(title: str, text: str, width: int) -> str:
 
 def _score(score: Score | None, *, is_chosen: bool) -> str:
     if score is None:
-        return NONE
+        return DASH
     star = "*" if is_chosen else ""
     error = "" if score.smape_se is None else f" ± {score.smape_se:.2f}"
     return f"{star}{score.smape:.2f}{error}"

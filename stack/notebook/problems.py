@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from embed.catalog.columns import shorten
+from embed.problems import Problem, read_problems
 from stack.notebook.frame import N_SHOWN, place
 from stack.notebook.products import Products
 
@@ -15,7 +16,7 @@ class PlaceholderWarning(UserWarning):
     """Some photos cannot be used; a placeholder replaces each of them."""
 
 
-def read_problems(path: Path, products: Products) -> pd.DataFrame:
+def problems_of(path: Path, products: Products) -> pd.DataFrame:
     """Read problems.csv of a run, with the problem of each photo's path.
 
     Returns
@@ -23,7 +24,7 @@ def read_problems(path: Path, products: Products) -> pd.DataFrame:
     DataFrame
         Columns sample_id, field, reason, and row, from 0.
     """
-    problems = pd.read_csv(path, dtype=str, keep_default_na=False)
+    problems = pd.DataFrame(read_problems(path), columns=Problem._fields, dtype=str)
     rows = {sample_id: row for row, sample_id in enumerate(products.sample_id)}
     problems["row"] = [rows[sample_id] for sample_id in problems["sample_id"]]
     for label, row in problems.loc[problems["field"] == "image", "row"].items():

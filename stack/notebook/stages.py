@@ -16,7 +16,7 @@ from finetune.out_of_fold import finetune
 from stack.fit import fit_stack
 from stack.notebook.inputs import write_inputs
 from stack.notebook.photo_links import discard_copies
-from stack.notebook.problems import read_problems, warn_of_placeholders
+from stack.notebook.problems import problems_of, warn_of_placeholders
 from stack.notebook.products import Products
 from stack.notebook.run_folder import RunFolder
 from stack.notebook.settings import Settings
@@ -69,7 +69,7 @@ def run_stages(
             f"products have it before they have a price, use it with "
             f"allow_columns=[{error.column!r}]"
         ) from None
-    problems = read_problems(folder.path / "embed" / "problems.csv", products)
+    problems = problems_of(folder.path / "embed" / "problems.csv", products)
     unusable = problems[problems["field"] == "image"]
     reasons = dict(zip(unusable["row"], unusable["reason"], strict=True))
     warn_of_placeholders(products, reasons, stacklevel=4)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from stack.tell.lines import LABEL, NONE, difference, table, wrap
+from stack.tell.lines import DASH, LABEL, difference, table, wrap
 from stack.tell.numbers import count, percent, score, short_range
 
 
@@ -61,8 +61,8 @@ def _parts(title: str, parts: list[tuple[str, Mapping[str, Any]]]) -> str:
     rows = [
         (title, [heading for heading, _ in parts]),
         ("  products", [count(part["n"]) for _, part in parts]),
-        ("  A", [score(part["smape"]["a"], NONE) for _, part in parts]),
-        ("  B", [score(part["smape"]["b"], NONE) for _, part in parts]),
+        ("  A", [score(part["smape"]["a"], DASH) for _, part in parts]),
+        ("  B", [score(part["smape"]["b"], DASH) for _, part in parts]),
         ("  A - B", [_gap(part["smape"]) for _, part in parts]),
     ]
     return table(rows)
@@ -91,5 +91,5 @@ def _notes(comparison: Mapping[str, Any]) -> list[str]:
 
 def _gap(smape: Mapping[str, float | None]) -> str:
     if smape["a"] is None or smape["b"] is None:
-        return NONE
+        return DASH
     return f"{smape['a'] - smape['b']:+.2f}"

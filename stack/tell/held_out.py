@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stack.tell.lines import LABEL, NONE, wrap
+from stack.tell.lines import DASH, LABEL, wrap
 from stack.tell.numbers import percent, score
 
 
@@ -74,12 +74,12 @@ def _sentences(held_out: Mapping[str, Any]) -> list[str]:
 
 
 def _chosen(part: Mapping[str, Any]) -> str:
-    return score(part["smape"]["chosen"], NONE)
+    return score(part["smape"]["chosen"], DASH)
 
 
 def _bias(bias: Mapping[str, float | None]) -> str:
     mean, low, high = (
-        NONE if bias[name] is None else f"{bias[name]:+.3f}"
+        DASH if bias[name] is None else f"{bias[name]:+.3f}"
         for name in ("mean", "low", "high")
     )
     return f"{mean} [{low}, {high}]"

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 WIDTH = 100
-NONE = "-"
+DASH = "-"
 """Sign for a missing number; unlike an en dash, every terminal can show it."""
 
 LABEL = 26

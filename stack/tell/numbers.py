@@ -1,6 +1,6 @@
-"""Write numbers for all reports; a missing number is a dash."""
+"""Write numbers and names for all reports; a missing number is a dash."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from embed.catalog.amounts import amount, rounded_amount, short_amount
 
@@ -58,6 +58,14 @@ def times(factor: float) -> str:
     return f"\N{DIVISION SIGN} {_factor(1 / factor)}"
 
 
+def block_names(names: Iterable[str]) -> str:
+    """Write the names of blocks, as in `--blocks`; explain the one that needs it."""
+    return ", ".join(
+        f"{name} (sizes, table columns)" if name == "attributes" else name
+        for name in names
+    )
+
+
 def cell(text: str) -> str:
     """Replace the bars of a text, which would end the cell of a Markdown table."""
     return text.replace("|", "/")
@@ -77,6 +85,7 @@ def _factor(value: float) -> str:
 
 FILTERS: Mapping[str, Callable[..., str]] = {
     "amount": amount,
+    "block_names": block_names,
     "cell": cell,
     "price": price,
     "score": score,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from stack.tell.lines import LABEL, NONE, wrap
+from stack.tell.lines import DASH, LABEL, wrap
 from stack.tell.numbers import short_range
 
 _LONGEST_NAME = LABEL - 4
@@ -80,13 +80,13 @@ def _by_predicted(slope: Mapping[str, float]) -> str:
 
 def _row(label: str, part: Mapping[str, Any]) -> str:
     median, slope = part["median"], part["prb"]["value"]
-    interval = NONE
+    interval = DASH
     if median["low"] is not None:
         interval = f"{median['low']:.2f} to {median['high']:.2f}"
     return (
         f"{label:{LABEL}}{part['n']:>10,}{median['value']:>9.2f}{interval:>17}"
         f"{part['cod']['value']:>8.1f}{part['prd']['value']:>8.2f}"
-        f"{NONE if slope is None else f'{slope:+.2f}':>9}"
+        f"{DASH if slope is None else f'{slope:+.2f}':>9}"
     )
 
 

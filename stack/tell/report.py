@@ -6,10 +6,11 @@ from typing import Any
 from embed.catalog.amounts import short_amount
 from stack.price.flags import DISAGREEMENT
 from stack.tell.held_out import format_held_out
-from stack.tell.lines import LABEL, NONE, difference, table, wrap
-from stack.tell.numbers import count, percent, score, short_range
+from stack.tell.lines import DASH, LABEL, difference, table, wrap
+from stack.tell.numbers import block_names, count, percent, score, short_range
 
 _MAX_FOLDS = 10  # shown one by one
+_BLOCKS_WIDER = 16  # columns that names of blocks need beyond a usual label
 
 
 def format_report(report: Mapping[str, Any]) -> str:
@@ -73,7 +74,7 @@ def _score_table(
         "-" * 92,
     ]
     for row in predictors:
-        r2 = NONE if row["r2_log"] is None else f"{row['r2_log']:.3f}"
+        r2 = DASH if row["r2_log"] is None else f"{row['r2_log']:.3f}"
         lines.append(
             f"{labels[row['name']]:{LABEL}}"
             f"{row['smape']:8.2f} ± {row['smape_se']:4.2f}"
@@ -94,7 +95,7 @@ def _smape_table(
         ("  products", [count(part["n"]) for part in parts]),
     ]
     rows += [
-        (label, [score(part["smape"][name], NONE) for part in parts])
+        (label, [score(part["smape"][name], DASH) for part in parts])
         for name, label in labels.items()
     ]
     return table(rows, n_headings=2)
@@ -103,7 +104,7 @@ def _smape_table(
 def _calibration(slopes: Mapping[str, float | None], chosen: str) -> str:
     names = {"network": "network", "chosen": chosen[0].lower() + chosen[1:]}
     slope_list = ", ".join(
-        f"{names[name]} {NONE if slope is None else f'{slope:.3f}'}"
+        f"{names[name]} {DASH if slope is None else f'{slope:.3f}'}"
         for name, slope in slopes.items()
     )
     return wrap(
@@ -176,10 +177,11 @@ def _verdict(verdict: Mapping[str, Any]) -> str:
 
 def _ablation(parts: Iterable[Mapping[str, Any]]) -> str:
     title = "What each block adds to the stacker (boosters of one seed, without it)"
-    lines = [title, f"{'':{LABEL}}{'SMAPE':>8}{'difference ± s.e.':>22}"]
+    width = LABEL + _BLOCKS_WIDER
+    lines = [title, f"{'':{width}}{'SMAPE':>8}{'difference ± s.e.':>22}"]
     for part in parts:
-        label = ", ".join(part["left_out"])
-        line = f"  {f'without {label}' if label else 'all':{LABEL - 2}}"
+        label = block_names(part["left_out"])
+        line = f"  {f'without {label}' if label else 'all':{width - 2}}"
         line += f"{part['smape']:8.2f}"
         if label:
             line += f"{part['adds']:+15.2f} ± {part['adds_se']:4.2f}"

@@ -1,0 +1,1 @@
+"""How long a training takes, and which settings fit a time limit."""
