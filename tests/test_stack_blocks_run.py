@@ -96,7 +96,7 @@ def test_help_names_the_blocks():
 def test_stored_features_are_those_of_the_rows_own_fold(block_run, name):
     run = open_run(block_run)
     products = inputs_of(run)
-    stored, folds = features(block_run, name), prices_of(run).folds
+    stored, folds = features(block_run, name), prices_of(run.targets()).folds
     assert stored.shape == (40, len(COLUMN_NAMES[name]))
     for fold in range(3):
         block = load_blocks([name], run, [fold])[name]
@@ -316,7 +316,7 @@ def test_a_predictor_of_one_fold_begins_where_the_run_did(block_run, predicted):
     run = open_run(block_run)
     folds = np.asarray(run.array("finetune/folds"))
     start, weights = blend_out_of_fold(
-        prices_of(run).log_price,
+        prices_of(run.targets()).log_price,
         network=run.out_of_fold("network"),
         other=features(block_run, "kernel")[:, 0],
         folds=folds,
