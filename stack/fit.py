@@ -27,6 +27,7 @@ from embed.store.manifest import (
     write_json,
     write_record,
 )
+from finetune.price_unit import to_price
 from finetune.records import PlanRecord
 from stack.blocks.fitted import (
     BLOCKS_DIR,
@@ -56,6 +57,7 @@ from stack.judge.held_out import (
 )
 from stack.judge.intervals import Intervals, interval_coverage
 from stack.judge.periods import score_by_period
+from stack.judge.ratios import ratio_study, read_categories
 from stack.records import StackManifest
 from stack.run import (
     PREDICTIONS,
@@ -356,6 +358,13 @@ def _evaluate(run: Run, targets: Targets, config: StackConfig) -> dict[str, Any]
         targets.log_price[priced],
         {names: log_price[priced] for names, log_price in without_each.items()},
         groups=groups[priced],
+    )
+    report["ratios"] = ratio_study(
+        price[priced],
+        to_price(chosen[priced], run.price_unit),
+        groups[priced],
+        categories=read_categories(run.embed, run.array("embed/attributes"), priced),
+        seed=config.seed,
     )
     report["held_out"] = score_held_out(
         run, config, chosen=name, intervals=_fit_intervals(run, targets, name)

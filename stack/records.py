@@ -153,6 +153,46 @@ class Bias(Record):
     """None, like `low`, where all products are of one group."""
 
 
+class Estimate(Record):
+    """A measure and its 95 % interval."""
+
+    value: Real | None
+    low: Real | None
+    high: Real | None
+
+
+class Ratios(Record):
+    """Predicted over true prices of some products, see `stack.judge.ratios`."""
+
+    n: CountFromOne
+    median: Estimate
+    cod: Estimate
+    prd: Estimate
+    prb: Estimate
+    prb_predicted: Estimate
+
+
+class RatiosOfBand(Ratios):
+    """Ratios in a fifth of the price levels."""
+
+    low: Real
+    high: Real
+
+
+class RatiosOfCategory(Ratios):
+    """Ratios of the products of a category."""
+
+    category: Text
+
+
+class RatioStudy(Record):
+    """Ratios of all products and of parts, out of fold."""
+
+    all: Ratios
+    bands: list[RatiosOfBand]
+    categories: dict[Text, list[RatiosOfCategory]]
+
+
 class HeldOutScore(Record):
     """Score of a predictor on the held-out products."""
 
@@ -217,6 +257,7 @@ class Report(Record):
     best: BestReachable | None
     intervals: list[Coverage] = Field(default_factory=list)
     ablation: list[AblationScore] = Field(default_factory=list)
+    ratios: RatioStudy | None = None
     held_out: HeldOut | None = None
     periods: list[Period] = Field(default_factory=list)
 

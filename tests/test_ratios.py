@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from stack.judge.ratios import measures, price_level, ratio_study
+from stack.tell.ratios import format_ratios, ratio_sentence
 
 PRICE = np.array([1.0, 2.0, 4.0, 8.0])
 
@@ -104,3 +105,28 @@ def test_bands_and_categories_hold_their_products() -> None:
 def test_few_products_have_values_without_intervals() -> None:
     study = ratio_study(PRICE, PRICE, np.arange(4), categories={}, seed=0)
     assert study["all"]["median"] == {"value": 1.0, "low": None, "high": None}
+
+
+def test_text_states_the_bias_by_price_and_fits_the_width() -> None:
+    # Each predicted price is as often too low as too high, by the same factor.
+    predicted = np.repeat(np.geomspace(5, 500, 250), 2)
+    price = predicted * np.tile([1.6, 1 / 1.6], 250)
+    brand = np.full(500, "a brand with a name that is much too long for a row")
+    study = ratio_study(
+        price, predicted, np.arange(500), categories={"brand": brand}, seed=0
+    )
+    text = format_ratios(study)
+    assert max(map(len, text.splitlines())) <= 100
+    assert text.count("500") >= 2  # all, and the brand
+    sentence = ratio_sentence(study)
+    assert "Cheap products are priced too high and dear ones too low" in sentence
+    assert "By predicted price there is no bias beyond the noise" in sentence
+
+
+def test_sentence_follows_the_direction_of_the_bias() -> None:
+    price, _ = drawn(500, 4)
+    study = ratio_study(price, price**1.3, np.arange(500), categories={}, seed=0)
+    assert "Cheap products are priced too low and dear ones too high" in ratio_sentence(
+        study
+    )
+    assert "also rises with the predicted price" in ratio_sentence(study)

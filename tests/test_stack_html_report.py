@@ -15,8 +15,8 @@ from stack.html_report.command import report_command
 from stack.html_report.page import render_report
 
 SECTIONS = (
-    *("comparison", "prices", "bands", "calibration", "training", "gain", "groups"),
-    *("worst", "median", "problems", "records"),
+    *("comparison", "prices", "bands", "ratios", "calibration", "training", "gain"),
+    *("groups", "worst", "median", "problems", "records"),
 )
 IMAGE_TAG = '"><img src=x onerror=alert(1)>'
 UNCLOSED = "<img src=y onerror=alert(2) "

@@ -27,6 +27,7 @@ from stack.html_report.records import count_problems, stage_record
 from stack.html_report.words import group_score, score_words
 from stack.records import Report
 from stack.run import RAW_DIR, FinishedRun, open_finished_run
+from stack.tell.ratios import ratio_parts, ratio_sentence
 from stack.tell.template import load_template
 
 _FACTORS = (1.1, 1.25, 1.5, 2, 3, 5)
@@ -90,7 +91,15 @@ def _facts(finished: FinishedRun, report: Report, catalog: Catalog) -> dict[str,
         "chosen": finished.chosen,
         "scores": scores,
         "labels": {name: row.label for name, row in scores.items()},
+        **_ratios(report),
     }
+
+
+def _ratios(report: Report) -> dict[str, Any]:
+    if report.ratios is None:  # reports of older versions have none
+        return {}
+    study = report.ratios.as_json()
+    return {"ratio_sentence": ratio_sentence(study), "ratio_parts": ratio_parts(study)}
 
 
 def _accuracy(report: Report, judged: Judged) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embed.records import EmbedManifest
 from stack.judge.evaluate import price_bands
 
 _N_RESAMPLES = 500
@@ -77,6 +78,30 @@ def ratio_study(
             ]
             for name, values in categories.items()
         },
+    }
+
+
+def read_categories(
+    embed: EmbedManifest, attributes: NDArray[np.floating], rows: NDArray[np.bool_]
+) -> dict[str, NDArray[np.str_]]:
+    """Return the categories of some products by column; "" where unknown or rare.
+
+    Parameters
+    ----------
+    embed : EmbedManifest
+    attributes : ndarray of shape (n_products, n_attributes)
+        The run's sizes and table features; codes of categories are the last columns.
+    rows : ndarray of shape (n_products,), bool
+        Products to read.
+    """
+    columns = [column for column in embed.table if column.kind == "category"]
+    if not columns:
+        return {}
+    codes = np.nan_to_num(attributes[rows, -len(columns) :]).astype(np.int64)
+    names = [np.array(["", "", *column.categories]) for column in columns]
+    return {
+        column.name: names_of[codes[:, place]]
+        for place, (column, names_of) in enumerate(zip(columns, names, strict=True))
     }
 
 

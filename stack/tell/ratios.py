@@ -6,7 +6,7 @@ from typing import Any
 from stack.tell.lines import DASH, LABEL, wrap
 from stack.tell.numbers import short_range
 
-_LONGEST_NAME = LABEL - 4
+_LONGEST_NAME = LABEL - 2
 
 
 def ratio_sentence(study: Mapping[str, Any]) -> str:
@@ -40,16 +40,33 @@ def format_ratios(study: Mapping[str, Any]) -> str:
     """
     title = f"{'Predicted / true price':{LABEL}}{'products':>10}{'median':>9}"
     title += f"{'95 % interval':>17}{'COD':>8}{'PRD':>8}{'PRB':>9}"
-    lines = [title, "-" * len(title), _row("all", study["all"])]
-    lines += [
-        _row(f"  {short_range(band['low'], band['high'])}", band)
-        for band in study["bands"]
+    rows = [_row(_short(label), part) for label, part in ratio_parts(study)]
+    return "\n".join([title, "-" * len(title), *rows, "", wrap(ratio_sentence(study))])
+
+
+def ratio_parts(study: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return the parts of a ratio study with their labels.
+
+    A band of prices has no PRB: within it, a slope by price means nothing.
+
+    Parameters
+    ----------
+    study : mapping
+        As `stack.records.RatioStudy`.
+    """
+    no_slope = {"prb": {"value": None}}
+    return [
+        ("all", study["all"]),
+        *(
+            (short_range(band["low"], band["high"]), {**band, **no_slope})
+            for band in study["bands"]
+        ),
+        *(
+            (f"{column}: {part['category']}", part)
+            for column, parts in study["categories"].items()
+            for part in parts
+        ),
     ]
-    for column, parts in study["categories"].items():
-        lines.append(f"by {column}")
-        lines += [_row(f"  {_short(part['category'])}", part) for part in parts]
-    lines += ["", wrap(ratio_sentence(study))]
-    return "\n".join(lines)
 
 
 def _by_level(slope: Mapping[str, float]) -> str:
@@ -79,14 +96,14 @@ def _by_predicted(slope: Mapping[str, float]) -> str:
 
 
 def _row(label: str, part: Mapping[str, Any]) -> str:
-    median, slope = part["median"], part["prb"]["value"]
+    median, prb = part["median"], part["prb"]["value"]
     interval = DASH
     if median["low"] is not None:
         interval = f"{median['low']:.2f} to {median['high']:.2f}"
     return (
         f"{label:{LABEL}}{part['n']:>10,}{median['value']:>9.2f}{interval:>17}"
         f"{part['cod']['value']:>8.1f}{part['prd']['value']:>8.2f}"
-        f"{DASH if slope is None else f'{slope:+.2f}':>9}"
+        f"{DASH if prb is None else f'{prb:+.2f}':>9}"
     )
 
 

@@ -8,9 +8,10 @@ from stack.price.flags import DISAGREEMENT
 from stack.tell.held_out import format_held_out
 from stack.tell.lines import DASH, LABEL, difference, table, wrap
 from stack.tell.numbers import block_names, count, percent, score, short_range
+from stack.tell.ratios import format_ratios
 
 _MAX_FOLDS = 10  # shown one by one
-_BLOCKS_WIDER = 16  # columns that names of blocks need beyond a usual label
+_BLOCKS_WIDER = 18  # columns that names of blocks need beyond a usual label
 
 
 def format_report(report: Mapping[str, Any]) -> str:
@@ -47,6 +48,8 @@ def format_report(report: Mapping[str, Any]) -> str:
         *_doubts(report.get("doubts")),  # runs of older versions have none
         _verdict(report["verdict"]),
     ]
+    if ratios := report.get("ratios"):  # runs of older versions have none
+        parts.append(format_ratios(ratios))
     parts += format_held_out(report, labels["chosen"])
     if ablation := report.get("ablation"):  # runs of older versions have none
         parts.append(_ablation(ablation))
