@@ -132,6 +132,7 @@ def with_other_prices(run_dir, to, rows):
     return copy_run(run_dir, to, prices=prices)
 
 
+@pytest.mark.slow  # test_later_products_have_neither_… is quick
 def test_later_prices_change_no_byte_of_what_is_learned(
     dated_run, tested_run, tmp_path
 ):
