@@ -36,6 +36,14 @@ from embed.terminal.options import (
     help="Folder of the photos, named as in the links or by sample_id.",
 )
 @run_option
+@click.option(
+    "--reuse",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="RUN",
+    help="Run whose features are reused: only texts and photos that it lacks are "
+    "encoded. An earlier stage of the same run is reused anyway; if it is named here, "
+    "photos replaced by others of the same name and size are found too.",
+)
 @catalog_options
 @table_options
 @click.option(
@@ -122,6 +130,7 @@ def embed_command(
     catalog_path: Path,
     images_dir: Path | None,
     run_dir: Path,
+    reuse: Path | None,
     text_columns: tuple[str, ...],
     id_column: str,
     price_column: str,
@@ -145,6 +154,7 @@ def embed_command(
     Example:
       pricestack embed catalog.csv --images photos --run runs/mine
       pricestack embed products_export.csv --run runs/shop
+      pricestack embed changed.csv --images photos --run runs/new --reuse runs/mine
     """
     columns = columns_from(
         text_columns=text_columns,
@@ -173,7 +183,9 @@ def embed_command(
     from embed.extract import extract  # late, because it imports torch
     from embed.photos.stand_ins import describe_stand_ins
 
-    manifest = extract(catalog, run_dir, images_dir=images_dir, config=config)
+    manifest = extract(
+        catalog, run_dir, images_dir=images_dir, config=config, reuse=reuse
+    )
     substituted = manifest.substituted
     click.echo(
         f"{manifest.n_products} products embedded in {manifest.seconds:.0f} s "
