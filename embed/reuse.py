@@ -6,7 +6,6 @@ settings and versions, and if the first products with known features have the sa
 when they are encoded here.
 """
 
-import itertools
 import logging
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -94,11 +93,13 @@ class Reuse:
     """Backend of each encoder with known features, to go on with."""
 
     thumbnails: RaggedRows | None = None
-    _tickets: Iterator[int] = field(default_factory=itertools.count)
+    _decoded: set[bytes] = field(default_factory=set)
 
     def is_known(self, sha256: bytes) -> bool:
         """Tell whether a photo need not be decoded; a few are, for comparison."""
-        return sha256 in self.image and next(self._tickets) >= N_TRIALS
+        if sha256 in self.image and len(self._decoded) < N_TRIALS:
+            self._decoded.add(sha256)
+        return sha256 in self.image and sha256 not in self._decoded
 
     def thumbnail(self, sha256: bytes) -> bytes | None:
         """Return the JPEG of a photo with known features, None for other photos."""
