@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import io
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from embed.catalog.amounts import csv_amount
 from embed.catalog.reader import Catalog
-from embed.chunks import Chunk, prepared_chunks
+from embed.chunks import Chunk, Inputs, prepared_chunks
 from embed.errors import UnreadableImage
 from embed.store.durable import write_bytes
 from embed.terminal.progress import track
@@ -88,14 +89,20 @@ def predict_prices(
     """
     folds = None if only_fold is None else [only_fold]
     predictor = Predictor(run_dir, n_threads=n_threads, folds=folds)
-    inputs = predictor.inputs(catalog, images_dir)
-    log_price = np.zeros(catalog.n_products)
-    price = np.zeros(catalog.n_products)
+    return price_products(predictor, predictor.inputs(catalog, images_dir), level=level)
+
+
+def price_products(
+    predictor: Predictor, inputs: Inputs, *, level: int
+) -> CatalogPrices:
+    """Price products with a loaded run, as `predict_prices`."""
+    n_products = inputs.catalog.n_products
+    log_price, price = np.zeros(n_products), np.zeros(n_products)
     doubts: list[tuple[str, ...]] = []
     lacks: list[tuple[str, ...]] = []
     for chunk in track(
         ((len(c.rows), c) for c in prepared_chunks(inputs, predictor.config, 0)),
-        total=catalog.n_products,
+        total=n_products,
         label="predict",
         unit="products",
     ):
@@ -149,13 +156,34 @@ def write_prices(
     flags : bool
         Add the column flags: reasons to doubt the price, separated by "; ".
     """
-    columns = ["price", *(["price_low", "price_high"] if intervals else [])]
+    columns = price_columns(intervals=intervals, flags=flags)
+    write_bytes(path, as_csv(catalog, columns, price_cells(prices, columns)))
+
+
+def price_columns(*, intervals: bool, flags: bool) -> list[str]:
+    """Return the columns of a file of prices, without sample_id."""
+    ends = ["price_low", "price_high"] if intervals else []
+    return ["price", *ends, *(["flags"] if flags else [])]
+
+
+def price_cells(prices: CatalogPrices, columns: Sequence[str]) -> list[list[str]]:
+    """Return the cells of each product in these columns."""
+    amounts = [getattr(prices, name) for name in columns if name != "flags"]
+    cells = [[csv_amount(value) for value in row] for row in zip(*amounts, strict=True)]
+    if "flags" in columns:
+        reasons = zip(prices.doubts, prices.lacks, strict=True)
+        for row, (doubts, lacks) in zip(cells, reasons, strict=True):
+            row.append("; ".join((*doubts, *lacks)))
+    return cells
+
+
+def as_csv(
+    catalog: Catalog, columns: Sequence[str], cells: Iterable[Sequence[str]]
+) -> bytes:
+    """Return a CSV file of sample_id and the cells of each product."""
     text = io.StringIO()
     lines = csv.writer(text, lineterminator="\n")
-    lines.writerow(("sample_id", *columns, *(["flags"] if flags else [])))
-    values = np.column_stack([getattr(prices, name) for name in columns])
-    rows = zip(catalog.sample_id, values, prices.doubts, prices.lacks, strict=True)
-    for sample_id, row, doubts, lacks in rows:
-        flag_cells = ["; ".join((*doubts, *lacks))] if flags else []
-        lines.writerow((sample_id, *(csv_amount(value) for value in row), *flag_cells))
-    write_bytes(path, text.getvalue().encode())
+    lines.writerow(("sample_id", *columns))
+    for sample_id, row in zip(catalog.sample_id, cells, strict=True):
+        lines.writerow((sample_id, *row))
+    return text.getvalue().encode()
