@@ -187,7 +187,8 @@ def open_reuse(
     try:
         manifest = _read_whole(folder)
     except CacheError as error:
-        if reuse is None:
+        if reuse is None or folder.name == BEFORE:
+            logger.info("%s: is damaged, so nothing in it is reused.", folder)
             return Reuse()
         raise CacheError(
             f"--reuse {reuse}: must be whole, however {error} Or leave --reuse out."

@@ -208,8 +208,8 @@ def audit_command(run_dir: Path, n_products: int, seed: int, n_threads: int) -> 
 @click.option(
     "--only-new",
     is_flag=True,
-    help="Keep the prices in the file of --out whose products, models and options are "
-    "unchanged, by a record beside it; price the other products.",
+    help="Keep the prices of the earlier file whose products, models and options are "
+    "unchanged, by a record beside the file; price the other products.",
 )
 @only_fold_option
 @catalog_options
