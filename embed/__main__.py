@@ -33,6 +33,14 @@ from embed.terminal.options import one_line_errors, run_option
     help="Folder of the photos, named as in the links or by sample_id.",
 )
 @run_option
+@click.option(
+    "--reuse",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="RUN",
+    help="Run whose features are reused: only texts and photos that it lacks are "
+    "encoded. An earlier stage of the same run is reused anyway; if it is named here, "
+    "photos replaced by others of the same name and size are found too.",
+)
 @catalog_options
 @table_options
 @click.option(
@@ -119,6 +127,7 @@ def embed_command(
     catalog_path: Path,
     images_dir: Path | None,
     run_dir: Path,
+    reuse: Path | None,
     **settings: Any,
 ) -> None:
     """Turn a catalog and its photos into feature arrays, in RUN/embed.
@@ -127,6 +136,7 @@ def embed_command(
     Example:
       pricestack embed catalog.csv --images photos --run runs/mine
       pricestack embed products_export.csv --run runs/shop
+      pricestack embed changed.csv --images photos --run runs/new --reuse runs/mine
     """
     settings["parse_prices"] |= settings["decimal_sign"] == ","
     columns = take_columns(settings)
@@ -137,7 +147,9 @@ def embed_command(
     from embed.extract import extract  # late, because it imports torch
     from embed.photos.stand_ins import describe_stand_ins
 
-    manifest = extract(catalog, run_dir, images_dir=images_dir, config=config)
+    manifest = extract(
+        catalog, run_dir, images_dir=images_dir, config=config, reuse=reuse
+    )
     substituted = manifest.substituted
     click.echo(
         f"{manifest.n_products} products embedded in {manifest.seconds:.0f} s "

@@ -1,9 +1,9 @@
 """Prepare chunks of catalog rows for the encoders; decode photos one chunk ahead."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,13 @@ from embed.catalog.reader import Catalog
 from embed.config import EmbedConfig
 from embed.encoders.embedder import EncoderSource
 from embed.errors import UnreadableImage
-from embed.photos.decode import encode_thumbnail, load_image, thumbnail_sha256
+from embed.photos.decode import (
+    NO_SHA256,
+    encode_thumbnail,
+    load_image,
+    photo_sha256,
+    thumbnail_sha256,
+)
 from embed.photos.stand_ins import KNOWN_REASON
 from embed.sizes.tokens import settle_decimal
 from embed.table.encode import TableColumn, encode, feature_names
@@ -33,6 +39,10 @@ NO_PHOTO_GIVEN = UnreadableImage("none given")
 """In the place of a photo, for a product without one."""
 
 
+NOT_DECODED: NDArray[np.uint8] = np.zeros((0, 0, 3), np.uint8)
+"""In the place of a photo whose features and thumbnail are known."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
     """Resolved inputs of the embedding stage, on which all arrays depend."""
@@ -46,6 +56,8 @@ class Inputs:
     """Table columns of the run."""
     stand_ins: frozenset[str] = frozenset()
     """Thumbnail sha256 of the pictures that count as no photo."""
+    is_known: Callable[[bytes], bool] | None = None
+    """Tells by the sha256 of a photo's file whether it need not be decoded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +73,8 @@ class Chunk:
     rare: list[tuple[int, str]]
     """The same for each category that is new or rare in the run."""
     thumbnails: list[Photo]
+    photo_sha256: list[bytes] = field(default_factory=list)
+    """sha256 of each photo's file, `NO_SHA256` without one; empty if not from files."""
 
 
 def attribute_names(table: Sequence[TableColumn]) -> list[str]:
@@ -104,17 +118,22 @@ def prepared_chunks(inputs: Inputs, config: EmbedConfig, first: int) -> Iterator
         pool.shutdown(cancel_futures=True)
 
 
-def _photo(inputs: Inputs, config: EmbedConfig, row: int) -> Photo:
+def _photo(inputs: Inputs, config: EmbedConfig, row: int) -> tuple[Photo, bytes]:
+    """Return a product's photo and the sha256 of its file."""
     path = inputs.photos[row]
     if path is None:
-        return (
-            UnreadableImage(inputs.reasons[row]) if inputs.reasons else NO_PHOTO_GIVEN
-        )
+        reason = UnreadableImage(inputs.reasons[row]) if inputs.reasons else None
+        return reason or NO_PHOTO_GIVEN, NO_SHA256
+    sha256 = photo_sha256(path)
+    if inputs.is_known is not None and inputs.is_known(sha256):
+        return NOT_DECODED, sha256
     try:
         photo = load_image(path, size=config.image_size)
     except UnreadableImage as problem:
-        return problem
-    return screen_photo(photo, inputs.stand_ins)
+        return problem, sha256
+    if sha256 == NO_SHA256 or photo_sha256(path) != sha256:
+        return UnreadableImage("the file changed while it was read"), NO_SHA256
+    return screen_photo(photo, inputs.stand_ins), sha256
 
 
 def screen_photo(photo: NDArray[np.uint8], stand_ins: frozenset[str]) -> Photo:
@@ -135,9 +154,10 @@ def screen_photo(photo: NDArray[np.uint8], stand_ins: frozenset[str]) -> Photo:
 def _chunk(
     inputs: Inputs, config: EmbedConfig, rows: range, photos: list[Future[Any]]
 ) -> Chunk:
-    return prepare_chunk(
+    read = [photo.result() for photo in photos]
+    chunk = prepare_chunk(
         [inputs.catalog.text[row] for row in rows],
-        [photo.result() for photo in photos],
+        [photo for photo, _ in read],
         first=rows.start,
         decimal=config.decimal,
         table=inputs.table,
@@ -146,6 +166,7 @@ def _chunk(
             for name, cells in inputs.catalog.table.items()
         },
     )
+    return dataclasses.replace(chunk, photo_sha256=[sha256 for _, sha256 in read])
 
 
 def prepare_chunk(

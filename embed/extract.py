@@ -5,8 +5,10 @@ are decoded. Each finished chunk is recorded, so a stopped run continues after i
 ends with the same bytes as an uninterrupted run.
 """
 
+import dataclasses
 import logging
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -16,11 +18,13 @@ from embed.catalog.reader import Catalog
 from embed.chunks import Inputs, attribute_names, prepared_chunks, settle_config
 from embed.config import EmbedConfig
 from embed.encoders.embedder import resolve_encoders
+from embed.features import OtherFeatures
 from embed.key import key_parts, locations_of
 from embed.machine import describe_device, prepare_machine
 from embed.photos.files import match_photos
 from embed.photos.stand_ins import leave_out_stand_ins
 from embed.records import EmbedInputs, EmbedManifest, EmbedProgress, Substituted
+from embed.reuse import Reuse, held, open_reuse, photos_changed, remove_before
 from embed.sample.law import best_reachable_prices
 from embed.store.arrays import read_rows
 from embed.store.checksums import record_files
@@ -32,6 +36,7 @@ from embed.store.manifest import (
     environment,
     read_record,
     require_utf8,
+    sha256_file,
     write_record,
 )
 from embed.table.learn import learn_table
@@ -41,11 +46,23 @@ from embed.writer import ArrayWriter
 
 logger = logging.getLogger(__name__)
 _PROGRESS_NAME = "progress.json"
-_WHOLE_FILES = ("sample_id.npy", "problems.csv", CATALOG_NAME, CHECKSUMS_NAME)
+_WHOLE_FILES = (
+    "sample_id.npy",
+    "text_sha256.npy",
+    "image_sha256.npy",
+    "problems.csv",
+    CATALOG_NAME,
+    CHECKSUMS_NAME,
+)
 
 
 def extract(
-    catalog: Catalog, run_dir: Path, *, images_dir: Path | None, config: EmbedConfig
+    catalog: Catalog,
+    run_dir: Path,
+    *,
+    images_dir: Path | None,
+    config: EmbedConfig,
+    reuse: Path | None = None,
 ) -> EmbedManifest:
     """Write `run_dir/embed`: frozen features, attributes, token ids and thumbnails.
 
@@ -58,6 +75,8 @@ def extract(
     images_dir : Path, optional
         Folder of the photos.
     config : EmbedConfig
+    reuse : Path, optional
+        Run whose features are reused, beside those of an earlier stage of this run.
 
     Returns
     -------
@@ -70,31 +89,45 @@ def extract(
     """
     require_utf8(run_dir)
     prepare_machine(config.n_threads)
-    with run_lock(run_dir):
-        return _extract(catalog, run_dir, images_dir=images_dir, config=config)
+    with held(reuse, run_dir), run_lock(run_dir):
+        return _extract(
+            catalog, run_dir, images_dir=images_dir, config=config, reuse=reuse
+        )
 
 
 def _extract(
-    catalog: Catalog, run_dir: Path, *, images_dir: Path | None, config: EmbedConfig
+    catalog: Catalog,
+    run_dir: Path,
+    *,
+    images_dir: Path | None,
+    config: EmbedConfig,
+    reuse: Path | None,
 ) -> EmbedManifest:
     config = settle_config(config, catalog.text)
     inputs = _resolve(catalog, images_dir, config)
     parts = key_parts(inputs, config, images_dir)
-    key = content_key(parts)
     locations = locations_of(inputs, images_dir)
     stage_dir = run_dir / "embed"
     stage_dir.mkdir(exist_ok=True)
     remove_partial_files(stage_dir)
-    finished = read_record(stage_dir / MANIFEST_NAME, EmbedManifest, key=key)
-    if finished is not None:
+    finished = _finished(stage_dir, parts)
+    # Reading all photos takes long, so the names and sizes in the key have to do.
+    if finished is not None and not (
+        reuse and photos_changed(inputs, stage_dir, catalog.n_products)
+    ):
         finished = _with_catalog(finished, catalog, stage_dir, locations)
         verify_embedding(stage_dir, finished)
         (stage_dir / _PROGRESS_NAME).unlink(missing_ok=True)
+        remove_before(run_dir)
         logger.info("%s: up to date", stage_dir)
         return finished
-    done = _progress(stage_dir, key, catalog.n_products)
+    known = open_reuse(reuse, run_dir, inputs=inputs, config=config, parts=parts)
+    stage_dir.mkdir(exist_ok=True)
+    done = _progress(stage_dir, content_key(parts), catalog.n_products)
+    if reuse and done.rows and photos_changed(inputs, stage_dir, done.rows):
+        done = _start(stage_dir, done.key)
     started = time.monotonic()
-    backends = _write_chunks(inputs, config, stage_dir, done)
+    backends = _write_all(inputs, config, stage_dir, done, known)
     stand_ins = (
         []
         if config.keep_shared_photos
@@ -103,9 +136,10 @@ def _extract(
     write_run_catalog(
         catalog, stage_dir, best_prices=best_reachable_prices(catalog.path)
     )
+    parts["photo_bytes_sha256"] = sha256_file(stage_dir / "image_sha256.npy")
     manifest = EmbedManifest(
         stage="embed",
-        key=key,
+        key=content_key(parts),
         config=config,
         inputs=EmbedInputs(**parts, **locations),
         n_products=catalog.n_products,
@@ -122,7 +156,17 @@ def _extract(
     verify_embedding(stage_dir, manifest)
     write_record(stage_dir / MANIFEST_NAME, manifest)
     (stage_dir / _PROGRESS_NAME).unlink(missing_ok=True)
+    remove_before(run_dir)
     return manifest
+
+
+def _finished(stage_dir: Path, parts: Mapping[str, Any]) -> EmbedManifest | None:
+    """Return the manifest of a finished stage with these key parts, None without."""
+    manifest = read_record(stage_dir / MANIFEST_NAME, EmbedManifest)
+    if manifest is None:
+        return None
+    photo_bytes = {"photo_bytes_sha256": manifest.inputs.photo_bytes_sha256}
+    return manifest if manifest.key == content_key({**parts, **photo_bytes}) else None
 
 
 def _resolve(catalog: Catalog, images_dir: Path | None, config: EmbedConfig) -> Inputs:
@@ -164,18 +208,43 @@ def _progress(stage_dir: Path, key: str, n_products: int) -> EmbedProgress:
         done.require_within(n_products, path)
         logger.info("%s: goes on after product %d", stage_dir, done.rows)
         return done
+    return _start(stage_dir, key)
+
+
+def _start(stage_dir: Path, key: str) -> EmbedProgress:
     # Delete both records before any array that they describe is overwritten.
     (stage_dir / MANIFEST_NAME).unlink(missing_ok=True)
-    path.unlink(missing_ok=True)
+    (stage_dir / _PROGRESS_NAME).unlink(missing_ok=True)
     return EmbedProgress(key=key, rows=0, problem_bytes=0, backends={}, seconds=0.0)
 
 
+def _write_all(
+    inputs: Inputs,
+    config: EmbedConfig,
+    stage_dir: Path,
+    done: EmbedProgress,
+    known: Reuse,
+) -> dict[str, str | None]:
+    """Write all rows that are left; without known features that prove to be others."""
+    while True:
+        try:
+            return _write_chunks(inputs, config, stage_dir, done, known)
+        except OtherFeatures as error:
+            known = known.without(str(error))
+            done = _start(stage_dir, done.key)
+
+
 def _write_chunks(
-    inputs: Inputs, config: EmbedConfig, stage_dir: Path, done: EmbedProgress
+    inputs: Inputs,
+    config: EmbedConfig,
+    stage_dir: Path,
+    done: EmbedProgress,
+    known: Reuse,
 ) -> dict[str, str | None]:
     started = time.monotonic()
     with ExitStack() as stack:
-        writer = ArrayWriter(inputs, config, stage_dir, done, stack)
+        writer = ArrayWriter(inputs, config, stage_dir, done, stack, known)
+        inputs = dataclasses.replace(inputs, is_known=known.is_known)
         chunks = prepared_chunks(inputs, config, done.rows)
         for chunk in track(
             ((len(chunk.rows), chunk) for chunk in chunks),
@@ -193,6 +262,14 @@ def _write_chunks(
                     backends=writer.embedder.backends(),
                     seconds=done.seconds + time.monotonic() - started,
                 ),
+            )
+        if known.where is not None:
+            logger.info(
+                "%s: encoded %d texts and %d photos; other features are from %s",
+                stage_dir,
+                writer.text.n_encoded,
+                writer.image.n_encoded,
+                known.where,
             )
         return writer.embedder.backends()
 

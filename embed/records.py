@@ -44,6 +44,9 @@ class EmbedInputs(Record):
     catalog_sha256: Text
     sample_id_sha256: Text = ""
     photos_sha256: Text = ""
+    """sha256 of the names and sizes of all photos."""
+    photo_bytes_sha256: Text = ""
+    """sha256 of the sha256 of all photos."""
     text_weights_sha256: Text
     image_weights_sha256: Text
     catalog_path: Text

@@ -1,6 +1,7 @@
 """Write the arrays of the embedding stage, a chunk of rows at a time."""
 
 import csv
+import hashlib
 import io
 import os
 from contextlib import ExitStack
@@ -10,14 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from embed.chunks import Chunk, Inputs, attribute_names
+from embed.chunks import Chunk, Inputs, Photo, attribute_names
 from embed.config import EmbedConfig
 from embed.encoders.embedder import Embedder
 from embed.encoders.towers import IMAGE_DIM
 from embed.errors import CacheError, UnreadableImage
-from embed.features import FeatureWriter
-from embed.photos.decode import encode_thumbnail
+from embed.features import FeatureWriter, OtherFeatures
+from embed.photos.decode import NO_SHA256, encode_thumbnail
 from embed.records import EmbedProgress
+from embed.reuse import Reuse
 from embed.store.arrays import (
     RaggedWriter,
     crc_rows,
@@ -46,6 +48,8 @@ class ArrayWriter:
         Progress of a stopped run, whose rows are kept.
     stack : ExitStack
         Closes the files.
+    reuse : Reuse
+        Features of an earlier run.
     """
 
     def __init__(
@@ -55,10 +59,13 @@ class ArrayWriter:
         stage_dir: Path,
         done: EmbedProgress,
         stack: ExitStack,
+        reuse: Reuse,
     ) -> None:
-        self.config = config
+        self.config, self.reuse = config, reuse
         self.sample_id = inputs.catalog.sample_id
-        self.embedder = Embedder(inputs.encoders, config, found=done.backends)
+        found: dict[str, str | None] = {**reuse.backends}
+        found |= {name: backend for name, backend in done.backends.items() if backend}
+        self.embedder = Embedder(inputs.encoders, config, found=found)
         n, rows_done = inputs.catalog.n_products, done.rows
 
         def ragged(name: str, dtype: str) -> RaggedWriter:
@@ -85,16 +92,18 @@ class ArrayWriter:
         self.text = FeatureWriter(
             "text",
             self.arrays["text"],
-            contents=inputs.catalog.text,
-            has_features=np.ones(n, dtype=np.bool_),  # a placeholder for a missing text
+            sha256=self.arrays["text_sha256"],
             encode=self.embedder.text.encode,
+            known=reuse.text,
+            written=range(rows_done),
         )
         self.image = FeatureWriter(
             "image",
             self.arrays["image"],
-            contents=inputs.photos,
-            has_features=self.arrays["image_ok"],
+            sha256=self.arrays["image_sha256"],
             encode=self.embedder.image.encode,
+            known=reuse.image,
+            written=np.flatnonzero(self.arrays["image_ok"][:rows_done]).tolist(),
         )
 
     def write(self, chunk: Chunk) -> None:
@@ -106,7 +115,14 @@ class ArrayWriter:
             for row, thumbnail in zip(rows, chunk.thumbnails, strict=True)
             if not isinstance(thumbnail, UnreadableImage)
         }
-        jpegs = (encode_thumbnail(photos[r]) if r in photos else b"" for r in rows)
+        photo_sha256 = chunk.photo_sha256 or [NO_SHA256] * len(rows)
+        jpegs = [
+            self._thumbnail(photo, sha256)
+            for photo, sha256 in zip(chunk.thumbnails, photo_sha256, strict=True)
+        ]
+        text_sha256 = [hashlib.sha256(ids.tobytes()).digest() for ids in token_ids]
+        write_rows(self.arrays["text_sha256"], start, _as_rows(text_sha256))
+        write_rows(self.arrays["image_sha256"], start, _as_rows(photo_sha256))
         self.arrays["text_ok"][start:stop] = [t != MISSING_TEXT for t in chunk.texts]
         self.arrays["image_ok"][start:stop] = [row in photos for row in rows]
         self.text.write(rows, dict(zip(rows, token_ids, strict=True)))
@@ -118,6 +134,17 @@ class ArrayWriter:
             self.tokens.extend(token_ids),
             self.thumbnails.extend([np.frombuffer(j, dtype=np.uint8) for j in jpegs]),
         ]
+
+    def _thumbnail(self, photo: Photo, sha256: bytes) -> bytes:
+        """Return the JPEG of a photo, b"" without one."""
+        if isinstance(photo, UnreadableImage):
+            return b""
+        known = self.reuse.thumbnail(sha256)
+        jpeg = encode_thumbnail(photo) if len(photo) else known
+        if known is not None and jpeg != known:
+            raise OtherFeatures("image")
+        assert jpeg is not None, "a photo without pixels is known"
+        return jpeg
 
     def _write_problems(self, chunk: Chunk) -> None:
         lines = csv.writer(self.problems, lineterminator="\n")
@@ -158,6 +185,8 @@ def _open_arrays(
         "text_ok": ((n,), "bool"),
         "image_ok": ((n,), "bool"),
         "attributes": ((n, n_attributes), "float32"),
+        "text_sha256": ((n, len(NO_SHA256)), "uint8"),
+        "image_sha256": ((n, len(NO_SHA256)), "uint8"),
         _CHECKSUMS: ((n_chunks, len(CHECKED_ARRAYS)), "uint32"),
     }
     return {
@@ -166,6 +195,10 @@ def _open_arrays(
         )
         for name, (shape, dtype) in shapes.items()
     }
+
+
+def _as_rows(digests: list[bytes]) -> NDArray[np.uint8]:
+    return np.frombuffer(b"".join(digests), np.uint8).reshape(len(digests), -1)
 
 
 def _open_problems(path: Path, keep_bytes: int) -> io.TextIOWrapper:

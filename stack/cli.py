@@ -1,7 +1,7 @@
 """The `pricestack` and `evaluate` commands."""
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
@@ -30,6 +30,9 @@ from stack.export.command import export_command
 from stack.html_report.command import report_command
 from stack.judge.commands import compare_command, runs_command
 from stack.service.command import serve_command
+
+if TYPE_CHECKING:
+    from stack.price.catalog import CatalogPrices
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -170,6 +173,12 @@ def evaluate_main(run_dir: Path, n_folds: int | None) -> None:
     help="Add the column flags: reasons to doubt a price, such as networks that "
     "disagree, a price outside those trained on, no usable text.",
 )
+@click.option(
+    "--only-new",
+    is_flag=True,
+    help="Keep the prices of the earlier file whose products, models and options are "
+    "unchanged, by a record beside the file; price the other products.",
+)
 @only_fold_option
 @catalog_options
 @threads_option
@@ -181,6 +190,7 @@ def predict_command(
     out_path: Path,
     level: str | None,
     flags: bool,
+    only_new: bool,
     only_fold: int | None,
     n_threads: int,
     **options: Any,
@@ -202,8 +212,26 @@ def predict_command(
     catalog = read_and_mention(catalog_path, columns)
     click.echo(f"{catalog.n_products} products. Loading the run …", err=True)
     from stack.price.catalog import predict_prices, write_prices
-    from stack.price.flags import NO_PHOTO, NO_TEXT
+    from stack.price.only_new import PriceOptions, predict_new
 
+    if only_new:
+        price_options = PriceOptions(
+            level=None if level is None else int(level),
+            flags=flags,
+            only_fold=only_fold,
+            n_threads=n_threads,
+        )
+        new_prices = predict_new(
+            out_path, run_dir, catalog, images_dir=images_dir, options=price_options
+        )
+        n_new = 0 if new_prices is None else len(new_prices.price)
+        click.echo(
+            f"{catalog.n_products} prices written to {out_path}; {n_new} of them are "
+            f"new."
+        )
+        if new_prices is not None:
+            _mention_doubts(new_prices, flags=flags)
+        return
     prices = predict_prices(
         run_dir,
         catalog,
@@ -214,6 +242,13 @@ def predict_command(
     )
     write_prices(out_path, catalog, prices, intervals=level is not None, flags=flags)
     click.echo(f"{catalog.n_products} prices written to {out_path}.")
+    _mention_doubts(prices, flags=flags)
+
+
+def _mention_doubts(prices: "CatalogPrices", *, flags: bool) -> None:
+    """Count the prices with placeholders, odd cells or doubts."""
+    from stack.price.flags import NO_PHOTO, NO_TEXT
+
     n_texts, n_photos = prices.n_lacking(NO_TEXT), prices.n_lacking(NO_PHOTO)
     if n_texts or n_photos:
         click.echo(
@@ -232,7 +267,7 @@ def predict_command(
     if prices.n_doubtful:
         where = "see the column flags" if flags else "give --flags to see which and why"
         click.echo(
-            f"Doubtful: {prices.n_doubtful} of {catalog.n_products} prices; {where}."
+            f"Doubtful: {prices.n_doubtful} of {len(prices.price)} prices; {where}."
         )
 
 

@@ -383,3 +383,23 @@ def test_a_large_group_of_duplicates_is_told_apart(shell, tmp_path, kind):
         catalog = write_rows(catalog, rows)
     shell.accepted(*embed, *keep)
     assert "count as duplicates" not in shell.accepted(*finetune)
+
+
+@advice("must be a run with a finished embedding stage")
+def test_another_run_to_reuse_is_named_or_none(shell, run_dir, tmp_path):
+    embed = ("embed", shell.catalog, "--images", shell.images, "--run")
+    message = shell.refused(*embed, "new", "--reuse", "none")
+    assert "Name another run, or leave --reuse out" in message
+    assert "encoded 0 texts" in shell.accepted(*embed, "new", "--reuse", run_dir)
+    shell.accepted(*embed, "another")
+
+
+@advice("must be whole, however", "Delete the folder")
+def test_a_damaged_run_to_reuse_is_made_anew_or_left_out(shell, run_dir):
+    embed = ("embed", shell.catalog, "--images", shell.images, "--run")
+    flip(run_dir / "embed" / "text.npy")
+    message = shell.refused(*embed, "new", "--reuse", run_dir)
+    assert "Or leave --reuse out" in message
+    shell.accepted(*embed, "another")
+    follow(shell, message)
+    assert "encoded 0 texts" in shell.accepted(*embed, "new", "--reuse", run_dir)

@@ -102,6 +102,23 @@ class Catalog:
         """Number of products."""
         return len(self.sample_id)
 
+    def take(self, rows: Sequence[int]) -> Catalog:
+        """Return some products, without their prices, groups and dates."""
+        return replace(
+            self,
+            sample_id=self.sample_id[list(rows)],
+            text=tuple(self.text[row] for row in rows),
+            image_link=tuple(self.image_link[row] for row in rows),
+            price_text=None,
+            table={
+                name: tuple(cells[row] for row in rows)
+                for name, cells in self.table.items()
+            },
+            groups={},
+            time=None,
+            file_rows=None,
+        )
+
     @cached_property
     def price(self) -> NDArray[np.float64] | None:
         """Positive finite prices, shape (n_products,); NaN where not usable.

@@ -38,7 +38,7 @@ Runner = Callable[[Sequence[Batch]], list[NDArray[np.float32]]]
 MIN_COSINE = 0.998
 """Least cosine similarity with eager fp32, over the rows of the first batches."""
 
-_GUARDED_BATCHES = 2
+_GUARDED_BATCHES, _GUARDED_PRODUCTS = 2, 16  # at least, if there are so many
 _NO_WORK = ("Const", "Parameter", "Result")  # types of OpenVINO's layers
 # A process has one random state and one list of warning filters, so that towers load
 # and start one at a time.
@@ -94,10 +94,16 @@ def resolve_backend(asked: Backend, device: torch.device) -> Backend:
 
 
 def batch_sizes(backend: Backend, device: torch.device) -> BatchSizes:
-    """Return the sizes at which a backend is fastest; a CPU's cache limits them."""
+    """Return one product for each batch on a CPU, many on a GPU.
+
+    The last bits of a feature can depend on the shape of the batch: on a CPU, photos
+    in batches of 3 and of 16 differ with eager PyTorch. A product alone always has the
+    same features, and OpenVINO is as fast on photos and on long texts.
+    """
+    del backend
     if device.type == "cuda":
         return BatchSizes(tokens=65_536, images=256)
-    return BatchSizes(tokens=2048, images=4 if backend == "openvino" else 16)
+    return BatchSizes(tokens=1, images=1)
 
 
 class Plan(NamedTuple):
@@ -112,6 +118,12 @@ class Plan(NamedTuple):
 
 
 _EXACT = Plan("eager", torch.float32)
+
+
+def plans_of(backend: Backend, dtype: torch.dtype) -> list[Plan]:
+    """Return what a tower is tried with, in this order."""
+    plans = (Plan(backend, dtype), Plan(backend, torch.float32), Plan("eager", dtype))
+    return [*dict.fromkeys((*plans, _EXACT))]
 
 
 class FrozenTower:
@@ -157,15 +169,13 @@ class FrozenTower:
         if self._runner is None:
             with _START:
                 if self._runner is None:
-                    self._runner = self._start(batches[:_GUARDED_BATCHES])
+                    self._runner = self._start(_first_batches(batches))
                     del self._load  # frees the weights, which the runner now holds
         return self._runner(batches)
 
     def _start(self, first: Sequence[Batch]) -> Runner:
         """Start the first plan that runs and is exact enough; eager fp32 always is."""
-        backend, dtype = self._plan
-        plans = (Plan(backend, torch.float32), Plan("eager", dtype), _EXACT)
-        for plan in dict.fromkeys((self._plan, *plans)):
+        for plan in plans_of(*self._plan):
             if self.used not in (None, str(plan)):
                 continue  # this plan was rejected before the run was stopped
             if plan == _EXACT:
@@ -200,6 +210,16 @@ class FrozenTower:
         if cosine < MIN_COSINE:
             return runner, f"has cosine {cosine:.4f} with fp32, below {MIN_COSINE}"
         return runner, ""
+
+
+def _first_batches(batches: Sequence[Batch]) -> Sequence[Batch]:
+    """Return the batches that a backend is compared on."""
+    n_products = 0
+    for n_batches, batch in enumerate(batches, 1):
+        n_products += len(batch[0])
+        if n_batches >= _GUARDED_BATCHES and n_products >= _GUARDED_PRODUCTS:
+            return batches[:n_batches]
+    return batches
 
 
 def _cosines(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float64]:

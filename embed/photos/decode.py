@@ -32,6 +32,9 @@ from embed.photos.pixels import square
 
 # Photo formats only: EPS, for example, would run Ghostscript on an untrusted file.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
+NO_SHA256 = bytes(hashlib.sha256().digest_size)
+"""In the place of a sha256, where there is no content."""
+
 _THUMBNAIL_QUALITY = 90
 _SMALLEST_CROP = 0.85  # of the side, for random crops in training
 _LARGE_PIXELS = 4_000_000
@@ -82,6 +85,20 @@ def load_image(path: Path, *, size: int) -> NDArray[np.uint8]:
         raise
     except Exception as error:  # on damaged bytes, decoders raise whatever they like
         raise _unreadable(error) from error
+
+
+def photo_sha256(path: Path) -> bytes:
+    """Return the sha256 of a photo's file; `NO_SHA256` if `load_image` refuses it.
+
+    A file that is refused for its content, such as a truncated photo, has a sha256.
+    """
+    try:
+        _check_plain(path, path.lstat())
+        with open(path, "rb", opener=_open_plain) as file:
+            _check_plain(path, os.fstat(file.fileno()))
+            return hashlib.file_digest(file, "sha256").digest()
+    except (OSError, ValueError):
+        return NO_SHA256
 
 
 def decode_photo(content: bytes, *, size: int) -> NDArray[np.uint8]:

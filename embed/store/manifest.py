@@ -18,7 +18,15 @@ if TYPE_CHECKING:
     from embed.store.records import Manifest, Record
 
 MANIFEST_NAME = "manifest.json"
-_PACKAGES = ("torch", "torchvision", "transformers", "lightgbm", "numpy", "pillow")
+_PACKAGES = (
+    "torch",
+    "torchvision",
+    "transformers",
+    "lightgbm",
+    "numpy",
+    "pillow",
+    "openvino",
+)
 _TARGETS = {"embed": "embeddings", "finetune": "finetune", "stack": "stack"}
 AnyRecord = TypeVar("AnyRecord", bound="BaseModel")
 AnyManifest = TypeVar("AnyManifest", bound="Manifest")

@@ -59,20 +59,7 @@ def _chunk_of(
 ) -> Chunk:
     """Prepare products with their photos, or with the run's thumbnails."""
     catalog = audited.catalog
-    sample = dataclasses.replace(
-        catalog,
-        sample_id=catalog.sample_id[rows],
-        text=tuple(catalog.text[row] for row in rows),
-        image_link=tuple(catalog.image_link[row] for row in rows),
-        price_text=None,
-        table={
-            name: tuple(cells[row] for row in rows)
-            for name, cells in catalog.table.items()
-        },
-        groups={},
-        time=None,
-        file_rows=None,
-    )
+    sample = catalog.take(rows.tolist())
     folder = audited.run.embed.inputs.images_dir
     if folder is None or not Path(folder).is_dir():
         image_ok = audited.run.array("embed/image_ok")

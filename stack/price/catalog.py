@@ -3,7 +3,7 @@
 import csv
 import dataclasses
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -94,9 +94,20 @@ def predict_prices(
     """
     folds = None if only_fold is None else [only_fold]
     predictor = Predictor(run_dir, n_threads=n_threads, folds=folds)
-    inputs = predictor.inputs(catalog, images_dir)
-    log_price = np.zeros(catalog.n_products)
-    price = np.zeros(catalog.n_products)
+    return price_products(
+        predictor,
+        predictor.inputs(catalog, images_dir),
+        level=level,
+        lateness=measure_lateness(catalog, predictor.run.finetune.dates),
+    )
+
+
+def price_products(
+    predictor: Predictor, inputs: Inputs, *, level: int, lateness: Lateness | None
+) -> CatalogPrices:
+    """Price products with a loaded run, as `predict_prices`."""
+    n_products = inputs.catalog.n_products
+    log_price, price = np.zeros(n_products), np.zeros(n_products)
     doubts: list[tuple[str, ...]] = []
     lacks: list[tuple[str, ...]] = []
     for chunk, predicted in predict_chunks(predictor, inputs):
@@ -114,7 +125,7 @@ def predict_prices(
         price_high=high,
         doubts=tuple(doubts),
         lacks=tuple(lacks),
-        lateness=measure_lateness(catalog, predictor.run.finetune.dates),
+        lateness=lateness,
     )
 
 
@@ -177,17 +188,35 @@ def write_prices(
     flags : bool
         Add the column flags: reasons to doubt the price, separated by "; ".
     """
-    columns = ["price", *(["price_low", "price_high"] if intervals else [])]
+    columns = price_columns(intervals=intervals, flags=flags)
+    write_bytes(path, as_csv(catalog, columns, price_cells(prices, columns)))
+
+
+def price_columns(*, intervals: bool, flags: bool) -> list[str]:
+    """Return the columns of a file of prices, without sample_id."""
+    ends = ["price_low", "price_high"] if intervals else []
+    return ["price", *ends, *(["flags"] if flags else [])]
+
+
+def price_cells(prices: CatalogPrices, columns: Sequence[str]) -> list[list[str]]:
+    """Return the cells of each product in these columns."""
+    amounts = [getattr(prices, name) for name in columns if name != "flags"]
+    cells = [[csv_amount(value) for value in row] for row in zip(*amounts, strict=True)]
+    if "flags" in columns:
+        late = prices.lateness.flags if prices.lateness else [""] * len(cells)
+        reasons = zip(prices.doubts, prices.lacks, late, strict=True)
+        for row, (doubts, lacks, date) in zip(cells, reasons, strict=True):
+            row.append("; ".join(filter(None, (*doubts, *lacks, date))))
+    return cells
+
+
+def as_csv(
+    catalog: Catalog, columns: Sequence[str], cells: Iterable[Sequence[str]]
+) -> bytes:
+    """Return a CSV file of sample_id and the cells of each product."""
     text = io.StringIO()
     lines = csv.writer(text, lineterminator="\n")
-    lines.writerow(("sample_id", *columns, *(["flags"] if flags else [])))
-    values = np.column_stack([getattr(prices, name) for name in columns])
-    late = prices.lateness.flags if prices.lateness else [""] * len(values)
-    reasons = [
-        "; ".join(filter(None, (*doubts, *lacks, date)))
-        for doubts, lacks, date in zip(prices.doubts, prices.lacks, late, strict=True)
-    ]
-    for sample_id, row, reason in zip(catalog.sample_id, values, reasons, strict=True):
-        flag_cells = [reason] if flags else []
-        lines.writerow((sample_id, *(csv_amount(value) for value in row), *flag_cells))
-    write_bytes(path, text.getvalue().encode())
+    lines.writerow(("sample_id", *columns))
+    for sample_id, row in zip(catalog.sample_id, cells, strict=True):
+        lines.writerow((sample_id, *row))
+    return text.getvalue().encode()

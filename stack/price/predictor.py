@@ -23,7 +23,7 @@ from embed.encoders.weights import weights_of_run
 from embed.errors import ConfigError, UnreadableImage
 from embed.machine import prepare_machine
 from embed.photos.decode import as_stored
-from embed.photos.files import match_photos
+from embed.photos.files import PhotoMatches, match_photos
 from embed.photos.stand_ins import known_stand_ins
 from embed.store.arrays import to_float16
 from finetune.serve import ServedNetworks, encode_once
@@ -132,6 +132,10 @@ class Predictor:
         matches = match_photos(catalog, images_dir)
         for note in matches.notes:
             logger.info("%s", note)
+        return self.inputs_of(catalog, matches)
+
+    def inputs_of(self, catalog: Catalog, matches: PhotoMatches) -> Inputs:
+        """Return what the products of a catalog are priced from."""
         return Inputs(
             catalog=catalog,
             photos=matches.paths,
