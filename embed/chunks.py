@@ -111,7 +111,7 @@ def _photo(inputs: Inputs, config: EmbedConfig, row: int) -> Photo:
             UnreadableImage(inputs.reasons[row]) if inputs.reasons else NO_PHOTO_GIVEN
         )
     try:
-        photo = load_image(path, size=config.image_size)
+        photo = load_image(path, size=config.photo_size)
     except UnreadableImage as problem:
         return problem
     return screen_photo(photo, inputs.stand_ins)

@@ -8,6 +8,7 @@ ends with the same bytes as an uninterrupted run.
 import logging
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from embed.catalog.reader import Catalog
 from embed.chunks import Inputs, attribute_names, prepared_chunks, settle_config
 from embed.config import EmbedConfig
 from embed.encoders.embedder import resolve_encoders
+from embed.encoders.specs import NONE
 from embed.key import key_parts, locations_of
 from embed.machine import describe_device, prepare_machine
 from embed.photos.files import match_photos
@@ -79,6 +81,8 @@ def _extract(
 ) -> EmbedManifest:
     config = settle_config(config, catalog.text)
     inputs = _resolve(catalog, images_dir, config)
+    if inputs.encoders.image_spec is not None and config.image_size is None:
+        config = replace(config, image_size=inputs.encoders.image_spec.size)
     parts = key_parts(inputs, config, images_dir)
     key = content_key(parts)
     locations = locations_of(inputs, images_dir)
@@ -111,7 +115,7 @@ def _extract(
         n_products=catalog.n_products,
         attribute_names=attribute_names(inputs.table),
         table=list(inputs.table),
-        substituted=_count_placeholders(stage_dir),
+        substituted=_count_placeholders(stage_dir, inputs),
         stand_ins=stand_ins,
         files=record_files(stage_dir, _WHOLE_FILES),
         environment=environment(),
@@ -127,6 +131,9 @@ def _extract(
 
 def _resolve(catalog: Catalog, images_dir: Path | None, config: EmbedConfig) -> Inputs:
     """Resolve the photo of each product, and the encoders."""
+    if config.image_encoder == NONE and images_dir is not None:
+        logger.info("%s: not read, as there is no photo encoder", images_dir)
+        images_dir = None
     matches = match_photos(catalog, images_dir)
     for note in matches.notes:
         logger.info("%s", note)
@@ -197,10 +204,13 @@ def _write_chunks(
         return writer.embedder.backends()
 
 
-def _count_placeholders(stage_dir: Path) -> Substituted:
-    """Count the products with a placeholder, by field."""
+def _count_placeholders(stage_dir: Path, inputs: Inputs) -> Substituted:
+    """Count the products with a placeholder, by field; an input not used has none."""
     n_text, n_image = (
-        int((~read_rows(stage_dir / f"{field}_ok.npy")).sum())
-        for field in ("text", "image")
+        int((~read_rows(stage_dir / f"{field}_ok.npy")).sum()) if spec else 0
+        for field, spec in (
+            ("text", inputs.encoders.text_spec),
+            ("image", inputs.encoders.image_spec),
+        )
     )
     return Substituted(text=n_text, image=n_image)

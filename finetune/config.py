@@ -13,6 +13,7 @@ Recipe = Literal["default", "paper"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 NetworkInputs = Literal["both", "text", "image"]
 _N_SPECIAL_TOKENS = 2
+_PHOTO_SIZE = 160  # pixels
 _BATCH = (
     "--batch-size must be at least 2 (the head normalises over the batch) and "
     "--set micro_batch_size at least 1"
@@ -149,10 +150,11 @@ class FinetuneConfig:
     max_tokens: Annotated[int, whole(8, 512, "--max-tokens must be 8 to 512")] = 64
     """Largest number of tokens of a text; the cache may hold more."""
 
-    image_size: Annotated[
-        int, whole(32, 1024, "--image-size must be 32 to 1024 pixels")
-    ] = 160
-    """Side of the network's input photo, pixels; 160 takes half the work of 224."""
+    image_size: (
+        Annotated[int, whole(32, 1024, "--image-size must be 32 to 1024 pixels")] | None
+    ) = None
+    """Side of the network's input photo, pixels. None: 160, which takes half the work
+    of 224; for a photo tower that takes one size only, that size."""
 
     precision: Precision = "auto"
     """`auto`: fp16 with a gradient scaler on CUDA, bf16 on a CPU that has it, fp32
@@ -171,6 +173,11 @@ class FinetuneConfig:
                 f"cycle epochs must be at least 1 in both phases, or 0 in both, got "
                 f"{cycles[0]} and {cycles[1]}"
             )
+
+    @property
+    def photo_size(self) -> int:
+        """Side of the network's input photo, pixels; the manifest records it."""
+        return self.image_size or _PHOTO_SIZE
 
     @property
     def n_epochs(self) -> int:

@@ -46,7 +46,7 @@ def skip_frozen_layers(
     """Let batches carry the frozen layers' output, and the network start from it.
 
     Nothing changes if no layer is frozen, if dropout makes their output random, or if
-    the encoder is not a BERT.
+    the encoder is of a kind that cannot be split.
 
     Parameters
     ----------
@@ -62,6 +62,8 @@ def skip_frozen_layers(
         Key of the inputs of the frozen layers.
     """
     backbone = network.text_backbone
+    if backbone is None:
+        return
     n_layers = n_frozen_layers(backbone, config.freeze_layers)
     if not n_layers or config.encoder_dropout or not can_be_split(backbone):
         return

@@ -18,8 +18,6 @@ from threadpoolctl import ThreadpoolController
 from embed.catalog.reader import Catalog
 from embed.chunks import Chunk, Inputs, Photo, screen_photo
 from embed.encoders.embedder import Embedder, EncoderSource, resolve_encoders
-from embed.encoders.towers import IMAGE_DIM
-from embed.encoders.weights import weights_of_run
 from embed.errors import ConfigError, UnreadableImage
 from embed.machine import prepare_machine
 from embed.photos.decode import as_stored
@@ -106,7 +104,7 @@ class Predictor:
             self.config = dataclasses.replace(
                 self.config, precision="fp32", backend="eager"
             )
-        self._source = resolve_encoders(self.config, weights=weights_of_run(run.embed))
+        self._source = resolve_encoders(self.config, run.embed)
         self._embedder = Embedder(self._source, self.config)
         self._networks = _load_networks(
             run, self._source, self._finetune_config, self._folds
@@ -127,7 +125,8 @@ class Predictor:
 
     def inputs(self, catalog: Catalog, images_dir: Path | None) -> Inputs:
         """Find the photos of a catalog."""
-        matches = match_photos(catalog, images_dir)
+        reads_photos = self._source.image_spec is not None
+        matches = match_photos(catalog, images_dir if reads_photos else None)
         for note in matches.notes:
             logger.info("%s", note)
         return Inputs(
@@ -140,9 +139,14 @@ class Predictor:
         )
 
     def screen(self, photo: Photo) -> Photo:
-        """Return a photo, or an error if the run treated it as a stand-in."""
+        """Return a photo, or an error if the run treated it as a stand-in.
+
+        A run without a photo encoder uses no photo.
+        """
         if isinstance(photo, UnreadableImage):
             return photo
+        if self._source.image_spec is None:
+            return UnreadableImage("not used: the run has no photo encoder")
         return screen_photo(photo, self._stand_ins)
 
     def price(self, chunk: Chunk) -> NDArray[np.float64]:
@@ -199,7 +203,8 @@ class Predictor:
             frozen_image=frozen_image,
         )
         has_photo = np.isin(np.arange(len(chunk.texts)), photo_rows)
-        image = np.zeros((len(chunk.texts), IMAGE_DIM), dtype=np.float32)
+        image_dim = self._embedder.image.dim
+        image = np.zeros((len(chunk.texts), image_dim), dtype=np.float32)
         if self.is_stacked:
             image[photo_rows] = frozen_image
         return self._engine.predict(
@@ -228,7 +233,7 @@ class Predictor:
 
         Frozen features that no model uses have no rows.
         """
-        size = self._finetune_config.image_size
+        size = self._finetune_config.photo_size
         # Variants of one product share an array, which is compressed once.
         distinct = {id(pixels): pixels for pixels in thumbnails}
         read = {key: as_stored(pixels, size) for key, pixels in distinct.items()}
@@ -294,7 +299,7 @@ class Predictor:
         embed = self.run.embed
         widths = {
             "text": self._embedder.text.dim,
-            "image": IMAGE_DIM,
+            "image": self._embedder.image.dim,
             "fused": FUSED_DIM,
             **{
                 name: len(columns)
@@ -351,4 +356,5 @@ def _load_networks(
         backend=source.backend,
         dtype=torch.float32 if is_exact else source.dtype,
         device=source.device,
+        pad_id=source.text_spec.pad_id if source.text_spec else 0,
     )
