@@ -44,7 +44,7 @@ class Loud(nn.Module):
 
 @advice("the fused embedding has diverged")
 def test_a_photo_tower_that_runs_away_is_frozen(shell, run_dir, monkeypatch):
-    def load(weights, *, seed=0):
+    def load(weights, spec=None, *, seed=0):
         return small_image_backbone(weights, seed=seed).append(Loud())
 
     use_photo_tower(monkeypatch, load)

@@ -91,7 +91,9 @@ def _positions(config: PreTrainedConfig, pad_id: int) -> int:
 
 
 def _require_two_special_tokens(folder: Path) -> None:
-    n_special = len(load_tokenizer(folder).encode("").ids)
+    tokenizer = load_tokenizer(folder)
+    tokenizer.no_padding()
+    n_special = len(tokenizer.encode("").ids)
     if n_special != _N_SPECIAL_TOKENS:
         raise WeightsError(
             f"text encoder {folder}: its tokenizer.json adds {n_special} special "
