@@ -314,7 +314,7 @@ def test_a_folder_that_does_not_record_its_photos_is_refused(change, message, tm
     with pytest.raises(WeightsError, match=message):
         describe_image_encoder(str(folder), folder)
     path.unlink()
-    with pytest.raises(WeightsError, match="preprocessor_config.json: not readable"):
+    with pytest.raises(WeightsError, match=r"preprocessor_config\.json: not read"):
         describe_image_encoder(str(folder), folder)
 
 
@@ -516,18 +516,12 @@ def test_a_catalog_without_texts_and_photos_runs_by_the_command(
 
 
 @pytest.mark.parametrize("kind", TEXT_KINDS)
-def test_a_text_tower_is_exported_or_refused_in_one_line(kind, tmp_path):
+def test_a_text_tower_is_exported(kind, tmp_path):
     import onnxruntime
 
     folder = write_text_encoder(tmp_path / kind, kind)
     backbone, path = load_text_backbone(folder), tmp_path / "text.onnx"
-    try:
-        write_text_tower(backbone, path, ["cls"])
-    except InputError as error:
-        assert "cannot be written as ONNX" in str(error)
-        assert "\n" not in str(error)
-        assert kind == "modernbert"
-        return
+    write_text_tower(backbone, path, ["cls"])
     session = onnxruntime.InferenceSession(path)
     for ids in IDS:
         mask = np.ones_like(ids)

@@ -311,8 +311,8 @@ def _torchvision(name: str) -> nn.Module:
 def _timm(name: str) -> Any:
     if importlib.util.find_spec("timm") is None:
         raise WeightsError(
-            f"image encoder {name!r}: needs the package timm, not installed. Run `pip "
-            f"install timm`, or install pricestack with its extra `timm`."
+            f"image encoder {name!r}: needs timm, not installed. Run `pip install "
+            f"timm`, or install pricestack with its extra `timm`."
         )
     import timm
 
@@ -322,8 +322,8 @@ def _timm(name: str) -> Any:
             return timm.create_model(name, pretrained=False, num_classes=0)
     except RuntimeError as error:
         raise WeightsError(
-            f"image encoder {name!r}: timm has no such network ({error}). See "
-            f"`timm.list_models()`."
+            f"image encoder {name!r}: timm has no such network ({error}). Give a name "
+            f"of timm.list_models()."
         ) from error
 
 

@@ -155,6 +155,6 @@ def _write(
             reason = str(error).strip().partition("\n")[0][:200]
             raise InputError(
                 f"{path.name}: this encoder cannot be written as ONNX "
-                f"({type(error).__name__}: {reason}). `pricestack predict` and "
-                f"`pricestack serve` can price with the run."
+                f"({type(error).__name__}: {reason}). `pricestack predict` prices "
+                f"with the run."
             ) from error
