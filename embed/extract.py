@@ -15,7 +15,7 @@ from typing import Any
 from embed.catalog.own_copy import CATALOG_NAME, write_run_catalog
 from embed.catalog.reader import Catalog
 from embed.chunks import Inputs, attribute_names, prepared_chunks, settle_config
-from embed.config import EmbedConfig
+from embed.config import DEFAULT_SIZE, EmbedConfig
 from embed.encoders.embedder import resolve_encoders
 from embed.encoders.specs import NONE
 from embed.key import key_parts, locations_of
@@ -81,8 +81,9 @@ def _extract(
 ) -> EmbedManifest:
     config = settle_config(config, catalog.text)
     inputs = _resolve(catalog, images_dir, config)
-    if inputs.encoders.image_spec is not None and config.image_size is None:
-        config = replace(config, image_size=inputs.encoders.image_spec.size)
+    if config.image_size is None:
+        image = inputs.encoders.image_spec
+        config = replace(config, image_size=image.size if image else DEFAULT_SIZE)
     parts = key_parts(inputs, config, images_dir)
     key = content_key(parts)
     locations = locations_of(inputs, images_dir)
