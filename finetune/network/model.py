@@ -15,11 +15,21 @@ from embed.encoders.specs import EFFICIENTNET_B0, ImageSpec, Pooling
 from embed.encoders.towers import normalise_images
 from embed.encoders.vision import pool_maps
 from finetune.network.layers import upper_layers
+from finetune.network.parts import (
+    CATEGORY_DIM,
+    TOWER_DIM,
+    build_head,
+    build_projection,
+    full_precision,
+    optimizer_groups,
+    parameters_of,
+    project,
+    width_of_texts,
+    zero_vectors,
+)
 from finetune.network.wide import WidePart
 
-TOWER_DIM = 256
 FUSED_DIM = 2 * TOWER_DIM
-CATEGORY_DIM = 16
 
 PRICE_MARGIN = 2.0
 """Factor by which a predicted price may exceed the range of training prices."""
@@ -105,21 +115,21 @@ class PriceNetwork(nn.Module):
         self.text_backbone = text_backbone
         self.image_backbone = image_backbone
         self.pooling, self.image_spec = tuple(pooling), image_spec
-        self.text_dim, self.image_dim = _text_dim(text_backbone, pooling), 0
-        self.text_projection = _projection(self.text_dim)
+        self.text_dim, self.image_dim = width_of_texts(text_backbone, pooling), 0
+        self.text_projection = build_projection(self.text_dim)
         if image_spec is not None:
             self.image_dim = image_spec.dim
-        self.image_projection = _projection(self.image_dim)
+        self.image_projection = build_projection(self.image_dim)
         if text_backbone is None:
             self.missing_text = nn.Parameter(torch.zeros(TOWER_DIM))
         self.missing_image = nn.Parameter(torch.zeros(TOWER_DIM))
         self.category_vectors = nn.ModuleList(
-            _zero_vectors(size) for size in category_sizes
+            zero_vectors(size) for size in category_sizes
         )
         n_sizes = min(n_attributes // 2, len(ATTRIBUTE_NAMES))
         self.wide = WidePart(n_sizes) if use_wide else None
         n_inputs = n_attributes + CATEGORY_DIM * len(category_sizes) + use_wide
-        self.head = _build_head(FUSED_DIM + n_inputs, head_dropout)
+        self.head = build_head(FUSED_DIM + n_inputs, head_dropout)
         self.freeze_batch_norm = freeze_batch_norm
         self.bound_price = bound_price
         self.normalise_image = normalise_image
@@ -234,7 +244,7 @@ class PriceNetwork(nn.Module):
         -------
         float32 Tensor of shape (batch, 512): text half, then image half
         """
-        with _full_precision(text):
+        with full_precision(text):
             text_half = self.project_text(text)
             image_half = self.missing_image.to(text_half.dtype).expand(len(text), -1)
             if image is not None:
@@ -256,7 +266,7 @@ class PriceNetwork(nn.Module):
         if not self.text_dim:
             dtype = next(self.head.parameters()).dtype
             return self.missing_text.to(dtype).expand(len(text), -1)
-        return _project(self.text_projection, text)
+        return project(self.text_projection, text)
 
     def project_image(self, image: torch.Tensor) -> torch.Tensor:
         """Return the image half of the fused embedding of photos.
@@ -275,7 +285,7 @@ class PriceNetwork(nn.Module):
         """
         if self.normalise_image:
             image = PHOTO_SPREAD * nn.functional.layer_norm(image, (self.image_dim,))
-        return _project(self.image_projection, image)
+        return project(self.image_projection, image)
 
     def pool_images(self, photos: torch.Tensor) -> torch.Tensor:
         """Return the photo tower's features, shape (n_images, image dim).
@@ -292,7 +302,7 @@ class PriceNetwork(nn.Module):
         # On a CPU the backward pass of bf16 depthwise convolutions is many times
         # slower than in fp32, which outweighs the gain elsewhere.
         in_fp32 = images.device.type == "cpu"
-        with _full_precision(images) if in_fp32 else contextlib.nullcontext():
+        with full_precision(images) if in_fp32 else contextlib.nullcontext():
             maps: torch.Tensor = self.image_backbone(images)
         return pool_maps(maps)
 
@@ -309,7 +319,7 @@ class PriceNetwork(nn.Module):
         if self.wide is None:
             return None
         sizes = attributes[:, : len(self.wide.edges)]
-        with _full_precision(sizes):
+        with full_precision(sizes):
             return cast(torch.Tensor, self.wide(tokens, mask, sizes))
 
     def price(
@@ -343,7 +353,7 @@ class PriceNetwork(nn.Module):
             assert wide is not None
             scaled = (wide - self.price_centre) / self.price_scale
             fused = torch.cat([fused, scaled.clamp(-5, 5)[:, None]], dim=1)
-        with _full_precision(fused):  # bf16 would round a price to 1 %
+        with full_precision(fused):  # bf16 would round a price to 1 %
             inputs = fused.to(next(self.head.parameters()).dtype)
             standardised: torch.Tensor = self.head(inputs).squeeze(1).float()
         log_price = standardised * self.price_scale + self.price_centre
@@ -364,26 +374,15 @@ class PriceNetwork(nn.Module):
         weight_decay : float
         """
         rates = (
-            (text, _parameters(self.text_backbone)),
-            (image, _parameters(self.image_backbone)),
+            (text, parameters_of(self.text_backbone)),
+            (image, parameters_of(self.image_backbone)),
             (fusion, self._fusion_parameters()),
         )
-        groups: list[dict[str, object]] = []
-        for rate, parameters in rates:
-            trained = [p for p in parameters if p.requires_grad]
-            for decay, members in (
-                (weight_decay, [p for p in trained if p.ndim > 1]),
-                (0.0, [p for p in trained if p.ndim <= 1]),
-            ):
-                groups.append(
-                    {
-                        "params": members,
-                        "lr": rate,
-                        "initial_lr": rate,
-                        "weight_decay": decay,
-                    }
-                )
-        return groups
+        return [
+            group
+            for rate, parameters in rates
+            for group in optimizer_groups(parameters, rate, weight_decay)
+        ]
 
     def _fusion_parameters(self) -> Iterable[nn.Parameter]:
         for module in (
@@ -396,47 +395,3 @@ class PriceNetwork(nn.Module):
         yield self.missing_image
         if self.text_backbone is None:
             yield self.missing_text
-
-
-def _parameters(backbone: nn.Module | None) -> Iterable[nn.Parameter]:
-    return backbone.parameters() if backbone is not None else ()
-
-
-def _text_dim(backbone: nn.Module | None, pooling: Sequence[Pooling]) -> int:
-    if backbone is None:
-        return 0
-    return int(backbone.config.hidden_size) * len(pooling)  # type: ignore[union-attr, arg-type]
-
-
-def _project(projection: nn.Module, features: torch.Tensor) -> torch.Tensor:
-    dtype = next(projection.parameters()).dtype
-    return cast(torch.Tensor, projection(features.to(dtype)))
-
-
-def _projection(dim: int) -> nn.Module:
-    """Return the projection of a tower's features; without a tower it is not used."""
-    return nn.Linear(dim, TOWER_DIM) if dim else nn.Identity()
-
-
-def _full_precision(tensor: torch.Tensor) -> torch.autocast:
-    return torch.autocast(tensor.device.type, enabled=False)
-
-
-def _zero_vectors(n_codes: int) -> nn.Embedding:
-    vectors = nn.Embedding(n_codes, CATEGORY_DIM)
-    nn.init.zeros_(vectors.weight)
-    return vectors
-
-
-def _build_head(input_dim: int, dropout: float) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Linear(input_dim, 256),
-        nn.BatchNorm1d(256),
-        nn.GELU(),
-        nn.Dropout(dropout),
-        nn.Linear(256, 64),
-        nn.BatchNorm1d(64),
-        nn.GELU(),
-        nn.Dropout(dropout),
-        nn.Linear(64, 1),
-    )

@@ -18,7 +18,8 @@ from embed.encoders.specs import EFFICIENTNET_B0, ImageSpec, Pooling
 from embed.encoders.towers import ImageTower, TextTower, example_tokens
 from embed.errors import InputError
 from embed.store.durable import named_errors
-from finetune.network.model import TOWER_DIM, PriceNetwork
+from finetune.network.model import PriceNetwork
+from finetune.network.parts import TOWER_DIM
 
 OPSET = 17
 
