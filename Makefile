@@ -52,7 +52,7 @@ venv: $(VENV)/installed ## make .venv: the package, its extras and the tools
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-	  --constraint constraints.txt --editable '.[sample,excel,openvino,images,report,serve,export,tensorboard,tune,dev]'
+	  --constraint constraints.txt --editable '.[sample,excel,openvino,timm,images,report,serve,export,tensorboard,tune,dev]'
 	@touch $@
 
 demo: venv ## everything on the bundled sample: photos and texts to a judged price

@@ -46,7 +46,7 @@ def prepared(given: argparse.Namespace) -> dict[str, Any]:
         "cache": ProductCache(
             given.run / "embed",
             max_tokens=config.max_tokens,
-            image_size=config.image_size,
+            image_size=config.photo_size,
         ),
         "catalog": catalog,
         "log_price": np.log1p(catalog.price),
@@ -118,7 +118,7 @@ def plain(given: argparse.Namespace) -> dict[str, Any]:
     parts = prepared(given)
     config, network, cache = parts["config"], parts["network"], parts["cache"]
     photos = find_photos(parts["catalog"], given.data / "images")
-    size = config.image_size
+    size = config.photo_size
     resize = transforms.Resize((size, size))
     blank = Image.new("RGB", (size, size), "white")
     network.fit_scales(parts["log_price"], cache.attributes[:])

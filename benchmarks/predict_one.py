@@ -44,7 +44,7 @@ def _one_by_one(
         *rng.choice(without, N_PRODUCTS - N_PRODUCTS // 3, replace=False),
     ]
     rng.shuffle(rows)
-    size = predictor.config.image_size
+    size = predictor.config.photo_size
     milliseconds = []
     for row in [*rows[:N_WARM], *rows]:
         started = time.perf_counter()

@@ -58,13 +58,20 @@ from embed.terminal.options import one_line_errors, run_option
     "--text-encoder",
     default=EmbedConfig.text_encoder,
     show_default=True,
-    help="Name or folder of a BERT-like encoder.",
+    help="Name or folder of a text encoder, such as BAAI/bge-small-en-v1.5; none: no "
+    "text features. docs/encoders.md lists what can be used.",
 )
 @click.option(
     "--image-encoder",
     default=EmbedConfig.image_encoder,
     show_default=True,
-    help="efficientnet_b0, or a file of its weights.",
+    help="Name of torchvision's, such as resnet50, or on the hub; folder; file of "
+    "EfficientNet-B0's weights, or NAME=FILE; none: no photo is read.",
+)
+@click.option(
+    "--text-prefix",
+    help="Text before each product's text, such as 'passage: ' for E5.  [default: the "
+    "encoder's prompt for documents, if it records one]",
 )
 @click.option(
     "--random-weights",
@@ -79,9 +86,9 @@ from embed.terminal.options import one_line_errors, run_option
 )
 @click.option(
     "--image-size",
-    default=EmbedConfig.image_size,
-    show_default=True,
-    help="Side of the thumbnails, pixels.",
+    type=int,
+    help="Side of the thumbnails, pixels.  [default: that of the photo encoder, 224 "
+    "for EfficientNet-B0]",
 )
 @click.option(
     "--precision",

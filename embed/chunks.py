@@ -128,7 +128,7 @@ def _photo(inputs: Inputs, config: EmbedConfig, row: int) -> tuple[Photo, bytes]
     if inputs.is_known is not None and inputs.is_known(sha256):
         return NOT_DECODED, sha256
     try:
-        photo = load_image(path, size=config.image_size)
+        photo = load_image(path, size=config.photo_size)
     except UnreadableImage as problem:
         return problem, sha256
     if sha256 == NO_SHA256 or photo_sha256(path) != sha256:

@@ -11,6 +11,8 @@ from embed.store.rules import Flag, Text, Whole, whole
 Precision = Literal["auto", "fp32", "bf16"]
 Backend = Literal["auto", "eager", "compile", "openvino"]
 TextDecimalSign = Literal["auto", ".", ",", "unknown"]
+DEFAULT_SIZE = 224
+"""Side of the thumbnails without a photo encoder, pixels."""
 
 
 @config_errors
@@ -19,25 +21,36 @@ class EmbedConfig:
     """Settings of the frozen features; the manifest records all of them."""
 
     text_encoder: Text = "sentence-transformers/all-MiniLM-L6-v2"
-    """Name or path. This encoder is tuned for sentence similarity, so its frozen
-    features work better than those of nreimers/MiniLM-L6-H384-uncased, its start."""
+    """Name, folder, or `none`. This encoder is tuned for sentence similarity, so its
+    frozen features work better than those of nreimers/MiniLM-L6-H384-uncased, its
+    start."""
 
     image_encoder: Text = "efficientnet_b0"
-    """`efficientnet_b0` (torchvision, IMAGENET1K_V1) or a path to its weights."""
+    """Name of torchvision's or on the hub, folder, file (`NAME=FILE`, without a name
+    EfficientNet-B0's), or `none`."""
+
+    text_prefix: Text | None = None
+    """Text before each product's text. None: the encoder's prompt for documents, if it
+    records one."""
 
     random_weights: Flag = False
     """Start an image encoder whose weights cannot be found from random numbers."""
 
     max_tokens: Annotated[
         int,
-        whole(8, 512, "--max-tokens must be 8 to 512 (the encoder has 512 positions)"),
+        whole(
+            8,
+            8192,
+            "--max-tokens must be 8 to 512 (to 8192 if the encoder has the positions)",
+        ),
     ] = 128
     """Tokens of each text that are kept, including both special tokens."""
 
-    image_size: Annotated[
-        int, whole(32, 1024, "--image-size must be 32 to 1024 pixels")
-    ] = 224
-    """Side of the square thumbnail, pixels; EfficientNet-B0 was trained at 224."""
+    image_size: (
+        Annotated[int, whole(32, 1024, "--image-size must be 32 to 1024 pixels")] | None
+    ) = None
+    """Side of the square thumbnail, pixels. None: the side that the photo encoder was
+    trained on, 224 for EfficientNet-B0."""
 
     chunk_size: Annotated[int, whole(1, rule="the chunk size must be at least 1")] = 512
     """Products between two records of progress; bounds memory (about 150 kB each)."""
@@ -67,6 +80,11 @@ class EmbedConfig:
     """Decimal sign of sizes in texts: with a point, "1,500 g" is 1500 g, with a comma
     1.5 g. `auto` infers the sign from the catalog's names, and the manifest records the
     result; `unknown` reads each name alone."""
+
+    @property
+    def photo_size(self) -> int:
+        """Side of the thumbnails, pixels; the manifest records it."""
+        return self.image_size or DEFAULT_SIZE
 
     @property
     def decimal(self) -> DecimalSign | None:

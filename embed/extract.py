@@ -10,14 +10,16 @@ import logging
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from embed.catalog.own_copy import CATALOG_NAME, write_run_catalog
 from embed.catalog.reader import Catalog
 from embed.chunks import Inputs, attribute_names, prepared_chunks, settle_config
-from embed.config import EmbedConfig
+from embed.config import DEFAULT_SIZE, EmbedConfig
 from embed.encoders.embedder import resolve_encoders
+from embed.encoders.specs import NONE
 from embed.features import OtherFeatures
 from embed.key import key_parts, locations_of
 from embed.machine import describe_device, prepare_machine
@@ -105,6 +107,9 @@ def _extract(
 ) -> EmbedManifest:
     config = settle_config(config, catalog.text)
     inputs = _resolve(catalog, images_dir, config)
+    if config.image_size is None:
+        image = inputs.encoders.image_spec
+        config = replace(config, image_size=image.size if image else DEFAULT_SIZE)
     parts = key_parts(inputs, config, images_dir)
     locations = locations_of(inputs, images_dir)
     stage_dir = run_dir / "embed"
@@ -145,7 +150,7 @@ def _extract(
         n_products=catalog.n_products,
         attribute_names=attribute_names(inputs.table),
         table=list(inputs.table),
-        substituted=_count_placeholders(stage_dir),
+        substituted=_count_placeholders(stage_dir, inputs),
         stand_ins=stand_ins,
         files=record_files(stage_dir, _WHOLE_FILES),
         environment=environment(),
@@ -171,6 +176,9 @@ def _finished(stage_dir: Path, parts: Mapping[str, Any]) -> EmbedManifest | None
 
 def _resolve(catalog: Catalog, images_dir: Path | None, config: EmbedConfig) -> Inputs:
     """Resolve the photo of each product, and the encoders."""
+    if config.image_encoder == NONE and images_dir is not None:
+        logger.info("%s: not read, as there is no photo encoder", images_dir)
+        images_dir = None
     matches = match_photos(catalog, images_dir)
     for note in matches.notes:
         logger.info("%s", note)
@@ -274,10 +282,13 @@ def _write_chunks(
         return writer.embedder.backends()
 
 
-def _count_placeholders(stage_dir: Path) -> Substituted:
-    """Count the products with a placeholder, by field."""
+def _count_placeholders(stage_dir: Path, inputs: Inputs) -> Substituted:
+    """Count the products with a placeholder, by field; an input not used has none."""
     n_text, n_image = (
-        int((~read_rows(stage_dir / f"{field}_ok.npy")).sum())
-        for field in ("text", "image")
+        int((~read_rows(stage_dir / f"{field}_ok.npy")).sum()) if spec else 0
+        for field, spec in (
+            ("text", inputs.encoders.text_spec),
+            ("image", inputs.encoders.image_spec),
+        )
     )
     return Substituted(text=n_text, image=n_image)

@@ -6,15 +6,17 @@ from typing import Any
 
 from embed.chunks import Inputs
 from embed.config import EmbedConfig
-from embed.encoders.weights import weights_key
+from embed.encoders.specs import NONE, ImageSpec, TextSpec
+from embed.encoders.weights import IMAGE_FILES, RANDOM, TEXT_FILES, weights_key
 from embed.formats import FORMAT, TEXT_FORMAT
 from embed.store.manifest import sha256_strings
 
-# The key has the weights, format and backend that these resolve to; the number of
-# threads and workers does not affect the arrays.
+# The key has the weights, specifications, format and backend that these resolve to;
+# the number of threads and workers does not affect the arrays.
 _NOT_IN_KEY = (
     "text_encoder",
     "image_encoder",
+    "text_prefix",
     "precision",
     "backend",
     "n_threads",
@@ -46,9 +48,21 @@ def key_parts(
         "catalog_sha256": inputs.catalog.content_sha256,
         "sample_id_sha256": sha256_strings(map(str, inputs.catalog.sample_id)),
         "photos_sha256": sha256_strings(photos),
-        "text_weights_sha256": weights_key(inputs.encoders.text_weights),
-        "image_weights_sha256": weights_key(inputs.encoders.image_weights),
+        "text_weights_sha256": weights_key(
+            inputs.encoders.text_weights, TEXT_FILES, no_source=NONE
+        ),
+        "image_weights_sha256": weights_key(
+            inputs.encoders.image_weights,
+            IMAGE_FILES,
+            no_source=RANDOM if inputs.encoders.image_spec else NONE,
+        ),
+        "text_spec": _as_json(inputs.encoders.text_spec),
+        "image_spec": _as_json(inputs.encoders.image_spec),
     }
+
+
+def _as_json(spec: TextSpec | ImageSpec | None) -> dict[str, Any] | None:
+    return spec.as_json() if spec else None
 
 
 def _table_parts(inputs: Inputs) -> dict[str, Any]:
@@ -66,11 +80,12 @@ def _size(photo: Path) -> int:
 
 def locations_of(inputs: Inputs, images_dir: Path | None) -> dict[str, Any]:
     """Return where later stages find the inputs; the key covers their content."""
-    image = inputs.encoders.image_weights
+    text, image = inputs.encoders.text_weights, inputs.encoders.image_weights
+    no_image = RANDOM if inputs.encoders.image_spec else NONE
     return {
         "catalog_path": str(inputs.catalog.path.resolve()),
         "columns": inputs.catalog.columns,
         "images_dir": str(images_dir.resolve()) if images_dir else None,
-        "text_weights": str(inputs.encoders.text_weights.absolute()),
-        "image_weights": str(image.absolute()) if image else "random",
+        "text_weights": str(text.absolute()) if text else NONE,
+        "image_weights": str(image.absolute()) if image else no_image,
     }

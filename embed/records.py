@@ -7,6 +7,7 @@ from pydantic import Field
 
 from embed.catalog.columns import CatalogColumns
 from embed.config import EmbedConfig
+from embed.encoders.specs import ImageSpec, TextSpec
 from embed.errors import CacheError
 from embed.formats import TEXT_FORMAT
 from embed.store.manifest import make_command, require_stage
@@ -49,12 +50,18 @@ class EmbedInputs(Record):
     """sha256 of the sha256 of all photos."""
     text_weights_sha256: Text
     image_weights_sha256: Text
+    text_spec: TextSpec | None
+    """None without a text encoder."""
+
+    image_spec: ImageSpec | None
+    """None without a photo encoder."""
+
     catalog_path: Text
     columns: Annotated[CatalogColumns, Requires("sample_id", "text", "image", "price")]
     images_dir: Text | None
     text_weights: Text
     image_weights: Text
-    """Path, or "random"."""
+    """Path, "random", or "none" without an encoder."""
 
 
 class EmbedManifest(Manifest):
@@ -75,6 +82,16 @@ class EmbedManifest(Manifest):
     device: Text = ""
     backends: dict[Text, Text | None] = Field(default_factory=dict)
     seconds: Real
+
+    @property
+    def text_dim(self) -> int:
+        """Width of the frozen text features, 0 without a text encoder."""
+        return self.inputs.text_spec.dim if self.inputs.text_spec else 0
+
+    @property
+    def image_dim(self) -> int:
+        """Width of the frozen photo features, 0 without a photo encoder."""
+        return self.inputs.image_spec.dim if self.inputs.image_spec else 0
 
     @property
     def category_sizes(self) -> list[int]:

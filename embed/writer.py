@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from embed.chunks import Chunk, Inputs, Photo, attribute_names
 from embed.config import EmbedConfig
 from embed.encoders.embedder import Embedder
-from embed.encoders.towers import IMAGE_DIM
 from embed.errors import CacheError, UnreadableImage
 from embed.features import FeatureWriter, OtherFeatures
 from embed.photos.decode import NO_SHA256, encode_thumbnail
@@ -78,7 +77,7 @@ class ArrayWriter:
             stage_dir,
             n,
             n_attributes=len(attribute_names(inputs.table)),
-            text_dim=self.embedder.text.dim,
+            dims=(self.embedder.text.dim, self.embedder.image.dim),
             n_chunks=-(-n // config.chunk_size),
             resume=rows_done > 0,
         )
@@ -151,9 +150,9 @@ class ArrayWriter:
         for row, text, photo in zip(
             chunk.rows, chunk.texts, chunk.thumbnails, strict=True
         ):
-            if text == MISSING_TEXT:
+            if text == MISSING_TEXT and self.embedder.text.dim:
                 lines.writerow((self.sample_id[row], "text", "no usable text"))
-            if isinstance(photo, UnreadableImage):
+            if isinstance(photo, UnreadableImage) and self.embedder.image.dim:
                 lines.writerow((self.sample_id[row], "image", str(photo)))
         for place, reason in chunk.unreadable:
             lines.writerow((self.sample_id[chunk.rows[place]], "table", reason))
@@ -174,14 +173,14 @@ def _open_arrays(
     stage_dir: Path,
     n: int,
     *,
-    text_dim: int,
+    dims: tuple[int, int],
     n_attributes: int,
     n_chunks: int,
     resume: bool,
 ) -> dict[str, NDArray[Any]]:
     shapes = {
-        "text": ((n, text_dim), "float16"),
-        "image": ((n, IMAGE_DIM), "float16"),
+        "text": ((n, dims[0]), "float16"),
+        "image": ((n, dims[1]), "float16"),
         "text_ok": ((n,), "bool"),
         "image_ok": ((n,), "bool"),
         "attributes": ((n, n_attributes), "float32"),

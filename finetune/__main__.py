@@ -13,6 +13,10 @@ from finetune.config import RECIPES, FinetuneConfig, NetworkInputs, Precision, R
 from finetune.training.tensorboard import require_tensorboard, write_stage_events
 from finetune.training.tracking import Tracking
 
+_OPEN = {
+    "freeze_layers": "two thirds of them",
+    "image_size": "160, or the only size that the photo tower takes",
+}  # defaults that depend on the encoders
 _SETTINGS: tuple[tuple[str, type, str], ...] = (
     ("smooth_l1_epochs", int, "Epochs of phase 1, SmoothL1 on log price."),
     ("smape_epochs", int, "Epochs of phase 2, differentiable SMAPE."),
@@ -27,7 +31,7 @@ def _setting_options(command: Any) -> Any:
     for name, kind, help_text in reversed(_SETTINGS):
         option = f"--{name.replace('_', '-')}"
         default = getattr(FinetuneConfig, name)
-        usual = "two thirds of them" if default is None else f"{default:g}"
+        usual = _OPEN[name] if default is None else f"{default:g}"
         text = f"{help_text}  [default: the recipe's; {usual} in `default`]"
         command = click.option(option, name, type=kind, help=text)(command)
     return command

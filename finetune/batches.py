@@ -67,9 +67,11 @@ class ProductCache:
     image_size : int
         Side of the photos, pixels.
     frozen_photos : bool
-        Whether batches hold frozen features (1280) in place of photos.
+        Whether batches hold frozen features in place of photos.
     use_photos : bool
         If False, no product has a photo.
+    pad_id : int
+        Token id that pads texts.
 
     Attributes
     ----------
@@ -85,6 +87,7 @@ class ProductCache:
         image_size: int,
         frozen_photos: bool = False,
         use_photos: bool = True,
+        pad_id: int = 0,
     ) -> None:
         self.tokens = RaggedRows(embed_dir / "tokens.npy")
         self.thumbnails = RaggedRows(embed_dir / "thumbnails.npy")
@@ -95,7 +98,7 @@ class ProductCache:
         self._features = read_rows(embed_dir / "image.npy") if frozen_photos else None
         self.hidden: RaggedRows | None = None
         self._text_ok_path = embed_dir / "text_ok.npy"
-        self.max_tokens = max_tokens
+        self.max_tokens, self.pad_id = max_tokens, pad_id
         self.image_size = image_size
 
     def __len__(self) -> int:
@@ -151,7 +154,8 @@ class ProductCache:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Load token ids and mask, int64 Tensors of shape (batch, length)."""
         return pad_tokens(
-            [cut_tokens(self.tokens[int(row)], self.max_tokens) for row in rows]
+            [cut_tokens(self.tokens[int(row)], self.max_tokens) for row in rows],
+            self.pad_id,
         )
 
     def _hidden_states(

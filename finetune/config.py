@@ -17,6 +17,7 @@ NO_TEST = "none"
 """Value of `FinetuneConfig.test_from` that trains on products of all dates."""
 
 _N_SPECIAL_TOKENS = 2
+_PHOTO_SIZE = 160  # pixels
 _BATCH = (
     "--batch-size must be at least 2 (the head normalises over the batch) and "
     "--set micro_batch_size at least 1"
@@ -164,10 +165,11 @@ class FinetuneConfig:
     max_tokens: Annotated[int, whole(8, 512, "--max-tokens must be 8 to 512")] = 64
     """Largest number of tokens of a text; the cache may hold more."""
 
-    image_size: Annotated[
-        int, whole(32, 1024, "--image-size must be 32 to 1024 pixels")
-    ] = 160
-    """Side of the network's input photo, pixels; 160 takes half the work of 224."""
+    image_size: (
+        Annotated[int, whole(32, 1024, "--image-size must be 32 to 1024 pixels")] | None
+    ) = None
+    """Side of the network's input photo, pixels. None: 160, which takes half the work
+    of 224; for a photo tower that takes one size only, that size."""
 
     precision: Precision = "auto"
     """`auto`: fp16 with a gradient scaler on CUDA, bf16 on a CPU that has it, fp32
@@ -203,6 +205,11 @@ class FinetuneConfig:
                 "--test-from and --hold-out exclude each other: the first holds out "
                 "later products, the second random ones. Leave one of them out"
             )
+
+    @property
+    def photo_size(self) -> int:
+        """Side of the network's input photo, pixels; the manifest records it."""
+        return self.image_size or _PHOTO_SIZE
 
     @property
     def n_epochs(self) -> int:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from embed.catalog.own_copy import read_run_catalog
 from embed.catalog.price_checks import describe_unpriced, require_prices
+from embed.encoders.specs import NONE
 from embed.errors import ConfigError
 from embed.machine import pick_device
 from embed.records import EmbedManifest, require_embedded
@@ -69,6 +70,7 @@ def prepare_job(
         If the embedding stage is incomplete, or too few products have a price.
     """
     embed = require_embedded(run_dir)
+    config = _settle(config, embed)
     embed_dir = run_dir / "embed"
     needed = ("tokens", "thumbnails", "attributes", "image_ok")
     frozen = ("image",) if config.freeze_image else ()
@@ -84,9 +86,10 @@ def prepare_job(
     cache = ProductCache(
         embed_dir,
         max_tokens=config.n_tokens,
-        image_size=config.image_size,
+        image_size=config.photo_size,
         frozen_photos=config.freeze_image,
         use_photos=config.sees_photos,
+        pad_id=embed.inputs.text_spec.pad_id if embed.inputs.text_spec else 0,
     )
     groups = product_groups(
         catalog,
@@ -147,6 +150,26 @@ def prepare_job(
         key=content_key(key_parts),
         networks_key=content_key({**key_parts, "settings": network_settings}),
     )
+
+
+def _settle(config: FinetuneConfig, embed: EmbedManifest) -> FinetuneConfig:
+    """Return the settings that suit the run's encoders.
+
+    Raises
+    ------
+    ConfigError
+        If the networks are to have one input alone, which the run does without.
+    """
+    dims = {"text": embed.text_dim, "image": embed.image_dim}
+    if dims.get(config.inputs, 1) == 0:
+        raise ConfigError(
+            f"--inputs {config.inputs}: the run was embedded with --{config.inputs}"
+            f"-encoder {NONE}. Leave --inputs out, or embed with an encoder."
+        )
+    image = embed.inputs.image_spec
+    if config.image_size is None and image is not None and not image.takes_any_size:
+        return dataclasses.replace(config, image_size=image.size)
+    return dataclasses.replace(config, image_size=config.photo_size)
 
 
 def _price_unit(price: NDArray[np.float64], config: FinetuneConfig) -> float:

@@ -15,12 +15,14 @@ from torch import nn
 from embed.config import Backend
 from embed.encoders.backends import FrozenTower, Tower, batch_sizes
 from embed.encoders.embedder import EncoderSource
+from embed.encoders.pooling import MEAN, pool_tokens
+from embed.encoders.specs import ImageSpec, Pooling
 from embed.encoders.towers import (
     ImageEncoder,
     ImageTower,
+    NoEncoder,
     TextEncoder,
     example_tokens,
-    mean_pool,
     pad_tokens,
 )
 from embed.records import EmbedManifest
@@ -42,10 +44,18 @@ class TextTowers(Tower):
     backbones : sequence of nn.Module
     n_shared : int
         Number of first layers, with the embedding, that are the same in all networks.
+    pooling : sequence of str
     """
 
-    def __init__(self, backbones: Sequence[nn.Module], *, n_shared: int) -> None:
+    def __init__(
+        self,
+        backbones: Sequence[nn.Module],
+        *,
+        n_shared: int,
+        pooling: Sequence[Pooling] = MEAN,
+    ) -> None:
         super().__init__()
+        self.pooling = tuple(pooling)
         self.shared: nn.Module | None = None
         own = [copy.deepcopy(backbone) for backbone in backbones]
         if n_shared and can_be_split(own[0]):
@@ -61,7 +71,10 @@ class TextTowers(Tower):
             hidden = self.shared(input_ids=tokens, attention_mask=mask)
             inputs = {"inputs_embeds": hidden.last_hidden_state}
         outputs = [own(**inputs, attention_mask=mask) for own in self.own]
-        pooled = [mean_pool(output.last_hidden_state, mask) for output in outputs]
+        pooled = [
+            pool_tokens(output.last_hidden_state, mask, self.pooling)
+            for output in outputs
+        ]
         return torch.cat(pooled, dim=1)
 
     def example_inputs(self) -> tuple[torch.Tensor, ...]:
@@ -79,6 +92,8 @@ class ServedNetworks:
         float32. Their backbones are removed from them.
     config : FinetuneConfig
         Settings of their training.
+    pad_id : int
+        Token id that pads texts.
     backend, dtype, device
         Execution of the towers; projections and head run in float64.
     """
@@ -91,10 +106,15 @@ class ServedNetworks:
         backend: Backend,
         dtype: torch.dtype,
         device: torch.device,
+        pad_id: int = 0,
     ) -> None:
         self._max_tokens, self._n_seeds = config.n_tokens, config.n_seeds
         self._sees_photos = config.sees_photos
-        texts = [network.text_backbone for network in networks]
+        texts = [
+            network.text_backbone
+            for network in networks
+            if network.text_backbone is not None
+        ]
 
         def freeze(
             name: Literal["text", "image"], load: Callable[[], Tower]
@@ -105,30 +125,40 @@ class ServedNetworks:
 
         def load_text() -> Tower:
             n_shared = n_frozen_layers(texts[0], config.freeze_layers)
-            return TextTowers(texts, n_shared=n_shared)
+            return TextTowers(texts, n_shared=n_shared, pooling=networks[0].pooling)
 
-        def load_image(backbone: nn.Module) -> Tower:
+        def load_image(backbone: nn.Module, spec: ImageSpec) -> Tower:
             return ImageTower(
-                copy.deepcopy(backbone), size=config.image_size, exact_start=False
+                copy.deepcopy(backbone),
+                size=config.photo_size,
+                spec=spec,
+                exact_start=False,
             )
 
         sizes = batch_sizes(backend, device)
-        self._text = TextEncoder(
-            freeze("text", load_text),
-            dim=sum(network.text_projection.in_features for network in networks),
-            batch_tokens=sizes.tokens,
-        )
+        self._text: TextEncoder | NoEncoder = NoEncoder()
+        if texts:
+            self._text = TextEncoder(
+                freeze("text", load_text),
+                dim=sum(network.text_dim for network in networks),
+                batch_tokens=sizes.tokens,
+                pad_id=pad_id,
+            )
         self._images = [
             ImageEncoder(
-                freeze("image", partial(load_image, network.image_backbone)),
+                freeze(
+                    "image",
+                    partial(load_image, network.image_backbone, network.image_spec),
+                ),
                 batch_images=sizes.images,
+                dim=network.image_dim,
             )
             for network in networks
-            if network.image_backbone is not None
+            if network.image_backbone is not None and network.image_spec is not None
         ]
         # The compiled towers have their own copy of the weights.
         for network in networks:
-            network.text_backbone, network.image_backbone = nn.Identity(), None
+            network.text_backbone, network.image_backbone = None, None
             # In float32 a price would depend on the batch size.
             network.text_projection.double()
             network.image_projection.double()
@@ -177,6 +207,7 @@ class ServedNetworks:
             backend=source.backend,
             dtype=torch.float32 if is_exact else source.dtype,
             device=source.device,
+            pad_id=source.text_spec.pad_id if source.text_spec else 0,
         )
 
     def encoders(
@@ -227,7 +258,7 @@ class ServedNetworks:
         photo_rows : ndarray of shape (n_photos,)
             Rows of the products that have a photo.
         attributes : ndarray of shape (n_products, n_attributes), NaN: unknown
-        frozen_image : ndarray of shape (n_photos, 1280), optional
+        frozen_image : ndarray of shape (n_photos, image dim), optional
             Frozen features of the photos, for networks trained on them.
 
         Returns

@@ -210,12 +210,14 @@ TINY_STACK = StackConfig(
 )
 
 
-def small_image_backbone(weights: Path | None, *, seed: int = 0) -> "nn.Module":
+def small_image_backbone(
+    weights: Path | None, spec: object = None, *, seed: int = 0
+) -> "nn.Module":
     """Stand in for EfficientNet-B0 (1280 maps, batch statistics) at no cost."""
     import torch
     from torch import nn
 
-    del weights
+    del weights, spec
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return nn.Sequential(
@@ -245,11 +247,15 @@ def small_photo_tower(request: pytest.FixtureRequest) -> Iterator[None]:
     if "torch" not in sys.modules and "tiny_encoder" not in fixtures:
         yield  # these tests do without PyTorch
         return
+    from embed.encoders.specs import EFFICIENTNET_B0
     from embed.encoders.towers import load_image_backbone
 
-    def load(weights: Path | None, *, seed: int = 0) -> "nn.Module":
-        make = load_image_backbone if weights else small_image_backbone
-        return make(weights, seed=seed)
+    def load(
+        weights: Path | None, spec: object = EFFICIENTNET_B0, *, seed: int = 0
+    ) -> "nn.Module":
+        is_real = weights is not None or spec != EFFICIENTNET_B0
+        make = load_image_backbone if is_real else small_image_backbone
+        return make(weights, spec, seed=seed)
 
     with pytest.MonkeyPatch.context() as patch:
         use_photo_tower(patch, load)

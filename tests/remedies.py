@@ -64,7 +64,7 @@ class Shell:
         self.encoder = encoder
         self._log = log
         self.heard: list[str] = []
-        small = f"--image-encoder none --image-size 32 --text-encoder {encoder}"
+        small = f"--image-encoder no-such --image-size 32 --text-encoder {encoder}"
         self.settings = {
             "embed": f"--random-weights {small} --precision fp32 --backend eager "
             "--threads 1",

@@ -9,6 +9,7 @@ from torchvision.transforms import v2
 from transformers import AutoModel, BertConfig, BertModel
 
 from embed.encoders.backends import FrozenTower
+from embed.encoders.pooling import mean_pool
 from embed.encoders.towers import (
     IMAGE_DIM,
     ImageEncoder,
@@ -17,7 +18,6 @@ from embed.encoders.towers import (
     TextTower,
     load_image_backbone,
     load_text_backbone,
-    mean_pool,
     normalise_images,
     pad_tokens,
     token_batches,

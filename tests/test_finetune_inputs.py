@@ -7,7 +7,8 @@ from safetensors.numpy import load_file
 
 from embed.catalog.reader import read_catalog
 from finetune.config import FinetuneConfig
-from finetune.network.model import FUSED_DIM, TOWER_DIM
+from finetune.network.model import FUSED_DIM
+from finetune.network.parts import TOWER_DIM
 from finetune.out_of_fold import finetune
 from stack.fit import fit_stack
 from stack.price.catalog import predict_prices

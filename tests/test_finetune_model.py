@@ -8,7 +8,8 @@ from embed.encoders.towers import load_text_backbone
 from embed.errors import ConfigError
 from finetune.config import RECIPES
 from finetune.network.build import build_network, freeze_text_layers
-from finetune.network.model import FUSED_DIM, TOWER_DIM, PriceNetwork
+from finetune.network.model import FUSED_DIM, PriceNetwork
+from finetune.network.parts import TOWER_DIM
 
 N_ATTRIBUTES = 3
 NO_PHOTO = torch.zeros((0, 32, 32, 3), dtype=torch.uint8)

@@ -20,8 +20,9 @@ from PIL import Image
 from torchvision.models import efficientnet_b0
 
 from embed.catalog.reader import read_catalog
+from embed.encoders.describe_text import describe_text_encoder
 from embed.encoders.files import load_tokenizer
-from embed.encoders.towers import feature_dim, load_image_backbone, load_text_backbone
+from embed.encoders.towers import load_image_backbone, load_text_backbone
 from embed.encoders.weights import (
     WeightsError,
     find_text_weights,
@@ -192,7 +193,9 @@ def test_the_law_of_a_sample(planted, tmp_path, tally):
 def test_a_text_encoders_config(planted, encoder, tally):
     for content in planted:
         (encoder / "config.json").write_bytes(content)
-        refused(lambda: feature_dim(encoder), "config.json", kind=WeightsError)
+        refused(
+            lambda: describe_text_encoder(encoder), "config.json", kind=WeightsError
+        )
         refused(lambda: load_text_backbone(encoder), "config.json", kind=WeightsError)
     tally(COUNTER)
 
@@ -346,7 +349,7 @@ def test_code_beside_a_text_encoder_does_not_run(changes, encoder, marker, monke
     write_code(encoder, marker)
     change_config(encoder, **changes)
     # It may be a model that transformers knows without the code.
-    for load in (load_text_backbone, feature_dim, load_tokenizer):
+    for load in (load_text_backbone, describe_text_encoder, load_tokenizer):
         with contextlib.suppress(WeightsError):
             load(encoder)
     assert not marker.exists()
@@ -356,7 +359,7 @@ def test_code_in_place_of_a_known_model_is_refused(encoder, marker, monkeypatch)
     monkeypatch.setattr("builtins.input", answer_yes)
     write_code(encoder, marker)
     change_config(encoder, auto_map=AUTO_MAP, model_type="planted")
-    for load in (load_text_backbone, feature_dim):
+    for load in (load_text_backbone, describe_text_encoder):
         refused(lambda load=load: load(encoder), str(encoder), kind=WeightsError)
 
 

@@ -28,7 +28,7 @@ ENVIRONMENT = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "AR
 # Small networks, so that it takes a minute and not an hour; what is not said here is
 # as in the README.
 SMALL = {
-    "embeddings": "--text-encoder {encoder} --image-encoder none --random-weights "
+    "embeddings": "--text-encoder {encoder} --image-encoder no-such --random-weights "
     "--image-size 32 --precision fp32 --backend eager",
     "finetune": "--image-size 32 --max-tokens 24 --smooth-l1-epochs 1 "
     "--smape-epochs 1 --precision fp32",

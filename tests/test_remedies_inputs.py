@@ -1,5 +1,6 @@
 """Advice on photos, encoders and what computes them, taken."""
 
+import json
 import os
 import re
 import shutil
@@ -189,7 +190,9 @@ def test_random_weights_are_mentioned_until_others_are_given(
     shell, tmp_path, small_weights
 ):
     assert "--random-weights was given" in shell.accepted(*embed_by(shell))
-    embed = embed_by(shell, "--image-encoder none", f"--image-encoder {small_weights}")
+    embed = embed_by(
+        shell, "--image-encoder no-such", f"--image-encoder {small_weights}"
+    )
     assert "--random-weights was given" not in shell.accepted(*embed)
 
 
@@ -199,7 +202,7 @@ def test_a_photo_encoder_is_found(
     shell, tmp_path, monkeypatch, no_downloads, small_weights, way
 ):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    embed = embed_by(shell, "--random-weights --image-encoder none", "")
+    embed = embed_by(shell, "--random-weights --image-encoder no-such", "")
     ways = options_in(shell.refused(*embed))
     assert ways == ["--image-encoder", "--random-weights"]
     if way == "file":
@@ -211,6 +214,36 @@ def test_a_photo_encoder_is_found(
             "embed.encoders.weights._download", lambda *_: small_weights
         )
     shell.accepted(*embed)
+
+
+@advice("needs timm, not installed")
+def test_timm_is_installed(shell, tmp_path):
+    pytest.importorskip("timm")
+    embed = embed_by(shell, "--image-encoder no-such", "--image-encoder timm/resnet10t")
+    with pytest.MonkeyPatch.context() as patch:
+        without(patch, "timm")
+        assert commands_in(shell.refused(*embed))[0] == "pip install timm"
+    shell.accepted(*embed)
+
+
+@advice("its pooling leaves out the prompt")
+def test_a_prompt_that_the_pooling_leaves_out_is_left_out(
+    shell, tiny_encoder, tmp_path
+):
+    folder = shutil.copytree(tiny_encoder, tmp_path / "instructor")
+    (folder / "1_Pooling").mkdir()
+    records = {
+        "modules.json": [{"type": "st.Pooling", "path": "1_Pooling"}],
+        "1_Pooling/config.json": {"pooling_mode": "mean", "include_prompt": False},
+        "config_sentence_transformers.json": {"prompts": {"document": "a text: "}},
+    }
+    for name, record in records.items():
+        (folder / name).write_text(json.dumps(record))
+    embed = embed_by(
+        shell, f"--text-encoder {tiny_encoder}", f"--text-encoder {folder}"
+    )
+    (option,) = options_in(shell.refused(*embed))
+    shell.accepted(*embed, option, "")
 
 
 @advice("install openvino`, or leave --backend out")

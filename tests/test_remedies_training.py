@@ -1,6 +1,7 @@
 """Advice on training that goes wrong, and on what reads a file, taken."""
 
 import re
+import shutil
 import sys
 
 import pytest
@@ -46,7 +47,7 @@ class Loud(nn.Module):
 
 @advice("the fused embedding has diverged")
 def test_a_photo_tower_that_runs_away_is_frozen(shell, run_dir, monkeypatch):
-    def load(weights, *, seed=0):
+    def load(weights, spec=None, *, seed=0):
         return small_image_backbone(weights, seed=seed).append(Loud())
 
     use_photo_tower(monkeypatch, load)
@@ -76,6 +77,49 @@ def test_a_time_limit_that_is_too_short_is_raised(shell, run_dir):
     message = shell.refused(*finetune, "--time-limit", 1e-5)
     minutes = re.search(r"Give --time-limit (\d+) or more", message)[1]
     assert "nothing is given up" in shell.accepted(*finetune, "--time-limit", minutes)
+
+
+@advice("Leave --inputs out, or embed with an encoder")
+@pytest.mark.parametrize("way", ["leave out", "embed"])
+def test_networks_of_an_input_without_encoder(shell, way):
+    embed = ("embed", shell.catalog, "--run", "run")
+    shell.accepted(*embed, "--image-encoder", "none")
+    message = shell.refused(*train("run"), "--inputs", "image")
+    assert options_in(message) == ["--inputs", "--image-encoder", "--inputs"]
+    if way == "leave out":
+        shell.accepted(*train("run"))
+    else:
+        shell.accepted(*embed)
+        shell.accepted(*train("run"), "--inputs", "image")
+
+
+@advice("outputs of the text tower's frozen layers take")
+@pytest.mark.parametrize("way", ["room", "--max-tokens", "--freeze-layers"])
+def test_the_outputs_of_frozen_layers_need_room(shell, run_dir, way):
+    full = shutil.disk_usage(run_dir)._replace(free=24 * 2 * 32 * 10)  # ten tokens each
+    finetune = (*train(run_dir), "--freeze-layers", 1, "--seed", 5)
+    with pytest.MonkeyPatch.context() as patch:
+        disk = "finetune.training.frozen_layers.shutil.disk_usage"
+        patch.setattr(disk, lambda _: full)
+        message = shell.refused(*finetune)
+        assert set(options_in(message)) == {"--max-tokens", "--freeze-layers"}
+        if way != "room":
+            limit = {"--max-tokens": 8, "--freeze-layers": 0}[way]
+            shell.accepted(*finetune, way, limit)
+    if way == "room":
+        shell.accepted(*finetune)
+
+
+@advice("this encoder cannot be written as ONNX")
+def test_a_run_that_cannot_be_exported_prices_by_predict(shell, run_dir, monkeypatch):
+    def fails(*_, **__):
+        raise RuntimeError("no such operation")
+
+    monkeypatch.setattr("torch.onnx.export", fails)
+    message = shell.refused("export", "--run", run_dir, "--out", "model")
+    (command,) = commands_in(message)
+    products = ("--catalog", shell.catalog, *OUT)
+    shell.accepted(command.split()[1], "--run", run_dir, *products)
 
 
 READERS = {  # part of the message: the module that reads, the file's suffix

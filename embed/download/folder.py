@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from embed.config import EmbedConfig
+from embed.config import DEFAULT_SIZE
 from embed.download.failure import PhotoFailure, shown
 from embed.download.log import LogRow, Recorded
 from embed.download.names import PhotoNames
@@ -181,7 +181,7 @@ def check_photo(path: Path) -> None:
         If that stage could not read it.
     """
     try:
-        load_image(path, size=EmbedConfig.image_size)
+        load_image(path, size=DEFAULT_SIZE)
     except UnreadableImage as error:
         raise PhotoFailure(str(error)) from error
 

@@ -4,6 +4,7 @@ import contextlib
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Literal
 
 from tokenizers import Tokenizer
 from transformers import AutoConfig, PreTrainedConfig
@@ -61,19 +62,26 @@ def read_text_config(folder: Path) -> PreTrainedConfig:
 
 
 @contextlib.contextmanager
-def one_line_of_transformers(folder: Path) -> Iterator[None]:
+def one_line_of_transformers(
+    folder: Path, kind: Literal["text", "image"] = "text"
+) -> Iterator[None]:
     """Turn errors of transformers about a bad folder into a WeightsError."""
+    needed = {
+        "text": "tokenizer.json and model.safetensors of an encoder such as BERT",
+        "image": "preprocessor_config.json and model.safetensors of a vision encoder",
+    }
     try:
         yield
     except Exception as error:  # transformers passes on errors of many libraries
         raise WeightsError(
-            f"text encoder {folder}: not a model that transformers loads "
-            f"({_first_line(error)}). Give a folder with config.json, tokenizer.json "
-            f"and model.safetensors of a BERT-like encoder."
+            f"{kind} encoder {folder}: not a model that transformers loads "
+            f"({_first_line(error)}). Give a folder with config.json, {needed[kind]}."
         ) from error
 
 
-def require_plain_encoder(folder: Path) -> None:
+def require_plain_encoder(
+    folder: Path, kind: Literal["text", "image"] = "text"
+) -> None:
     """Refuse an encoder that would load code or weights from outside its files.
 
     Raises
@@ -83,7 +91,7 @@ def require_plain_encoder(folder: Path) -> None:
     """
     if (folder / "adapter_config.json").exists():
         raise WeightsError(
-            f"text encoder {folder}: has an adapter (adapter_config.json), which is "
+            f"{kind} encoder {folder}: has an adapter (adapter_config.json), which is "
             f"not supported. Merge it into model.safetensors, or remove it."
         )
     path = folder / "config.json"

@@ -10,17 +10,26 @@ from numpy.typing import NDArray
 from torch import nn
 
 from embed.attributes import ATTRIBUTE_NAMES
-from embed.encoders.towers import (
-    IMAGE_DIM,
-    mean_pool,
-    normalise_images,
-)
+from embed.encoders.pooling import MEAN, pool_tokens
+from embed.encoders.specs import EFFICIENTNET_B0, ImageSpec, Pooling
+from embed.encoders.towers import normalise_images
+from embed.encoders.vision import pool_maps
 from finetune.network.layers import upper_layers
+from finetune.network.parts import (
+    CATEGORY_DIM,
+    TOWER_DIM,
+    build_head,
+    build_projection,
+    full_precision,
+    optimizer_groups,
+    parameters_of,
+    project,
+    width_of_texts,
+    zero_vectors,
+)
 from finetune.network.wide import WidePart
 
-TOWER_DIM = 256
 FUSED_DIM = 2 * TOWER_DIM
-CATEGORY_DIM = 16
 
 PRICE_MARGIN = 2.0
 """Factor by which a predicted price may exceed the range of training prices."""
@@ -42,11 +51,16 @@ class PriceNetwork(nn.Module):
 
     Parameters
     ----------
-    text_backbone : nn.Module
-        BERT-like encoder; the masked mean of its last hidden states describes a text.
+    text_backbone : nn.Module or None
+        Text encoder; its pooled last hidden states describe a text. None without a text
+        tower: a learned vector is then the text half of all products.
     image_backbone : nn.Module or None
-        Maps images (batch, 3, h, w) to features (batch, 1280, h / 32, w / 32). None if
-        frozen features replace photos.
+        Maps images (batch, 3, side, side) to maps or features. None if frozen features
+        replace photos.
+    pooling : sequence of str
+        Pooling of the last hidden states.
+    image_spec : ImageSpec or None
+        Photo encoder; None if no product has a photo.
     n_attributes : int
         Number of the head's inputs from attributes: each value, and a flag for each
         whether it is known.
@@ -84,9 +98,11 @@ class PriceNetwork(nn.Module):
 
     def __init__(
         self,
-        text_backbone: nn.Module,
+        text_backbone: nn.Module | None,
         image_backbone: nn.Module | None,
         *,
+        pooling: Sequence[Pooling] = MEAN,
+        image_spec: ImageSpec | None = EFFICIENTNET_B0,
         n_attributes: int = 0,
         category_sizes: Sequence[int] = (),
         use_wide: bool = False,
@@ -98,17 +114,22 @@ class PriceNetwork(nn.Module):
         super().__init__()
         self.text_backbone = text_backbone
         self.image_backbone = image_backbone
-        text_dim = int(text_backbone.config.hidden_size)  # type: ignore[union-attr, arg-type]
-        self.text_projection = nn.Linear(text_dim, TOWER_DIM)
-        self.image_projection = nn.Linear(IMAGE_DIM, TOWER_DIM)
+        self.pooling, self.image_spec = tuple(pooling), image_spec
+        self.text_dim, self.image_dim = width_of_texts(text_backbone, pooling), 0
+        self.text_projection = build_projection(self.text_dim)
+        if image_spec is not None:
+            self.image_dim = image_spec.dim
+        self.image_projection = build_projection(self.image_dim)
+        if text_backbone is None:
+            self.missing_text = nn.Parameter(torch.zeros(TOWER_DIM))
         self.missing_image = nn.Parameter(torch.zeros(TOWER_DIM))
         self.category_vectors = nn.ModuleList(
-            _zero_vectors(size) for size in category_sizes
+            zero_vectors(size) for size in category_sizes
         )
         n_sizes = min(n_attributes // 2, len(ATTRIBUTE_NAMES))
         self.wide = WidePart(n_sizes) if use_wide else None
         n_inputs = n_attributes + CATEGORY_DIM * len(category_sizes) + use_wide
-        self.head = _build_head(FUSED_DIM + n_inputs, head_dropout)
+        self.head = build_head(FUSED_DIM + n_inputs, head_dropout)
         self.freeze_batch_norm = freeze_batch_norm
         self.bound_price = bound_price
         self.normalise_image = normalise_image
@@ -161,6 +182,7 @@ class PriceNetwork(nn.Module):
         n_layers : int
             Number of layers whose output `fuse` gets as `hidden`.
         """
+        assert self.text_backbone is not None
         # Bypasses nn.Module, which would register the layers twice.
         self.__dict__["_upper_text"] = upper_layers(self.text_backbone, n_layers)
 
@@ -178,7 +200,7 @@ class PriceNetwork(nn.Module):
         ----------
         tokens, mask : int64 Tensors of shape (batch, length)
         photos : uint8 Tensor of shape (n_images, size, size, 3)
-            Without an image backbone, float32 features of shape (n_images, 1280).
+            Without an image backbone, float32 features of shape (n_images, image dim).
         image_rows : int64 Tensor of shape (n_images,)
             Rows of the batch that the images belong to; the others have no photo.
         hidden : Tensor of shape (batch, length, text dim), optional
@@ -188,11 +210,16 @@ class PriceNetwork(nn.Module):
         -------
         float32 Tensor of shape (batch, 512): text half, then image half
         """
-        if hidden is None:
-            output = self.text_backbone(input_ids=tokens, attention_mask=mask)
+        if self.text_backbone is None:
+            text = torch.zeros(len(tokens), 0, device=tokens.device)
         else:
-            output = self._upper_text(inputs_embeds=hidden.float(), attention_mask=mask)
-        text = mean_pool(output.last_hidden_state, mask)
+            if hidden is None:
+                output = self.text_backbone(input_ids=tokens, attention_mask=mask)
+            else:
+                output = self._upper_text(
+                    inputs_embeds=hidden.float(), attention_mask=mask
+                )
+            text = pool_tokens(output.last_hidden_state, mask, self.pooling)
         image = self.pool_images(photos) if len(image_rows) else None
         return self.combine(text, image, image_rows)
 
@@ -207,9 +234,9 @@ class PriceNetwork(nn.Module):
         Parameters
         ----------
         text : float32 Tensor of shape (batch, text dim)
-            Masked mean of the text backbone's last hidden states.
-        image : float32 Tensor of shape (n_images, 1280), or None without photos
-            Mean of the image backbone's maps.
+            Pooled last hidden states of the text backbone.
+        image : float32 Tensor of shape (n_images, image dim), or None without photos
+            Features of the image backbone.
         image_rows : int64 Tensor of shape (n_images,)
             Rows of the batch that the photos belong to.
 
@@ -217,13 +244,29 @@ class PriceNetwork(nn.Module):
         -------
         float32 Tensor of shape (batch, 512): text half, then image half
         """
-        with _full_precision(text):
-            text_half = self.text_projection(text.to(self.text_projection.weight.dtype))
+        with full_precision(text):
+            text_half = self.project_text(text)
             image_half = self.missing_image.to(text_half.dtype).expand(len(text), -1)
             if image is not None:
                 projected = self.project_image(image)
                 image_half = image_half.index_copy(0, image_rows, projected)
         return torch.cat([text_half, image_half], dim=1)
+
+    def project_text(self, text: torch.Tensor) -> torch.Tensor:
+        """Return the text half of the fused embedding of texts.
+
+        Parameters
+        ----------
+        text : float32 Tensor of shape (batch, text dim)
+
+        Returns
+        -------
+        float32 Tensor of shape (batch, 256)
+        """
+        if not self.text_dim:
+            dtype = next(self.head.parameters()).dtype
+            return self.missing_text.to(dtype).expand(len(text), -1)
+        return project(self.text_projection, text)
 
     def project_image(self, image: torch.Tensor) -> torch.Tensor:
         """Return the image half of the fused embedding of photos.
@@ -234,20 +277,18 @@ class PriceNetwork(nn.Module):
 
         Parameters
         ----------
-        image : float32 Tensor of shape (n_images, 1280)
+        image : float32 Tensor of shape (n_images, image dim)
 
         Returns
         -------
         float32 Tensor of shape (n_images, 256)
         """
         if self.normalise_image:
-            image = PHOTO_SPREAD * nn.functional.layer_norm(image, (IMAGE_DIM,))
-        image = image.to(self.image_projection.weight.dtype)
-        projected: torch.Tensor = self.image_projection(image)
-        return projected
+            image = PHOTO_SPREAD * nn.functional.layer_norm(image, (self.image_dim,))
+        return project(self.image_projection, image)
 
     def pool_images(self, photos: torch.Tensor) -> torch.Tensor:
-        """Return the means of the photo tower's maps, shape (n_images, 1280).
+        """Return the photo tower's features, shape (n_images, image dim).
 
         Parameters
         ----------
@@ -256,13 +297,14 @@ class PriceNetwork(nn.Module):
         """
         if self.image_backbone is None:
             return photos
-        images = normalise_images(photos)
+        assert self.image_spec is not None
+        images = normalise_images(photos, self.image_spec.mean, self.image_spec.std)
         # On a CPU the backward pass of bf16 depthwise convolutions is many times
         # slower than in fp32, which outweighs the gain elsewhere.
         in_fp32 = images.device.type == "cpu"
-        with _full_precision(images) if in_fp32 else contextlib.nullcontext():
+        with full_precision(images) if in_fp32 else contextlib.nullcontext():
             maps: torch.Tensor = self.image_backbone(images)
-        return maps.float().mean((2, 3))
+        return pool_maps(maps)
 
     def price_wide(
         self, tokens: torch.Tensor, mask: torch.Tensor, attributes: torch.Tensor
@@ -277,7 +319,7 @@ class PriceNetwork(nn.Module):
         if self.wide is None:
             return None
         sizes = attributes[:, : len(self.wide.edges)]
-        with _full_precision(sizes):
+        with full_precision(sizes):
             return cast(torch.Tensor, self.wide(tokens, mask, sizes))
 
     def price(
@@ -311,7 +353,7 @@ class PriceNetwork(nn.Module):
             assert wide is not None
             scaled = (wide - self.price_centre) / self.price_scale
             fused = torch.cat([fused, scaled.clamp(-5, 5)[:, None]], dim=1)
-        with _full_precision(fused):  # bf16 would round a price to 1 %
+        with full_precision(fused):  # bf16 would round a price to 1 %
             inputs = fused.to(next(self.head.parameters()).dtype)
             standardised: torch.Tensor = self.head(inputs).squeeze(1).float()
         log_price = standardised * self.price_scale + self.price_centre
@@ -331,28 +373,16 @@ class PriceNetwork(nn.Module):
             Learning rates of the backbones, and of projections and head.
         weight_decay : float
         """
-        backbone = self.image_backbone
         rates = (
-            (text, self.text_backbone.parameters()),
-            (image, backbone.parameters() if backbone is not None else ()),
+            (text, parameters_of(self.text_backbone)),
+            (image, parameters_of(self.image_backbone)),
             (fusion, self._fusion_parameters()),
         )
-        groups: list[dict[str, object]] = []
-        for rate, parameters in rates:
-            trained = [p for p in parameters if p.requires_grad]
-            for decay, members in (
-                (weight_decay, [p for p in trained if p.ndim > 1]),
-                (0.0, [p for p in trained if p.ndim <= 1]),
-            ):
-                groups.append(
-                    {
-                        "params": members,
-                        "lr": rate,
-                        "initial_lr": rate,
-                        "weight_decay": decay,
-                    }
-                )
-        return groups
+        return [
+            group
+            for rate, parameters in rates
+            for group in optimizer_groups(parameters, rate, weight_decay)
+        ]
 
     def _fusion_parameters(self) -> Iterable[nn.Parameter]:
         for module in (
@@ -363,27 +393,5 @@ class PriceNetwork(nn.Module):
         ):
             yield from module.parameters()
         yield self.missing_image
-
-
-def _full_precision(tensor: torch.Tensor) -> torch.autocast:
-    return torch.autocast(tensor.device.type, enabled=False)
-
-
-def _zero_vectors(n_codes: int) -> nn.Embedding:
-    vectors = nn.Embedding(n_codes, CATEGORY_DIM)
-    nn.init.zeros_(vectors.weight)
-    return vectors
-
-
-def _build_head(input_dim: int, dropout: float) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Linear(input_dim, 256),
-        nn.BatchNorm1d(256),
-        nn.GELU(),
-        nn.Dropout(dropout),
-        nn.Linear(256, 64),
-        nn.BatchNorm1d(64),
-        nn.GELU(),
-        nn.Dropout(dropout),
-        nn.Linear(64, 1),
-    )
+        if self.text_backbone is None:
+            yield self.missing_text

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save
 
+from embed.encoders.pooling import MEAN
 from embed.encoders.weights import weights_of_run
 from embed.errors import CacheError
 from embed.records import EmbedManifest
@@ -36,15 +37,18 @@ def network_of_run(embed: EmbedManifest, config: FinetuneConfig) -> PriceNetwork
         If an encoder's weights are missing or have changed since.
     """
     text, image = weights_of_run(embed)
+    text_spec, image_spec = embed.inputs.text_spec, embed.inputs.image_spec
     sizes = embed.category_sizes
     n_values = len(embed.attribute_names) - len(sizes)
     use_attributes = config.use_attributes and config.sees_text
     return build_network(
         text,
         image,
+        pooling=text_spec.pooling if text_spec else MEAN,
+        image_spec=image_spec,
         n_attributes=n_values if use_attributes else 0,
         category_sizes=sizes if use_attributes else (),
-        use_wide=config.use_wide and config.sees_text,
+        use_wide=config.use_wide and config.sees_text and text is not None,
         head_dropout=config.head_dropout,
         encoder_dropout=config.encoder_dropout,
         # Random weights have no statistics that fit them.

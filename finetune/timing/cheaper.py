@@ -31,6 +31,8 @@ def freezable_towers(job: Job) -> list[Changes]:
     towers: list[Changes] = []
     if image is not None and not config.freeze_image and job.cache.image_ok.any():
         towers.append({"freeze_image": True})
+    if text is None:
+        return towers
     backbone = load_text_backbone(text)
     frozen = n_frozen_layers(backbone, config.freeze_layers)
     for n_layers in (n_frozen_layers(backbone, None), n_text_layers(backbone)):

@@ -77,5 +77,5 @@ def _slow_epoch(job: Job) -> float:
     trains_photos = config.sees_photos and not config.freeze_image
     n_photos = cache.image_ok.sum() if trains_photos else 0
     texts = cache.lengths.sum() / _TEXT_TOKENS
-    photos = n_photos * (config.image_size / _PHOTO_SIDE) ** 2
+    photos = n_photos * (config.photo_size / _PHOTO_SIDE) ** 2
     return float(_SLOW_PHOTO * photos + _SLOW_TEXT * texts)

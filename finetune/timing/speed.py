@@ -108,15 +108,18 @@ class SpeedTest:
         return ProductCache(
             self._folder,
             max_tokens=config.n_tokens,
-            image_size=config.image_size,
+            image_size=config.photo_size,
             frozen_photos=config.freeze_image,
             use_photos=config.sees_photos,
+            pad_id=self._job.cache.pad_id,
         )
 
     def _begin_above_frozen_layers(
         self, network: PriceNetwork, cache: ProductCache, config: FinetuneConfig
     ) -> None:
         backbone = network.text_backbone
+        if backbone is None:
+            return
         if n_layers := n_skipped_layers(backbone, config):
             path = self._folder / f"hidden-{n_layers}.npy"
             with hidden_progress():

@@ -60,7 +60,12 @@ def estimate_batch_statistics(
     with_photo = sample[cache.image_ok[sample]]
     backbone = network.image_backbone
     # One photo may give one value per channel, which has no variance.
-    if backbone is not None and not network.freeze_batch_norm and len(with_photo) > 1:
+    if (
+        backbone is not None
+        and not network.freeze_batch_norm
+        and any(isinstance(module, nn.BatchNorm2d) for module in backbone.modules())
+        and len(with_photo) > 1
+    ):
         _begin(network, backbone)
         for batch_rows in _deal(with_photo):
             batch = cache.batch(batch_rows).to(arithmetic.device)

@@ -1,11 +1,12 @@
 """Compute the frozen layers of the text tower once for all folds and epochs.
 
 Their output for a text does not change while the layers above are trained, and is the
-same in every fold's network. It takes 2 bytes for each token and dimension, 42 kB for a
-text of 55 tokens, until the stage has finished.
+same in every fold's network. It takes 2 bytes for each token and dimension, with MiniLM
+42 kB for a text of 55 tokens, until the stage has finished.
 """
 
 import logging
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from embed.errors import CacheError
+from embed.errors import CacheError, ConfigError
 from embed.store.arrays import RaggedRows, RaggedWriter, offsets_path, to_float16
 from embed.store.checksums import record_files, verify_files
 from embed.store.manifest import read_record, write_record
@@ -46,7 +47,7 @@ def skip_frozen_layers(
     """Let batches carry the frozen layers' output, and the network start from it.
 
     Nothing changes if no layer is frozen, if dropout makes their output random, or if
-    the encoder is not a BERT.
+    the encoder is of a kind that cannot be split.
 
     Parameters
     ----------
@@ -62,6 +63,8 @@ def skip_frozen_layers(
         Key of the inputs of the frozen layers.
     """
     backbone = network.text_backbone
+    if backbone is None:
+        return
     n_layers = n_skipped_layers(backbone, config)
     if not n_layers:
         return
@@ -69,7 +72,14 @@ def skip_frozen_layers(
         path = stage_dir / HIDDEN_NAME
         if not _is_whole(stage_dir, key):
             remove_hidden_states(stage_dir)
-            logger.info("frozen layers of the text tower: computed once, for all folds")
+            n_bytes = _n_bytes(backbone, cache)
+            _require_room(path, n_bytes)
+            logger.info(
+                "frozen layers of the text tower: computed once, for all folds (%.2f "
+                "GB in %s until the stage has finished)",
+                n_bytes / 1e9,
+                path.name,
+            )
             write_hidden_states(
                 lower_layers(backbone, n_layers), cache, path, arithmetic
             )
@@ -92,6 +102,21 @@ def remove_hidden_states(stage_dir: Path) -> None:
     path = stage_dir / HIDDEN_NAME
     for file in (stage_dir / _RECORD_NAME, path, offsets_path(path)):
         file.unlink(missing_ok=True)
+
+
+def _n_bytes(backbone: nn.Module, cache: ProductCache) -> int:
+    width: int = backbone.config.hidden_size  # type: ignore[union-attr, assignment]
+    return int(cache.lengths.sum()) * width * np.dtype(np.float16).itemsize
+
+
+def _require_room(path: Path, n_bytes: int) -> None:
+    free = shutil.disk_usage(path.parent).free
+    if n_bytes > free:
+        raise ConfigError(
+            f"{path}: the outputs of the text tower's frozen layers take "
+            f"{n_bytes / 1e9:.2f} GB, the disk has {free / 1e9:.2f} GB free. Make "
+            f"room, lower --max-tokens, or store none with --freeze-layers 0."
+        )
 
 
 def _is_whole(stage_dir: Path, key: str) -> bool:

@@ -226,8 +226,9 @@ def prepare_torch(
     # Filling each new tensor first would take some percent of the time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     is_short = config.n_tokens <= _EAGER_ATTENTION_TOKENS
-    if arithmetic.device.type == "cpu" and is_short:
-        use_eager_attention(network.text_backbone)
+    text = network.text_backbone
+    if text is not None and arithmetic.device.type == "cpu" and is_short:
+        use_eager_attention(text)
 
 
 def take_step(

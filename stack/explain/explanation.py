@@ -127,7 +127,7 @@ def explain_product(
     text : str
         Catalog text.
     photo : ndarray of uint8, shape (size, size, 3), or None
-        Pixels from `load_image` or `decode_photo`, at `predictor.config.image_size`.
+        Pixels from `load_image` or `decode_photo`, at `predictor.config.photo_size`.
     cells : mapping of str to str, optional
         The product's cells by table column, as `write_cells` returns them.
     n_words : int
@@ -148,7 +148,7 @@ def explain_product(
     ValueError
         If the photo has another size.
     """
-    _check_photo(photo, predictor.config.image_size)
+    _check_photo(photo, predictor.config.photo_size)
     variants = make_variants(
         text,
         photo,

@@ -181,6 +181,6 @@ def _pixels_of_file(
     if path is None:
         return None
     try:
-        return load_image(path, size=predictor.config.image_size)
+        return load_image(path, size=predictor.config.photo_size)
     except UnreadableImage:  # it was readable once: use the thumbnail
         return None

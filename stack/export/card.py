@@ -14,6 +14,7 @@ from stack.tell.template import load_template
 # By published name; other files have licences of their own.
 _LICENCES = {
     "sentence-transformers/all-MiniLM-L6-v2": "Apache-2.0",
+    "sentence-transformers/all-mpnet-base-v2": "Apache-2.0",
     "nreimers/MiniLM-L6-H384-uncased": "MIT",
     "efficientnet_b0": "BSD-3-Clause (torchvision's weights); trained on ImageNet, "
     "whose terms allow non-commercial research",
@@ -66,12 +67,24 @@ def model_card(
             (f"{amount(band['low'])} to {amount(band['high'])}", band)
             for band in report["bands"]
         ],
+        towers={name: _tower(embed, name) for name in _TOWERS},
         encoders={name: _encoder(embed, name) for name in _TOWERS},
         licences={name: _licence(embed, name) for name in _TOWERS},
     )
 
 
+def _tower(embed: Mapping[str, Any], name: str) -> str:
+    """Name the network of a tower, without the place of its weights."""
+    if embed["inputs"][f"{name}_spec"] is None:
+        return "none"
+    if name == "image":
+        return str(embed["inputs"]["image_spec"]["name"])
+    return PurePath(str(embed["config"]["text_encoder"])).name
+
+
 def _encoder(embed: Mapping[str, Any], name: str) -> str:
+    if embed["inputs"][f"{name}_spec"] is None:
+        return "none"
     if embed["inputs"][f"{name}_weights"] == "random":
         return f"{name} encoder with random weights"
     encoder = str(embed["config"][f"{name}_encoder"])
@@ -81,6 +94,8 @@ def _encoder(embed: Mapping[str, Any], name: str) -> str:
 
 
 def _licence(embed: Mapping[str, Any], name: str) -> str:
+    if embed["inputs"][f"{name}_spec"] is None:
+        return "no weights"
     if embed["inputs"][f"{name}_weights"] == "random":
         return "random numbers, none"
     encoder = str(embed["config"][f"{name}_encoder"])

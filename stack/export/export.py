@@ -15,7 +15,7 @@ import numpy as np
 import embed
 import finetune
 import stack
-from embed.encoders.towers import IMAGE_DIM, load_image_backbone, load_text_backbone
+from embed.encoders.towers import load_image_backbone, load_text_backbone
 from embed.encoders.weights import weights_of_run
 from embed.errors import CacheError
 from embed.photos.stand_ins import known_stand_ins
@@ -52,8 +52,9 @@ from stack.run import (
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 4
+FORMAT = 5
 CARD_NAME = "MODEL_CARD.md"
+TOKENIZER_NAME = "tokenizer.json"
 # The code that predict.py needs, unchanged. It is imported without PyTorch.
 _CODE: dict[ModuleType, tuple[str, ...]] = {
     embed: (
@@ -119,8 +120,9 @@ def write_export(finished: FinishedRun, folder: Path) -> None:
     _copy_code(folder, packages=_required_packages(finished))
     if _price_blocks(finished):
         write_price_blocks(finished.run, _price_blocks(finished), folder)
-    tokenizer = weights_of_run(finished.run.embed)[0] / "tokenizer.json"
-    shutil.copyfile(tokenizer, folder / tokenizer.name)
+    text, _ = weights_of_run(finished.run.embed)
+    if text is not None:
+        shutil.copyfile(text / TOKENIZER_NAME, folder / TOKENIZER_NAME)
     stage_dir = finished.run.run_dir / "stack"
     report = read_json(stage_dir / REPORT_NAME)
     if report is None:
@@ -157,26 +159,37 @@ def _write_towers(finished: FinishedRun, folder: Path) -> None:
             network_dir / "head.onnx",
             n_attributes=n_attributes,
         )
-        write_text_tower(network.text_backbone, network_dir / "text.onnx")
-        if network.image_backbone is not None:
-            path = network_dir / "image.onnx"
-            write_image_tower(network.image_backbone, path, size=config.image_size)
+        if network.text_backbone is not None:
+            path = network_dir / "text.onnx"
+            write_text_tower(network.text_backbone, path, network.pooling)
+        if network.image_backbone is not None and network.image_spec is not None:
+            write_image_tower(
+                network.image_backbone,
+                network_dir / "image.onnx",
+                size=config.photo_size,
+                spec=network.image_spec,
+            )
     _write_frozen(finished, folder / "frozen")
 
 
 def _write_frozen(finished: FinishedRun, folder: Path) -> None:
     """Write the frozen encoders that boosters or networks with frozen photos need."""
-    config = finished.run.embed.config
+    config, inputs = finished.run.embed.config, finished.run.embed.inputs
     text, image = weights_of_run(finished.run.embed)
-    if finished.is_stacked:
+    if finished.is_stacked and text is not None and inputs.text_spec is not None:
         folder.mkdir()
         backbone = load_text_backbone(text)
-        write_text_tower(backbone, folder / "text.onnx")
-    if finished.is_stacked or finished.finetune_config.freeze_image:
+        write_text_tower(backbone, folder / "text.onnx", inputs.text_spec.pooling)
+    image_is_used = finished.is_stacked or finished.finetune_config.freeze_image
+    if image_is_used and inputs.image_spec is not None:
         folder.mkdir(exist_ok=True)
-        backbone = load_image_backbone(image, seed=config.seed)
-        path = folder / "image.onnx"
-        write_image_tower(backbone, path, size=config.image_size)
+        backbone = load_image_backbone(image, inputs.image_spec, seed=config.seed)
+        write_image_tower(
+            backbone,
+            folder / "image.onnx",
+            size=config.photo_size,
+            spec=inputs.image_spec,
+        )
 
 
 def _boosters(finished: FinishedRun) -> dict[str, list[str]]:
@@ -198,7 +211,8 @@ def _price_blocks(finished: FinishedRun) -> list[str]:
 
 def _required_packages(finished: FinishedRun) -> list[str]:
     """Return the packages that an export needs, by their names for pip."""
-    packages = ["numpy", "pillow", "onnxruntime", "tokenizers"]
+    packages = ["numpy", "pillow", "onnxruntime"]
+    packages += ["tokenizers"] * (finished.run.embed.inputs.text_spec is not None)
     packages += ["lightgbm"] * finished.is_stacked
     return packages + ["scikit-learn", "pydantic"] * bool(_price_blocks(finished))
 
@@ -250,12 +264,15 @@ def _manifest(finished: FinishedRun, folder: Path) -> dict[str, Any]:
 
 def _inputs(embed: EmbedManifest) -> dict[str, Any]:
     """Return what the model reads of a product, and how."""
+    text_spec = embed.inputs.text_spec
     return {
         "columns": dataclasses.asdict(embed.inputs.columns),
         "max_tokens": embed.config.max_tokens,
-        "image_size": embed.config.image_size,
+        "text_dim": embed.text_dim,
+        "text_prefix": text_spec.prefix if text_spec else "",
+        "image_size": embed.config.photo_size,
         "decimal": embed.config.decimal,
-        "image_dim": IMAGE_DIM,
+        "image_dim": embed.image_dim,
         "stand_ins": sorted(known_stand_ins(embed)),
         "attributes": embed.attribute_names,
         "n_categories": len(embed.category_sizes),
@@ -275,7 +292,7 @@ def _networks(config: FinetuneConfig, folder: Path) -> dict[str, Any]:
         ],
         "fold_max_tokens": config.n_tokens,
         "fold_sees_photos": config.sees_photos,
-        "fold_image_size": config.image_size,
+        "fold_image_size": config.photo_size,
     }
 
 

@@ -63,7 +63,7 @@ class PriceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         inputs/photos, if the file system supports them. None: a temporary folder that
         lives as long as the regressor.
     text_encoder, image_encoder : str, optional
-        Name or path, as in the commands' options.
+        Name, path or "none", as in the commands' options.
     random_weights : bool, optional
         Start a photo tower whose weights cannot be found from random numbers.
     n_folds : int, optional
@@ -75,8 +75,8 @@ class PriceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     max_tokens : int, optional
         Length of each text. Default: 128 for the frozen features, 64 for the network.
     image_size : int, optional
-        Side of a photo, pixels. Default: 224 for the frozen features, 160 for the
-        network.
+        Side of a photo, pixels. Default: the encoder's own (224 for EfficientNet-B0)
+        for the frozen features, 160 for the network.
     freeze_image : bool, optional
         Train on the photos' frozen features, much faster. Default: False.
     precision : {"auto", "fp32", "bf16"}, optional

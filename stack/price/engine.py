@@ -55,7 +55,8 @@ class Encoded:
     """Frozen text features, shape (n_products, text dim); used with boosters only."""
 
     image: NDArray[np.float32] | None = None
-    """Frozen photo features, shape (n_products, 1280), 0 without a photo; likewise."""
+    """Frozen photo features, shape (n_products, image dim), 0 without a photo; used
+    with boosters only."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -42,7 +42,7 @@ def price_by_engine(run: Run, blocks: Sequence[str]) -> NDArray[np.float32]:
     by_fold = by_seed.mean(axis=1)
     fused = run.array("finetune/held_out_fused")
     alignment = run.array("stack/alignment").astype(np.float64)
-    engine = load_engine(run, blocks, range(len(fused)), text_dim=text.shape[1])
+    engine = load_engine(run, blocks, range(len(fused)))
     log_price = np.zeros(len(rows), np.float32)
     for start in range(0, len(rows), _CHUNK_ROWS):
         part = slice(start, start + _CHUNK_ROWS)

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from embed.encoders.towers import IMAGE_DIM
 from finetune.network.model import FUSED_DIM
 from stack.blocks.fitted import block_matrix, load_blocks
 from stack.blocks.registry import BLOCKS, RAW_BLOCKS
@@ -13,9 +12,7 @@ from stack.run import RAW_DIR, Run
 from stack.trees.boosters import load_boosters
 
 
-def load_engine(
-    run: Run, blocks: Sequence[str], folds: Sequence[int], *, text_dim: int
-) -> Engine:
+def load_engine(run: Run, blocks: Sequence[str], folds: Sequence[int]) -> Engine:
     """Load the engine that corrects the networks' prices by boosters.
 
     Parameters
@@ -26,8 +23,6 @@ def load_engine(
         Blocks that the boosters were fitted on.
     folds : sequence of int
         Folds whose boosters predict.
-    text_dim : int
-        Width of the frozen text features.
 
     Raises
     ------
@@ -38,11 +33,11 @@ def load_engine(
     if "start" in blocks:
         weights = run.array("stack/start_weights")[folds].mean(axis=0)
     if "lightgbm" in blocks:
-        raw_trees = _load_trees(run, RAW_DIR, RAW_BLOCKS, folds, text_dim)
+        raw_trees = _load_trees(run, RAW_DIR, RAW_BLOCKS, folds)
         raw_start = float(run.array("stack/lightgbm/starts")[folds].mean())
     return Engine(
         price_unit=run.price_unit,
-        trees=_load_trees(run, "", blocks, folds, text_dim),
+        trees=_load_trees(run, "", blocks, folds),
         raw_trees=raw_trees,
         raw_start=raw_start,
         start_weights=weights,
@@ -52,12 +47,12 @@ def load_engine(
 
 
 def _load_trees(
-    run: Run, folder: str, blocks: Sequence[str], folds: Sequence[int], text_dim: int
+    run: Run, folder: str, blocks: Sequence[str], folds: Sequence[int]
 ) -> Trees:
     embed = run.embed
     widths = {
-        "text": text_dim,
-        "image": IMAGE_DIM,
+        "text": embed.text_dim,
+        "image": embed.image_dim,
         "fused": FUSED_DIM,
         **{
             name: len(columns)

@@ -62,9 +62,11 @@ class Model:
             for column in self.settings["table"]
         ]
         self._engine = _load_engine(folder, self.settings)
-        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(self.settings["max_tokens"])
+        self._tokenizer: Tokenizer | None = None
+        if self.settings["text_dim"]:
+            self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+            self._tokenizer.no_padding()
+            self._tokenizer.enable_truncation(self.settings["max_tokens"])
 
     def predict(
         self,
@@ -88,11 +90,12 @@ class Model:
         Predicted
             Prediction with one row.
         """
-        if photo is not None and self._is_stand_in(photo):
+        sees_photos = self.settings["image_dim"] > 0
+        if photo is not None and not (sees_photos and not self._is_stand_in(photo)):
             photo = None
         product = parse_fields(text)
         composed = compose_text(product)
-        ids = np.array(self._tokenizer.encode(composed).ids)
+        ids = self._token_ids(composed)
         sizes = extract_attributes(product, decimal=self.settings["decimal"])
         columns = {name: [cell] for name, cell in (cells or {}).items()}
         table = encode(self.table, columns, n_products=1).array
@@ -167,7 +170,14 @@ class Model:
             mask=np.ones_like(ids)[None],
         )
 
+    def _token_ids(self, text: str) -> NDArray[np.int64]:
+        if self._tokenizer is None:
+            return np.zeros(0, np.int64)
+        return np.array(self._tokenizer.encode(self.settings["text_prefix"] + text).ids)
+
     def _text(self, tower: str, ids: NDArray[np.integer]) -> NDArray[np.float32]:
+        if self._tokenizer is None:
+            return np.zeros((1, 0), np.float32)
         mask = np.ones_like(ids)
         return self._run(f"{tower}/text.onnx", tokens=ids[None], mask=mask[None])[0]
 

@@ -18,8 +18,6 @@ from threadpoolctl import ThreadpoolController
 from embed.catalog.reader import Catalog
 from embed.chunks import Chunk, Inputs, Photo, screen_photo
 from embed.encoders.embedder import Embedder, resolve_encoders
-from embed.encoders.towers import IMAGE_DIM
-from embed.encoders.weights import weights_of_run
 from embed.errors import ConfigError, UnreadableImage
 from embed.machine import prepare_machine
 from embed.photos.decode import as_stored
@@ -101,7 +99,7 @@ class Predictor:
             self.config = dataclasses.replace(
                 self.config, precision="fp32", backend="eager"
             )
-        self._source = resolve_encoders(self.config, weights=weights_of_run(run.embed))
+        self._source = resolve_encoders(self.config, run.embed)
         self._embedder = Embedder(self._source, self.config)
         self._networks = ServedNetworks.of_run(
             run.run_dir, run.embed, self._finetune_config, self._folds, self._source
@@ -117,19 +115,15 @@ class Predictor:
         self.is_stacked = finished.is_stacked
         self._engine = Engine(price_unit=run.price_unit)
         if self.is_stacked:
-            self._engine = load_engine(
-                run,
-                self._stack_config.blocks,
-                self._folds,
-                text_dim=self._embedder.text.dim,
-            )
+            self._engine = load_engine(run, self._stack_config.blocks, self._folds)
         trees = self._engine.trees
         # The engine uses less of LightGBM's boosters than explanations do.
         self.boosters = cast("list[lgb.Booster]", list(trees.boosters) if trees else [])
 
     def inputs(self, catalog: Catalog, images_dir: Path | None) -> Inputs:
         """Find the photos of a catalog."""
-        matches = match_photos(catalog, images_dir)
+        reads_photos = self._source.image_spec is not None
+        matches = match_photos(catalog, images_dir if reads_photos else None)
         for note in matches.notes:
             logger.info("%s", note)
         return self.inputs_of(catalog, matches)
@@ -146,9 +140,14 @@ class Predictor:
         )
 
     def screen(self, photo: Photo) -> Photo:
-        """Return a photo, or an error if the run treated it as a stand-in."""
+        """Return a photo, or an error if the run treated it as a stand-in.
+
+        A run without a photo encoder uses no photo.
+        """
         if isinstance(photo, UnreadableImage):
             return photo
+        if self._source.image_spec is None:
+            return UnreadableImage("not used: the run has no photo encoder")
         return screen_photo(photo, self._stand_ins)
 
     def price(self, chunk: Chunk) -> NDArray[np.float64]:
@@ -205,7 +204,8 @@ class Predictor:
             frozen_image=frozen_image,
         )
         has_photo = np.isin(np.arange(len(chunk.texts)), photo_rows)
-        image = np.zeros((len(chunk.texts), IMAGE_DIM), dtype=np.float32)
+        image_dim = self._embedder.image.dim
+        image = np.zeros((len(chunk.texts), image_dim), dtype=np.float32)
         if self.is_stacked:
             image[photo_rows] = frozen_image
         return self._engine.predict(
@@ -234,7 +234,7 @@ class Predictor:
 
         Frozen features that no model uses have no rows.
         """
-        size = self._finetune_config.image_size
+        size = self._finetune_config.photo_size
         # Variants of one product share an array, which is compressed once.
         distinct = {id(pixels): pixels for pixels in thumbnails}
         read = {key: as_stored(pixels, size) for key, pixels in distinct.items()}

@@ -63,7 +63,7 @@ class Pricer:
         self.run_key = require_stage(run_dir, StackManifest).key
         folds = None if only_fold is None else [only_fold]
         self.predictor = Predictor(run_dir, n_threads=n_threads, folds=folds)
-        self.image_size = self.predictor.config.image_size
+        self.image_size = self.predictor.config.photo_size
         self.table = self.predictor.run.embed.table
         self.chosen: Literal["network", "stacker"] = (
             "stacker" if self.predictor.is_stacked else "network"
