@@ -98,9 +98,11 @@ def test_hidden_states_are_kept_and_made_anew_where_they_do_not_fit(
 ):
     network = fresh_network(embedded_run)
     written = []
-    honest = frozen_layers._write
+    honest = frozen_layers.write_hidden_states
     monkeypatch.setattr(
-        frozen_layers, "_write", lambda *given: written.append(1) or honest(*given)
+        frozen_layers,
+        "write_hidden_states",
+        lambda *given: written.append(1) or honest(*given),
     )
 
     def again(key="a"):
