@@ -9,6 +9,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from embed.config import EmbedConfig
+from embed.encoders.specs import EFFICIENTNET_B0
 from embed.errors import CacheError, ConfigError
 from embed.records import EmbedManifest, EmbedProgress
 from embed.store.records import Manifest, check_record
@@ -36,6 +37,16 @@ EMBED = {
         "text_weights_sha256": "0",
         "image_weights": "random",
         "image_weights_sha256": "random",
+        "text_spec": {
+            "model_type": "bert",
+            "dim": 32,
+            "n_layers": 2,
+            "max_tokens": 512,
+            "pooling": ["mean"],
+            "prefix": "",
+            "pad_id": 0,
+        },
+        "image_spec": EFFICIENTNET_B0.as_json(),
     },
     "n_products": 5,
     "attribute_names": ["log_value"],

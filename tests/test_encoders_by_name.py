@@ -277,6 +277,21 @@ def test_weights_of_another_network_are_refused_naming_the_network(tmp_path):
         load_image_backbone(tmp_path / "w.safetensors", spec)
 
 
+def test_a_network_that_its_library_lacks_is_refused(tmp_path):
+    (tmp_path / "w.pth").touch()
+    given = f"resnet19={tmp_path / 'w.pth'}"
+    with pytest.raises(WeightsError, match="torchvision has no such network"):
+        describe_image_encoder(given, find_image_weights(given))
+
+
+def test_a_text_encoder_is_no_photo_encoder(tmp_path):
+    folder = write_text_encoder(tmp_path / "e", "bert")
+    write_vision_encoder(tmp_path / "v", "dinov2")
+    shutil.copy(tmp_path / "v" / "preprocessor_config.json", folder)
+    with pytest.raises(WeightsError, match=r"image encoder .* not a model that trans"):
+        describe_image_encoder(str(folder), folder)
+
+
 def test_a_network_of_timm_is_described_and_loaded(tmp_path):
     timm = pytest.importorskip("timm")
     whole = timm.create_model("tf_efficientnet_lite0", pretrained=False)

@@ -39,7 +39,7 @@ class TextSpec(Record):
     pooling: list[Pooling]
     """Poolings whose results are put side by side; usually one."""
 
-    prefix: str
+    prefix: Text
     """Text that is put before each product's text."""
 
     pad_id: Count

@@ -112,12 +112,13 @@ def describe_torchvision(name: str) -> ImageSpec:
     """Describe a network of torchvision by its published weights."""
     if name == EFFICIENTNET_B0.name:
         return EFFICIENTNET_B0
+    network = build_torchvision(name).network
     preparation = published_weights(name).transforms()
     size = int(preparation.crop_size[0])
     return ImageSpec(
         library="torchvision",
         name=name,
-        dim=_width(build_torchvision(name).network, size),
+        dim=_width(network, size),
         size=size,
         takes_any_size=not name.startswith(_FIXED_SIZE),
         mean=list(preparation.mean),
@@ -170,10 +171,12 @@ def describe_folder(folder: Path) -> ImageSpec:
             f"numbers each) and size. Give the encoder's own."
         ) from error
     tower = TransformersTower(load_transformers(folder), size)
+    with one_line_of_transformers(folder, "image"):
+        dim = _width(tower, size)
     return ImageSpec(
         library="transformers",
         name=str(config.get("model_type")),
-        dim=_width(tower, size),
+        dim=dim,
         size=size,
         takes_any_size=False,
         mean=mean,
@@ -345,7 +348,7 @@ def _photo_side(settings: Mapping[str, Any]) -> int:
     size = size or settings["size"]
     if isinstance(size, dict):
         size = size.get("height") or size["shortest_edge"]
-    if not isinstance(size, int) or not 16 <= size <= 2048:
+    if not isinstance(size, int) or not 32 <= size <= 1024:
         raise ValueError(f"size is {size!r}")
     return size
 
