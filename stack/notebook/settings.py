@@ -13,6 +13,8 @@ from stack.config import StackConfig
 
 Config = TypeVar("Config", EmbedConfig, FinetuneConfig, StackConfig)
 _PRECISIONS = ("auto", "fp32", "bf16")
+# Where a default depends on the encoders: the property with its usual value.
+_USUAL = {"image_size": "photo_size"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +53,7 @@ def with_given(
             f"{config!r}. Leave it out for the defaults"
         )
     changes: dict[str, Any] = {
-        name: _plain(name, value, getattr(kind, name))
+        name: _plain(name, value, getattr(kind(), _USUAL.get(name, name)))
         for name, value in values.items()
         if value is not None
     }
