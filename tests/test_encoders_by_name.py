@@ -47,7 +47,7 @@ from embed.store.arrays import RaggedRows, read_rows
 from finetune.network.build import freeze_text_layers, n_frozen_layers
 from finetune.network.layers import can_be_split, lower_layers, upper_layers
 from finetune.out_of_fold import finetune
-from stack.audit import audit_run
+from stack.audit.checks import audit_run
 from stack.cli import main
 from stack.explain.explanation import explain_product
 from stack.export import graphs

@@ -17,6 +17,7 @@ from stack.config import StackConfig
 
 Config = TypeVar("Config", EmbedConfig, FinetuneConfig, StackConfig)
 _PRECISIONS = ("auto", "fp32", "bf16")
+<<<<<<< HEAD
 _SHARED = ("max_tokens", "image_size", "precision")
 _EMBED_PARAMETERS = (*_SHARED, "text_encoder", "image_encoder", "random_weights")
 _FINETUNE_PARAMETERS = (
@@ -27,6 +28,10 @@ _FINETUNE_PARAMETERS = (
     "batch_size",
     "freeze_image",
 )
+=======
+# Where a default depends on the encoders: the property with its usual value.
+_USUAL = {"image_size": "photo_size"}
+>>>>>>> h-e
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +87,7 @@ def _with_given(
             f"{config!r}. Leave it out for the defaults"
         )
     changes: dict[str, Any] = {
-        name: _plain(name, value, getattr(kind, name))
+        name: _plain(name, value, getattr(kind(), _USUAL.get(name, name)))
         for name, value in values.items()
         if value is not None
     }
