@@ -17,7 +17,6 @@ from stack.config import StackConfig
 
 Config = TypeVar("Config", EmbedConfig, FinetuneConfig, StackConfig)
 _PRECISIONS = ("auto", "fp32", "bf16")
-<<<<<<< HEAD
 _SHARED = ("max_tokens", "image_size", "precision")
 _EMBED_PARAMETERS = (*_SHARED, "text_encoder", "image_encoder", "random_weights")
 _FINETUNE_PARAMETERS = (
@@ -28,10 +27,8 @@ _FINETUNE_PARAMETERS = (
     "batch_size",
     "freeze_image",
 )
-=======
 # Where a default depends on the encoders: the property with its usual value.
 _USUAL = {"image_size": "photo_size"}
->>>>>>> h-e
 
 
 @dataclass(frozen=True, kw_only=True)
