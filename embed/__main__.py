@@ -38,8 +38,8 @@ from embed.terminal.options import one_line_errors, run_option
     type=click.Path(path_type=Path, file_okay=False),
     metavar="RUN",
     help="Run whose features are reused: only texts and photos that it lacks are "
-    "encoded. An earlier stage of the same run is reused anyway; if it is named here, "
-    "photos replaced by others of the same name and size are found too.",
+    "encoded. It also finds photos replaced by others of the same name and size.  "
+    "[default: an earlier stage of the same run]",
 )
 @catalog_options
 @table_options

@@ -78,7 +78,8 @@ def extract(
         Folder of the photos.
     config : EmbedConfig
     reuse : Path, optional
-        Run whose features are reused, beside those of an earlier stage of this run.
+        Run whose features are reused, and all photos are compared by their bytes;
+        default: the features of an earlier stage of this run.
 
     Returns
     -------

@@ -56,7 +56,8 @@ class FeatureWriter(Generic[Content]):
         written: Sequence[int],
     ) -> None:
         self.name, self.array, self.encode = name, array, encode
-        if any(known[content].shape != array.shape[1:] for content in [*known][:1]):
+        first = next(iter(known), None)
+        if first is not None and known[first].shape != array.shape[1:]:
             raise OtherFeatures(name)
         self.sha256, self.known = sha256, known
         self.first_rows: dict[bytes, int] = {}
