@@ -99,7 +99,7 @@ def test_options_and_losses_are_described():
         "--freeze-image --freeze-layers 6 --smooth-l1-epochs 1 --folds 4"
     )
     assert describe_losses(cheap, asked) == (
-        "training of the photo tower, training of the text tower, 2 of 5 epochs, 1 of "
+        "training of the photo tower, training of text layers, 2 of 5 epochs, 1 of "
         "5 folds"
     )
     assert describe_options(asked, asked) == describe_losses(asked, asked) == ""

@@ -117,7 +117,7 @@ def describe_losses(config: FinetuneConfig, asked: FinetuneConfig) -> str:
     if config.freeze_image != asked.freeze_image:
         losses.append("training of the photo tower")
     if config.freeze_layers != asked.freeze_layers:
-        losses.append("training of the text tower")
+        losses.append("training of text layers")
     for name, kind in (("n_epochs", "epochs"), ("n_folds", "folds")):
         given, left = getattr(asked, name), getattr(config, name)
         if left != given:
