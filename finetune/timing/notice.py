@@ -54,9 +54,8 @@ def tell_duration(job: Job, only_fold: int | None) -> None:
         if work.n_trained:  # other settings would train these networks again
             return
         way = _cheaper_way(job, duration, _WORTH_NAMING * seconds)
-        logger.info(
-            "%s--time-limit MINUTES chooses settings for the time that you have.", way
-        )
+        limit = "--time-limit MINUTES chooses settings for the time that you have."
+        logger.info("%s%s", way, limit)
 
 
 def _cheaper_way(
