@@ -65,8 +65,9 @@ from embed.terminal.options import one_line_errors, run_option
     "--image-encoder",
     default=EmbedConfig.image_encoder,
     show_default=True,
-    help="Name of torchvision's, such as resnet50, or on the hub; folder; file of "
-    "EfficientNet-B0's weights, or NAME=FILE; none: no photo is read.",
+    help="Photo encoder: a network of torchvision such as resnet50, a name on the hub, "
+    "a folder, a file with weights of EfficientNet-B0, or NAME=FILE; none: no photo is "
+    "read.",
 )
 @click.option(
     "--text-prefix",
