@@ -122,14 +122,14 @@ def test_the_report_says_what_each_block_adds(ablated):
     assert evaluate_run(ablated) == report
     text, page = format_report(report), render_report(ablated)
     whole, *others = report["ablation"]
-    assert f"\n  all {whole['smape']:>44.2f}\n" in text
+    assert f"\n  all {whole['smape']:>46.2f}\n" in text
     assert f'<th scope="row">all</th><td>{whole["smape"]:.2f}</td>' in page
     assert {tuple(part["left_out"]) for part in others} == set(left_out(BLOCKS))
     assert "\n  without attributes (sizes, table columns) " in text
     for part in others:
         name = f"without {block_names(part['left_out'])}"
         difference = f"{part['adds']:+.2f} ± {part['adds_se']:.2f}"
-        assert f"\n  {name:40}{part['smape']:8.2f}{difference:>22}\n" in text + "\n"
+        assert f"\n  {name:42}{part['smape']:8.2f}{difference:>22}\n" in text + "\n"
         row = f'<th scope="row">{name}</th><td>{part["smape"]:.2f}</td>'
         assert f"{row}<td>{signed(part['adds'])} ± {part['adds_se']:.2f}</td>" in page
     assert max(map(len, text.splitlines())) <= WIDTH

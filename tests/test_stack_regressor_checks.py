@@ -83,7 +83,7 @@ def _quick_towers(monkeypatch, tiny_encoder, text_backbone, tmp_path):
     monkeypatch.setattr("embed.encoders.embedder._image_weights", lambda config: None)
     monkeypatch.setattr("embed.encoders.embedder.load_text_backbone", text_backbone)
     monkeypatch.setattr("finetune.network.build.load_text_backbone", text_backbone)
-    for module in ("stack.fit", "stack.price.predictor"):
+    for module in ("stack.fit", "stack.price.loading"):
         monkeypatch.setattr(f"{module}.RAW_BLOCKS", ("attributes",))
     monkeypatch.setattr("embed.store.manifest._version", lambda package: "")
     # A third of the time, and it says nothing of numbers written as text.

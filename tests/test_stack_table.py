@@ -12,6 +12,7 @@ from service_standin import client_of, error_of
 from test_stack_cli import assert_one_line
 from test_stack_export import run_script
 
+import stack.audit.features
 import stack.audit.shuffled_prices
 from embed.catalog.reader import read_catalog
 from embed.chunks import NO_PHOTO_GIVEN, prepare_chunk
@@ -298,7 +299,7 @@ def test_a_category_made_from_the_price_fails_the_audit(table_run, monkeypatch):
 
 
 def test_table_columns_of_few_products_are_not_checked(table_run, monkeypatch):
-    monkeypatch.setattr(stack.audit, "MIN_PRODUCTS", 41)
+    monkeypatch.setattr(stack.audit.features, "MIN_PRODUCTS", 41)
     checks = audit_run(table_run, n_threads=1)
     check = next(check for check in checks if check.name == "table columns")
     assert check.passed is None
