@@ -19,9 +19,9 @@ def ratio_sentence(study: Mapping[str, Any]) -> str:
     """
     ratios = study["all"]
     sentences = [
-        f"Predicted prices differ from true ones by {ratios['cod']['value']:.0f} % on "
-        f"average, around a median of {ratios['median']['value']:.2f} times the true "
-        f"price."
+        f"The median ratio of predicted to true price is "
+        f"{ratios['median']['value']:.2f}; ratios differ from it by "
+        f"{ratios['cod']['value']:.0f} % on average."
     ]
     if ratios["prb"]["low"] is not None:
         sentences.append(_by_level(ratios["prb"]))
