@@ -48,7 +48,7 @@ def report_remedy(run_dir: Path) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Targets:
-    """What models are fitted to and judged by; row i is product i of the run."""
+    """Prices and folds that models are fitted to and judged by, product by product."""
 
     price: NDArray[np.float64]
     """True prices, catalog currency, shape (n_products,); NaN where not trained on."""

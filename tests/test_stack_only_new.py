@@ -74,7 +74,7 @@ def test_the_first_call_prices_all_and_the_second_none(run_dir, shop, priced, ca
     assert (folder / "prices.csv").read_bytes() == complete(run_dir, folder)
     assert priced() == 0
     assert (folder / "prices.csv").read_bytes() == complete(run_dir, folder)
-    assert "priced anew" not in caplog.text
+    assert "priced again" not in caplog.text
 
 
 def test_only_products_with_other_inputs_are_priced(run_dir, shop, priced):
@@ -131,7 +131,7 @@ def test_what_all_prices_depend_on_prices_all_anew_and_the_line_says_so(
     caplog.set_level(logging.INFO)
     priced()
     assert priced(PriceOptions(n_threads=1, flags=True, only_fold=1)) == 30
-    assert "--only-fold was another, so all products are priced anew" in caplog.text
+    assert "--only-fold was another, so all products are priced again" in caplog.text
     assert priced(PriceOptions(n_threads=1, flags=True, level=80)) == 30
     assert priced(PriceOptions(n_threads=1)) == 30
     with (folder / "prices.csv").open("a") as file:

@@ -90,7 +90,7 @@ def describe_image_encoder(name: str, weights: Path | None) -> ImageSpec:
     name : str
         As in `embed.encoders.weights.find_image_weights`.
     weights : Path or None
-        What that function found; None for random weights.
+        Result of that function; None for random weights.
 
     Raises
     ------

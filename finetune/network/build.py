@@ -92,7 +92,7 @@ def build_network(
 def freeze_text_layers(backbone: nn.Module, n_layers: int | None) -> None:
     """Exclude the embedding and the first layers of a text encoder from training.
 
-    What all layers share, such as vectors of relative positions, is excluded with them.
+    Parts that all layers share, such as vectors of relative positions, are too.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What the checks share: the audited run, and the result of a check."""
+"""The audited run that the checks share, and the result of a check."""
 
 from dataclasses import dataclass
 from functools import cached_property

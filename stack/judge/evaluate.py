@@ -122,7 +122,7 @@ def score_by_band(
         {
             "low": float(price[inside].min()),
             "high": float(price[inside].max()),
-            **_part(price, predicteds, inside),
+            **score_part(price, predicteds, inside),
         }
         for inside in price_bands(price)
     ]
@@ -246,8 +246,8 @@ def evaluate_predictions(
         ],
         "bands": score_by_band(true, prices),
         "image": {
-            "present": _part(true, prices, image_ok[in_fold]),
-            "absent": _part(true, prices, ~image_ok[in_fold]),
+            "present": score_part(true, prices, image_ok[in_fold]),
+            "absent": score_part(true, prices, ~image_ok[in_fold]),
         },
         "calibration_slope": {
             name: calibration_slope(true, prices[name])
@@ -261,7 +261,7 @@ def evaluate_predictions(
     }
     if best_price is not None and (known := np.isfinite(best_price[in_fold])).any():
         both = {"best": best_price[in_fold], "chosen": prices["chosen"]}
-        report["best"] = _part(true, both, known)
+        report["best"] = score_part(true, both, known)
     as_json: dict[str, Any] = json.loads(
         json.dumps(report), parse_constant=lambda _: None
     )
@@ -278,11 +278,26 @@ def median_of_other_folds(
     return predicted
 
 
-def _part(
+def score_part(
     price: NDArray[np.floating],
     predicteds: Mapping[str, NDArray[np.floating]],
     inside: NDArray[np.bool_],
 ) -> dict[str, Any]:
+    """Return the number of some products, and the SMAPE of each predictor on them.
+
+    Parameters
+    ----------
+    price : ndarray of shape (n_products,)
+        True prices.
+    predicteds : mapping of str to ndarray of shape (n_products,)
+        Predicted prices by predictor.
+    inside : ndarray of shape (n_products,), bool
+
+    Returns
+    -------
+    dict
+        `n` and `smape`, by predictor; None without products.
+    """
     n = int(inside.sum())
     return {
         "n": n,

@@ -19,10 +19,9 @@ from embed.catalog.split_columns import read_day, read_days
 from embed.store.arrays import read_rows
 from embed.store.durable import save_array, write_bytes
 from finetune.price_unit import to_price
-from finetune.score import smape
 from stack.config import StackConfig
 from stack.judge.baselines import price_by_lightgbm, price_by_ridge
-from stack.judge.evaluate import PREDICTOR_LABELS
+from stack.judge.evaluate import PREDICTOR_LABELS, score_part
 from stack.judge.intervals import LEVELS, Intervals
 from stack.judge.periods import log_bias
 from stack.judge.verdict import checked_smape_rows, paired_bootstrap, standard_error
@@ -141,8 +140,8 @@ def score_held_out(
         "test_from": dates.test_from if dates else None,
         "n_undated": run.finetune.n_undated,
         "predictors": [compared(name) for name in LABELS],
-        "known": _part(price, prices, is_known),
-        "new": _part(price, prices, ~is_known),
+        "known": score_part(price, prices, is_known),
+        "new": score_part(price, prices, ~is_known),
         "bias": log_bias(price, prices["chosen"], own_groups),
         "coverage": {
             str(level): float(((low <= price) & (price <= high)).mean())
@@ -209,18 +208,3 @@ def _prices(run: Run, chosen: str) -> dict[str, NDArray[np.float64]]:
     prices["median"] = np.full(len(prices["network"]), median)
     prices["chosen"] = prices[chosen]
     return {name: prices[name] for name in LABELS}
-
-
-def _part(
-    price: NDArray[np.float64],
-    prices: dict[str, NDArray[np.float64]],
-    inside: NDArray[np.bool_],
-) -> dict[str, Any]:
-    n = int(inside.sum())
-    return {
-        "n": n,
-        "smape": {
-            name: smape(price[inside], predicted[inside]) if n else None
-            for name, predicted in prices.items()
-        },
-    }

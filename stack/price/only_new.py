@@ -95,7 +95,7 @@ def predict_new(
     Returns
     -------
     CatalogPrices or None
-        Prices of the products that were priced anew; None if there are none.
+        Prices of the products that were priced again; None if there are none.
 
     Raises
     ------
@@ -195,7 +195,7 @@ def _kept_cells(
             return _read_cells(path, record, columns)
         is_option = other.startswith("--")
         reason = f"{other} was another" if is_option else f"{other} were others"
-    logger.info("%s: %s, so all products are priced anew.", path, reason)
+    logger.info("%s: %s, so all products are priced again.", path, reason)
     return {}
 
 
@@ -207,7 +207,7 @@ def _read_cells(
     if header != ["sample_id", *columns] or len(rows) != len(record.inputs):
         raise CacheError(
             f"{record_path(path)}: does not fit {path.name}. Delete it; all products "
-            f"are then priced anew."
+            f"are then priced again."
         )
     return {key: row[1:] for key, row in zip(record.inputs, rows, strict=True)}
 
