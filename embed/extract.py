@@ -5,7 +5,6 @@ are decoded. Each finished chunk is recorded, so a stopped run continues after i
 ends with the same bytes as an uninterrupted run.
 """
 
-import dataclasses
 import logging
 import time
 from collections.abc import Mapping
@@ -253,7 +252,7 @@ def _write_chunks(
     started = time.monotonic()
     with ExitStack() as stack:
         writer = ArrayWriter(inputs, config, stage_dir, done, stack, known)
-        inputs = dataclasses.replace(inputs, is_known=known.is_known)
+        inputs = replace(inputs, is_known=known.is_known)
         chunks = prepared_chunks(inputs, config, done.rows)
         for chunk in track(
             ((len(chunk.rows), chunk) for chunk in chunks),
