@@ -151,7 +151,7 @@ def embed_command(
     config = EmbedConfig(**settings)
     catalog = read_and_mention(catalog_path, columns)
     _mention_prices(catalog)
-    click.echo(f"{catalog.n_products} products. Loading the encoders …", err=True)
+    click.echo(f"{catalog.n_products} products", err=True)
     from embed.extract import extract  # late, because it imports torch
     from embed.photos.stand_ins import describe_stand_ins
 

@@ -127,12 +127,14 @@ def fit_alignment(
             alignment[fold, -1, columns] = moved[-1]
             if fold == 0:
                 continue
-            if not used.any():
+            # Without any photo the image half is a constant: nothing to align.
+            if not used.any() and (name == "text" or anchor_image_ok.any()):
                 logger.warning(
                     "alignment: no anchor outside folds 1 and %d for the %s tower; "
-                    "it stays unaligned. Use 3 folds or more.",
+                    "it stays unaligned.%s",
                     fold + 1,
                     name,
+                    " Use 3 folds or more." if n_folds < 3 else "",
                 )
             unturned = _apply(_standardise(source), source)
             residuals.append(
