@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 MANIFEST_NAME = "manifest.json"
 _PACKAGES = (
+    "pricestack",
     "torch",
     "torchvision",
     "transformers",
