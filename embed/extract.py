@@ -137,8 +137,8 @@ def _write_stage(
     config: EmbedConfig,
     run_dir: Path,
     *,
-    parts: dict[str, Any],
-    locations: dict[str, Any],
+    parts: dict[str, object],
+    locations: dict[str, object],
     reuse: Path | None,
 ) -> EmbedManifest:
     """Write the stage from its first row, or from where a stopped run got to."""
@@ -163,7 +163,7 @@ def _write_stage(
         stage="embed",
         key=content_key(parts),
         config=config,
-        inputs=EmbedInputs(**parts, **locations),
+        inputs=EmbedInputs.model_validate({**parts, **locations}),
         n_products=catalog.n_products,
         attribute_names=attribute_names(inputs.table),
         table=list(inputs.table),
@@ -210,7 +210,7 @@ def _with_catalog(
     manifest: EmbedManifest,
     catalog: Catalog,
     stage_dir: Path,
-    locations: dict[str, Any],
+    locations: dict[str, object],
 ) -> EmbedManifest:
     """Update a finished stage's catalog copy: prices may change, the key has none."""
     write_run_catalog(

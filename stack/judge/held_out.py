@@ -9,7 +9,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,7 +88,7 @@ def served_log_prices(run: Run, predictor: str) -> NDArray[np.float32]:
 
 def score_held_out(
     run: Run, config: StackConfig, *, chosen: str, intervals: Intervals
-) -> dict[str, Any] | None:
+) -> dict[str, object] | None:
     """Compare all predictors on the held-out products.
 
     Parameters
@@ -115,7 +114,7 @@ def score_held_out(
     trained = groups[np.asarray(run.array("finetune/folds")) >= 0]
     is_known, own_groups = np.isin(groups[rows], trained), groups[rows]
 
-    def compared(name: str) -> dict[str, Any]:
+    def compared(name: str) -> dict[str, object]:
         errors = checked_smape_rows(price, prices[name], where="score_held_out")
         difference = paired_bootstrap(
             price,

@@ -1,7 +1,5 @@
 """Scores and bias by period: how prices drift away from a model."""
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,7 +15,7 @@ _Z95 = 1.96  # half the width of a 95 % interval, in standard errors
 
 def score_by_period(
     run: Run, chosen: NDArray[np.floating], network: NDArray[np.floating]
-) -> list[dict[str, Any]]:
+) -> list[dict[str, object]]:
     """Score the prices of each month, of each quarter or year if there are many.
 
     Parameters
