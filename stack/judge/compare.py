@@ -59,7 +59,7 @@ def compare_runs(
     predictor: Predictor = "chosen",
     n_bootstrap: int = StackConfig.n_bootstrap,
     seed: int = StackConfig.seed,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Compare two runs, paired over the products that they have in common.
 
     Parameters

@@ -232,7 +232,7 @@ def evaluate_predictions(
     prices["median"] = median_of_other_folds(true, folds[in_fold])
     prices["chosen"] = prices[verdict.chosen]
     prices = {name: prices[name] for name in PREDICTOR_LABELS}
-    report: dict[str, Any] = {
+    report: dict[str, object] = {
         "n_products": int(in_fold.sum()),
         "n_unpriced": int((~in_fold).sum()),
         "n_folds": len(np.unique(folds[in_fold])),
