@@ -26,7 +26,7 @@ class ProductRows:
     """Row of each product, from 0."""
 
     parents: list[int]
-    """Row that fills the blank cells of each product."""
+    """Row that fills the blank cells of each product, except price and id."""
 
     ids: list[str]
     text: list[str]
@@ -54,7 +54,7 @@ def plain(cells: Roles) -> ProductRows:
 
 
 def shopify(cells: Roles) -> ProductRows:
-    """Return each variant as a product; fill its blank cells from its handle's row.
+    """Return each variant as a product, with the title, text and photo of its handle.
 
     A row with only a handle and a photo is not a product. The option values are
     appended to the name; without them, variants of different sizes and prices would
