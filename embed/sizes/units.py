@@ -83,8 +83,8 @@ PACKS_IN_WORDS = {
 
 # A letter for each class of words, for the rules of `embed.sizes.grammar`. Further
 # classes: n for numbers, N for numbers that count nothing, m for units of mass and
-# volume, T and U for the two tables above, x for itself, w for other words; common signs
-# such as + stand for themselves, ~ for other signs.
+# volume, T and U for the two tables above, x for itself, w for other words. Common
+# signs such as + stand for themselves; all other signs are ~.
 _CLASSES: dict[str, str] = {
     # a pack of several things
     "p": "pack packs pk pks pck pkg pkgs package packages packung packungen case cs "
