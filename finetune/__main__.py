@@ -123,7 +123,7 @@ def _setting_options(command: Any) -> Any:
     "n_seeds",
     default=FinetuneConfig.n_seeds,
     show_default=True,
-    help="Number of networks of each fold, with the seeds --seed, --seed + 1, …. A "
+    help="Number of networks of each fold; their seeds count up from the seed above. A "
     "price is their mean on the log scale. Two take twice the time.",
 )
 @click.option(

@@ -188,8 +188,8 @@ def evaluate_main(run_dir: Path, n_folds: int | None) -> None:
 @click.option(
     "--only-new",
     is_flag=True,
-    help="Price only new and changed products, and keep the other prices of an earlier "
-    "file --out. A record beside the file shows what has changed.",
+    help="Price only new and changed products, and keep the other prices of the earlier "
+    "file. A record beside the file shows what has changed.",
 )
 @only_fold_option
 @catalog_options

@@ -96,7 +96,7 @@ class Batcher(Generic[Item, Result]):
     async def ask(self, items: Sequence[Item]) -> list[Result]:
         """Return the result of each item.
 
-        Items beyond one batch join the queue only when that batch is done, so that other
+        Items beyond one batch join the queue when that batch is done, so that other
         callers do not wait for all of them.
         """
         results: list[Result] = []
@@ -145,7 +145,7 @@ class Batcher(Generic[Item, Result]):
     async def _answer_alone(
         self, batch: list[_Request[Item, Result]], error: Exception
     ) -> None:
-        """Answer each item alone, so that an item that fails does not fail the others."""
+        """Answer each item alone, so that a failing item does not fail the others."""
         if len(batch) > 1:
             for request in batch:
                 await self._answer([request])
