@@ -188,8 +188,8 @@ def evaluate_main(run_dir: Path, n_folds: int | None) -> None:
 @click.option(
     "--only-new",
     is_flag=True,
-    help="Price only new and changed products, and keep the other prices of the earlier "
-    "file. A record beside the file shows what has changed.",
+    help="Price only new and changed products, and keep the other prices of the "
+    "earlier file. A record beside the file shows what has changed.",
 )
 @only_fold_option
 @catalog_options
@@ -209,7 +209,7 @@ def predict_command(
 ) -> None:
     """Price new products with a finished run.
 
-    The catalog's columns have the names of the run's, unless options name others.
+    The columns have the same names as in the run's catalog, unless options name others.
 
     \b
     Example:
