@@ -1,7 +1,7 @@
 """The interface of a block: a group of columns of the boosters' features.
 
-Each block is a class with its columns, files and needs. Only `stack.blocks.registry`
-lists the blocks; other modules do not name them.
+Each block is a class that gives its columns, its files and its labels. Only
+`stack.blocks.registry` lists all blocks.
 """
 
 from abc import ABC, abstractmethod
