@@ -36,7 +36,7 @@ _PACKAGES = {
     type=click.IntRange(0, 65535),
     default=8080,
     show_default=True,
-    help="Port to listen on; 0 for any free one.",
+    help="Port to listen on; 0: any free one.",
 )
 @click.option(
     "--currency",
@@ -53,10 +53,11 @@ def serve_command(
     only_fold: int | None,
     n_threads: int,
 ) -> None:
-    """Predict prices over HTTP, with a page to try it.
+    """Predict prices over HTTP, and on a page in the browser.
 
-    A line tells when the service is ready. Ctrl-C or SIGTERM ends it after open
-    requests are answered. /docs lists the endpoints, /metrics counts for Prometheus.
+    The command prints a line when the service is ready. Ctrl-C or SIGTERM stops it
+    after the open requests are answered. /docs describes the endpoints, and /metrics
+    has counts for Prometheus.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""Security headers, counts and a log of failures, around the application."""
+"""Add security headers to answers, count them, and log failures."""
 
 import logging
 import time
@@ -26,22 +26,23 @@ _RAW_HEADERS = [
 
 
 class Observed:
-    """An application whose every answer is counted and has the headers.
+    """An application that counts each answer of another and adds security headers.
 
     Parameters
     ----------
     app : ASGI application
-        Application that answers its own failures; its exceptions are logged here.
+        Application that answers even if it fails; its exceptions are logged here.
     metrics : Metrics
     paths : collection of str
-        Paths counted by name; the others count together, as clients can invent many.
+        Paths with counts of their own. All other paths, of which clients can invent any
+        number, share one count.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, paths: Collection[str]) -> None:
         self._app, self._metrics, self._paths = app, metrics, frozenset(paths)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer."""
+        """Answer a request through the application."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -56,7 +57,7 @@ class Observed:
 
         try:
             await self._app(scope, receive, send_more)
-        except Exception:  # it was answered, or the client is gone
+        except Exception:  # the client has its answer, or is gone
             logger.exception("%s %s failed", scope["method"], self._path(scope))
         finally:
             path = self._path(scope)
