@@ -20,7 +20,7 @@ from stack.service.service import Service
 class Standin:
     """Prices a product by the length of its text, plus 1000 with a photo."""
 
-    run_key, chosen, image_size = "0" * 64, "network", 8
+    run_key, chosen, smape, image_size = "0" * 64, "network", 50.5, 8
     table = ()
 
     def __init__(self) -> None:

@@ -2,6 +2,7 @@ import asyncio
 import base64
 import json
 import time
+from importlib import metadata
 
 import pytest
 from photo_bytes import saved
@@ -9,7 +10,7 @@ from service_standin import Standin, client_of, error_of, wait_until_ready
 
 from embed.errors import CacheError
 from stack.service import bodies
-from stack.service.hosts import LocalHosts
+from stack.service.access import LocalHosts
 
 PHOTO = saved("JPEG")
 JSON = {"content-type": "application/json"}
@@ -207,9 +208,13 @@ def test_until_the_run_is_loaded_prices_are_refused(standin):
             "status": "loading",
             "run": None,
             "chosen": None,
+            "smape": None,
+            "version": metadata.version("pricestack"),
             "currency": "INR",
             "table": [],
         }
+        assert client.get("/ready").status_code == 503
+        assert client.get("/live").json() == {"status": "live"}
         response = client.post("/price", json={"text": "tea"})
         assert "loaded" in error_of(response, 503)["message"]
         assert response.headers["retry-after"] == "5"
@@ -284,7 +289,8 @@ def test_the_api_describes_the_bodies_it_takes(client):
     assert models["ProductRequest"]["required"] == ["text"]
     assert models["ProductForm"]["properties"]["photo"]["format"] == "binary"
     assert models["BatchRequest"]["properties"]["products"]["maxItems"] == 256
-    assert set(api["paths"]) == {"/price", "/prices", "/health", "/metrics"}
+    paths = {"/price", "/prices", "/health", "/live", "/ready", "/metrics"}
+    assert set(api["paths"]) == paths
 
 
 @pytest.mark.parametrize(

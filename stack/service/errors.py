@@ -124,6 +124,17 @@ def foreign_host(host: str) -> ApiError:
     )
 
 
+def no_key() -> ApiError:
+    """Return the answer to a request without the key of the service."""
+    return ApiError(
+        HTTPStatus.UNAUTHORIZED,
+        where="header Authorization",
+        message="must be Bearer and the key of the service",
+        what_to_do="Send it; who runs the service has the key (--api-key-file).",
+        headers={"WWW-Authenticate": "Bearer"},
+    )
+
+
 def not_ready() -> ApiError:
     """Return the answer while the run is being loaded."""
     return ApiError(

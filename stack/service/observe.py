@@ -35,10 +35,20 @@ class Observed:
     metrics : Metrics
     paths : collection of str
         Paths counted by name; the others count together, as clients can invent many.
+    logs_requests : bool
+        Log a line for each request.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, paths: Collection[str]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        metrics: Metrics,
+        paths: Collection[str],
+        *,
+        logs_requests: bool = False,
+    ) -> None:
         self._app, self._metrics, self._paths = app, metrics, frozenset(paths)
+        self._logs_requests = logs_requests
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer."""
@@ -59,9 +69,11 @@ class Observed:
         except Exception:  # it was answered, or the client is gone
             logger.exception("%s %s failed", scope["method"], self._path(scope))
         finally:
-            path = self._path(scope)
+            path, seconds = self._path(scope), time.monotonic() - started
             self._metrics.requests.labels(path, str(status)).inc()
-            self._metrics.seconds.labels(path).observe(time.monotonic() - started)
+            self._metrics.seconds.labels(path).observe(seconds)
+            if self._logs_requests:
+                logger.info("%s %s %d %.3f s", scope["method"], path, status, seconds)
 
     def _path(self, scope: Scope) -> str:
         return scope["path"] if scope["path"] in self._paths else "other"

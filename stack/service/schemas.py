@@ -220,12 +220,22 @@ class KnownColumn(BaseModel):
     n_categories: int = 0
 
 
+class State(BaseModel):
+    """Whether the service runs, for probes."""
+
+    status: Literal["live", "loading", "ready"]
+
+
 class Health(BaseModel):
     """Status of the service, and the run that it uses."""
 
     status: Literal["loading", "ready"]
     run: Annotated[str | None, Field(description="Key of the run's stacking stage.")]
     chosen: Literal["network", "stacker"] | None
+    smape: Annotated[
+        float | None, Field(description="Out-of-fold SMAPE of the run, 0 to 200.")
+    ]
+    version: Annotated[str, Field(description="Version of pricestack.")]
     currency: str | None
     table: Annotated[list[KnownColumn], Field(description="Table columns of the run.")]
 
