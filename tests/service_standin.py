@@ -88,6 +88,18 @@ def client_of(
         yield client
 
 
+def failed_of(response: Response, number: int) -> dict[str, str]:
+    """Return the error of one product of a batch; all others must have a price."""
+    assert response.status_code == 200, response.text
+    prices = response.json()["prices"]
+    assert [row for row, one in enumerate(prices) if "price" not in one] == [number]
+    assert list(prices[number]) == ["sample_id", "error"]
+    error: dict[str, str] = prices[number]["error"]
+    assert list(error) == ["where", "message", "what_to_do"]
+    assert all(error.values())
+    return error
+
+
 def error_of(response: Response, status: int) -> dict[str, str]:
     """Return the error of an answer, which must have our shape and that status."""
     assert response.status_code == status, response.text
