@@ -36,10 +36,20 @@ class Observed:
     paths : collection of str
         Paths with counts of their own. All other paths, of which clients can invent any
         number, share one count.
+    logs_requests : bool
+        Log a line for each request.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, paths: Collection[str]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        metrics: Metrics,
+        paths: Collection[str],
+        *,
+        logs_requests: bool = False,
+    ) -> None:
         self._app, self._metrics, self._paths = app, metrics, frozenset(paths)
+        self._logs_requests = logs_requests
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request through the application."""
@@ -60,9 +70,11 @@ class Observed:
         except Exception:  # the client has its answer, or is gone
             logger.exception("%s %s failed", scope["method"], self._path(scope))
         finally:
-            path = self._path(scope)
+            path, seconds = self._path(scope), time.monotonic() - started
             self._metrics.requests.labels(path, str(status)).inc()
-            self._metrics.seconds.labels(path).observe(time.monotonic() - started)
+            self._metrics.seconds.labels(path).observe(seconds)
+            if self._logs_requests:
+                logger.info("%s %s %d %.3f s", scope["method"], path, status, seconds)
 
     def _path(self, scope: Scope) -> str:
         return scope["path"] if scope["path"] in self._paths else "other"
