@@ -226,7 +226,7 @@ def _stack_key(run: Run, config: StackConfig) -> str:
 
 def _align(
     run: Run, folds: NDArray[np.integer], stage_dir: Path
-) -> list[dict[str, Any]]:
+) -> list[dict[str, object]]:
     """Write the fused embeddings in the common space and the maps into it."""
     fused, image_ok = run.array("finetune/fused"), run.array("embed/image_ok")
     anchor_rows = np.asarray(run.array("finetune/anchor_rows"))
@@ -354,11 +354,12 @@ def _evaluate(run: Run, targets: Targets, config: StackConfig) -> dict[str, Any]
     report["intervals"] = interval_coverage(
         price[priced], chosen[priced], folds[priced], price_unit=run.price_unit
     )
-    report["ablation"] = score_without_each(
+    ablation = score_without_each(
         targets.log_price[priced],
         {names: log_price[priced] for names, log_price in without_each.items()},
         groups=groups[priced],
     )
+    report["ablation"] = [part.as_json() for part in ablation]
     report["ratios"] = ratio_study(
         price[priced],
         to_price(chosen[priced], run.price_unit),
@@ -366,12 +367,12 @@ def _evaluate(run: Run, targets: Targets, config: StackConfig) -> dict[str, Any]
         categories=read_categories(run.embed, run.array("embed/attributes"), priced),
         seed=config.seed,
     )
-    report["held_out"] = score_held_out(
+    held_out = score_held_out(
         run, config, chosen=name, intervals=_fit_intervals(run, targets, name)
     )
-    report["periods"] = score_by_period(
-        run, served_log_prices(run, name), predictions["network"]
-    )
+    report["held_out"] = held_out and held_out.as_json()
+    periods = score_by_period(run, served_log_prices(run, name), predictions["network"])
+    report["periods"] = [period.as_json() for period in periods]
     return report
 
 

@@ -1,7 +1,5 @@
 """Score prices by period, to show how they drift away from a model."""
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,6 +7,7 @@ from embed.catalog.split_columns import read_days, write_day
 from finetune.price_unit import to_price
 from finetune.score import smape
 from stack.judge.verdict import standard_error
+from stack.records import Bias, Period
 from stack.run import Run
 
 _MOST_PERIODS = 12
@@ -17,7 +16,7 @@ _Z95 = 1.96  # half the width of a 95 % interval, in standard errors
 
 def score_by_period(
     run: Run, chosen: NDArray[np.floating], network: NDArray[np.floating]
-) -> list[dict[str, Any]]:
+) -> list[Period]:
     """Score the prices of each month, or of quarters or years if there are many months.
 
     Parameters
@@ -29,8 +28,8 @@ def score_by_period(
 
     Returns
     -------
-    list of dict
-        Fields of `stack.records.Period`, in order of time; empty without a time column.
+    list of Period
+        In order of time; empty without a time column.
     """
     days = read_days(run.catalog())
     if days is None:
@@ -52,13 +51,13 @@ def score_by_period(
             for predictor, log_price in (("network", network), ("chosen", chosen))
         }
         periods.append(
-            {
-                "period": str(name),
-                "n": len(inside),
-                "n_held_out": int(is_held_out[inside].sum()),
-                "smape": {k: smape(price[inside], p) for k, p in prices.items()},
-                "bias": log_bias(price[inside], prices["chosen"], groups[inside]),
-            }
+            Period(
+                period=str(name),
+                n=len(inside),
+                n_held_out=int(is_held_out[inside].sum()),
+                smape={k: smape(price[inside], p) for k, p in prices.items()},
+                bias=log_bias(price[inside], prices["chosen"], groups[inside]),
+            )
         )
     return periods
 
@@ -67,7 +66,7 @@ def log_bias(
     price: NDArray[np.floating],
     predicted: NDArray[np.floating],
     groups: NDArray[np.integer],
-) -> dict[str, float | None]:
+) -> Bias:
     """Return the mean of ln(predicted / true price) and its 95 % interval.
 
     Parameters
@@ -79,15 +78,14 @@ def log_bias(
 
     Returns
     -------
-    dict
-        `mean`, `low` and `high`. Below 0, predictions are too low. With a single group,
-        `low` and `high` are None.
+    Bias
+        Below 0, predictions are too low. With a single group, `low` and `high` are None.
     """
     ratio = np.log(predicted) - np.log(price)
     mean, error = float(ratio.mean()), standard_error(ratio, groups)
     if len(np.unique(groups)) < 2:
-        return {"mean": mean, "low": None, "high": None}
-    return {"mean": mean, "low": mean - _Z95 * error, "high": mean + _Z95 * error}
+        return Bias(mean=mean, low=None, high=None)
+    return Bias(mean=mean, low=mean - _Z95 * error, high=mean + _Z95 * error)
 
 
 def _periods(dates: list[str]) -> NDArray[np.str_]:

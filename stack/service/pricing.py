@@ -5,7 +5,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from stack.records import Report, StackManifest
 from stack.run import REPORT_NAME
 from stack.service.errors import ApiError, no_explanations
 from stack.service.schemas import Explanation, Interval, Placeholder, PriceAnswer
+
+if TYPE_CHECKING:
+    from stack.explain.explanation import Explanation as ProductExplanation
 
 logger = logging.getLogger(__name__)
 
@@ -132,20 +135,24 @@ class Pricer:
         """
         product = self._screened(product)
         try:
-            record = self._explanation(product)
+            found = self._explanation(product)
         except InputError as error:
             logger.warning("no explanations: %s", error)
             raise no_explanations() from None
-        image = record.get("image") or {}
+        without_photo = found.image.without_photo_percent if found.image else None
         explanation = Explanation.model_validate(
-            {**record, "without_photo_percent": image.get("without_photo_percent")}
+            {**found.as_dict(), "without_photo_percent": without_photo}
         )
-        ends = {level: tuple(record["intervals"][str(level)]) for level in LEVELS}
+        ends = {
+            level: (low, high)
+            for level in LEVELS
+            for low, high in [found.intervals[str(level)]]
+        }
         features = encode(self.table, self._columns([product]), n_products=1)
         answer = self._answer(
             product,
-            price=record["price"],
-            flags=record["flags"],
+            price=found.price,
+            flags=found.flags,
             ends=ends,
             odd_cells=[reason for _, reason in (*features.unreadable, *features.rare)],
         )
@@ -162,7 +169,7 @@ class Pricer:
         """Leave out a picture that the run treated as a stand-in."""
         return replace(product, photo=self.predictor.screen(product.photo))
 
-    def _explanation(self, product: Product) -> dict[str, Any]:
+    def _explanation(self, product: Product) -> "ProductExplanation":
         from stack.explain.explanation import explain_product  # late: not all need it
 
         photo = product.photo
@@ -173,7 +180,7 @@ class Pricer:
             cells=product.cells,
             n_words=N_WORDS,
             n_similar=N_SIMILAR,
-        ).as_dict()
+        )
 
     def _answer(
         self,
