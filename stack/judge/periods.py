@@ -1,4 +1,4 @@
-"""Scores and bias by period: how prices drift away from a model."""
+"""Score prices by period, to show how they drift away from a model."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,15 +17,14 @@ _Z95 = 1.96  # half the width of a 95 % interval, in standard errors
 def score_by_period(
     run: Run, chosen: NDArray[np.floating], network: NDArray[np.floating]
 ) -> list[Period]:
-    """Score the prices of each month, of each quarter or year if there are many.
+    """Score the prices of each month, or of quarters or years if there are many months.
 
     Parameters
     ----------
     run : Run
     chosen, network : ndarray of shape (n_products,)
-        log1p prices in units of the run: out of fold where a product is trained on,
-        by all folds where it is held out. Later products that are held out have rows
-        of their own.
+        log1p prices in units of the run: out of fold for training products, by all
+        folds for held-out products. Products held out by date have rows of their own.
 
     Returns
     -------
@@ -80,7 +79,7 @@ def log_bias(
     Returns
     -------
     Bias
-        Below 0, prices are predicted too low. One group gives no interval.
+        Below 0, predictions are too low. With a single group, `low` and `high` are None.
     """
     ratio = np.log(predicted) - np.log(price)
     mean, error = float(ratio.mean()), standard_error(ratio, groups)

@@ -11,13 +11,14 @@ import numpy as np
 
 from embed.chunks import Photo, prepare_chunk
 from embed.errors import InputError, UnreadableImage
-from embed.store.manifest import require_stage
+from embed.store.manifest import read_record, require_stage
 from embed.table.encode import encode
 from embed.text import MISSING_TEXT, compose_text, parse_fields
 from stack.judge.intervals import LEVELS
 from stack.price.flags import flag_price
 from stack.price.predictor import Predictor
-from stack.records import StackManifest
+from stack.records import Report, StackManifest
+from stack.run import REPORT_NAME
 from stack.service.errors import ApiError, no_explanations
 from stack.service.schemas import Explanation, Interval, Placeholder, PriceAnswer
 
@@ -40,6 +41,12 @@ class Product:
     """Cells by table column."""
 
     sample_id: str | None = None
+
+
+def _score_of(run_dir: Path) -> float | None:
+    report = read_record(run_dir / "stack" / REPORT_NAME, Report)
+    scores = {row.name: row.smape for row in report.predictors} if report else {}
+    return scores.get("chosen")
 
 
 class Pricer:
@@ -66,6 +73,7 @@ class Pricer:
         self.run_key = require_stage(run_dir, StackManifest).key
         folds = None if only_fold is None else [only_fold]
         self.predictor = Predictor(run_dir, n_threads=n_threads, folds=folds)
+        self.smape = None if folds else _score_of(run_dir)
         self.image_size = self.predictor.config.photo_size
         self.table = self.predictor.run.embed.table
         self.chosen: Literal["network", "stacker"] = (
