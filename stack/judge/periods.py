@@ -79,7 +79,8 @@ def log_bias(
     Returns
     -------
     Bias
-        Below 0, predictions are too low. With a single group, `low` and `high` are None.
+        Below 0, predictions are too low. With a single group, `low` and `high` are
+        None.
     """
     ratio = np.log(predicted) - np.log(price)
     mean, error = float(ratio.mean()), standard_error(ratio, groups)
