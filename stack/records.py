@@ -67,11 +67,14 @@ class ByPhoto(Record):
 
 
 class IntervalRecord(Record):
-    """A mean difference and its 95 % interval."""
+    """A difference in SMAPE (points of 0 to 200) and its 95 % interval."""
 
     mean: Real
     low: Real
     high: Real
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.2f} (95 % interval {self.low:+.2f} to {self.high:+.2f})"
 
 
 class VerdictRecord(Record):
@@ -79,7 +82,11 @@ class VerdictRecord(Record):
 
     chosen: Chosen
     interval_network: IntervalRecord
+    """SMAPE(stacker) - SMAPE(network)."""
+
     interval_blend: IntervalRecord
+    """SMAPE(stacker) - SMAPE(blend control)."""
+
     sentence: Text
 
 

@@ -1,6 +1,6 @@
 """Compare two runs on the products that both have priced out of fold."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,8 +14,8 @@ from finetune.price_unit import to_price
 from finetune.score import smape_rows
 from stack.config import StackConfig
 from stack.judge.evaluate import score, score_by_band
-from stack.judge.verdict import Interval, paired_bootstrap
-from stack.records import StackManifest
+from stack.judge.verdict import paired_bootstrap
+from stack.records import IntervalRecord, StackManifest
 from stack.run import PREDICTIONS, open_run
 
 Predictor = Literal["chosen", "network", "stacker", "lightgbm", "blend"]
@@ -103,7 +103,7 @@ def compare_runs(
         "n_common": len(a.price),
         "price_mismatch": mismatch,
         "scores": {side: _scores(a.price, prices[side], a.groups) for side in prices},
-        "difference": asdict(difference),
+        "difference": difference.as_json(),
         "closer": {
             "a": float((error_a < error_b).mean()),
             "b": float((error_b < error_a).mean()),
@@ -266,7 +266,7 @@ def _notes(
     return notes
 
 
-def _sentence(difference: Interval, n: int) -> str:
+def _sentence(difference: IntervalRecord, n: int) -> str:
     finding = f"SMAPE of A minus B on {n:,} common products: {difference}"
     if difference.high < 0:
         return f"A is better. {finding}, wholly below zero."

@@ -246,7 +246,7 @@ def evaluate_predictions(
             name: calibration_slope(true, prices[name])
             for name in ("network", "chosen")
         },
-        "verdict": asdict(verdict),
+        "verdict": verdict.as_json(),
         "doubts": asdict(
             find_doubts(
                 true, folds[in_fold], prices, fold_groups, by_network=by_network

@@ -7,7 +7,6 @@ import csv
 import io
 import logging
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +24,7 @@ from stack.judge.intervals import LEVELS, Intervals
 from stack.judge.periods import log_bias
 from stack.judge.verdict import checked_smape_rows, paired_bootstrap, standard_error
 from stack.price.held_out import price_by_engine
-from stack.records import HeldOut, HeldOutPart, HeldOutScore, IntervalRecord
+from stack.records import HeldOut, HeldOutPart, HeldOutScore
 from stack.run import PREDICTIONS, Run
 
 HELD_OUT_DIR = "held_out"
@@ -130,9 +129,7 @@ def score_held_out(
             label=LABELS[name],
             smape=float(errors.mean()),
             smape_se=standard_error(errors, own_groups),
-            difference=None
-            if name == "chosen"
-            else IntervalRecord.model_validate(asdict(difference)),
+            difference=None if name == "chosen" else difference,
         )
 
     log_price = held_out_log_prices(run)[chosen]
