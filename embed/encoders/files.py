@@ -9,7 +9,7 @@ from typing import Literal, TypeVar
 from tokenizers import Tokenizer
 from transformers import AutoConfig, PreTrainedConfig
 
-from embed.encoders.weights import WeightsError
+from embed.encoders.weights import WeightsError, first_line
 
 _Value = TypeVar("_Value")
 
@@ -32,7 +32,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises plain Exception
         raise WeightsError(
-            f"{path}: not a tokenizer ({_first_line(error)}). Give the encoder's own."
+            f"{path}: not a tokenizer ({first_line(error)}). Give the encoder's own."
         ) from error
     n_tokens = tokenizer.get_vocab_size()
     n_embeddings = int(read_text_config(folder).vocab_size)
@@ -77,7 +77,7 @@ def one_line_of_transformers(
     except Exception as error:  # transformers passes on errors of many libraries
         raise WeightsError(
             f"{kind} encoder {folder}: not a model that transformers loads "
-            f"({_first_line(error)}). Give a folder with config.json, {needed[kind]}."
+            f"({first_line(error)}). Give a folder with config.json, {needed[kind]}."
         ) from error
 
 
@@ -137,7 +137,3 @@ def _attention_names(config: object) -> Iterator[object]:
         if "attn_implementation" in str(name):
             yield value
         yield from _attention_names(value)
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n", 1)[0][:200] or type(error).__name__
