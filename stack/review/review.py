@@ -1,0 +1,162 @@
+"""Review the prices of a run's own products: which may be wrong, and why.
+
+Rows are ranked by suspicion in three classes, and within a class by money, because a
+ranking by money alone is led by dear products whose prices are right.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stack.review.clues import collect_clues
+from stack.review.expected import read_expected
+from stack.review.reasons import Reasons
+from stack.review.suspicion import weigh
+from stack.review.words import WordEffects
+from stack.run import FinishedRun
+
+Suspected = Literal["likely", "possible", "weak"]
+CLASSES: tuple[tuple[Suspected, float], ...] = (
+    ("likely", 0.5),
+    ("possible", 0.05),
+    ("weak", 0.0),
+)
+"""Classes of suspicion, and the least probability of a wrong price in each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suspect:
+    """A product whose present price lies outside its interval; catalog currency."""
+
+    row: int
+    """Row of the catalog, from 0."""
+
+    sample_id: str
+    name: str
+    price: float
+    expected: float
+    low: float
+    high: float
+
+    units: float | None
+    """Units sold; None if unknown or not asked for."""
+
+    probability: float
+    """Probability that the price is wrong, a rough estimate."""
+
+    kind: str
+    """Likely reason, a key of `stack.review.reasons.LABELS`."""
+
+    evidence: str
+
+    @property
+    def suspicion(self) -> Suspected:
+        """Class of the probability."""
+        return next(name for name, least in CLASSES if self.probability >= least)
+
+    @property
+    def factor(self) -> float:
+        """Present over expected price."""
+        return self.price / self.expected
+
+    @property
+    def difference(self) -> float:
+        """Present minus expected price."""
+        return self.price - self.expected
+
+    @property
+    def money(self) -> float:
+        """Size of the difference, times the units sold where they are known."""
+        return abs(self.difference) * (1.0 if self.units is None else self.units)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Review:
+    """The suspects of a run, the first to look at first."""
+
+    suspects: list[Suspect]
+    n_reviewed: int
+    """Products with an expected price."""
+
+    level: int
+    """Level of the intervals, percent."""
+
+    with_units: bool
+
+
+def review_run(
+    finished: FinishedRun, *, level: int, units: NDArray[np.float64] | None = None
+) -> Review:
+    """Find the products of a run whose prices may be wrong.
+
+    Parameters
+    ----------
+    finished : FinishedRun
+    level : int
+        Level of the intervals, percent.
+    units : ndarray of shape (n_products,), optional
+        Units sold of each product, NaN where unknown.
+
+    Raises
+    ------
+    CacheError
+        If an array or the catalog is damaged.
+    """
+    run = finished.run
+    expected = read_expected(finished, level=level)
+    places = np.flatnonzero(expected.is_outside)
+    findings = collect_clues(run, expected, places)
+    suspicion = weigh(findings.clues, n_products=len(expected.rows))
+    effects = WordEffects(
+        [findings.names[row] for row in expected.rows], expected.log_factor
+    )
+    sample_id = run.array("embed/sample_id")
+    reasons = Reasons(
+        findings, suspicion.shares, sample_id=sample_id, prices=run.targets().price
+    )
+    suspects = []
+    for number, place in enumerate(places.tolist()):
+        row = int(expected.rows[place])
+        words = effects.explain(place, is_dear=bool(expected.log_factor[place] > 0))
+        reason = reasons.of(number, words)
+        suspects.append(
+            Suspect(
+                row=row,
+                sample_id=str(sample_id[row]),
+                name=findings.names[row],
+                price=float(expected.price[place]),
+                expected=float(expected.expected[place]),
+                low=float(expected.low[place]),
+                high=float(expected.high[place]),
+                units=_known(units, row),
+                probability=float(suspicion.probability[number]),
+                kind=reason.kind,
+                evidence=reason.evidence,
+            )
+        )
+    return Review(
+        suspects=rank(suspects, with_units=units is not None),
+        n_reviewed=len(expected.rows),
+        level=level,
+        with_units=units is not None,
+    )
+
+
+def rank(suspects: list[Suspect], *, with_units: bool) -> list[Suspect]:
+    """Sort suspects by class, then by money; unknown units last within a class."""
+    order = [name for name, _ in CLASSES]
+    return sorted(
+        suspects,
+        key=lambda suspect: (
+            order.index(suspect.suspicion),
+            with_units and suspect.units is None,
+            -suspect.money,
+            suspect.row,
+        ),
+    )
+
+
+def _known(units: NDArray[np.float64] | None, row: int) -> float | None:
+    return None if units is None or np.isnan(units[row]) else float(units[row])
