@@ -41,7 +41,7 @@ class Suspect:
     high: float
 
     units: float | None
-    """Units sold; None if unknown or not asked for."""
+    """Units sold, 1 without a column of units; None if unknown."""
 
     probability: float
     """Probability that the price is wrong, a rough estimate."""
@@ -67,9 +67,9 @@ class Suspect:
         return self.price - self.expected
 
     @property
-    def money(self) -> float:
-        """Size of the difference, times the units sold where they are known."""
-        return abs(self.difference) * (1.0 if self.units is None else self.units)
+    def money(self) -> float | None:
+        """Size of the difference times the units sold; None if these are unknown."""
+        return None if self.units is None else abs(self.difference) * self.units
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,26 +137,28 @@ def review_run(
             )
         )
     return Review(
-        suspects=rank(suspects, with_units=units is not None),
+        suspects=rank(suspects),
         n_reviewed=len(expected.rows),
         level=level,
         with_units=units is not None,
     )
 
 
-def rank(suspects: list[Suspect], *, with_units: bool) -> list[Suspect]:
+def rank(suspects: list[Suspect]) -> list[Suspect]:
     """Sort suspects by class, then by money; unknown units last within a class."""
     order = [name for name, _ in CLASSES]
     return sorted(
         suspects,
         key=lambda suspect: (
             order.index(suspect.suspicion),
-            with_units and suspect.units is None,
-            -suspect.money,
+            suspect.money is None,
+            -(suspect.money or 0.0),
             suspect.row,
         ),
     )
 
 
 def _known(units: NDArray[np.float64] | None, row: int) -> float | None:
-    return None if units is None or np.isnan(units[row]) else float(units[row])
+    if units is None:
+        return 1.0
+    return None if np.isnan(units[row]) else float(units[row])
