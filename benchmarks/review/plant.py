@@ -16,7 +16,7 @@ from embed.attributes import ATTRIBUTE_NAMES, extract_attributes
 from embed.text import parse_fields
 
 KINDS = ("decimal", "pack", "size", "currency", "twin", "photo")
-LEAST_FACTOR = 4.0
+LEAST_FACTOR = 5.0
 SHIFTS = (10.0, 0.1, 100.0)
 RATES = {"CNY": 7.2, "MXN": 17.1, "INR": 83.2, "JPY": 149.5}
 OTHER_SIZES = {
@@ -53,6 +53,8 @@ class Planted:
     detail: str
     link: str | None = None
     """Photo's link in place of the product's own."""
+    photo_row: int | None = None
+    """Row whose photo that is."""
 
 
 def plant(
@@ -227,6 +229,7 @@ def _photos(order: list[Product]) -> Iterator[list[Planted]]:
                     price=other.price,
                     detail=f"row {other.row + 1}",
                     link=other.link,
+                    photo_row=other.row,
                 )
                 for product, other in pair
             ]

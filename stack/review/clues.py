@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from embed.text import parse_fields
 from stack.review.expected import Expected
 from stack.review.photo_fit import misfit_ratio, photo_misfit
-from stack.review.suspicion import Clues, Zeros, spread_of_interval
+from stack.review.suspicion import Clues, Endings, spread_of_interval
 from stack.review.twins import Twins, find_twins
 from stack.run import Run
 
@@ -70,7 +70,7 @@ def collect_clues(run: Run, expected: Expected, places: NDArray[np.intp]) -> Fin
         millilitres=millilitres,
         twin_log_price=twins.log_price,
         photo_ratio=ratio,
-        zeros=Zeros.count(expected.price),
+        endings=Endings.count(expected.price),
     )
     return Findings(clues=clues, twins=twins, misfit=misfit, names=names)
 

@@ -13,7 +13,7 @@ from embed.text import compose_text, parse_fields
 from stack.html_report.products import photo_uris, shorten
 from stack.price.similar import PricedProducts, SimilarProduct
 from stack.review.reasons import LABELS
-from stack.review.review import Review, Suspect
+from stack.review.review import CLASSES, Review, Suspect
 from stack.run import FinishedRun
 from stack.tell.template import load_template
 
@@ -92,7 +92,8 @@ def render_page(finished: FinishedRun, review: Review, *, n_rows: int) -> bytes:
         key=finished.stack.key,
         review=review,
         cards=cards,
-        n_likely=sum(suspect.suspicion == "likely" for suspect in review.suspects),
+        n_high=sum(suspect.suspicion == "high" for suspect in review.suspects),
+        classes=[(name, name) for name, _ in CLASSES],
         kinds=[(kind, label) for kind, label in LABELS.items() if kind in kinds],
         base_style=_BASE_STYLE.read_text(encoding="utf-8"),
         style=(_TEMPLATES / "review.css").read_text(encoding="utf-8"),

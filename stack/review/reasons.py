@@ -18,6 +18,7 @@ from stack.review.suspicion import (
     SHIFTS,
     SIZE,
     TWIN,
+    Suspicion,
     are_multiples,
     size_factors,
 )
@@ -38,7 +39,8 @@ LABELS = {
 }
 """Reasons as people read them."""
 
-_LEAST_SHARE = 0.4
+_LEAST_PROBABILITY = 0.03  # of a wrong price, to name an error at all
+_LEAST_SHARE = 0.4  # of one kind of error among all
 _N_TWINS = 3
 
 
@@ -59,8 +61,7 @@ class Reasons:
     Parameters
     ----------
     findings : Findings
-    shares : ndarray of shape (n, len(KINDS))
-        Shares of the kinds of error, from `weigh`.
+    suspicion : Suspicion
     sample_id : ndarray of shape (n_products,)
         Ids of all products of the run.
     prices : ndarray of shape (n_products,)
@@ -70,12 +71,13 @@ class Reasons:
     def __init__(
         self,
         findings: Findings,
-        shares: NDArray[np.float64],
+        suspicion: Suspicion,
         *,
         sample_id: NDArray[np.str_],
         prices: NDArray[np.float64],
     ) -> None:
-        self._findings, self._clues, self._shares = findings, findings.clues, shares
+        self._findings, self._clues = findings, findings.clues
+        self._suspicion = suspicion
         self._sample_id, self._prices = sample_id, prices
         self._sizes = [*size_factors(findings.clues)]
         self._tell: dict[str, Callable[[int], str]] = {
@@ -98,9 +100,10 @@ class Reasons:
             Words that speak for its being dear or cheap.
         """
         factor = float(self._clues.price[number] / self._clues.expected[number])
-        shares = self._shares[number]
+        shares = self._suspicion.shares[number]
         kind = KINDS[int(shares.argmax())]
-        if kind in self._tell and shares.max() >= _LEAST_SHARE:
+        is_wrong = self._suspicion.probability[number] >= _LEAST_PROBABILITY
+        if is_wrong and kind in self._tell and shares.max() >= _LEAST_SHARE:
             evidence = self._tell[kind](number)
         elif words:
             kind = DEAR if factor > 1 else CHEAP
@@ -126,11 +129,10 @@ class Reasons:
         places = "one place" if shift in (10.0, 0.1) else "two places"
         side = "right" if shift > 1 else "left"
         text = f"The decimal point may be {places} too far {side}"
-        zeros = self._clues.zeros
         price = self._clues.price[number : number + 1]
-        if shift > 1 and are_multiples(price, zeros.step * shift)[0]:
-            share = numbers.percent(zeros.share[shift], 0)
-            text += f"; the price ends in as many zeros, as {share} of all do"
+        if shift > 1 and are_multiples(price, self._clues.endings.step * shift)[0]:
+            zeros = "a zero" if shift == 10.0 else "zeros"
+            text += f"; the price ends in {zeros}"
         return text
 
     def _pack(self, number: int) -> str:

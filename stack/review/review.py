@@ -1,6 +1,6 @@
 """Review the prices of a run's own products: which may be wrong, and why.
 
-Rows are ranked by suspicion in three classes, and within a class by money, because a
+Rows are ranked by suspicion in four classes, and within a class by money, because a
 ranking by money alone is led by dear products whose prices are right.
 """
 
@@ -17,11 +17,12 @@ from stack.review.suspicion import weigh
 from stack.review.words import WordEffects
 from stack.run import FinishedRun
 
-Suspected = Literal["likely", "possible", "weak"]
+Suspected = Literal["high", "medium", "low", "very low"]
 CLASSES: tuple[tuple[Suspected, float], ...] = (
-    ("likely", 0.5),
-    ("possible", 0.05),
-    ("weak", 0.0),
+    ("high", 0.5),
+    ("medium", 0.1),
+    ("low", 0.03),
+    ("very low", 0.0),
 )
 """Classes of suspicion, and the least probability of a wrong price in each."""
 
@@ -108,13 +109,13 @@ def review_run(
     expected = read_expected(finished, level=level)
     places = np.flatnonzero(expected.is_outside)
     findings = collect_clues(run, expected, places)
-    suspicion = weigh(findings.clues, n_products=len(expected.rows))
+    suspicion = weigh(findings.clues)
     effects = WordEffects(
         [findings.names[row] for row in expected.rows], expected.log_factor
     )
     sample_id = run.array("embed/sample_id")
     reasons = Reasons(
-        findings, suspicion.shares, sample_id=sample_id, prices=run.targets().price
+        findings, suspicion, sample_id=sample_id, prices=run.targets().price
     )
     suspects = []
     for number, place in enumerate(places.tolist()):

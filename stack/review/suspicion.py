@@ -1,16 +1,11 @@
 """Compare explanations of a price: right, or wrong in one of several ways.
 
-Each explanation gives a density of the present log price. The weights of the errors
-assume that every kind is equally frequent in a catalog; the share of wrong prices is
-estimated from the catalog itself.
-
-References
-----------
-Efron (2004), "Large-Scale Simultaneous Hypothesis Testing", JASA 99: a share of false
-cases, and a probability for each, from a mixture of two densities.
+Each explanation gives a density of the present log price; Bayes' rule weighs them. The
+weights assume that one price in 70 is wrong, and that each kind of error is equally
+frequent in a catalog.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +33,7 @@ RATES = {
 }
 """Rough units of each currency for a US dollar or euro."""
 
+_WRONG = 1 / 70  # share of wrong prices that is assumed
 _LEAST_FACTOR = 2.0  # a pack or size that changes the price less explains nothing
 _FREEDOM = 4  # of Student's t: errors of prices have heavy tails
 _T_AT_90 = 2.132  # its quantile for 90 percent of both sides
@@ -45,8 +41,8 @@ _TWIN_SPREAD = 0.25  # of ln prices of two twins
 _TWIN_TRUST = 0.85  # chance that a twin's own price is right
 _FLAT = 1 / 8  # density of a log price that may be anything
 _MAX_WEIGHT = 6.0  # of a kind that few products can have
+_OTHER_WEIGHT = 0.3  # errors without a pattern are rarer
 _NO_ZERO = 0.05  # chance that a shifted price lacks its zero
-_ROUNDS = 40
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,29 +61,38 @@ class Clues:
     photo_ratio: NDArray[np.float64]
     """Result of `misfit_ratio`; NaN without a photo."""
 
-    zeros: "Zeros"
+    endings: "Endings"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Zeros:
-    """How often the prices of a catalog end in more zeros than most of them."""
+class Endings:
+    """How often the prices of a catalog end in each two digits, such as 99.
+
+    Prices that were computed, in another currency or for one piece, end in any digits.
+    """
 
     step: float
     """Nearly all prices are multiples of it, such as 0.01."""
 
-    share: dict[float, float]
-    """Share of the prices that are multiples of 10 and of 100 times the step."""
+    frequency: NDArray[np.float64]
+    """Of each two last digits, over that of equal frequencies; shape (100,)."""
 
     @classmethod
-    def count(cls, price: NDArray[np.float64]) -> "Zeros":
-        """Count the prices of a catalog."""
+    def count(cls, price: NDArray[np.float64]) -> "Endings":
+        """Count the endings in a catalog; few prices give nearly equal frequencies."""
         steps = (1000.0, 100.0, 10.0, 1.0, 0.1)
         step = next((s for s in steps if are_multiples(price, s).mean() > 0.9), 0.01)
-        share = {
-            shift: float((are_multiples(price, step * shift).sum() + 1) / (len(price) + 1))
-            for shift in (10.0, 100.0)
-        }
-        return cls(step=step, share=share)
+        counts = np.bincount(_last_digits(price, step), minlength=100)
+        frequency = (counts + 1) / (len(price) + 100) * 100
+        return cls(step=step, frequency=frequency)
+
+    def of(self, price: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the relative frequency of each price's ending, shape (n,)."""
+        return np.asarray(self.frequency[_last_digits(price, self.step)])
+
+
+def _last_digits(price: NDArray[np.float64], step: float) -> NDArray[np.int64]:
+    return np.asarray(np.rint(np.fmod(np.rint(price / step), 100)), np.int64)
 
 
 def are_multiples(price: NDArray[np.float64], step: float) -> NDArray[np.bool_]:
@@ -114,28 +119,22 @@ class Suspicion:
     """Of the wrong explanations, shape (n, len(KINDS)); each row adds up to 1."""
 
 
-def weigh(clues: Clues, *, n_products: int) -> Suspicion:
+def weigh(clues: Clues) -> Suspicion:
     """Weigh the explanations of some prices.
 
     Parameters
     ----------
     clues : Clues
-        Clues of the products whose prices lie outside their intervals.
-    n_products : int
-        Products of the catalog, with those inside, which count as right.
+        Clues on the products whose prices lie outside their intervals.
     """
-    right = _density(clues, 1.0)
-    wrong = np.column_stack([_of_kind(clues, kind, n_products) for kind in KINDS])
+    right = _density(clues, 1.0) * clues.endings.of(clues.price)
+    wrong = np.column_stack([_of_kind(clues, kind) for kind in KINDS])
     total = wrong.sum(axis=1)
-    share = 0.03
-    probability = np.zeros(len(total))
-    for _ in range(_ROUNDS):
-        probability = share * total / (share * total + (1 - share) * right)
-        share = min(0.2, max(1e-4, float(probability.sum()) / n_products))
-    return Suspicion(probability=probability, shares=wrong / total[:, None])
+    odds = total / right * _WRONG / (1 - _WRONG)
+    return Suspicion(probability=odds / (1 + odds), shares=wrong / total[:, None])
 
 
-def _of_kind(clues: Clues, kind: str, n_products: int) -> NDArray[np.float64]:
+def _of_kind(clues: Clues, kind: str) -> NDArray[np.float64]:
     """Return the weighted density of the log prices by one kind of error."""
     density = {
         DECIMAL: _decimal,
@@ -144,10 +143,11 @@ def _of_kind(clues: Clues, kind: str, n_products: int) -> NDArray[np.float64]:
         CURRENCY: _currency,
         TWIN: _twin,
         PHOTO: _photo,
-        OTHER: lambda clues: np.full(len(clues.price), _FLAT),
+        OTHER: _other,
     }[kind](clues)
     # A kind that is possible for a tenth of the products is ten times as likely there.
     weight = min(_MAX_WEIGHT, len(density) / max(1, int((density > 0).sum())))
+    weight *= _OTHER_WEIGHT if kind == OTHER else 1.0
     return density * weight / len(KINDS)
 
 
@@ -155,10 +155,10 @@ def _decimal(clues: Clues) -> NDArray[np.float64]:
     total = np.zeros(len(clues.price))
     for shift in SHIFTS:
         density = _density(clues, shift)
-        if shift in clues.zeros.share:
-            has_zeros = are_multiples(clues.price, clues.zeros.step * shift)
-            ratio = np.where(has_zeros, 1 / clues.zeros.share[shift], _NO_ZERO)
-            density = density * ratio
+        if shift > 1:
+            has_zeros = are_multiples(clues.price, clues.endings.step * shift)
+            ending = shift * clues.endings.of(clues.price / shift)
+            density = density * np.where(has_zeros, ending, _NO_ZERO)
         total += density
     return total / len(SHIFTS)
 
@@ -199,11 +199,16 @@ def _currency(clues: Clues) -> NDArray[np.float64]:
 
 
 def _twin(clues: Clues) -> NDArray[np.float64]:
-    return np.where(np.isnan(clues.twin_log_price), 0.0, _FLAT)
+    return np.where(np.isnan(clues.twin_log_price), 0.0, _other(clues))
 
 
 def _photo(clues: Clues) -> NDArray[np.float64]:
-    return np.nan_to_num(clues.photo_ratio, nan=0.0) * _FLAT
+    return np.nan_to_num(clues.photo_ratio, nan=0.0) * _other(clues)
+
+
+def _other(clues: Clues) -> NDArray[np.float64]:
+    """Return the density of a price that may be any product's."""
+    return _FLAT * clues.endings.of(clues.price)
 
 
 def _density(clues: Clues, factor: float | NDArray[np.float64]) -> NDArray[np.float64]:
@@ -227,9 +232,3 @@ def _student(
     assert _FREEDOM == 4
     z = distance / scale
     return np.asarray(0.375 * (1 + z**2 / 4) ** -2.5 / scale)
-
-
-def ranked_kinds(shares: Sequence[float]) -> list[tuple[str, float]]:
-    """Return the kinds of error of a product by their share, largest first."""
-    pairs = zip(KINDS, shares, strict=True)
-    return sorted(pairs, key=lambda pair: -pair[1])

@@ -69,4 +69,7 @@ class WordEffects:
                 effect = WordEffect(word=word, factor=math.exp(mean), n=round(n))
                 effects.append((strength, effect))
         effects.sort(key=lambda pair: (-pair[0], pair[1].word))
-        return [effect for _, effect in effects[:_N_SHOWN]]
+        # Words that always occur together have the same mean: one of them is enough.
+        by_mean = {effect.factor: effect for _, effect in reversed(effects)}
+        kept = [effect for _, effect in effects if by_mean[effect.factor] is effect]
+        return kept[:_N_SHOWN]
