@@ -69,9 +69,7 @@ def main() -> None:
         errors = plant(
             given.catalog, folder, n=given.errors, seed=seed, images=given.images
         )
-        finished = (
-            _over(given.over, errors) if given.over else _train(folder, given)
-        )
+        finished = _over(given.over, errors) if given.over else _train(folder, given)
         suspects = review_run(finished, level=given.level).suspects
         print(f"\nseed {seed}, {len(suspects)} suspects\n")
         print(describe(suspects, read_planted(folder / "planted.csv")), flush=True)

@@ -1,6 +1,7 @@
 """Score a review by the planted errors among its first rows, for several rankings."""
 
 import csv
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,9 @@ FACTORS = (6.0, 12.0, 30.0)
 RANKINGS: dict[str, Callable[[Suspect], float] | None] = {
     "class, then money (used)": None,
     "probability": lambda suspect: suspect.probability,
-    "probability x money": lambda suspect: suspect.probability * abs(suspect.difference),
+    "probability x money": lambda suspect: (
+        suspect.probability * abs(suspect.difference)
+    ),
     "factor over the interval": lambda suspect: _excess(suspect),
     "factor": lambda suspect: max(suspect.factor, 1 / suspect.factor),
     "money": lambda suspect: abs(suspect.difference),
@@ -39,7 +42,9 @@ def read_planted(path: Path) -> dict[str, Right]:
     planted = {}
     for row in rows:
         ratio = float(row["price"]) / float(row["right_price"])
-        planted[row["sample_id"]] = Right(kind=row["kind"], factor=max(ratio, 1 / ratio))
+        planted[row["sample_id"]] = Right(
+            kind=row["kind"], factor=max(ratio, 1 / ratio)
+        )
     return planted
 
 
@@ -61,8 +66,10 @@ def describe(suspects: Sequence[Suspect], planted: dict[str, Right]) -> str:
     for kind in KINDS:
         of_kind = [s for s in found if planted[s.sample_id].kind == kind]
         n = sum(right.kind == kind for right in planted.values())
-        outside = sum(s.sample_id in planted and planted[s.sample_id].kind == kind
-                      for s in suspects)
+        outside = sum(
+            s.sample_id in planted and planted[s.sample_id].kind == kind
+            for s in suspects
+        )
         named = [sum(s.kind == reason for s in of_kind) for reason in reasons]
         right = sum(s.kind == kind for s in of_kind)
         cells = [kind, n, outside, _share(len(of_kind), n), _share(right, len(of_kind))]
@@ -75,7 +82,7 @@ def describe(suspects: Sequence[Suspect], planted: dict[str, Right]) -> str:
 def _by_factor(found: Sequence[Suspect], planted: dict[str, Right]) -> list[str]:
     lines = ["| factor of the error | n | found |", "|---|---|---|"]
     bounds = (0.0, *FACTORS, float("inf"))
-    for low, high in zip(bounds[:-1], bounds[1:], strict=True):
+    for low, high in itertools.pairwise(bounds):
         ids = {name for name, right in planted.items() if low <= right.factor < high}
         n = sum(s.sample_id in ids for s in found)
         lines.append(f"| {low:g} to {high:g} | {len(ids)} | {_share(n, len(ids))} |")

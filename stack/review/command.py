@@ -123,8 +123,8 @@ def _check_options(
     require_packages("review", {"jinja2": "jinja2"})
     if catalog is not None and units_column is None:
         raise ConfigError(
-            f"--catalog {catalog}: is read for --units-column alone. Name the column, or "
-            f"leave --catalog out."
+            f"--catalog {catalog}: is read for --units-column alone. Name the column "
+            f"with it, or leave --catalog out."
         )
     inputs = (Path(require_embedded(run_dir).inputs.catalog_path), catalog)
     require_output(out_path, option="--out", run_dir=run_dir, inputs=inputs)

@@ -63,6 +63,11 @@ class Expected:
         """True where the present price lies outside its interval."""
         return (self.price < self.low) | (self.price > self.high)
 
+    def prices(self, place: int) -> dict[str, float]:
+        """Return a product's prices by the names of these fields."""
+        names = ("price", "expected", "low", "high")
+        return {name: float(getattr(self, name)[place]) for name in names}
+
     @property
     def log_factor(self) -> NDArray[np.float64]:
         """Return ln(present / expected price)."""

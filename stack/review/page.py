@@ -1,4 +1,4 @@
-"""The page to work through suspects: one HTML file with its style, script and photos."""
+"""The page to work through suspects: one HTML file with style, script and photos."""
 
 import base64
 import hashlib

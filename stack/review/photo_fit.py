@@ -1,8 +1,8 @@
 """Measure how badly a product's photo fits its text, among the texts of a catalog.
 
-A ridge regression predicts the text features from the photo features, on the products of
-the other folds. If many other texts are nearer to that prediction than the product's own,
-photo and text may contradict each other.
+A ridge regression, fitted on the products of the other folds, predicts the text
+features from the photo features. If many other texts are nearer to that prediction than
+the product's own, photo and text may contradict each other.
 """
 
 import numpy as np

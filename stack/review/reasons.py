@@ -105,7 +105,7 @@ class Reasons:
         is_wrong = self._suspicion.probability[number] >= _LEAST_PROBABILITY
         if is_wrong and kind in self._tell and shares.max() >= _LEAST_SHARE:
             evidence = self._tell[kind](number)
-        elif words:
+        elif words and not is_wrong:
             kind = DEAR if factor > 1 else CHEAP
             evidence = _tell_words(words)
         else:
@@ -161,8 +161,8 @@ class Reasons:
     def _photo(self, number: int) -> str:
         share = numbers.percent(float(self._findings.misfit[number]), 0)
         return (
-            f"{share} of other texts fit the photo better: photo or text may be another "
-            f"product's"
+            f"{share} of other texts fit the photo better: photo or text may be "
+            f"another product's"
         )
 
     def _twins(self, number: int) -> str:

@@ -110,28 +110,24 @@ def review_run(
     places = np.flatnonzero(expected.is_outside)
     findings = collect_clues(run, expected, places)
     suspicion = weigh(findings.clues)
-    effects = WordEffects(
-        [findings.names[row] for row in expected.rows], expected.log_factor
-    )
     sample_id = run.array("embed/sample_id")
     reasons = Reasons(
         findings, suspicion, sample_id=sample_id, prices=run.targets().price
     )
+    effects = WordEffects(
+        [findings.names[row] for row in expected.rows], expected.log_factor
+    )
     suspects = []
     for number, place in enumerate(places.tolist()):
         row = int(expected.rows[place])
-        words = effects.explain(place, is_dear=bool(expected.log_factor[place] > 0))
-        reason = reasons.of(number, words)
+        reason = reasons.of(number, effects.explain(place))
         suspects.append(
             Suspect(
                 row=row,
                 sample_id=str(sample_id[row]),
                 name=findings.names[row],
-                price=float(expected.price[place]),
-                expected=float(expected.expected[place]),
-                low=float(expected.low[place]),
-                high=float(expected.high[place]),
-                units=_known(units, row),
+                **expected.prices(place),
+                units=1.0 if units is None else _known(units[row]),
                 probability=float(suspicion.probability[number]),
                 kind=reason.kind,
                 evidence=reason.evidence,
@@ -159,7 +155,5 @@ def rank(suspects: list[Suspect]) -> list[Suspect]:
     )
 
 
-def _known(units: NDArray[np.float64] | None, row: int) -> float | None:
-    if units is None:
-        return 1.0
-    return None if np.isnan(units[row]) else float(units[row])
+def _known(units: np.float64) -> float | None:
+    return None if np.isnan(units) else float(units)

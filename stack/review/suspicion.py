@@ -173,7 +173,9 @@ def _pack(clues: Clues) -> NDArray[np.float64]:
 def _size(clues: Clues) -> NDArray[np.float64]:
     total, n = np.zeros(len(clues.price)), np.zeros(len(clues.price))
     for _, factor in size_factors(clues):
-        total += np.where(np.isnan(factor), 0, _density(clues, np.nan_to_num(factor, nan=1)))
+        total += np.where(
+            np.isnan(factor), 0, _density(clues, np.nan_to_num(factor, nan=1))
+        )
         n += ~np.isnan(factor)
     return total / np.maximum(n, 1)
 
@@ -212,7 +214,7 @@ def _other(clues: Clues) -> NDArray[np.float64]:
 
 
 def _density(clues: Clues, factor: float | NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the density of the log prices if the right ones are `factor` times less."""
+    """Return the density of the log prices if the right ones are so many times less."""
     log_price = np.log(clues.price / factor)
     expected = np.log(clues.expected)
     alone = _student(log_price - expected, clues.spread)

@@ -39,10 +39,10 @@ def read_units(run: Run, column: str, *, path: Path | None) -> NDArray[np.float6
     own = run.catalog()
     if path is None:
         if column not in own.table:
-            kept = f"it keeps {list_columns([*own.table])}" if own.table else "it has none"
             raise InputError(
-                f"--units-column {column!r}: the run keeps no table column of this name; "
-                f"{kept}. Name the catalog that has it with --catalog FILE."
+                f"--units-column {column!r}: the run has no table column of this name, "
+                f"but {list_columns([*own.table])}. Name the file that has it with "
+                f"--catalog FILE."
             )
         return _parse(own, column, own.table[column])
     columns = replace(
@@ -61,9 +61,7 @@ def read_units(run: Run, column: str, *, path: Path | None) -> NDArray[np.float6
     return np.array([by_id.get(name, np.nan) for name in own.sample_id.tolist()])
 
 
-def _parse(
-    catalog: Catalog, column: str, cells: Sequence[str]
-) -> NDArray[np.float64]:
+def _parse(catalog: Catalog, column: str, cells: Sequence[str]) -> NDArray[np.float64]:
     where = f"{catalog.path}: column {column!r}"
     known = [row for row, cell in enumerate(cells) if clean(cell) not in MISSING]
     style = find_style(cells[row] for row in known)
@@ -78,7 +76,7 @@ def _parse(
     wrong = [row for row in known if not 0 <= units[row] < np.inf]
     if wrong:
         raise InputError(
-            f"{where}: {catalog.describe(wrong[0])}: must be a number of 0 or above, got "
-            f"{shorten(cells[wrong[0]])!r}. Correct it or leave the cell blank."
+            f"{where}: {catalog.describe(wrong[0])}: must be a number of 0 or above, "
+            f"got {shorten(cells[wrong[0]])!r}. Correct it or leave the cell blank."
         )
     return units

@@ -13,6 +13,7 @@ from stack.html_report.words import leading_words
 _LEAST_PRODUCTS = 5
 _LEAST_T = 2.5  # mean over its standard error
 _LEAST_MEAN = math.log(1.15)
+_LEAST_SHARE = 0.2  # of the product's own ln factor, to count as an explanation
 _MAX_ERROR = 1.5  # in ln price, so that a wrong price hardly moves a mean
 _N_SHOWN = 3
 
@@ -40,6 +41,7 @@ class WordEffects:
     """
 
     def __init__(self, names: Sequence[str], log_factor: NDArray[np.float64]) -> None:
+        self._log_factor = log_factor.tolist()
         self._error = np.clip(log_factor, -_MAX_ERROR, _MAX_ERROR).tolist()
         self._words = [sorted(set(leading_words(name))) for name in names]
         self._sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0])
@@ -49,12 +51,14 @@ class WordEffects:
                 for power in range(3):
                     sums[power] += error**power
 
-    def explain(self, place: int, *, is_dear: bool) -> list[WordEffect]:
+    def explain(self, place: int) -> list[WordEffect]:
         """Return the words of a product that speak for its being dear, or cheap.
 
         The product itself is left out of the means. The strongest word is first.
         """
-        own, sign = self._error[place], 1 if is_dear else -1
+        own = self._error[place]
+        sign = 1 if own > 0 else -1
+        least = max(_LEAST_MEAN, _LEAST_SHARE * abs(self._log_factor[place]))
         effects = []
         for word in self._words[place]:
             n, total, squares = (
@@ -65,7 +69,7 @@ class WordEffects:
             mean = total / n
             variance = max(squares - n * mean**2, 1e-9) / (n - 1)
             strength = sign * mean / math.sqrt(variance / n)
-            if strength >= _LEAST_T and sign * mean >= _LEAST_MEAN:
+            if strength >= _LEAST_T and sign * mean >= least:
                 effect = WordEffect(word=word, factor=math.exp(mean), n=round(n))
                 effects.append((strength, effect))
         effects.sort(key=lambda pair: (-pair[0], pair[1].word))
