@@ -84,7 +84,8 @@ def explained(**known):
             {"price": 1.37, "expected": 12.7},
             "decimal",
             "1/9.27 of the expected price. The decimal point may be one place too far "
-            "left.",
+            "left. Or: That is about the rate of SEK to a dollar or euro (10.5): "
+            "perhaps another currency.",
         ),
         (
             {"price": 2.08, "expected": 48.0, "pack": 24},
@@ -167,7 +168,7 @@ def test_an_interval_and_its_spread_fit_students_t():
 
 def test_words_explain_a_dear_product_by_others_with_the_word():
     names = ["Truffle oil", *["Truffle butter"] * 6, *["Plain butter"] * 20]
-    log_factor = np.array([1.2, 0.8, 0.9, 0.7, 0.8, 0.9, 0.8, *([-0.3, -0.2] * 10)])
+    log_factor = np.array([1.2, 0.8, 0.9, 0.7, 0.8, 0.9, 0.8, *([-0.1, 0.0] * 10)])
     (effect,) = WordEffects(names, log_factor).explain(0)
     assert (effect.word, effect.n) == ("truffle", 6)
     assert effect.factor == pytest.approx(np.exp(log_factor[1:7].mean()))

@@ -83,7 +83,7 @@ def _flattened(image: NDArray[np.floating]) -> NDArray[np.float32]:
 
 def _centred(features: NDArray[np.floating]) -> NDArray[np.float32]:
     features = unit_rows(features)
-    return features - features.mean(axis=0)
+    return np.asarray(features - features.mean(axis=0), np.float32)
 
 
 def _fit_ridge(

@@ -40,7 +40,8 @@ LABELS = {
 """Reasons as people read them."""
 
 _LEAST_PROBABILITY = 0.03  # of a wrong price, to name an error at all
-_LEAST_SHARE = 0.4  # of one kind of error among all
+_LEAST_SHARE = 0.3  # of the likeliest kind of error, to name it
+_SECOND_SHARE = 0.25  # of the second, to mention it too
 _N_TWINS = 3
 
 
@@ -100,18 +101,25 @@ class Reasons:
             Words that speak for its being dear or cheap.
         """
         factor = float(self._clues.price[number] / self._clues.expected[number])
-        shares = self._suspicion.shares[number]
-        kind = KINDS[int(shares.argmax())]
         is_wrong = self._suspicion.probability[number] >= _LEAST_PROBABILITY
-        if is_wrong and kind in self._tell and shares.max() >= _LEAST_SHARE:
-            evidence = self._tell[kind](number)
-        elif words and not is_wrong:
-            kind = DEAR if factor > 1 else CHEAP
-            evidence = _tell_words(words)
-        else:
-            kind, evidence = UNKNOWN, ""
+        kind, evidence = UNKNOWN, ""
+        if is_wrong:
+            kind, evidence = self._error(number)
+        elif words:
+            kind, evidence = DEAR if factor > 1 else CHEAP, _tell_words(words)
         parts = (_times(factor), evidence, self._twins(number))
         return Reason(kind=kind, evidence=". ".join(filter(None, parts)) + ".")
+
+    def _error(self, number: int) -> tuple[str, str]:
+        """Return the likeliest kind of error and its evidence."""
+        shares = self._suspicion.shares[number]
+        first, second = (KINDS[place] for place in np.argsort(-shares)[:2])
+        if first not in self._tell or shares.max() < _LEAST_SHARE:
+            return UNKNOWN, ""
+        told = [self._tell[first](number)]
+        if second in self._tell and np.sort(shares)[-2] >= _SECOND_SHARE:
+            told.append(self._tell[second](number))
+        return first, ". Or: ".join(filter(None, told))
 
     def _nearest(self, number: int, factors: Sequence[float]) -> int:
         """Return the place of the factor that is nearest to the price's own.
