@@ -5,8 +5,8 @@ from pathlib import Path
 
 from embed.chunks import Inputs
 from embed.config import EmbedConfig
-from embed.encoders.specs import NONE, ImageSpec, TextSpec
-from embed.encoders.weights import IMAGE_FILES, RANDOM, TEXT_FILES, weights_key
+from embed.encoders.specs import NONE, RANDOM, ImageSpec, TextSpec
+from embed.encoders.weights import IMAGE_FILES, TEXT_FILES, weights_key
 from embed.formats import FORMAT, TEXT_FORMAT
 from embed.store.manifest import sha256_strings
 

@@ -29,6 +29,7 @@ from stack.explain.command import explain_command
 from stack.export.command import export_command
 from stack.html_report.command import report_command
 from stack.judge.commands import compare_command, runs_command
+from stack.review.command import review_command
 from stack.service.command import serve_command
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def main() -> None:
     With a finished run:
       pricestack report --run runs/mine
       pricestack explain --run runs/mine --sample-id ID
+      pricestack review --run runs/mine
       pricestack audit --run runs/mine
       pricestack serve --run runs/mine
     """
@@ -330,6 +332,7 @@ for command in (
     predict_command,
     report_command,
     explain_command,
+    review_command,
     audit_command,
     export_command,
     serve_command,

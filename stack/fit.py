@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embed.encoders.specs import RANDOM
 from embed.errors import ConfigError
 from embed.machine import prepare_machine
 from embed.store.arrays import open_rows, to_float16
@@ -77,6 +78,10 @@ from stack.trees.trials import settings_of_boosters
 logger = logging.getLogger(__name__)
 
 FORMAT = 10  # raise it when the same inputs give different results
+_RANDOM_WEIGHTS = (
+    "The photo encoder began with random weights (--random-weights): it knows only "
+    "what it learned from the photos of this catalog."
+)
 _PLAN_NAME = "plan.json"
 _ABLATION_DIR = "ablation"
 
@@ -373,6 +378,8 @@ def _evaluate(run: Run, targets: Targets, config: StackConfig) -> dict[str, Any]
     report["held_out"] = held_out and held_out.as_json()
     periods = score_by_period(run, served_log_prices(run, name), predictions["network"])
     report["periods"] = [period.as_json() for period in periods]
+    if run.embed.inputs.image_weights == RANDOM and run.array("embed/image_ok").any():
+        report["doubts"]["sentences"].append(_RANDOM_WEIGHTS)
     return report
 
 

@@ -1,6 +1,11 @@
+import json
+
 import numpy as np
 import pytest
+from conftest import copy_run
 
+from embed.store.manifest import read_json
+from stack.fit import evaluate_run
 from stack.judge.doubts import find_doubts
 from stack.judge.evaluate import median_of_other_folds
 from stack.price.flags import flag_price
@@ -116,3 +121,14 @@ def test_of_networks_that_all_disagree_none_is_singled_out():
     assert n_apart > N / 2
     (sentence,) = found.sentences
     assert f"on {n_apart} of 500 products" in sentence
+
+
+@pytest.mark.parametrize("weights", ["random", "photos.safetensors"])
+def test_random_weights_are_a_doubt(finished_run, tmp_path, weights):
+    run_dir = copy_run(finished_run, tmp_path / "run")
+    path = run_dir / "embed" / "manifest.json"
+    record = read_json(path)
+    record["inputs"]["image_weights"] = weights
+    path.write_text(json.dumps(record))
+    sentences = " ".join(evaluate_run(run_dir)["doubts"]["sentences"])
+    assert ("began with random weights" in sentences) == (weights == "random")

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torchvision import models
 from torchvision.models import EfficientNet_B0_Weights
 
-from embed.encoders.specs import EFFICIENTNET_B0, NONE
+from embed.encoders.specs import EFFICIENTNET_B0, NONE, RANDOM
 from embed.errors import InputError
 from embed.records import EmbedManifest
 from embed.store.manifest import sha256_file
@@ -39,9 +39,6 @@ TORCHVISION_NAMES = tuple(
     name for name in models.list_models(module=models) if name not in _UNUSABLE
 )
 """Networks of torchvision that can be photo encoders."""
-
-RANDOM = "random"
-"""Recorded in place of weights that were drawn at random."""
 
 _TIMEOUT_S = 20.0  # without an answer from the server
 

@@ -73,7 +73,7 @@ def show_products(
     CacheError
         If the thumbnails are damaged.
     """
-    photos = _photos(run, judged.rows[places])
+    photos = photo_uris(run, judged.rows[places])
     return [
         ShownProduct(
             sample_id=str(catalog.sample_id[judged.rows[place]]),
@@ -97,7 +97,14 @@ def shorten(text: str) -> str:
     return text[:TEXT_CHARS].rsplit(" ", 1)[0] + " \N{HORIZONTAL ELLIPSIS}"
 
 
-def _photos(run: Run, rows: NDArray[np.integer]) -> list[str | None]:
+def photo_uris(run: Run, rows: NDArray[np.integer]) -> list[str | None]:
+    """Return the thumbnails of some rows as data URIs; None where there is none.
+
+    Raises
+    ------
+    CacheError
+        If the thumbnails are damaged.
+    """
     thumbnails = run.thumbnails()
     jpegs = (thumbnails[row].tobytes() for row in rows)
     return [_data_uri(jpeg) if jpeg else None for jpeg in jpegs]

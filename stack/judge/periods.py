@@ -79,8 +79,7 @@ def log_bias(
     Returns
     -------
     Bias
-        Below 0, predictions are too low. With a single group, `low` and `high` are
-        None.
+        Below 0, predictions are too low. With a single group, there is no interval.
     """
     ratio = np.log(predicted) - np.log(price)
     mean, error = float(ratio.mean()), standard_error(ratio, groups)
