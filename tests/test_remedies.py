@@ -29,6 +29,8 @@ NOT_RUN = {  # part of a message: why its advice is not taken here
     "Decimal sign of the prices: with . 1,299": _HELP,
     "Price only with the models of this fold": _HELP,
     "Column that --table auto leaves out": _HELP,
+    "Column of units sold; the money at stake": _HELP,
+    "File with the ids and the column of --units-column": _HELP,
     "Column of dates, so that `finetune`": _HELP,
     "Hold out the products of this date, such as": _HELP,
     "Values of table columns were changed by --table": "no advice: what --table did",

@@ -382,3 +382,25 @@ def test_a_setting_without_an_option_is_set(shell, run_dir, part):
         return
     assert right.partition("=")[0] in message
     shell.accepted(*finetune, "--set", right)
+
+
+@advice(
+    "is read for --units-column alone",
+    "must contain numbers with one decimal sign",
+    "the run has no table column of this name",
+)
+def test_units_sold_come_from_the_file_and_column_that_are_named(shell, run_dir):
+    rows = rows_of(shell.catalog)
+    sales = write_rows(
+        run_dir.parent / "sales.csv",
+        [{"sample_id": row["sample_id"], "sold": "12", "shop": "Acme"} for row in rows],
+    )
+    review = ("review", "--run", run_dir)
+    message = shell.refused(*review, "--units-column", "sold")
+    assert options_in(message) == ["--units-column", "--catalog"]
+    message = shell.refused(*review, "--catalog", sales)
+    assert options_in(message) == ["--catalog", "--units-column", "--catalog"]
+    shell.accepted(*review)
+    units = (*review, "--catalog", sales, "--units-column")
+    assert options_in(shell.refused(*units, "shop")) == ["--units-column"]
+    shell.accepted(*units, "sold")
