@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from embed.store.arrays import read_rows
 from embed.store.durable import save_array
-from stack.blocks.block import Column, PriceBlock, log_price
+from stack.blocks.block import EXACT_UP_TO, Column, PriceBlock, log_price
 from stack.blocks.inputs import BlockInputs, Known, Prices
 from stack.blocks.nearest import DenseReferences, References, WordReferences
 from stack.blocks.terms import inverse_frequency, load_terms, save_terms, weigh
@@ -80,7 +80,14 @@ class Neighbours(PriceBlock):
     spaces: dict[str, Space]
 
     @classmethod
-    def fit(cls, products: BlockInputs, prices: Prices, folder: Path) -> None:
+    def fit(
+        cls,
+        products: BlockInputs,
+        prices: Prices,
+        folder: Path,
+        *,
+        exact_up_to: int = EXACT_UP_TO,
+    ) -> None:
         """Write the words of the priced products; the run has their other features."""
         words = products.counts[0]
         idf = inverse_frequency(words)
