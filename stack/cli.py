@@ -86,6 +86,14 @@ def main() -> None:
     metavar="N",
     help="Try N other settings for each fold, inside its own training rows.",
 )
+@click.option(
+    "--exact-up-to",
+    default=StackConfig.exact_up_to,
+    show_default=True,
+    metavar="N",
+    help="Priced products up to which similar products are searched exactly and the "
+    "kernel ridge compares all with all.",
+)
 @click.option("--seed", default=StackConfig.seed, show_default=True)
 @click.option(
     "--seeds",

@@ -103,7 +103,7 @@ def _kernels(
     priced: NDArray[np.intp],
     settings: NDArray[np.float32],
 ) -> Iterator[tuple[NDArray[np.intp], int, NDArray[np.float32]]]:
-    """Yield places in `priced`, a fold, and their kernel with the centres outside it."""
+    """Yield places in `priced`, a fold, their kernel with the centres outside it."""
     for rows in chunks(len(priced), len(references.folds)):
         parts = references.parts(products.take(priced[rows]))
         for fold, of_fold in enumerate(settings):

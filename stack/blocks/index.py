@@ -1,8 +1,8 @@
 """An index that finds the nearest rows of embeddings without comparing all of them.
 
-It is faiss's hierarchical navigable small world graph over float16 vectors. Of faiss,
-hnswlib and usearch it takes the least time for the same recall (benchmarks/ABLATIONS.md).
-One thread builds it, so the same rows give the same bytes.
+It is faiss's hierarchical navigable small world graph over float16 vectors, which takes
+less time for the same recall than those of hnswlib and usearch
+(benchmarks/ABLATIONS.md). One thread builds it: the same rows give the same bytes.
 
 References
 ----------
@@ -11,22 +11,20 @@ Using Hierarchical Navigable Small World Graphs".
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embed.errors import CacheError
-from embed.store.arrays import release_rows
+from embed.store.arrays import read_rows, release_rows
+from embed.store.durable import save_array
+from embed.store.manifest import remedy
 
 _LINKS, _BUILD_EFFORT = 32, 100
 _CHUNK_ROWS = 8192
-LEAST_EFFORT, MOST_EFFORT = 64, 2048
-"""Candidates that a search keeps at a time; more of them find more of the nearest."""
-
-LEAST_RECALL = 0.98
-N_RECALLED = 10
-"""Nearest rows whose recall is measured."""
+LEAST_EFFORT = 64
 
 
 class DenseIndex:
@@ -35,12 +33,10 @@ class DenseIndex:
     Parameters
     ----------
     index : faiss index
-    effort : int
-        `LEAST_EFFORT` to `MOST_EFFORT`.
     """
 
-    def __init__(self, index: Any, effort: int = LEAST_EFFORT) -> None:
-        self._index, self.effort = index, effort
+    def __init__(self, index: Any) -> None:
+        self._index = index
 
     @classmethod
     def empty(cls, dim: int) -> Self:
@@ -53,26 +49,27 @@ class DenseIndex:
         return cls(index)
 
     @classmethod
-    def load(cls, array: NDArray[np.uint8]) -> Self:
-        """Make the index that `array` returned the bytes of.
+    def load(cls, path: Path) -> Self:
+        """Read an index that `save` wrote.
 
         Raises
         ------
         CacheError
-            If they are not those of an index.
+            If the file is missing or damaged.
         """
+        array = np.asarray(read_rows(path))
         try:
-            index = _faiss().deserialize_index(np.asarray(array))
+            index = _faiss().deserialize_index(array)
         except (RuntimeError, ValueError, AssertionError) as error:
             raise CacheError(
-                f"index of similar products: is damaged ({str(error).splitlines()[0]}). "
-                f"Delete the folder stack of the run and run `pricestack stack` again."
+                f"{path}: is no index ({str(error).splitlines()[0]}). "
+                f"{remedy(path.parent)}"
             ) from error
         return cls(index)
 
-    def array(self) -> NDArray[np.uint8]:
-        """Return the bytes of the index, without its effort."""
-        return np.asarray(_faiss().serialize_index(self._index), np.uint8)
+    def save(self, path: Path) -> None:
+        """Write the index as an array of bytes."""
+        save_array(path, _faiss().serialize_index(self._index))
 
     def __len__(self) -> int:
         return int(self._index.ntotal)
@@ -86,6 +83,7 @@ class DenseIndex:
         units: NDArray[np.float32],
         n: int,
         *,
+        effort: int = LEAST_EFFORT,
         allowed: NDArray[np.bool_] | None = None,
     ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
         """Find rows that are most similar to queries of length 1.
@@ -94,6 +92,8 @@ class DenseIndex:
         ----------
         units : ndarray of shape (n_queries, d)
         n : int
+        effort : int
+            Rows that a search keeps at a time; with more it finds more of the nearest.
         allowed : ndarray of shape (len(self),), bool, optional
             Rows that may be found; by default all.
 
@@ -105,7 +105,7 @@ class DenseIndex:
             Their cosines; 0 where fewer are found.
         """
         faiss = _faiss()
-        given: dict[str, Any] = {"efSearch": max(self.effort, n)}
+        given: dict[str, Any] = {"efSearch": max(effort, n)}
         if allowed is not None:
             bits = np.packbits(allowed, bitorder="little")
             given["sel"] = faiss.IDSelectorBitmap(bits)
@@ -138,18 +138,6 @@ def index_rows(
         index.add(to_units(rows[which[start : start + _CHUNK_ROWS]]))
         release_rows(rows)
     return index
-
-
-def recall(found: NDArray[np.intp], nearest: NDArray[np.intp]) -> float:
-    """Return the share of the true nearest that are among the found, 0 to 1.
-
-    Parameters
-    ----------
-    found, nearest : ndarray of shape (n_queries, k), int
-        Row numbers; those of a query are distinct.
-    """
-    hits = (found[:, :, None] == nearest[:, None, :]).any(axis=1)
-    return float(hits.mean()) if hits.size else 1.0
 
 
 def _faiss() -> Any:

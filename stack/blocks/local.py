@@ -1,10 +1,10 @@
 """Correct a ridge on few centres by the residuals of similar products.
 
-Centres cannot reproduce a kernel of words: it has too many directions. Around a product
-few of them matter, though: a small ridge on the residuals of the products with the most
-similar content, with the same kernel, brings back most of what the whole kernel gains.
-Similar products are searched by rare terms and by an index of text features, so the time
-for a product does not depend on the number of prices.
+Centres cannot reproduce a kernel of words: it has too many directions. Around a
+product few of them matter, though: a small ridge on the residuals of the products with
+the most similar content, with the same kernel, brings back most of what the whole
+kernel gains. Rare terms and an index of text features find similar products, so the time
+for a product hardly depends on the number of prices.
 
 References
 ----------
@@ -35,7 +35,7 @@ from stack.blocks.mixture import (
     word_weights,
 )
 from stack.blocks.nearest import unit_rows
-from stack.blocks.rare_terms import RareTerms
+from stack.blocks.rare_terms import RareTerms, cosines_of_terms
 from stack.blocks.references import References
 from stack.blocks.terms import load_terms, save_terms, weigh
 
@@ -76,10 +76,12 @@ class Described:
         """Return some of the products; features have length 1, or 0 without a photo."""
         rows = places if self.rows is None else self.rows[places]
         image_ok = self.image_ok[rows]
+        image = np.zeros((len(rows), self.image.shape[1]), np.float32)
+        image[image_ok] = unit_rows(self.image[rows[image_ok]])
         return Described(
             words=tuple(kind[places] for kind in self.words),
             text=unit_rows(self.text[rows]),
-            image=unit_rows(self.image[rows]) * image_ok[:, None],
+            image=image,
             image_ok=image_ok,
             sizes=self.sizes[rows],
         )
@@ -92,7 +94,7 @@ class Described:
             image = np.zeros((len(self.text), len(others.text)), np.float32)
         return Parts(
             words=tuple(
-                (kind @ other.T).toarray()
+                cosines_of_terms(kind, other)
                 for kind, other in zip(self.words, others.words, strict=True)
             ),
             text=self.text @ others.text.T,
@@ -158,7 +160,7 @@ class LocalRidge:
             log_price=prices.log_price[rows].astype(np.float32),
             folds=prices.folds[rows],
             residuals=read_rows(folder / _RESIDUALS)[sorted(set(folds))],
-            index=DenseIndex.load(read_rows(folder / _INDEX)),
+            index=DenseIndex.load(folder / _INDEX),
             usable=usable,
             rare=RareTerms(_side_by_side(words, kind_weights)[usable], _RARE),
             kind_weights=kind_weights,
@@ -259,7 +261,7 @@ def save_local(
     for kind, counts in enumerate(products.counts):
         save_terms(folder, weigh(counts[rows], idf[kind]), suffix=f"-all-{kind}")
     index = index_rows(products.features.text, rows, unit_rows)
-    save_array(folder / _INDEX, index.array())
+    index.save(folder / _INDEX)
 
 
 def _side_by_side(
