@@ -1,8 +1,8 @@
 """The kernel ridge beyond its bound: what it keeps of the ridge on all products.
 
-It fits block `kernel` on a finished run three times: exactly (the run's own), exactly on
-a sample of the bound's size, and with the bound, on all prices. The sample's products
-outside it are priced by the mean of all folds' ridges.
+It compares the run's own block, which is exact, with the block fitted exactly on a
+sample of the bound's size, and with the block fitted with the bound on all prices.
+Products outside the sample are priced by the mean of all folds' ridges.
 
     python -m benchmarks.kernel_bound --run RUN --bound 1000
 """

@@ -136,9 +136,11 @@ class Kernel(PriceBlock):
 
     def _by_fold(self, products: BlockInputs) -> list[NDArray[np.float32]]:
         parts, by_fold = self.references.parts(products), []
-        local = self.local and self.local.describe(
-            products, self.references, settings=self.settings, folds=self.folds
-        )
+        local = None
+        if self.local is not None:
+            local = self.local.describe(
+                products, self.references, settings=self.settings, folds=self.folds
+            )
         for place in range(len(self.folds)):
             kernel = mix(parts, self.settings[place], np.exp)
             log_price = kernel @ self.coefficients[place] + self.intercepts[place]

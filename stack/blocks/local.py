@@ -3,8 +3,8 @@
 Centres cannot reproduce a kernel of words: it has too many directions. Around a
 product few of them matter, though: a small ridge on the residuals of the products with
 the most similar content, with the same kernel, brings back most of what the whole
-kernel gains. Rare terms and an index of text features find similar products, so the time
-for a product hardly depends on the number of prices.
+kernel gains. Rare terms and an index of text features find similar products, so the
+time for a product hardly depends on the number of prices.
 
 References
 ----------

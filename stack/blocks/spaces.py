@@ -114,10 +114,9 @@ def load_references(
     recall : SearchRecall or None
         None if all spaces are searched exactly.
     """
-    searched = recall and recall.root.get(space)
-    if searched is None:
+    if recall is None or space not in recall.root:
         return _exact(space, folder, features, rows, usable)
-    return _approximate(space, folder, usable)(searched.effort)
+    return _approximate(space, folder, usable)(recall.root[space].effort)
 
 
 def _exact(
