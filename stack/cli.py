@@ -101,6 +101,14 @@ def main() -> None:
     help="Seed of the rows and columns of each tree, and of the bootstrap.",
 )
 @click.option(
+    "--exact-up-to",
+    default=StackConfig.exact_up_to,
+    show_default=True,
+    metavar="N",
+    help="Priced products up to which similar products are searched exactly and the "
+    "kernel ridge compares all with all.",
+)
+@click.option(
     "--seeds",
     "n_seeds",
     default=StackConfig.n_seeds,

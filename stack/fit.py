@@ -37,6 +37,7 @@ from stack.blocks.fitted import (
     inputs_of,
     prices_of,
 )
+from stack.blocks.neighbours import Neighbours
 from stack.blocks.registry import (
     BLOCKS,
     PRICE_BLOCKS,
@@ -45,6 +46,7 @@ from stack.blocks.registry import (
     Network,
     Start,
 )
+from stack.blocks.spaces import RECALL_NAME, SearchRecall
 from stack.config import StackConfig
 from stack.judge.ablation import fit_without_each, read_without_each, score_without_each
 from stack.judge.evaluate import evaluate_predictions
@@ -77,7 +79,7 @@ from stack.trees.trials import settings_of_boosters
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 10  # raise it when the same inputs give different results
+FORMAT = 11  # raise it when the same inputs give different results
 _RANDOM_WEIGHTS = (
     "The photo encoder began with random weights (--random-weights): it knows only "
     "what it learned from the photos of this catalog."
@@ -140,6 +142,7 @@ def _fit_stack(run: Run, config: StackConfig, key: str) -> dict[str, Any]:
         rounds=rounds,
         tuned=settings_of_boosters(stage_dir) if config.n_trials else [],
         alignment=alignment,
+        **_recall(stage_dir),
         files=record_files(stage_dir, names),
         environment=environment(),
         seconds=round(time.monotonic() - started, 2),
@@ -147,6 +150,14 @@ def _fit_stack(run: Run, config: StackConfig, key: str) -> dict[str, Any]:
     _write_report(run, report)
     write_record(stage_dir / MANIFEST_NAME, manifest)
     return report
+
+
+def _recall(stage_dir: Path) -> dict[str, SearchRecall]:
+    """Return the recall of approximate searches, for the manifest."""
+    recall = read_record(
+        stage_dir / BLOCKS_DIR / Neighbours.name / RECALL_NAME, SearchRecall
+    )
+    return {} if recall is None else {"recall": recall}
 
 
 def _write_report(run: Run, report: dict[str, Any]) -> None:
@@ -334,7 +345,9 @@ def _blocks(
     if not PRICE_BLOCKS.keys() & set(config.blocks):
         return blocks  # only blocks fitted on prices need the catalog
     products, prices = inputs_of(run), prices_of(targets)
-    return blocks | fit_blocks(config.blocks, products, prices, stage_dir)
+    return blocks | fit_blocks(
+        config.blocks, products, prices, stage_dir, exact_up_to=config.exact_up_to
+    )
 
 
 def _evaluate(run: Run, targets: Targets, config: StackConfig) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from pydantic import Field, RootModel
 
 from embed.store.records import FileRecord, Manifest, Record
 from embed.store.rules import Count, CountFromOne, FileName, Real, Requires, Text, whole
+from stack.blocks.spaces import SearchRecall
 from stack.config import StackConfig
 
 Chosen = Literal["network", "stacker"]
@@ -34,6 +35,9 @@ class StackManifest(Manifest):
 
     tuned: list[dict[str, object]] = Field(default_factory=list)
     alignment: list[dict[str, object]] = Field(default_factory=list)
+    recall: SearchRecall | None = None
+    """Recall of the searches by an index; not given if all are exact."""
+
     files: dict[FileName, FileRecord]
     environment: dict[Text, Text] = Field(default_factory=dict)
     seconds: Real

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from embed.records import EmbedManifest
 
 
+EXACT_UP_TO = 10_000
+"""Default of `StackConfig.exact_up_to`."""
+
+
 class Column(NamedTuple):
     """A column of a block."""
 
@@ -96,7 +100,14 @@ class PriceBlock(Block, ABC):
 
     @classmethod
     @abstractmethod
-    def fit(cls, products: BlockInputs, prices: Prices, folder: Path) -> None:
+    def fit(
+        cls,
+        products: BlockInputs,
+        prices: Prices,
+        folder: Path,
+        *,
+        exact_up_to: int = EXACT_UP_TO,
+    ) -> None:
         """Fit the block for each fold on the prices of the other folds, and save it.
 
         Parameters
@@ -107,6 +118,8 @@ class PriceBlock(Block, ABC):
             Prices of the run.
         folder : Path
             Folder for the block's files; an export copies all of them.
+        exact_up_to : int
+            Number of priced products beyond which a block may approximate.
         """
 
     @classmethod

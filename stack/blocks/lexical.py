@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from embed.store.arrays import read_rows
 from embed.store.durable import save_array
-from stack.blocks.block import PriceBlock, log_price
+from stack.blocks.block import EXACT_UP_TO, PriceBlock, log_price
 from stack.blocks.inputs import BlockInputs, Known, Prices
 from stack.blocks.terms import inverse_frequency, weigh
 
@@ -45,8 +45,16 @@ class Lexical(PriceBlock):
     intercept: np.float32
 
     @classmethod
-    def fit(cls, products: BlockInputs, prices: Prices, folder: Path) -> None:
+    def fit(
+        cls,
+        products: BlockInputs,
+        prices: Prices,
+        folder: Path,
+        *,
+        exact_up_to: int = EXACT_UP_TO,
+    ) -> None:
         """Fit a ridge for each fold on the rows of the other folds."""
+        del exact_up_to
         from sklearn.linear_model import Ridge
 
         from embed.sizes.bins import bin_edges

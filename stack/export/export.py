@@ -213,7 +213,10 @@ def _required_packages(finished: FinishedRun) -> list[str]:
     packages = ["numpy", "pillow", "onnxruntime"]
     packages += ["tokenizers"] * (finished.run.embed.inputs.text_spec is not None)
     packages += ["lightgbm"] * finished.is_stacked
-    return packages + ["scikit-learn", "pydantic"] * bool(_price_blocks(finished))
+    packages += ["scikit-learn", "pydantic"] * bool(_price_blocks(finished))
+    n_priced = int((finished.run.targets().folds >= 0).sum())
+    is_indexed = n_priced > finished.stack_config.exact_up_to
+    return packages + ["faiss-cpu"] * (bool(_price_blocks(finished)) and is_indexed)
 
 
 def _copy_boosters(finished: FinishedRun, folder: Path) -> None:
