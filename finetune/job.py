@@ -24,7 +24,9 @@ from finetune.network.arithmetic import Arithmetic, choose_arithmetic
 from finetune.network.model import FUSED_DIM
 from finetune.network.saved import network_folder
 from finetune.price_unit import choose_price_unit, to_log_price
-from finetune.products import choose_anchors, product_groups
+from finetune.products import choose_anchors, group_products, product_keys
+from finetune.seen import ProductKeys, tie_products
+from finetune.start import Start, open_start, settle_start
 from finetune.training.tracking import Tracking
 
 logger = logging.getLogger(__name__)
@@ -50,6 +52,7 @@ class Job:
     sample_ids: NDArray[np.str_]
     anchor_rows: NDArray[np.int64]
     tracking: Tracking
+    start: Start | None  # the former run whose networks go on
     key: str
     networks_key: str  # the same for any number of seeds
 
@@ -91,24 +94,31 @@ def prepare_job(
         use_photos=config.sees_photos,
         pad_id=embed.inputs.text_spec.pad_id if embed.inputs.text_spec else 0,
     )
-    groups = product_groups(
-        catalog,
-        embed_dir,
-        keep_shared=embed.config.keep_shared_photos,
-    )
-    split = split_products(catalog, price, groups, config)
+    keep_shared = embed.config.keep_shared_photos
+    keys = product_keys(catalog, embed_dir, keep_shared=keep_shared)
+    groups = group_products(catalog, keys, keep_shared=keep_shared)
+    start, ties = open_start(run_dir, config, embed), None
+    if start is not None:
+        ids = catalog.sample_id.tolist()
+        ties = tie_products(ProductKeys.of_catalog(ids, keys), start.seen)
+        groups = ties.groups
+    split = split_products(catalog, price, groups, config, ties)
     price = split.price
-    price_unit = _price_unit(price, config)
+    price_unit, allowed = _price_unit(price, config), None
+    if start is not None and ties is not None:
+        price_unit = start.manifest.price_unit
+        start, allowed = settle_start(start, ties, split)
     folds = assign_folds(
         price / price_unit,
         groups,
         n_folds=config.n_folds,
         seed=config.seed,
         order_keys=[str(sample_id) for sample_id in catalog.sample_id],
+        allowed=allowed,
     )
     _require_enough(folds, config.n_folds)
     settings = dataclasses.asdict(config)
-    for name in ("n_threads", "hold_out", "test_from"):
+    for name in ("n_threads", "hold_out", "test_from", "start_from"):
         del settings[name]
     if config.inputs == "both":  # keeps the key of runs without this setting
         del settings["inputs"]
@@ -127,6 +137,9 @@ def prepare_job(
         key_parts["groups"] = sha256_strings(map(str, groups.tolist()))
     if split.held_out.any():
         key_parts["held_out"] = sha256_strings(map(str, split.held_out.tolist()))
+    if start is not None:
+        key_parts["start"] = start.manifest_sha256
+        config = dataclasses.replace(config, start_from=start.record.name)
     if price_unit != 1:  # keeps the key of runs without a unit
         key_parts["price_unit"] = price_unit
     network_settings = {
@@ -147,6 +160,7 @@ def prepare_job(
         sample_ids=catalog.sample_id,
         anchor_rows=choose_anchors(cache, config.seed),
         tracking=tracking,
+        start=start,
         key=content_key(key_parts),
         networks_key=content_key({**key_parts, "settings": network_settings}),
     )
