@@ -298,8 +298,8 @@ def _require_finished(run_dir: Path) -> FinetuneManifest:
     if not (run_dir / "finetune" / MANIFEST_NAME).is_file():
         raise ConfigError(
             f"--start-from {run_dir}: must be a run with a finished finetune stage, "
-            f"has no {Path('finetune', MANIFEST_NAME)}. Name the run where it is now, or "
-            f"leave --start-from out to train from nothing."
+            f"has no {Path('finetune', MANIFEST_NAME)}. Name the run where it is now, "
+            f"or leave --start-from out to train from nothing."
         )
     return require_stage(run_dir, FinetuneManifest)
 
