@@ -127,10 +127,8 @@ class StartRecord(Record):
     new_folds: list[Annotated[int, whole(0, 126)]]
     """Folds whose networks began from nothing."""
 
-    smooth_l1_epochs: Count
-    """Epochs of a network that began from nothing."""
-
-    smape_epochs: Count
+    from_nothing: dict[Text, Count | Real]
+    """Epochs and learning rates of networks that begin from nothing."""
 
 
 class FinetuneManifest(Manifest):

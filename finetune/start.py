@@ -51,7 +51,14 @@ from finetune.seen import (
 logger = logging.getLogger(__name__)
 
 SMOOTH_L1_EPOCHS, SMAPE_EPOCHS = 0, 1
-"""Epochs from a former run's networks, see docs/changes.md."""
+"""Epochs from a former run's networks."""
+
+RATE_SHARE = 0.1
+"""Share of the learning rates of a network from nothing. At the full rates, networks of
+1,049 products lost what they had learned, see docs/changes.md."""
+
+_RATES = ("text_learning_rate", "image_learning_rate", "fusion_learning_rate")
+_FROM_NOTHING = ("smooth_l1_epochs", "smape_epochs", *_RATES)
 
 _SAME_SETTINGS = {
     "recipe": "--recipe",
@@ -99,26 +106,24 @@ class Start:
             manifest_sha256=self.manifest_sha256,
             key_kinds=list(self.seen.keys.kinds),
             new_folds=list(self.new_folds),
-            smooth_l1_epochs=(before or config).smooth_l1_epochs,
-            smape_epochs=(before or config).smape_epochs,
+            from_nothing=before.from_nothing
+            if before
+            else {name: getattr(config, name) for name in _FROM_NOTHING},
         )
 
     def settings_of(self, fold: int, config: FinetuneConfig) -> FinetuneConfig:
-        """Return the settings of a fold: a network from nothing has more epochs."""
+        """Return the settings of a fold; a network from nothing learns for longer."""
         if fold not in self.new_folds:
             return config
-        record = self.record
-        return dataclasses.replace(
-            config,
-            smooth_l1_epochs=record.smooth_l1_epochs,
-            smape_epochs=record.smape_epochs,
-        )
+        changes: dict[str, Any] = {**self.record.from_nothing}
+        return dataclasses.replace(config, **changes)
 
 
 def settings_from(run_dir: Path) -> FinetuneConfig:
     """Return the settings with which training goes on from the networks of a run.
 
-    They are those of the run, with few epochs. A test by date keeps its date.
+    They are those of the run, with few epochs and low learning rates. A test by date
+    keeps its date.
 
     Parameters
     ----------
@@ -132,8 +137,11 @@ def settings_from(run_dir: Path) -> FinetuneConfig:
     """
     manifest = _require_finished(run_dir)
     config, dates = manifest.config, manifest.dates
+    share = 1.0 if manifest.start else RATE_SHARE  # a former start has low ones
+    rates: dict[str, Any] = {name: share * getattr(config, name) for name in _RATES}
     return dataclasses.replace(
         config,
+        **rates,
         start_from=str(run_dir),
         smooth_l1_epochs=SMOOTH_L1_EPOCHS,
         smape_epochs=max(SMAPE_EPOCHS, config.smape_cycle_epochs),
@@ -166,8 +174,7 @@ def open_start(
     if former_dir.resolve() == run_dir.resolve():
         raise ConfigError(
             f"--start-from {former_dir}: must be another run than --run. Embed the "
-            f"changed catalog into a new run with `pricestack embed --reuse "
-            f"{former_dir}`, then train that run."
+            f"changed catalog into a new run with --reuse, then train that one."
         )
     manifest = _require_finished(former_dir)
     former = require_embedded(former_dir)
