@@ -84,6 +84,12 @@ def _setting_options(command: Any) -> Any:
     "without --hold-out, the date that leaves about a fifth of the products]",
 )
 @click.option(
+    "--start-from",
+    metavar="RUN",
+    help="Begin from the networks of a finished run of an earlier version of the "
+    "catalog. Settings that you do not give are that run's, with fewer epochs.",
+)
+@click.option(
     "--inputs",
     type=click.Choice(get_args(NetworkInputs)),
     default=FinetuneConfig.inputs,
@@ -164,6 +170,7 @@ def finetune_command(
     tensorboard: bool,
     assignments: tuple[str, ...],
     minutes: float | None,
+    start_from: str | None,
     **settings: Any,
 ) -> None:
     """Train the network once per fold, in RUN/finetune.
@@ -176,9 +183,20 @@ def finetune_command(
         require_tensorboard()
     tracking = Tracking(held_out=track_held_out, tensorboard=tensorboard)
     changes = {name: value for name, value in settings.items() if value is not None}
-    own_options = {"recipe", *settings}
+    own_options = {"recipe", "start_from", *settings}
     changes |= read_settings(assignments, FinetuneConfig, own_options=own_options)
-    config = dataclasses.replace(RECIPES[recipe], **changes)
+    base = RECIPES[recipe]
+    if start_from is not None:
+        from finetune.start import settings_from  # imported here, as it loads torch
+
+        base = settings_from(Path(start_from))
+        kept = {"n_threads"}  # what the machine offers now
+        changes = {n: v for n, v in changes.items() if n in kept or not _is_default(n)}
+        if not _is_default("recipe"):
+            changes["recipe"] = recipe
+        if changes.keys() & {"hold_out", "test_from"}:  # instead of the former test
+            base = dataclasses.replace(base, hold_out=0.0, test_from=None)
+    config = dataclasses.replace(base, **changes)
     from finetune.out_of_fold import finetune  # imported here, as it loads torch
     from finetune.timing.limit import TimeLimit
 

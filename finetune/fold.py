@@ -30,6 +30,7 @@ from finetune.network.saved import (
 )
 from finetune.records import FoldRecord, NetworkRecord
 from finetune.score import smape, to_price
+from finetune.start import load_start
 from finetune.training.checkpoint import remove_checkpoint
 from finetune.training.frozen_layers import skip_frozen_layers
 from finetune.training.guards import TrainingError
@@ -93,6 +94,9 @@ def _trained(job: Job, fold: int, seed_at: int) -> tuple[PriceNetwork, float]:
     """
     started = time.monotonic()
     config = job.config.of_seed(seed_at)
+    begins = job.start is not None and fold not in job.start.new_folds
+    if job.start is not None:
+        config = job.start.settings_of(fold, config)
     folder = network_folder(job.stage_dir, fold, seed_at)
     folder.mkdir(exist_ok=True)
     network = network_of_run(job.embed, config)
@@ -108,6 +112,10 @@ def _trained(job: Job, fold: int, seed_at: int) -> tuple[PriceNetwork, float]:
     if seconds is not None:
         return network, seconds
     (folder / RECORD_NAME).unlink(missing_ok=True)
+    if job.start is not None and begins:
+        load_start(
+            network, job.start, fold=fold, seed_at=seed_at, table=job.embed.table
+        )
     try:
         train_network(
             network,
@@ -121,6 +129,7 @@ def _trained(job: Job, fold: int, seed_at: int) -> tuple[PriceNetwork, float]:
             groups=job.groups,
             sample_ids=job.sample_ids,
             tracking=job.tracking,
+            keep_scales=begins,
         )
     except TrainingError as error:
         if job.config.n_seeds == 1:

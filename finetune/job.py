@@ -25,7 +25,9 @@ from finetune.network.arithmetic import Arithmetic, choose_arithmetic
 from finetune.network.model import FUSED_DIM
 from finetune.network.saved import network_folder
 from finetune.price_unit import choose_price_unit, to_log_price
-from finetune.products import choose_anchors, product_groups
+from finetune.products import choose_anchors, group_products, product_keys
+from finetune.seen import ProductKeys, tie_products
+from finetune.start import Start, open_start, settle_start
 from finetune.training.tracking import Tracking
 
 logger = logging.getLogger(__name__)
@@ -51,6 +53,7 @@ class Job:
     sample_ids: NDArray[np.str_]
     anchor_rows: NDArray[np.int64]
     tracking: Tracking
+    start: Start | None  # the former run whose networks go on
     key: str
     networks_key: str  # the same for any number of seeds
 
@@ -76,41 +79,79 @@ def prepare_job(
     cache = _open_cache(embed_dir, embed, config)
     catalog = read_run_catalog(run_dir, embed)
     price = _prices(catalog, drop_unpriced)
-    keep_shared = embed.config.keep_shared_photos
-    groups = product_groups(catalog, embed_dir, keep_shared=keep_shared)
-    split = split_products(catalog, price, groups, config)
-    price_unit = _price_unit(split.price, config)
-    folds = assign_folds(
-        split.price / price_unit,
-        groups,
-        n_folds=config.n_folds,
-        seed=config.seed,
-        order_keys=[str(sample_id) for sample_id in catalog.sample_id],
-    )
-    _require_enough(folds, config.n_folds)
+    dealt = _deal(run_dir, embed, catalog, price, config)
     arithmetic = choose_arithmetic(config.precision, pick_device())
     settings = _key_settings(config)
     n_seeds = {"n_seeds": settings.pop("n_seeds")}
-    key_parts = _key_parts(embed, config, arithmetic, split, price_unit)
+    key_parts = _key_parts(embed, config, arithmetic, dealt)
     if catalog.groups:  # the embedding stage does not depend on them
-        key_parts["groups"] = sha256_strings(map(str, groups.tolist()))
+        key_parts["groups"] = sha256_strings(map(str, dealt.groups.tolist()))
+    if dealt.start is not None:
+        config = dataclasses.replace(config, start_from=dealt.start.record.name)
     return Job(
         stage_dir=run_dir / "finetune",
         embed=embed,
         config=config,
         arithmetic=arithmetic,
         cache=cache,
-        price=split.price,
-        price_unit=price_unit,
+        price=dealt.split.price,
+        price_unit=dealt.price_unit,
         n_unpriced=int(np.isnan(price).sum()),
-        split=split,
-        folds=folds,
-        groups=groups,
+        split=dealt.split,
+        folds=dealt.folds,
+        groups=dealt.groups,
         sample_ids=catalog.sample_id,
         anchor_rows=choose_anchors(cache, config.seed),
         tracking=tracking,
+        start=dealt.start,
         key=content_key({**key_parts, "settings": settings | n_seeds}),
         networks_key=content_key({**key_parts, "settings": settings}),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Dealt:
+    """Products dealt to folds, or held out."""
+
+    split: Split
+    groups: NDArray[np.int64]
+    price_unit: float
+    folds: NDArray[np.int8]
+    start: Start | None
+
+
+def _deal(
+    run_dir: Path,
+    embed: EmbedManifest,
+    catalog: Catalog,
+    price: NDArray[np.float64],
+    config: FinetuneConfig,
+) -> _Dealt:
+    """Deal the products to folds; with a former run, those that stay keep their own."""
+    keep_shared = embed.config.keep_shared_photos
+    keys = product_keys(catalog, run_dir / "embed", keep_shared=keep_shared)
+    groups = group_products(catalog, keys, keep_shared=keep_shared)
+    start, ties = open_start(run_dir, config, embed), None
+    if start is not None:
+        ids = catalog.sample_id.tolist()
+        ties = tie_products(ProductKeys.of_catalog(ids, keys), start.seen)
+        groups = ties.groups
+    split = split_products(catalog, price, groups, config, ties)
+    price_unit, allowed = _price_unit(split.price, config), None
+    if start is not None and ties is not None:
+        price_unit = start.manifest.price_unit
+        start, allowed = settle_start(start, ties, split)
+    folds = assign_folds(
+        split.price / price_unit,
+        groups,
+        n_folds=config.n_folds,
+        seed=config.seed,
+        order_keys=[str(sample_id) for sample_id in catalog.sample_id],
+        allowed=allowed,
+    )
+    _require_enough(folds, config.n_folds)
+    return _Dealt(
+        split=split, groups=groups, price_unit=price_unit, folds=folds, start=start
     )
 
 
@@ -146,7 +187,7 @@ def _open_cache(
 def _key_settings(config: FinetuneConfig) -> dict[str, object]:
     """Return the settings that the arrays depend on."""
     settings = dataclasses.asdict(config)
-    for name in ("n_threads", "hold_out", "test_from"):
+    for name in ("n_threads", "hold_out", "test_from", "start_from"):
         del settings[name]
     if config.inputs == "both":  # keeps the key of runs without this setting
         del settings["inputs"]
@@ -157,11 +198,11 @@ def _key_parts(
     embed: EmbedManifest,
     config: FinetuneConfig,
     arithmetic: Arithmetic,
-    split: Split,
-    price_unit: float,
+    dealt: _Dealt,
 ) -> dict[str, object]:
     """Return what the arrays depend on besides settings and groups."""
-    parts = {
+    split = dealt.split
+    parts: dict[str, object] = {
         "format": FORMAT,
         "embed": embed.key,
         # With another number of threads, features have the same key but other bytes.
@@ -172,8 +213,10 @@ def _key_parts(
     }
     if split.held_out.any():
         parts["held_out"] = sha256_strings(map(str, split.held_out.tolist()))
-    if price_unit != 1:  # keeps the key of runs without a unit
-        parts["price_unit"] = price_unit
+    if dealt.start is not None:
+        parts["start"] = dealt.start.manifest_sha256
+    if dealt.price_unit != 1:  # keeps the key of runs without a unit
+        parts["price_unit"] = dealt.price_unit
     return parts
 
 

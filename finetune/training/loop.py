@@ -103,6 +103,7 @@ def train_network(
     groups: NDArray[np.integer] | None = None,
     sample_ids: NDArray[np.str_] | None = None,
     tracking: Tracking = UNTRACKED,
+    keep_scales: bool = False,
 ) -> None:
     """Train a network, in place, on some rows of the catalog.
 
@@ -112,7 +113,7 @@ def train_network(
     Parameters
     ----------
     network : PriceNetwork
-        Untrained network; its scales and its wide part are fitted here, on `rows`.
+        Network to train; its scales and its wide part are fitted here, on `rows`.
     cache : ProductCache
     log_price : ndarray of shape (n_products,)
         log1p price, NaN where unpriced; training reads only `rows`.
@@ -129,6 +130,9 @@ def train_network(
         Ids of products for error messages; without them, messages name rows.
     tracking : Tracking
         Records to write; they do not affect the weights.
+    keep_scales : bool
+        Whether the network is trained already: its weights belong to its scales, so
+        only the limits of prices are fitted.
 
     Raises
     ------
@@ -137,7 +141,10 @@ def train_network(
         last whole epoch stays as it is.
     """
     prepare_torch(network, config, arithmetic)
-    network.fit_scales(log_price[rows], cache.attributes[rows])
+    if keep_scales:
+        network.fit_limits(log_price[rows])
+    else:
+        network.fit_scales(log_price[rows], cache.attributes[rows])
     wide, seed = None, [config.seed, fold, config.n_epochs]
     if network.wide is not None:
         rng = np.random.default_rng(seed)
