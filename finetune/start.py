@@ -245,12 +245,12 @@ def settle_start(
 def _require_unseen(start: Start, ties: Ties, split: Split) -> None:
     """Refuse to test the networks on products that they were trained on."""
     where = f"--start-from {start.stage_dir.parent}"
-    trained, tested = start.manifest.dates, split.dates
-    is_dated = tested is not None and tested.test_from is not None
-    if is_dated and trained and trained.last_trained >= str(tested.test_from):
+    trained = start.manifest.dates
+    test_from = split.dates.test_from if split.dates else None
+    if test_from and trained and trained.last_trained >= test_from:
         raise ConfigError(
             f"{where}: its networks were trained on products dated until "
-            f"{trained.last_trained}, the test begins on {tested.test_from}. Give "
+            f"{trained.last_trained}, the test begins on {test_from}. Give "
             f"--test-from a later date, or leave --start-from out."
         )
     if n_known := int((split.held_out & ties.same_id).sum()):
