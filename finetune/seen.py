@@ -67,7 +67,7 @@ class SeenProducts:
         keys = ProductKeys(kinds=self.keys.kinds, hashes=rows[:, n_folds:])
         return select(
             SeenProducts(keys=keys, by=by, held_out=np.zeros(len(by), bool)),
-            by.any(axis=1),
+            np.asarray(by.any(axis=1)),
         )
 
     def without(self, folds: Sequence[int]) -> "SeenProducts":
@@ -179,10 +179,10 @@ def allow_folds(
     """
     allowed = ~ties.seen_by
     n_folds = allowed.shape[1]
-    is_tied = ~allowed.any(axis=1)
+    is_tied = np.asarray(~allowed.any(axis=1))
     n_tied = int((is_tied & priced).sum())
     n_new = min(n_folds, -(-n_tied * n_folds // max(1, int(priced.sum()))))
-    bound = priced & (allowed.sum(axis=1) == 1)
+    bound = np.flatnonzero(priced & (allowed.sum(axis=1) == 1))
     n_kept = np.bincount(allowed[bound].argmax(axis=1), minlength=n_folds)
     new_folds = sorted(np.argsort(n_kept, kind="stable")[:n_new].tolist())
     allowed[:, new_folds] |= is_tied[:, None]

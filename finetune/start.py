@@ -31,6 +31,7 @@ from embed.store.manifest import (
 )
 from embed.table.encode import RARE, TableColumn
 from embed.verify import verify_embedding
+from finetune.compatible import find_difference
 from finetune.config import FinetuneConfig
 from finetune.held_out import Split
 from finetune.network.model import PriceNetwork
@@ -59,23 +60,6 @@ RATE_SHARE = 0.1
 
 _RATES = ("text_learning_rate", "image_learning_rate", "fusion_learning_rate")
 _FROM_NOTHING = ("smooth_l1_epochs", "smape_epochs", *_RATES)
-
-_SAME_SETTINGS = {
-    "recipe": "--recipe",
-    "n_folds": "--folds",
-    "seed": "--seed",
-    "n_seeds": "--seeds",
-    "inputs": "--inputs",
-    "max_tokens": "--max-tokens",
-    "photo_size": "--image-size",
-    "freeze_layers": "--freeze-layers",
-    "freeze_image": "--freeze-image",
-    "freeze_batch_norm": "--set freeze_batch_norm",
-    "normalise_image": "--set normalise_image",
-    "use_attributes": "--set use_attributes",
-    "use_wide": "--set use_wide",
-}
-"""Settings that a network and its folds depend on, and their options."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,7 +166,7 @@ def open_start(
     stage_dir = former_dir / "finetune"
     verify_files(stage_dir, manifest.files)
     verify_embedding(former_dir / "embed", former, ("thumbnails", "image_ok"))
-    if difference := _difference(manifest.config, former, config, embed):
+    if difference := find_difference(manifest.config, former, config, embed):
         raise ConfigError(
             f"--start-from {former_dir}: its networks do not fit this run: "
             f"{difference}. Use the same, or leave --start-from out."
@@ -245,12 +229,12 @@ def settle_start(
 def _require_unseen(start: Start, ties: Ties, split: Split) -> None:
     """Refuse to test the networks on products that they were trained on."""
     where = f"--start-from {start.stage_dir.parent}"
-    trained, tested = start.manifest.dates, split.dates
-    is_dated = tested is not None and tested.test_from is not None
-    if is_dated and trained and trained.last_trained >= str(tested.test_from):
+    trained = start.manifest.dates
+    test_from = split.dates.test_from if split.dates else None
+    if test_from and trained and trained.last_trained >= test_from:
         raise ConfigError(
             f"{where}: its networks were trained on products dated until "
-            f"{trained.last_trained}, the test begins on {tested.test_from}. Give "
+            f"{trained.last_trained}, the test begins on {test_from}. Give "
             f"--test-from a later date, or leave --start-from out."
         )
     if n_known := int((split.held_out & ties.same_id).sum()):
@@ -309,57 +293,6 @@ def _require_finished(run_dir: Path) -> FinetuneManifest:
             f"or leave --start-from out to train from nothing."
         )
     return require_stage(run_dir, FinetuneManifest)
-
-
-def _difference(
-    old: FinetuneConfig,
-    old_embed: EmbedManifest,
-    new: FinetuneConfig,
-    new_embed: EmbedManifest,
-) -> str:
-    """Return why networks of a run do not fit another, "" if they do."""
-    before, now = old_embed.inputs, new_embed.inputs
-    pairs: list[tuple[str, object, object]] = [
-        ("--text-encoder", before.text_weights_sha256, now.text_weights_sha256),
-        ("--image-encoder", before.image_weights_sha256, now.image_weights_sha256),
-        ("--id-column", before.columns.sample_id, now.columns.sample_id),
-        ("--text-column", before.columns.text, now.columns.text),
-        (
-            "--image-size of embed",
-            old_embed.config.photo_size,
-            new_embed.config.photo_size,
-        ),
-        ("table columns", _describe(old_embed.table), _describe(new_embed.table)),
-        *(
-            (option, getattr(old, name), getattr(new, name))
-            for name, option in _SAME_SETTINGS.items()
-        ),
-    ]
-    if now.image_weights_sha256 == "random":
-        pairs.append(("--seed of embed", old_embed.config.seed, new_embed.config.seed))
-    for name, was, is_now in pairs:
-        if was != is_now:
-            return f"{name} was {_short(was)}, is now {_short(is_now)}"
-    return ""
-
-
-def _describe(table: Sequence[TableColumn]) -> list[str]:
-    """Describe how columns are read, without their categories."""
-    return [
-        f"{column.name} ({column.kind}{_units(column)})".strip() for column in table
-    ]
-
-
-def _units(column: TableColumn) -> str:
-    units = zip(column.units, column.factors, strict=True)
-    known = " ".join(f"{unit or 'plain'}={factor:g}" for unit, factor in units)
-    sign = column.decimal_sign or ""
-    return f" {sign} {known}".rstrip()
-
-
-def _short(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 80 else f"{text[:80]}…"
 
 
 def _seen_by_networks(

@@ -277,7 +277,7 @@ def test_the_manifest_names_the_former_run_without_its_path(
     former, tmp_path, tiny_config
 ):
     run_dir = embed(tmp_path, FIRST, tiny_config)
-    manifest = go_on(run_dir, former)
+    manifest = go_on(run_dir, former, smooth_l1_epochs=1)
     assert manifest.start.name == "run"
     assert manifest.config.start_from == "run"
     text = (run_dir / "finetune" / "manifest.json").read_text()

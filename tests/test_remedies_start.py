@@ -109,9 +109,3 @@ def test_a_product_that_was_trained_on_is_not_held_out(shell, dated, way):
         shell.accepted(*start("old", "--test-from", "2024-01-23"))
     else:
         shell.accepted(*train, *NEW)
-
-
-@advice("Begin from the networks of a finished run")
-def test_the_help_of_the_option_leads_to_a_trained_run(shell, run_dir, new_run):
-    assert "--start-from RUN" in shell.accepted("finetune", "--help")
-    shell.accepted(*start(run_dir))

@@ -131,8 +131,7 @@ def train_network(
     tracking : Tracking
         Records to write; they do not affect the weights.
     keep_scales : bool
-        Whether the network is trained already: its weights belong to its scales, so
-        only the limits of prices are fitted.
+        Whether to fit only the limits of prices, as the network is trained already.
 
     Raises
     ------
@@ -141,9 +140,8 @@ def train_network(
         last whole epoch stays as it is.
     """
     prepare_torch(network, config, arithmetic)
-    if keep_scales:
-        network.fit_limits(log_price[rows])
-    else:
+    network.fit_limits(log_price[rows])
+    if not keep_scales:
         network.fit_scales(log_price[rows], cache.attributes[rows])
     wide, seed = None, [config.seed, fold, config.n_epochs]
     if network.wide is not None:
