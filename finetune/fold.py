@@ -2,6 +2,7 @@
 
 import logging
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from embed.store.manifest import (
     sha256_file,
     write_record,
 )
+from finetune.config import FinetuneConfig
 from finetune.job import Job, network_folders, stage_arrays
 from finetune.network.model import PriceNetwork
 from finetune.network.saved import (
@@ -102,16 +104,9 @@ def _trained(job: Job, fold: int, seed_at: int) -> tuple[PriceNetwork, float]:
         stage_dir=job.stage_dir,
         key=job.networks_key,
     )
-    record = read_record(folder / RECORD_NAME, NetworkRecord, key=job.networks_key)
-    if record is not None:
-        path = folder / MODEL_NAME
-        if path.is_file() and sha256_file(path) == record.model_sha256:
-            prepare_torch(network, config, job.arithmetic)
-            load_weights(network, folder, job.stage_dir)
-            remove_checkpoint(folder)
-            logger.info("%s: trained already", path)
-            return network, record.seconds
-        logger.warning("%s: is not as it was written, so it is trained again", path)
+    seconds = _load_trained(job, network, config, folder)
+    if seconds is not None:
+        return network, seconds
     (folder / RECORD_NAME).unlink(missing_ok=True)
     try:
         train_network(
@@ -143,6 +138,24 @@ def _trained(job: Job, fold: int, seed_at: int) -> tuple[PriceNetwork, float]:
     )
     remove_checkpoint(folder)
     return network, seconds
+
+
+def _load_trained(
+    job: Job, network: PriceNetwork, config: FinetuneConfig, folder: Path
+) -> float | None:
+    """Load a network that is trained already; return the seconds that it took."""
+    record = read_record(folder / RECORD_NAME, NetworkRecord, key=job.networks_key)
+    if record is None:
+        return None
+    path = folder / MODEL_NAME
+    if not path.is_file() or sha256_file(path) != record.model_sha256:
+        logger.warning("%s: is not as it was written, so it is trained again", path)
+        return None
+    prepare_torch(network, config, job.arithmetic)
+    load_weights(network, folder, job.stage_dir)
+    remove_checkpoint(folder)
+    logger.info("%s: trained already", path)
+    return record.seconds
 
 
 def _apply(job: Job, fold: int, seed_at: int, network: PriceNetwork) -> None:

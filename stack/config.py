@@ -7,6 +7,7 @@ from pydantic.dataclasses import dataclass
 from embed.errors import ConfigError
 from embed.store.records import SETTINGS, config_errors
 from embed.store.rules import DescribedBy, Flag, Rule, whole
+from stack.blocks.block import EXACT_UP_TO
 from stack.blocks.registry import BLOCKS
 
 Objective = Literal["l1", "log_smape"]
@@ -98,6 +99,13 @@ class StackConfig:
     ablation: Flag = True
     """Whether the stacker is fitted once more without each block, with one seed and no
     trials, so the report can show what each adds. It changes no price."""
+
+    exact_up_to: Annotated[
+        int, whole(100, rule="--exact-up-to must be at least 100")
+    ] = EXACT_UP_TO
+    """Priced products up to which `kernel` and `neighbours` compare each product with
+    all others. Beyond it, `kernel` has fewer centres and a correction by similar
+    products, and `neighbours` searches by an index whose recall is measured."""
 
     n_bootstrap: _FromOne = 10_000
     """Resamples behind each interval."""

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from embed.encoders.specs import RANDOM
 from embed.errors import ConfigError
 from embed.machine import prepare_machine
 from embed.store.arrays import open_rows, to_float16
@@ -36,6 +37,7 @@ from stack.blocks.fitted import (
     inputs_of,
     prices_of,
 )
+from stack.blocks.neighbours import Neighbours
 from stack.blocks.registry import (
     BLOCKS,
     PRICE_BLOCKS,
@@ -44,6 +46,7 @@ from stack.blocks.registry import (
     Network,
     Start,
 )
+from stack.blocks.spaces import RECALL_NAME, SearchRecall
 from stack.config import StackConfig
 from stack.judge.ablation import fit_without_each, read_without_each, score_without_each
 from stack.judge.evaluate import evaluate_predictions
@@ -76,7 +79,11 @@ from stack.trees.trials import settings_of_boosters
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 10  # raise it when the same inputs give different results
+FORMAT = 11  # raise it when the same inputs give different results
+_RANDOM_WEIGHTS = (
+    "The photo encoder began with random weights (--random-weights): it knows only "
+    "what it learned from the photos of this catalog."
+)
 _PLAN_NAME = "plan.json"
 _ABLATION_DIR = "ablation"
 
@@ -135,6 +142,7 @@ def _fit_stack(run: Run, config: StackConfig, key: str) -> dict[str, Any]:
         rounds=rounds,
         tuned=settings_of_boosters(stage_dir) if config.n_trials else [],
         alignment=alignment,
+        **_recall(stage_dir),
         files=record_files(stage_dir, names),
         environment=environment(),
         seconds=round(time.monotonic() - started, 2),
@@ -142,6 +150,14 @@ def _fit_stack(run: Run, config: StackConfig, key: str) -> dict[str, Any]:
     _write_report(run, report)
     write_record(stage_dir / MANIFEST_NAME, manifest)
     return report
+
+
+def _recall(stage_dir: Path) -> dict[str, SearchRecall]:
+    """Return the recall of approximate searches, for the manifest."""
+    recall = read_record(
+        stage_dir / BLOCKS_DIR / Neighbours.name / RECALL_NAME, SearchRecall
+    )
+    return {} if recall is None else {"recall": recall}
 
 
 def _write_report(run: Run, report: dict[str, Any]) -> None:
@@ -226,7 +242,7 @@ def _stack_key(run: Run, config: StackConfig) -> str:
 
 def _align(
     run: Run, folds: NDArray[np.integer], stage_dir: Path
-) -> list[dict[str, Any]]:
+) -> list[dict[str, object]]:
     """Write the fused embeddings in the common space and the maps into it."""
     fused, image_ok = run.array("finetune/fused"), run.array("embed/image_ok")
     anchor_rows = np.asarray(run.array("finetune/anchor_rows"))
@@ -329,7 +345,9 @@ def _blocks(
     if not PRICE_BLOCKS.keys() & set(config.blocks):
         return blocks  # only blocks fitted on prices need the catalog
     products, prices = inputs_of(run), prices_of(targets)
-    return blocks | fit_blocks(config.blocks, products, prices, stage_dir)
+    return blocks | fit_blocks(
+        config.blocks, products, prices, stage_dir, exact_up_to=config.exact_up_to
+    )
 
 
 def _evaluate(run: Run, targets: Targets, config: StackConfig) -> dict[str, Any]:
@@ -354,11 +372,12 @@ def _evaluate(run: Run, targets: Targets, config: StackConfig) -> dict[str, Any]
     report["intervals"] = interval_coverage(
         price[priced], chosen[priced], folds[priced], price_unit=run.price_unit
     )
-    report["ablation"] = score_without_each(
+    ablation = score_without_each(
         targets.log_price[priced],
         {names: log_price[priced] for names, log_price in without_each.items()},
         groups=groups[priced],
     )
+    report["ablation"] = [part.as_json() for part in ablation]
     report["ratios"] = ratio_study(
         price[priced],
         to_price(chosen[priced], run.price_unit),
@@ -366,12 +385,14 @@ def _evaluate(run: Run, targets: Targets, config: StackConfig) -> dict[str, Any]
         categories=read_categories(run.embed, run.array("embed/attributes"), priced),
         seed=config.seed,
     )
-    report["held_out"] = score_held_out(
+    held_out = score_held_out(
         run, config, chosen=name, intervals=_fit_intervals(run, targets, name)
     )
-    report["periods"] = score_by_period(
-        run, served_log_prices(run, name), predictions["network"]
-    )
+    report["held_out"] = held_out and held_out.as_json()
+    periods = score_by_period(run, served_log_prices(run, name), predictions["network"])
+    report["periods"] = [period.as_json() for period in periods]
+    if run.embed.inputs.image_weights == RANDOM and run.array("embed/image_ok").any():
+        report["doubts"]["sentences"].append(_RANDOM_WEIGHTS)
     return report
 
 

@@ -6,6 +6,7 @@ from pydantic import Field, RootModel
 
 from embed.store.records import FileRecord, Manifest, Record
 from embed.store.rules import Count, CountFromOne, FileName, Real, Requires, Text, whole
+from stack.blocks.spaces import SearchRecall
 from stack.config import StackConfig
 
 Chosen = Literal["network", "stacker"]
@@ -34,6 +35,9 @@ class StackManifest(Manifest):
 
     tuned: list[dict[str, object]] = Field(default_factory=list)
     alignment: list[dict[str, object]] = Field(default_factory=list)
+    recall: SearchRecall | None = None
+    """Recall of the searches by an index; not given if all are exact."""
+
     files: dict[FileName, FileRecord]
     environment: dict[Text, Text] = Field(default_factory=dict)
     seconds: Real
@@ -67,11 +71,14 @@ class ByPhoto(Record):
 
 
 class IntervalRecord(Record):
-    """A mean difference and its 95 % interval."""
+    """A difference in SMAPE (points of 0 to 200) and its 95 % interval."""
 
     mean: Real
     low: Real
     high: Real
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.2f} (95 % interval {self.low:+.2f} to {self.high:+.2f})"
 
 
 class VerdictRecord(Record):
@@ -79,7 +86,11 @@ class VerdictRecord(Record):
 
     chosen: Chosen
     interval_network: IntervalRecord
+    """SMAPE(stacker) - SMAPE(network)."""
+
     interval_blend: IntervalRecord
+    """SMAPE(stacker) - SMAPE(blend control)."""
+
     sentence: Text
 
 
@@ -135,7 +146,10 @@ class AblationScore(Record):
     left_out: list[Text]
     smape: Real
     adds: Real | None
+    """SMAPE without the blocks minus SMAPE with all; None with all blocks."""
+
     adds_se: Real | None
+    """Standard error of `adds` over products, not over seeds."""
 
 
 class Doubts(Record):

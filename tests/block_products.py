@@ -65,6 +65,6 @@ def priced(log_price, folds):
     return Prices(log_price=np.where(folds >= 0, log_price, np.nan), folds=folds)
 
 
-def fit(name, products, prices, stage_dir):
+def fit(name, products, prices, stage_dir, **bound):
     """A block's out-of-fold features, in memory."""
-    return np.array(fit_blocks([name], products, prices, stage_dir)[name])
+    return np.array(fit_blocks([name], products, prices, stage_dir, **bound)[name])

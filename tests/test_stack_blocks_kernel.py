@@ -3,7 +3,7 @@ import pytest
 from block_products import attributes_of, fit, make_folds, make_products, priced
 
 from finetune.score import smape, to_price
-from stack.blocks import kernel
+from stack.blocks import references
 from stack.blocks.inputs import BlockInputs, Features, Known
 from stack.blocks.kernel import Kernel
 from stack.blocks.mixture import mix, penalty
@@ -94,11 +94,10 @@ def test_a_photo_counts_where_both_have_one(fitted):
     assert (compare(some) != compare(other)).any(axis=1).all()
 
 
-def test_of_a_large_catalog_a_sample_is_compared_with(monkeypatch, tmp_path):
+def test_of_a_large_catalog_a_sample_is_compared_with(tmp_path):
     products, log_price = make_products(400)
     prices = priced(log_price, make_folds(400))
-    monkeypatch.setattr(kernel, "N_REFERENCES", 150)
-    found = fit("kernel", products, prices, tmp_path)
+    found = fit("kernel", products, prices, tmp_path, exact_up_to=150)
     kept = prices.folds >= 0
     true = to_price(log_price[kept])
     constant = np.full(len(true), np.median(true))
@@ -121,7 +120,7 @@ def test_several_folds_are_the_average_of_each(fitted):
 def test_chunks_of_products_change_nothing(fitted, monkeypatch):
     products, prices, found, folder = fitted
     rows = np.flatnonzero(prices.folds == 3)
-    monkeypatch.setattr(kernel, "_CHUNK_VALUES", 5000)
+    monkeypatch.setattr(references, "_CHUNK_VALUES", 5000)
     block = Kernel.load(folder, Known(), [3])
     np.testing.assert_allclose(
         block.predict(products.take(rows)), found[rows], atol=1e-4

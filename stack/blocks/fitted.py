@@ -20,7 +20,7 @@ from embed.store.checksums import record_files, verify_files
 from embed.store.durable import save_array
 from embed.store.manifest import read_record, write_json
 from embed.text import compose_text, parse_fields
-from stack.blocks.block import PriceBlock
+from stack.blocks.block import EXACT_UP_TO, PriceBlock
 from stack.blocks.inputs import (
     BlockInputs,
     Features,
@@ -43,7 +43,12 @@ _CHUNK_ROWS = 1024
 
 
 def fit_blocks(
-    names: Iterable[str], products: BlockInputs, prices: Prices, stage_dir: Path
+    names: Iterable[str],
+    products: BlockInputs,
+    prices: Prices,
+    stage_dir: Path,
+    *,
+    exact_up_to: int = EXACT_UP_TO,
 ) -> dict[str, NDArray[np.float32]]:
     """Fit blocks out of fold; keep the blocks that a stopped run has finished.
 
@@ -58,6 +63,8 @@ def fit_blocks(
         fold; those of an unpriced product from all prices.
     stage_dir : Path
         Folder of the stacking stage; each block writes its files to `blocks/NAME`.
+    exact_up_to : int
+        Number of priced products beyond which a block may approximate.
 
     Returns
     -------
@@ -65,7 +72,7 @@ def fit_blocks(
         Features by block name, memory-mapped; NaN where missing.
     """
     return {
-        name: _fit_block(name, products, prices, stage_dir)
+        name: _fit_block(name, products, prices, stage_dir, exact_up_to)
         for name in names
         if name in PRICE_BLOCKS
     }
@@ -158,7 +165,11 @@ def prices_of(targets: Targets) -> Prices:
 
 
 def _fit_block(
-    name: str, products: BlockInputs, prices: Prices, stage_dir: Path
+    name: str,
+    products: BlockInputs,
+    prices: Prices,
+    stage_dir: Path,
+    exact_up_to: int,
 ) -> NDArray[np.float32]:
     folder = stage_dir / BLOCKS_DIR / name
     if not _is_whole(folder, stage_dir):
@@ -166,7 +177,7 @@ def _fit_block(
         folder.mkdir(parents=True)
         logger.info("block %s: fitted on prices, out of fold", name)
         block = PRICE_BLOCKS[name]
-        block.fit(products, prices, folder)
+        block.fit(products, prices, folder, exact_up_to=exact_up_to)
         features = _out_of_fold(block, folder, products, prices)
         save_array(folder / ARRAY_NAME, features)
         names = [path.relative_to(stage_dir).as_posix() for path in folder.iterdir()]

@@ -4,7 +4,7 @@ It works on NumPy arrays and on tensors, which `kernel_settings` differentiates.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ N_KINDS = 3  # kinds of terms of `count_terms`
 FLAG = 0.7
 """Distance of "known" from "unknown", beside sizes of standard deviation 1."""
 
+_LARGEST = 4.0  # standard deviations
 _FLAG_DECAY = 0.07
 _START = {
     "words": (1.0,) * N_KINDS,
@@ -61,6 +62,21 @@ def start_settings(n_attributes: int) -> NDArray[np.float32]:
     """
     weights = [value for values in _START.values() for value in values]
     return np.log(np.array([*weights, *[_START_DECAY] * n_attributes], np.float32))
+
+
+def word_weights(settings: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the weight of each kind of words for products of one size.
+
+    Parameters
+    ----------
+    settings : ndarray of shape (n_folds, 12 + a)
+
+    Returns
+    -------
+    ndarray of shape (n_folds, N_KINDS)
+    """
+    weights = (_PLACES["words"], _PLACES["words_by_size"])
+    return np.asarray(sum(np.exp(settings[:, place]) for place in weights))
 
 
 def penalty(settings: Any, exp: Callable[[Any], Any]) -> Any:
@@ -127,6 +143,34 @@ def mix(parts: Parts, settings: Any, exp: Callable[[Any], Any]) -> Any:
     )
     squares = _squares(values, others) + _squares(flags, other_flags)
     return alone + exp(-squares.clip(0)) * alike
+
+
+def mix_content(parts: Parts, settings: Any, exp: Callable[[Any], Any]) -> Any:
+    """Return the kernel as if all products had the same size, shape (n, m)."""
+    same, others = (0 * sizes for sizes in (parts.sizes, parts.other_sizes))
+    return mix(replace(parts, sizes=same, other_sizes=others), settings, exp)
+
+
+def standardise(
+    attributes: NDArray[np.float32], scale: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Return sizes as `Parts` contains them.
+
+    Parameters
+    ----------
+    attributes : ndarray of shape (n, a)
+        NaN where unknown.
+    scale : ndarray of shape (2, a)
+        Mean and standard deviation of each attribute.
+
+    Returns
+    -------
+    ndarray of shape (n, 2 a)
+    """
+    known = ~np.isnan(attributes)
+    values = np.where(known, (attributes - scale[0]) / scale[1], 0)
+    values = values.clip(-_LARGEST, _LARGEST)
+    return np.concatenate([values, FLAG * known], axis=1).astype(np.float32)
 
 
 def _cube(values: Any) -> Any:

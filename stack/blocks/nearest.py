@@ -1,8 +1,7 @@
 """Find the reference products nearest by cosine, in bounded memory.
 
-Each query is compared with all references: there is no index that could be out of
-date. An index for large catalogs would be another class of `References`, with its own
-`nearest`.
+Each query is compared with all references, or, in a large catalog, with those that an
+index (`IndexedReferences`) or rare terms (`RareWordReferences`) find.
 """
 
 from abc import ABC, abstractmethod
@@ -13,6 +12,8 @@ from numpy.typing import NDArray
 
 from embed.errors import InputError
 from embed.store.arrays import release_rows
+from stack.blocks.index import DenseIndex
+from stack.blocks.rare_terms import RareTerms, cosines_of_terms
 from stack.blocks.terms import weigh
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 _HELD_BYTES = 1 << 29  # references of one space up to this size stay in memory
 _CHUNK_ROWS = 8192
 _CHUNK_VALUES = 1 << 24  # similarities in memory at a time
+_COMPARED = 200  # references with the same rare words that are compared by all words
 _TIE = 1e-5  # cosines that differ by less differ only by rounding
 
 
@@ -30,6 +32,16 @@ class References(ABC):
     @abstractmethod
     def __len__(self) -> int:
         """Return the number of references."""
+
+    @abstractmethod
+    def nearest(
+        self, queries: Any, n: int
+    ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+        """Find the `n` references most similar to each query, as in `find_nearest`."""
+
+
+class ExactReferences(References):
+    """References that are all compared with each query."""
 
     @abstractmethod
     def similarity(self, queries: Any) -> NDArray[np.float32]:
@@ -48,7 +60,7 @@ class References(ABC):
         return np.concatenate(places), np.concatenate(cosines)
 
 
-class DenseReferences(References):
+class DenseReferences(ExactReferences):
     """Rows of an array of embeddings as references.
 
     Parameters
@@ -93,7 +105,7 @@ class DenseReferences(References):
         return units
 
 
-class WordReferences(References):
+class WordReferences(ExactReferences):
     """TF-IDF rows of texts as references.
 
     Parameters
@@ -118,6 +130,77 @@ class WordReferences(References):
         """
         cosines = weigh(queries, self._idf) @ self._by_term
         return np.asarray(cosines.toarray(), dtype=np.float32)
+
+
+class IndexedReferences(References):
+    """Rows of an array of embeddings, found by an index.
+
+    Parameters
+    ----------
+    index : DenseIndex
+    effort : int
+        Effort of a search, as in `DenseIndex`.
+    usable : ndarray of shape (len(index),), bool
+        Rows of the index that are references.
+    """
+
+    def __init__(
+        self, index: DenseIndex, effort: int, usable: NDArray[np.bool_]
+    ) -> None:
+        self._index, self._effort, self._usable = index, effort, usable
+        self._numbers = np.cumsum(usable) - 1
+
+    def __len__(self) -> int:
+        return int(self._usable.sum())
+
+    def nearest(
+        self, queries: Any, n: int
+    ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+        """Find references similar to each query; cosine 0 where there are fewer."""
+        n = min(n, len(self))
+        places, cosines = self._index.nearest(
+            unit_rows(queries), n, effort=self._effort, allowed=self._usable
+        )
+        return self._numbers[places].clip(0), cosines
+
+
+class RareWordReferences(References):
+    """TF-IDF rows of texts, found by their rare words and compared by all words.
+
+    Parameters
+    ----------
+    idf, rows
+        As in `WordReferences`.
+    effort : int
+        Largest number of references that have a rare word.
+    """
+
+    def __init__(
+        self, idf: NDArray[np.float32], rows: "csr_array", effort: int
+    ) -> None:
+        self._idf, self._rows = idf, rows
+        self._rare = RareTerms(rows, effort)
+
+    def __len__(self) -> int:
+        return int(self._rows.shape[0])
+
+    def nearest(
+        self, queries: "csr_array", n: int
+    ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+        """Find references similar to each query; cosine 0 where there are fewer."""
+        n = min(n, len(self))
+        weighed = weigh(queries, self._idf)
+        places = np.zeros((weighed.shape[0], n), np.intp)
+        cosines = np.zeros(places.shape, np.float32)
+        for row, found in enumerate(self._rare.most_similar(weighed, _COMPARED)):
+            if len(found):
+                query = slice(row, row + 1)
+                similarity = cosines_of_terms(weighed[query], self._rows[found])
+                nearest, similarities = find_nearest(similarity, n)
+                columns = slice(0, nearest.shape[1])
+                places[row, columns] = found[nearest[0]]
+                cosines[row, columns] = similarities[0]
+        return places, cosines
 
 
 def find_nearest(

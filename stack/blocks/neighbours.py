@@ -15,12 +15,19 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from embed.store.arrays import read_rows
 from embed.store.durable import save_array
-from stack.blocks.block import Column, PriceBlock, log_price
+from embed.store.manifest import read_record, write_json
+from stack.blocks.block import EXACT_UP_TO, Column, PriceBlock, log_price
 from stack.blocks.inputs import BlockInputs, Known, Prices
-from stack.blocks.nearest import DenseReferences, References, WordReferences
-from stack.blocks.terms import inverse_frequency, load_terms, save_terms, weigh
+from stack.blocks.nearest import References
+from stack.blocks.spaces import (
+    RECALL_NAME,
+    SearchRecall,
+    index_spaces,
+    load_references,
+    rows_of_spaces,
+)
+from stack.blocks.terms import inverse_frequency, save_terms, weigh
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -80,13 +87,23 @@ class Neighbours(PriceBlock):
     spaces: dict[str, Space]
 
     @classmethod
-    def fit(cls, products: BlockInputs, prices: Prices, folder: Path) -> None:
+    def fit(
+        cls,
+        products: BlockInputs,
+        prices: Prices,
+        folder: Path,
+        *,
+        exact_up_to: int = EXACT_UP_TO,
+    ) -> None:
         """Write the words of the priced products; the run has their other features."""
         words = products.counts[0]
         idf = inverse_frequency(words)
-        rows = weigh(words[np.flatnonzero(prices.folds >= 0)], idf)
+        priced = np.flatnonzero(prices.folds >= 0)
         save_array(folder / "idf.npy", idf)
-        save_terms(folder, rows)
+        save_terms(folder, weigh(words[priced], idf))
+        if len(priced) > exact_up_to:
+            recall = index_spaces(products, prices, folder, exact_up_to=exact_up_to)
+            write_json(folder / RECALL_NAME, recall.model_dump())
 
     @classmethod
     def load(cls, folder: Path, known: Known, folds: Collection[int]) -> Self:
@@ -94,26 +111,18 @@ class Neighbours(PriceBlock):
         features, prices = known.features, known.prices
         assert features is not None
         assert prices is not None
-        rows = prices.known_to(folds)
         price = prices.log_price.astype(np.float32)
-
-        def dense(space: NDArray[Any], rows: NDArray[np.bool_]) -> Space:
-            references = DenseReferences(space, np.flatnonzero(rows))
-            return Space(references=references, log_price=price[rows])
-
-        priced = np.flatnonzero(prices.folds >= 0)
-        words = load_terms(folder, len(priced))[np.flatnonzero(rows[priced])]
-        idf = np.asarray(read_rows(folder / "idf.npy"))
-        return cls(
-            spaces={
-                "text": dense(features.text, rows),
-                "image": dense(features.image, rows & np.asarray(features.image_ok)),
-                "fused": dense(features.fused, rows),
-                "words": Space(
-                    references=WordReferences(idf, words), log_price=price[rows]
+        usable = prices.known_to(folds)
+        recall = read_record(folder / RECALL_NAME, SearchRecall)
+        spaces = {}
+        for space, rows in rows_of_spaces(features, prices).items():
+            spaces[space] = Space(
+                references=load_references(
+                    space, folder, features, rows, usable[rows], recall
                 ),
-            }
-        )
+                log_price=price[rows[usable[rows]]],
+            )
+        return cls(spaces=spaces)
 
     def predict(self, products: BlockInputs) -> NDArray[np.float32]:
         """Describe the prices of the nearest products in each space.

@@ -21,7 +21,7 @@ from embed.store.durable import save_array
 from embed.store.manifest import read_record, remedy, write_json
 from embed.store.rules import Requires, Text
 from embed.table.encode import TABLE_PREFIX
-from stack.blocks.block import Column, PriceBlock, log_price
+from stack.blocks.block import EXACT_UP_TO, Column, PriceBlock, log_price
 from stack.blocks.head import Head, read_head
 from stack.blocks.inputs import BlockInputs, Known, Prices
 
@@ -102,8 +102,16 @@ class Statistics(PriceBlock):
         return labels.get(column, column)
 
     @classmethod
-    def fit(cls, products: BlockInputs, prices: Prices, folder: Path) -> None:
+    def fit(
+        cls,
+        products: BlockInputs,
+        prices: Prices,
+        folder: Path,
+        *,
+        exact_up_to: int = EXACT_UP_TO,
+    ) -> None:
         """Save the number of products and the sum of log prices by key and fold."""
+        del exact_up_to
         rows = np.flatnonzero(prices.folds >= 0)
         names: dict[str, list[str]] = {}
         for kind, of_products in _keys_of(products).items():

@@ -9,6 +9,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from embed.catalog.amounts import amount
+from embed.encoders.specs import RANDOM
 from stack.tell.template import load_template
 
 # By published name; other files have licences of their own.
@@ -85,7 +86,7 @@ def _tower(embed: Mapping[str, Any], name: str) -> str:
 def _encoder(embed: Mapping[str, Any], name: str) -> str:
     if embed["inputs"][f"{name}_spec"] is None:
         return "none"
-    if embed["inputs"][f"{name}_weights"] == "random":
+    if embed["inputs"][f"{name}_weights"] == RANDOM:
         return f"{name} encoder with random weights"
     encoder = str(embed["config"][f"{name}_encoder"])
     if encoder not in _LICENCES:  # a path
@@ -96,7 +97,7 @@ def _encoder(embed: Mapping[str, Any], name: str) -> str:
 def _licence(embed: Mapping[str, Any], name: str) -> str:
     if embed["inputs"][f"{name}_spec"] is None:
         return "no weights"
-    if embed["inputs"][f"{name}_weights"] == "random":
+    if embed["inputs"][f"{name}_weights"] == RANDOM:
         return "random numbers, none"
     encoder = str(embed["config"][f"{name}_encoder"])
     if encoder in _LICENCES:

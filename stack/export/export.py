@@ -8,7 +8,6 @@ from importlib import metadata
 from itertools import product
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 
@@ -214,7 +213,10 @@ def _required_packages(finished: FinishedRun) -> list[str]:
     packages = ["numpy", "pillow", "onnxruntime"]
     packages += ["tokenizers"] * (finished.run.embed.inputs.text_spec is not None)
     packages += ["lightgbm"] * finished.is_stacked
-    return packages + ["scikit-learn", "pydantic"] * bool(_price_blocks(finished))
+    packages += ["scikit-learn", "pydantic"] * bool(_price_blocks(finished))
+    n_priced = int((finished.run.targets().folds >= 0).sum())
+    is_indexed = n_priced > finished.stack_config.exact_up_to
+    return packages + ["faiss-cpu"] * (bool(_price_blocks(finished)) and is_indexed)
 
 
 def _copy_boosters(finished: FinishedRun, folder: Path) -> None:
@@ -236,7 +238,7 @@ def _copy_code(folder: Path, *, packages: Sequence[str]) -> None:
     (folder / LICENCE_NAME).write_text(licence_text(), encoding="utf-8")
 
 
-def _manifest(finished: FinishedRun, folder: Path) -> dict[str, Any]:
+def _manifest(finished: FinishedRun, folder: Path) -> dict[str, object]:
     return {
         "kind": KIND,
         "format": FORMAT,
@@ -262,7 +264,7 @@ def _manifest(finished: FinishedRun, folder: Path) -> dict[str, Any]:
     }
 
 
-def _inputs(embed: EmbedManifest) -> dict[str, Any]:
+def _inputs(embed: EmbedManifest) -> dict[str, object]:
     """Return what the model reads of a product, and how."""
     text_spec = embed.inputs.text_spec
     return {
@@ -280,7 +282,7 @@ def _inputs(embed: EmbedManifest) -> dict[str, Any]:
     }
 
 
-def _networks(config: FinetuneConfig, folder: Path) -> dict[str, Any]:
+def _networks(config: FinetuneConfig, folder: Path) -> dict[str, object]:
     """Return the folders of the networks and the inputs that they use."""
     return {
         "folds": [
@@ -296,11 +298,11 @@ def _networks(config: FinetuneConfig, folder: Path) -> dict[str, Any]:
     }
 
 
-def _predictors(finished: FinishedRun) -> dict[str, Any]:
+def _predictors(finished: FinishedRun) -> dict[str, object]:
     """Return the blocks and boosters that make a price of the networks' outputs."""
     run, boosters = finished.run, _boosters(finished)
     blocks = list(finished.stack_config.blocks)
-    settings: dict[str, Any] = {
+    settings: dict[str, object] = {
         "intervals": finished.stack.intervals,
         "blocks": blocks,
         "price_blocks": _price_blocks(finished),

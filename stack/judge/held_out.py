@@ -7,9 +7,7 @@ import csv
 import io
 import logging
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +24,7 @@ from stack.judge.intervals import LEVELS, Intervals
 from stack.judge.periods import log_bias
 from stack.judge.verdict import checked_smape_rows, paired_bootstrap, standard_error
 from stack.price.held_out import price_by_engine
+from stack.records import HeldOut, HeldOutPart, HeldOutScore
 from stack.run import PREDICTIONS, Run
 
 HELD_OUT_DIR = "held_out"
@@ -89,7 +88,7 @@ def served_log_prices(run: Run, predictor: str) -> NDArray[np.float32]:
 
 def score_held_out(
     run: Run, config: StackConfig, *, chosen: str, intervals: Intervals
-) -> dict[str, Any] | None:
+) -> HeldOut | None:
     """Compare all predictors on the held-out products.
 
     Parameters
@@ -104,8 +103,8 @@ def score_held_out(
 
     Returns
     -------
-    dict or None
-        As `stack.records.HeldOut`; None if no product is held out.
+    HeldOut or None
+        None if no product is held out.
     """
     rows = run.held_out_rows()
     if not len(rows):
@@ -115,7 +114,7 @@ def score_held_out(
     trained = groups[np.asarray(run.array("finetune/folds")) >= 0]
     is_known, own_groups = np.isin(groups[rows], trained), groups[rows]
 
-    def compared(name: str) -> dict[str, Any]:
+    def compared(name: str) -> HeldOutScore:
         errors = checked_smape_rows(price, prices[name], where="score_held_out")
         difference = paired_bootstrap(
             price,
@@ -125,30 +124,30 @@ def score_held_out(
             seed=config.seed,
             groups=own_groups,
         )
-        return {
-            "name": name,
-            "label": LABELS[name],
-            "smape": float(errors.mean()),
-            "smape_se": standard_error(errors, own_groups),
-            "difference": None if name == "chosen" else asdict(difference),
-        }
+        return HeldOutScore(
+            name=name,
+            label=LABELS[name],
+            smape=float(errors.mean()),
+            smape_se=standard_error(errors, own_groups),
+            difference=None if name == "chosen" else difference,
+        )
 
     log_price = held_out_log_prices(run)[chosen]
     dates = run.finetune.dates
-    return {
-        "n": len(rows),
-        "test_from": dates.test_from if dates else None,
-        "n_undated": run.finetune.n_undated,
-        "predictors": [compared(name) for name in LABELS],
-        "known": score_part(price, prices, is_known),
-        "new": score_part(price, prices, ~is_known),
-        "bias": log_bias(price, prices["chosen"], own_groups),
-        "coverage": {
+    return HeldOut(
+        n=len(rows),
+        test_from=dates.test_from if dates else None,
+        n_undated=run.finetune.n_undated,
+        predictors=[compared(name) for name in LABELS],
+        known=HeldOutPart.model_validate(score_part(price, prices, is_known)),
+        new=HeldOutPart.model_validate(score_part(price, prices, ~is_known)),
+        bias=log_bias(price, prices["chosen"], own_groups),
+        coverage={
             str(level): float(((low <= price) & (price <= high)).mean())
             for level in LEVELS
             for low, high in [intervals.bounds(log_price, level=level)]
         },
-    }
+    )
 
 
 def write_held_out(run: Run, path: Path, *, chosen: str) -> None:
