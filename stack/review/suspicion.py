@@ -35,8 +35,8 @@ RATES = {
 
 _WRONG = 1 / 70  # share of wrong prices that is assumed
 _LEAST_FACTOR = 2.0  # a pack or size that changes the price less explains nothing
-# Student's t with 4 degrees of freedom, as errors of prices have heavy tails: the ends of
-# its middle 80 and 90 percent.
+# Student's t with 4 degrees of freedom, as errors of prices have heavy tails: the ends
+# of its middle 80 and 90 percent.
 _T_AT = {80: 1.533, 90: 2.132}
 _TWIN_SPREAD = 0.25  # of ln prices of two twins
 _TWIN_TRUST = 0.85  # chance that a twin's own price is right
