@@ -160,6 +160,12 @@ def test_endings_of_whole_prices_have_a_step_of_one():
     assert endings.of(np.array([799.0]))[0] > endings.of(np.array([798.0]))[0]
 
 
+def test_endings_do_not_depend_on_the_currency():
+    endings, other = (Endings.count(catalog_prices() * f) for f in (1, 0.001))
+    assert other.step == pytest.approx(endings.step / 1000)
+    assert other.frequency.tolist() == endings.frequency.tolist()
+
+
 def test_an_interval_and_its_spread_fit_students_t():
     spread = spread_of_interval(np.array([1.0]), np.array([np.exp(2)]), level=90)
     draws = np.random.default_rng(0).standard_t(4, 100_000) * spread

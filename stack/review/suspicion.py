@@ -35,13 +35,15 @@ RATES = {
 
 _WRONG = 1 / 70  # share of wrong prices that is assumed
 _LEAST_FACTOR = 2.0  # a pack or size that changes the price less explains nothing
-_FREEDOM = 4  # of Student's t: errors of prices have heavy tails
-_T_AT_90 = 2.132  # its quantile for 90 percent of both sides
+# Student's t with 4 degrees of freedom, as errors of prices have heavy tails: the ends
+# of its middle 80 and 90 percent.
+_T_AT = {80: 1.533, 90: 2.132}
 _TWIN_SPREAD = 0.25  # of ln prices of two twins
 _TWIN_TRUST = 0.85  # chance that a twin's own price is right
 _FLAT = 1 / 8  # density of a log price that may be anything
 _MAX_WEIGHT = 6.0  # of a kind that few products can have
 _OTHER_WEIGHT = 0.3  # errors without a pattern are rarer
+_MOST = 0.8  # of the prices: averages and prices by weight have more decimals
 _NO_ZERO = 0.05  # chance that a shifted price lacks its zero
 
 
@@ -72,7 +74,7 @@ class Endings:
     """
 
     step: float
-    """Nearly all prices are multiples of it, such as 0.01."""
+    """Most prices are multiples of it, such as 0.01."""
 
     frequency: NDArray[np.float64]
     """Of each two last digits, over that of equal frequencies; shape (100,)."""
@@ -80,8 +82,9 @@ class Endings:
     @classmethod
     def count(cls, price: NDArray[np.float64]) -> "Endings":
         """Count the endings in a catalog; few prices give nearly equal frequencies."""
-        steps = (1000.0, 100.0, 10.0, 1.0, 0.1)
-        step = next((s for s in steps if are_multiples(price, s).mean() > 0.9), 0.01)
+        steps = [10.0**power for power in range(3, -7, -1)]
+        most = (s for s in steps if are_multiples(price, s).mean() > _MOST)
+        step = next(most, steps[-1])
         counts = np.bincount(_last_digits(price, step), minlength=100)
         frequency = (counts + 1) / (len(price) + 100) * 100
         return cls(step=step, frequency=frequency)
@@ -104,8 +107,7 @@ def spread_of_interval(
     low: NDArray[np.float64], high: NDArray[np.float64], *, level: int
 ) -> NDArray[np.float64]:
     """Return the scale of Student's t that has these intervals, shape (n,)."""
-    quantile = {80: 1.533, 90: _T_AT_90}[level]
-    return np.asarray(np.log(high / low) / 2 / quantile)
+    return np.asarray(np.log(high / low) / 2 / _T_AT[level])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,7 +232,6 @@ def _density(clues: Clues, factor: float | NDArray[np.float64]) -> NDArray[np.fl
 def _student(
     distance: NDArray[np.float64], scale: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return the density of Student's t with `_FREEDOM` = 4 degrees of freedom."""
-    assert _FREEDOM == 4
+    """Return the density of Student's t with 4 degrees of freedom."""
     z = distance / scale
     return np.asarray(0.375 * (1 + z**2 / 4) ** -2.5 / scale)

@@ -136,7 +136,14 @@
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const isField = event.target.matches("input, select");
-    if (event.key === "Escape" && isField) event.target.blur();
+    if (event.key === "Escape" && isField) {
+      event.preventDefault();
+      event.target.blur();
+      if (event.target === search) {
+        search.value = "";
+        filter();
+      }
+    }
     if (isField || !Object.hasOwn(keys, event.key)) return;
     event.preventDefault();
     keys[event.key]();
