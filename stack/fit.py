@@ -45,6 +45,7 @@ from stack.blocks.registry import (
     Start,
 )
 from stack.config import StackConfig
+from stack.judge import out_of_fold
 from stack.judge.ablation import fit_without_each, read_without_each, score_without_each
 from stack.judge.evaluate import evaluate_predictions
 from stack.judge.held_out import (
@@ -56,9 +57,11 @@ from stack.judge.held_out import (
     write_held_out,
 )
 from stack.judge.intervals import Intervals, interval_coverage
+from stack.judge.nested import Nested, judge_by_other_parts, parts_of
+from stack.judge.out_of_fold import write_out_of_fold
 from stack.judge.periods import score_by_period
 from stack.judge.ratios import ratio_study, read_categories
-from stack.records import StackManifest
+from stack.records import Chosen, StackManifest
 from stack.run import (
     PREDICTIONS,
     RAW_DIR,
@@ -76,7 +79,7 @@ from stack.trees.trials import settings_of_boosters
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 10  # raise it when the same inputs give different results
+FORMAT = 11  # raise it when the same inputs give different results
 _PLAN_NAME = "plan.json"
 _ABLATION_DIR = "ablation"
 
@@ -146,7 +149,14 @@ def _fit_stack(run: Run, config: StackConfig, key: str) -> dict[str, Any]:
 
 def _write_report(run: Run, report: dict[str, Any]) -> None:
     stage_dir = run.run_dir / "stack"
-    write_held_out(run, stage_dir / CSV_NAME, chosen=report["verdict"]["chosen"])
+    chosen = report["verdict"]["chosen"]
+    write_held_out(run, stage_dir / CSV_NAME, chosen=chosen)
+    write_out_of_fold(
+        run,
+        stage_dir / out_of_fold.CSV_NAME,
+        chosen=chosen,
+        nested=_nested(run, run.targets(), chosen),
+    )
     write_json(stage_dir / REPORT_NAME, report)
 
 
@@ -163,7 +173,8 @@ def _begin(stage_dir: Path, key: str) -> None:
         remove_boosters(folder)
     for name in (BLOCKS_DIR, _ABLATION_DIR, HELD_OUT_DIR):
         shutil.rmtree(stage_dir / name, ignore_errors=True)
-    (stage_dir / CSV_NAME).unlink(missing_ok=True)
+    for name in (CSV_NAME, out_of_fold.CSV_NAME):
+        (stage_dir / name).unlink(missing_ok=True)
     (stage_dir / "start_weights.npy").unlink(missing_ok=True)
     write_record(stage_dir / _PLAN_NAME, PlanRecord(key=key))
 
@@ -202,8 +213,10 @@ def evaluate_run(run_dir: Path, *, n_folds: int | None = None) -> dict[str, Any]
         )
     verify_files(run_dir / "stack", finished.stack.files)
     report = _evaluate(finished.run, finished.run.targets(), finished.stack_config)
-    path = run_dir / "stack" / REPORT_NAME
-    if read_json(path) != report:  # a run folder may be read-only
+    stage_dir = run_dir / "stack"
+    is_written = (stage_dir / out_of_fold.CSV_NAME).exists()
+    if not is_written or read_json(stage_dir / REPORT_NAME) != report:
+        # Otherwise nothing is written: a run folder may be read-only.
         with run_lock(run_dir):
             _write_report(finished.run, report)
     return report
@@ -373,6 +386,19 @@ def _evaluate(run: Run, targets: Targets, config: StackConfig) -> dict[str, Any]
         run, served_log_prices(run, name), predictions["network"]
     )
     return report
+
+
+def _nested(run: Run, targets: Targets, chosen: Chosen) -> Nested:
+    priced = targets.folds >= 0
+    log_price = run.out_of_fold(chosen)[priced]
+    parts = parts_of(targets.folds[priced])
+    return judge_by_other_parts(
+        log_price,
+        targets.log_price[priced] - log_price,
+        parts,
+        np.ones((parts.max() + 1, len(parts))),
+        price_unit=run.price_unit,
+    )
 
 
 def _ablation(
