@@ -277,7 +277,7 @@ def test_a_network_on_frozen_photos_is_exported_with_the_frozen_encoder(
         assert (tmp_path / chosen / "frozen" / "image.onnx").is_file()
         assert not (tmp_path / chosen / "fold-0" / "image.onnx").exists()
         expected = np.log1p(predicted_by_run(run_dir, catalog, images_dir))
-        rows = price_catalog(Model(tmp_path / chosen), sample_catalog, images_dir, None)
+        rows = price_catalog(Model(tmp_path / chosen), sample_catalog, images_dir)
         found = np.log1p([float(price) for _, price in rows])
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3)
 
@@ -292,7 +292,7 @@ def test_networks_of_one_input_alone_are_exported_as_they_price(
     for chosen in ("network", "stacker"):
         export_run(choose(run_dir, chosen), tmp_path / chosen, check=False)
         expected = np.log1p(predicted_by_run(run_dir, catalog, images_dir))
-        rows = price_catalog(Model(tmp_path / chosen), sample_catalog, images_dir, None)
+        rows = price_catalog(Model(tmp_path / chosen), sample_catalog, images_dir)
         found = np.log1p([float(price) for _, price in rows])
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3)
     alone = {"text": "text alone", "image": "photo alone"}[inputs]

@@ -42,6 +42,7 @@ from stack.export.target import (
     require_free,
     whole_folder,
 )
+from stack.price.confidence import CONFIDENCE_DIR
 from stack.run import (
     RAW_DIR,
     REPORT_NAME,
@@ -52,7 +53,7 @@ from stack.run import (
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 5
+FORMAT = 6
 CARD_NAME = "MODEL_CARD.md"
 TOKENIZER_NAME = "tokenizer.json"
 # The code that predict.py needs, unchanged. It is imported without PyTorch.
@@ -117,6 +118,11 @@ def write_export(finished: FinishedRun, folder: Path) -> None:
     """
     _write_towers(finished, folder)
     _copy_boosters(finished, folder)
+    shutil.copytree(
+        finished.run.run_dir / "stack" / CONFIDENCE_DIR,
+        folder / CONFIDENCE_DIR,
+        ignore=shutil.ignore_patterns("sizes.npy", "unlike.npy", "*.crc32"),
+    )
     _copy_code(folder, packages=_required_packages(finished))
     if _price_blocks(finished):
         write_price_blocks(finished.run, _price_blocks(finished), folder)
@@ -213,7 +219,8 @@ def _required_packages(finished: FinishedRun) -> list[str]:
     """Return the packages that an export needs, by their names for pip."""
     packages = ["numpy", "pillow", "onnxruntime"]
     packages += ["tokenizers"] * (finished.run.embed.inputs.text_spec is not None)
-    packages += ["lightgbm"] * finished.is_stacked
+    has_trees = finished.is_stacked or finished.stack.confidence.has_boosters
+    packages += ["lightgbm"] * has_trees
     return packages + ["scikit-learn", "pydantic"] * bool(_price_blocks(finished))
 
 
@@ -301,7 +308,7 @@ def _predictors(finished: FinishedRun) -> dict[str, Any]:
     run, boosters = finished.run, _boosters(finished)
     blocks = list(finished.stack_config.blocks)
     settings: dict[str, Any] = {
-        "intervals": finished.stack.intervals,
+        "confidence": finished.stack.confidence.as_json(),
         "blocks": blocks,
         "price_blocks": _price_blocks(finished),
         "log_price_columns": {

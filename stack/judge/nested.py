@@ -9,17 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stack.price.confidence import LEVELS, SHARES, Calibration
-
-MOST_PARTS = 5
-"""Largest number of parts. A run with more folds puts some together: the models of the
-errors' size are fitted for each pair of parts."""
-
-
-def parts_of(folds: NDArray[np.integer]) -> NDArray[np.integer]:
-    """Return the part of each product, 0 to `MOST_PARTS` - 1 at most."""
-    parts: NDArray[np.integer] = folds % MOST_PARTS
-    return parts
+from stack.price.calibration import LEVELS, SHARES, Calibration
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,9 +28,10 @@ def judge_by_other_parts(
     log_price: NDArray[np.floating],
     residual: NDArray[np.floating],
     parts: NDArray[np.integer],
-    scales: NDArray[np.floating],
+    sizes: NDArray[np.floating],
     *,
     price_unit: float,
+    n_bands: int | None = None,
 ) -> Nested:
     """Return intervals and probabilities, calibrated on the other parts.
 
@@ -52,21 +43,27 @@ def judge_by_other_parts(
         log1p of the true price minus `log_price`.
     parts : ndarray of shape (n_products,), int
         Part of each product; at least two different ones.
-    scales : ndarray of shape (n_parts, n_products)
-        Row k contains the scale of each product by models that were fitted without
-        part k, and without the product's own part.
+    sizes : ndarray of shape (n_parts, n_products)
+        Row k contains the size of each product's error by models that were fitted
+        without part k, and without the product's own part.
     price_unit : float
         Unit of the run, catalog currency.
+    n_bands : int, optional
+        As for `Calibration.fit`.
     """
     n = len(residual)
     ends = {level: np.empty((2, n)) for level in LEVELS}
     within = {share: np.empty(n) for share in SHARES}
     for part in np.unique(parts):
-        inside, others, scale = parts == part, parts != part, scales[part]
+        inside, others, size = parts == part, parts != part, sizes[part]
         fitted = Calibration.fit(
-            log_price[others], residual[others], scale[others], price_unit=price_unit
+            log_price[others],
+            residual[others],
+            size[others],
+            price_unit=price_unit,
+            n_bands=n_bands,
         )
-        judged = log_price[inside], scale[inside]
+        judged = log_price[inside], size[inside]
         for level in LEVELS:
             ends[level][:, inside] = fitted.bounds(*judged, level=level)
         for share in SHARES:

@@ -35,7 +35,9 @@ COLUMNS = (
 )
 
 
-def write_out_of_fold(run: Run, path: Path, *, chosen: Chosen, nested: Nested) -> None:
+def write_out_of_fold(
+    run: Run, path: Path, *, chosen: Chosen, nested: Nested, unlike: NDArray[np.bool_]
+) -> None:
     """Write a row for each priced product: true price, out-of-fold prices, doubts.
 
     Parameters
@@ -46,6 +48,7 @@ def write_out_of_fold(run: Run, path: Path, *, chosen: Chosen, nested: Nested) -
         Predictor that the verdict chose.
     nested : Nested
         Intervals and probabilities of the chosen prices.
+    unlike : ndarray of shape (n_priced,), bool
     """
     targets = run.targets()
     rows = np.flatnonzero(targets.folds >= 0)
@@ -55,7 +58,7 @@ def write_out_of_fold(run: Run, path: Path, *, chosen: Chosen, nested: Nested) -
     }
     amounts = [targets.price[rows], *prices.values(), nested.low[LEVEL]]
     amounts.append(nested.high[LEVEL])
-    flags = _flags(run, rows, prices[chosen])
+    flags = _flags(run, rows, prices[chosen], unlike)
     text = io.StringIO()
     lines = csv.writer(text, lineterminator="\n")
     lines.writerow(COLUMNS)
@@ -76,7 +79,10 @@ def write_out_of_fold(run: Run, path: Path, *, chosen: Chosen, nested: Nested) -
 
 
 def _flags(
-    run: Run, rows: NDArray[np.intp], prices: NDArray[np.float64]
+    run: Run,
+    rows: NDArray[np.intp],
+    prices: NDArray[np.float64],
+    unlike: NDArray[np.bool_],
 ) -> Iterator[str]:
     """Yield the reasons to doubt each price, as `pricestack predict --flags` has them.
 
@@ -84,8 +90,8 @@ def _flags(
     """
     trained, texts = run.price_range(), run.catalog().text
     has_photo = run.array("embed/image_ok")
-    for row, price in zip(rows, prices, strict=True):
-        reasons = flag_price(float(price), 1.0, trained)
+    for row, price, is_unlike in zip(rows, prices, unlike, strict=True):
+        reasons = flag_price(float(price), 1.0, trained, unlike=bool(is_unlike))
         reasons += [NO_TEXT] * (compose_text(parse_fields(texts[row])) == MISSING_TEXT)
         reasons += [NO_PHOTO] * (not has_photo[row])
         yield "; ".join(reasons)

@@ -14,8 +14,7 @@ from embed.errors import InputError, UnreadableImage
 from embed.store.manifest import require_stage
 from embed.table.encode import encode
 from embed.text import MISSING_TEXT, compose_text, parse_fields
-from stack.judge.intervals import LEVELS
-from stack.price.flags import flag_price
+from stack.price.calibration import LEVELS, SHARES
 from stack.price.predictor import Predictor
 from stack.records import StackManifest
 from stack.service.errors import ApiError, no_explanations
@@ -37,6 +36,21 @@ class Product:
     """Cells by table column."""
 
     sample_id: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """A price, how sure it is, and the reasons to doubt it."""
+
+    price: float
+    ends: dict[int, tuple[float, float]]
+    """Ends of the prediction interval by level."""
+
+    within: dict[int, float]
+    """Probability to be within so many percent of the true price."""
+
+    unlike: bool
+    flags: list[str]
 
 
 class Pricer:
@@ -94,21 +108,26 @@ class Pricer:
         for row, reason in (*chunk.unreadable, *chunk.rare):
             odd_cells[row].append(reason)
         predicted = self.predictor.predict(chunk)
-        bounds = self.predictor.intervals.bounds
-        ends = {level: bounds(predicted.log_price, level=level) for level in LEVELS}
+        confidence = self.predictor.confidence
+        ends = {level: confidence.bounds(predicted, level=level) for level in LEVELS}
+        within = {percent: confidence.within(predicted, percent) for percent in SHARES}
+        doubts = self.predictor.doubts(predicted)
         return [
             self._answer(
                 product,
-                price=float(predicted.price[row]),
-                flags=flag_price(
-                    float(predicted.price[row]),
-                    float(predicted.network_factor[row]),
-                    self.predictor.trained,
+                Judged(
+                    price=float(predicted.price[row]),
+                    ends={
+                        level: (float(low[row]), float(high[row]))
+                        for level, (low, high) in ends.items()
+                    },
+                    within={
+                        percent: float(probability[row])
+                        for percent, probability in within.items()
+                    },
+                    unlike=bool(predicted.unlike[row]),
+                    flags=doubts[row],
                 ),
-                ends={
-                    level: (float(low[row]), float(high[row]))
-                    for level, (low, high) in ends.items()
-                },
                 odd_cells=odd_cells[row],
             )
             for row, product in enumerate(products)
@@ -132,13 +151,18 @@ class Pricer:
         explanation = Explanation.model_validate(
             {**record, "without_photo_percent": image.get("without_photo_percent")}
         )
-        ends = {level: tuple(record["intervals"][str(level)]) for level in LEVELS}
         features = encode(self.table, self._columns([product]), n_products=1)
         answer = self._answer(
             product,
-            price=record["price"],
-            flags=record["flags"],
-            ends=ends,
+            Judged(
+                price=record["price"],
+                ends={
+                    level: tuple(record["intervals"][str(level)]) for level in LEVELS
+                },
+                within={percent: record["within"][str(percent)] for percent in SHARES},
+                unlike=record["unlike"],
+                flags=record["flags"],
+            ),
             odd_cells=[reason for _, reason in (*features.unreadable, *features.rare)],
         )
         return answer.model_copy(update={"explanation": explanation})
@@ -170,25 +194,26 @@ class Pricer:
     def _answer(
         self,
         product: Product,
+        judged: Judged,
         *,
-        price: float,
-        flags: list[str],
-        ends: dict[int, tuple[float, float]],
         odd_cells: Sequence[str],
     ) -> PriceAnswer:
         return PriceAnswer(
             sample_id=product.sample_id,
-            price=price,
+            price=judged.price,
             intervals=[
                 Interval(level=level, price_low=low, price_high=high)
-                for level, (low, high) in ends.items()
+                for level, (low, high) in judged.ends.items()
             ],
+            within_10=judged.within[10],
+            within_20=judged.within[20],
+            unlike=judged.unlike,
             predictor=self.chosen,
             placeholders=[
                 *_placeholders(product),
                 *(Placeholder(field="table", reason=reason) for reason in odd_cells),
             ],
-            flags=flags,
+            flags=judged.flags,
         )
 
 
