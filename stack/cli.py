@@ -65,18 +65,23 @@ def main() -> None:
     "--blocks",
     default=",".join(StackConfig.blocks),
     show_default=True,
-    help=f"Features of the trees, of: {', '.join(BLOCKS)}. The last "
-    f"{len(PRICE_BLOCKS)} are fitted on prices, out of fold.",
+    help="Blocks of features for the trees, separated by commas. All blocks: "
+    f"{', '.join(BLOCKS)}. The last {len(PRICE_BLOCKS)} are fitted on prices, out of "
+    "fold.",
 )
 @click.option(
-    "--threads", "n_threads", default=StackConfig.n_threads, show_default=True
+    "--threads",
+    "n_threads",
+    default=StackConfig.n_threads,
+    show_default=True,
+    help="Threads for boosters at the same time and for other arithmetic.",
 )
 @click.option(
     "--objective",
     type=click.Choice(get_args(Objective)),
     default=StackConfig.objective,
     show_default=True,
-    help="Loss of the trees on log price: absolute error, or SMAPE.",
+    help="Loss of the trees: absolute error of the log price, or SMAPE.",
 )
 @click.option(
     "--tune",
@@ -85,27 +90,34 @@ def main() -> None:
     default=StackConfig.n_trials,
     show_default=True,
     metavar="N",
-    help="Try N other settings for each fold, inside its own training rows.",
+    help="Try N other settings for each fold's booster, judged on a part of its "
+    "training rows.",
 )
-@click.option("--seed", default=StackConfig.seed, show_default=True)
+@click.option(
+    "--seed",
+    default=StackConfig.seed,
+    show_default=True,
+    help="Seed of the rows and columns of each tree, and of the bootstrap.",
+)
 @click.option(
     "--seeds",
     "n_seeds",
     default=StackConfig.n_seeds,
     show_default=True,
-    help="Boosters of each fold, one per seed; their mean is used.",
+    help="Number of boosters of each fold, one per seed; their mean is used.",
 )
 @click.option(
     "--ablation/--no-ablation",
     default=StackConfig.ablation,
     show_default=True,
-    help="Also fit the stacker without each block, to report what each adds.",
+    help="Fit the trees again without each block, to report what the block adds.",
 )
 @one_line_errors
 def stack_command(run_dir: Path, blocks: str, **settings: Any) -> None:
     """Fit boosters on the network's residual and judge them, in RUN/stack.
 
-    With the block start, on the residual of its blend with a kernel ridge.
+    The residual is the error that remains in the log price. With the block start, it is
+    the error of a blend: network and kernel ridge, a regression on similar products.
 
     \b
     Example:
@@ -129,7 +141,7 @@ def stack_command(run_dir: Path, blocks: str, **settings: Any) -> None:
     "--folds",
     "n_folds",
     type=int,
-    help="Expected number of folds of the run; another number is an error.",
+    help="Expected number of folds; if the run has another number, the command fails.",
 )
 @one_line_errors
 def evaluate_main(run_dir: Path, n_folds: int | None) -> None:
@@ -165,8 +177,8 @@ def evaluate_main(run_dir: Path, n_folds: int | None) -> None:
     "--intervals",
     "level",
     type=click.IntRange(LEAST_LEVEL, MOST_LEVEL),
-    help="Add the columns price_low and price_high, which enclose the true price of "
-    "that percentage of new products.",
+    help="Add the columns price_low and price_high: an interval for each product, made "
+    "to contain the true price for this percentage of products.",
 )
 @click.option(
     "--confidence",
@@ -186,13 +198,13 @@ def evaluate_main(run_dir: Path, n_folds: int | None) -> None:
     "--flags",
     is_flag=True,
     help="Add the column flags: reasons to doubt a price, such as networks that "
-    "disagree, a price outside those trained on, no usable text.",
+    "disagree, a price above all training prices, no usable text.",
 )
 @click.option(
     "--only-new",
     is_flag=True,
-    help="Keep the prices of the earlier file whose products, models and options are "
-    "unchanged, by a record beside the file; price the other products.",
+    help="Price only new and changed products, and keep the other prices of the "
+    "earlier file. A record beside the file shows what has changed.",
 )
 @only_fold_option
 @catalog_options
@@ -208,7 +220,7 @@ def predict_command(
 ) -> None:
     """Price new products with a finished run.
 
-    The catalog's columns are the run's, unless options name others.
+    The columns have the same names as in the run's catalog, unless options name others.
 
     \b
     Example:
@@ -293,7 +305,13 @@ def _mention_doubts(prices: "CatalogPrices", *, flags: bool) -> None:
 
 
 @click.command("sample")
-@click.option("--products", "n_products", default=600, show_default=True)
+@click.option(
+    "--products",
+    "n_products",
+    default=600,
+    show_default=True,
+    help="Number of products.",
+)
 @click.option(
     "--out",
     "out_dir",
@@ -301,10 +319,16 @@ def _mention_doubts(prices: "CatalogPrices", *, flags: bool) -> None:
     required=True,
     help="Folder to write catalog.csv, law.csv and images/ to.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Seed of the products; the same seed gives the same files.",
+)
 @one_line_errors
 def sample_command(n_products: int, out_dir: Path, seed: int) -> None:
-    """Draw a sample catalog whose prices follow a stated law with stated noise.
+    """Generate a sample catalog whose prices follow a known formula plus noise.
 
     \b
     Example:

@@ -174,7 +174,7 @@ def _stack_key(run: Run, config: StackConfig) -> str:
 
 def _align(
     run: Run, folds: NDArray[np.integer], stage_dir: Path
-) -> list[dict[str, Any]]:
+) -> list[dict[str, object]]:
     """Write the fused embeddings in the common space and the maps into it."""
     fused, image_ok = run.array("finetune/fused"), run.array("embed/image_ok")
     anchor_rows = np.asarray(run.array("finetune/anchor_rows"))

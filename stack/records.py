@@ -223,7 +223,10 @@ class AblationScore(Record):
     left_out: list[Text]
     smape: Real
     adds: Real | None
+    """SMAPE without the blocks minus SMAPE with all; None with all blocks."""
+
     adds_se: Real | None
+    """Standard error of `adds` over products, not over seeds."""
 
 
 class Doubts(Record):

@@ -30,7 +30,7 @@ NOT_RUN = {  # part of a message: why its advice is not taken here
     "Price only with the models of this fold": _HELP,
     "Column that --table auto leaves out": _HELP,
     "Column of dates, so that `finetune`": _HELP,
-    "Keep the products of this date, such as": _HELP,
+    "Hold out the products of this date, such as": _HELP,
     "Values of table columns were changed by --table": "no advice: what --table did",
     "features must be finite and below": "features that overflow less precise "
     "arithmetic alone need an encoder that makes them",

@@ -3,6 +3,7 @@
 import itertools
 import re
 import socket
+import subprocess
 import sys
 from importlib.metadata import metadata, version
 
@@ -335,6 +336,29 @@ def test_a_currency_is_given_by_its_code_or_left_out(shell, serve, way):
     message = shell.refused(*serve, "--port", 0, "--currency", "$")
     assert way in message
     shell.accepted(*serve, "--port", 0, *(("--currency", way) if way else ()))
+
+
+@advice("must be a path without a slash at its end", "must be a scheme and a host")
+@pytest.mark.parametrize(
+    ("option", "wrong"),
+    [("--root-path", "/prices/"), ("--allow-origin", "https://shop.example/")],
+)
+def test_a_prefix_and_an_origin_are_given_as_the_message_does(
+    shell, serve, option, wrong
+):
+    message = shell.refused(*serve, "--port", 0, option, wrong)
+    right = re.search(r"Give for example ([^ ,]+)", message).group(1)
+    shell.accepted(*serve, "--port", 0, option, right)
+
+
+@advice("must contain one line of at least")
+def test_a_key_is_made_by_the_command(shell, serve, tmp_path):
+    path = tmp_path / "key.txt"
+    path.write_text("short")
+    message = shell.refused(*serve, "--port", 0, "--api-key-file", path)
+    command = re.search(r"`(.+)`", message).group(1)
+    subprocess.run(command, shell=True, check=True, cwd=tmp_path)  # noqa: S602
+    shell.accepted(*serve, "--port", 0, "--api-key-file", path)
 
 
 UNLISTED = {  # part of the message: what --set is given, and what it is to be given

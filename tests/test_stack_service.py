@@ -1,6 +1,7 @@
 import base64
 import json
 import shutil
+from importlib import metadata
 
 import numpy as np
 import pytest
@@ -140,6 +141,8 @@ def test_health_says_what_serves(real, pricers):
         "status": "ready",
         "run": pricer.run_key,
         "chosen": "stacker",
+        "smape": pricer.smape,
+        "version": metadata.version("pricestack"),
         "currency": None,
         "table": [],
     }

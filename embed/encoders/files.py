@@ -4,12 +4,14 @@ import contextlib
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from tokenizers import Tokenizer
 from transformers import AutoConfig, PreTrainedConfig
 
 from embed.encoders.weights import WeightsError
+
+_Value = TypeVar("_Value")
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
@@ -79,6 +81,25 @@ def one_line_of_transformers(
         ) from error
 
 
+def read_json(path: Path, kind: type[_Value], *, remedy: str) -> _Value:
+    """Read an encoder's JSON file, which contains a value of this type.
+
+    Raises
+    ------
+    WeightsError
+        If it does not; the message ends with the remedy.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(record, kind):
+            raise ValueError(f"found {type(record).__name__}")
+    except (OSError, ValueError, RecursionError) as error:
+        raise WeightsError(
+            f"{path}: not readable as JSON ({error}). {remedy}"
+        ) from error
+    return record
+
+
 def require_plain_encoder(
     folder: Path, kind: Literal["text", "image"] = "text"
 ) -> None:
@@ -95,13 +116,7 @@ def require_plain_encoder(
             f"not supported. Merge it into model.safetensors, or remove it."
         )
     path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise WeightsError(
-            f"{path}: not readable as JSON ({_first_line(error)}). Give the encoder's "
-            f"own."
-        ) from error
+    config = read_json(path, object, remedy="Give the encoder's own.")
     # transformers reads a name with a slash as a code repository, and loads it.
     named = [name for name in _attention_names(config) if "/" in str(name)]
     if named:

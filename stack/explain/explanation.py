@@ -9,7 +9,6 @@ occlusion, the change when a part of the input is left out.
 import dataclasses
 import weakref
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,7 +107,7 @@ class Explanation:
     similar: list[SimilarProduct]
     """Priced products of the run, most similar first."""
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """Return the explanation as plain objects for JSON; all numbers are finite."""
         return dataclasses.asdict(self)
 

@@ -8,7 +8,6 @@ from importlib import metadata
 from itertools import product
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 
@@ -243,7 +242,7 @@ def _copy_code(folder: Path, *, packages: Sequence[str]) -> None:
     (folder / LICENCE_NAME).write_text(licence_text(), encoding="utf-8")
 
 
-def _manifest(finished: FinishedRun, folder: Path) -> dict[str, Any]:
+def _manifest(finished: FinishedRun, folder: Path) -> dict[str, object]:
     return {
         "kind": KIND,
         "format": FORMAT,
@@ -269,7 +268,7 @@ def _manifest(finished: FinishedRun, folder: Path) -> dict[str, Any]:
     }
 
 
-def _inputs(embed: EmbedManifest) -> dict[str, Any]:
+def _inputs(embed: EmbedManifest) -> dict[str, object]:
     """Return what the model reads of a product, and how."""
     text_spec = embed.inputs.text_spec
     return {
@@ -287,7 +286,7 @@ def _inputs(embed: EmbedManifest) -> dict[str, Any]:
     }
 
 
-def _networks(config: FinetuneConfig, folder: Path) -> dict[str, Any]:
+def _networks(config: FinetuneConfig, folder: Path) -> dict[str, object]:
     """Return the folders of the networks and the inputs that they use."""
     return {
         "folds": [
@@ -303,11 +302,11 @@ def _networks(config: FinetuneConfig, folder: Path) -> dict[str, Any]:
     }
 
 
-def _predictors(finished: FinishedRun) -> dict[str, Any]:
+def _predictors(finished: FinishedRun) -> dict[str, object]:
     """Return the blocks and boosters that make a price of the networks' outputs."""
     run, boosters = finished.run, _boosters(finished)
     blocks = list(finished.stack_config.blocks)
-    settings: dict[str, Any] = {
+    settings: dict[str, object] = {
         "confidence": finished.stack.confidence.as_json(),
         "blocks": blocks,
         "price_blocks": _price_blocks(finished),

@@ -82,7 +82,9 @@ def render_report(run_dir: Path) -> str:
     )
 
 
-def _facts(finished: FinishedRun, report: Report, catalog: Catalog) -> dict[str, Any]:
+def _facts(
+    finished: FinishedRun, report: Report, catalog: Catalog
+) -> dict[str, object]:
     scores = {row.name: row for row in report.predictors}
     return {
         "run_name": finished.run.run_dir.resolve().name,
@@ -95,14 +97,14 @@ def _facts(finished: FinishedRun, report: Report, catalog: Catalog) -> dict[str,
     }
 
 
-def _ratios(report: Report) -> dict[str, Any]:
+def _ratios(report: Report) -> dict[str, object]:
     if report.ratios is None:  # reports of older versions have none
         return {}
     study = report.ratios.as_json()
     return {"ratio_sentence": ratio_sentence(study), "ratio_parts": ratio_parts(study)}
 
 
-def _accuracy(report: Report, judged: Judged) -> dict[str, Any]:
+def _accuracy(report: Report, judged: Judged) -> dict[str, object]:
     labels = {str(row.name): row.label for row in report.predictors}
     intervals = report.intervals
     return {
@@ -123,7 +125,7 @@ def _within(judged: Judged) -> list[tuple[float, int]]:
     return [(factor, int((distance <= np.log(factor)).sum())) for factor in _FACTORS]
 
 
-def _training(finished: FinishedRun) -> dict[str, Any]:
+def _training(finished: FinishedRun) -> dict[str, object]:
     run, names = finished.run, finished.run.embed.attribute_names
     stack_dir = run.run_dir / "stack"
     n_folds = run.finetune.config.n_folds
@@ -147,7 +149,7 @@ def _training(finished: FinishedRun) -> dict[str, Any]:
     }
 
 
-def _groups(judged: Judged, catalog: Catalog) -> dict[str, Any]:
+def _groups(judged: Judged, catalog: Catalog) -> dict[str, object]:
     names = [parse_fields(catalog.text[row]).name for row in judged.rows]
     words = score_words(names, judged.error)
     n = len(judged.error)
@@ -165,7 +167,7 @@ def _groups(judged: Judged, catalog: Catalog) -> dict[str, Any]:
 
 def _products(
     finished: FinishedRun, judged: Judged, catalog: Catalog
-) -> dict[str, Any]:
+) -> dict[str, object]:
     def shown(places: NDArray[np.intp]) -> Any:
         return show_products(places, judged=judged, run=finished.run, catalog=catalog)
 

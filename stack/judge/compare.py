@@ -59,7 +59,7 @@ def compare_runs(
     predictor: Predictor = "chosen",
     n_bootstrap: int = StackConfig.n_bootstrap,
     seed: int = StackConfig.seed,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Compare two runs, paired over the products that they have in common.
 
     Parameters
@@ -169,7 +169,7 @@ def _require_shape(rows: NDArray[Any], path: Path, n_products: int) -> None:
         )
 
 
-def _pair(a: PricedRun, b: PricedRun) -> tuple[PricedRun, PricedRun, dict[str, Any]]:
+def _pair(a: PricedRun, b: PricedRun) -> tuple[PricedRun, PricedRun, dict[str, object]]:
     """Restrict both runs to their common products, in the order of A."""
     _, in_a, in_b = np.intersect1d(
         a.sample_id, b.sample_id, assume_unique=True, return_indices=True
@@ -201,7 +201,7 @@ def _pair(a: PricedRun, b: PricedRun) -> tuple[PricedRun, PricedRun, dict[str, A
     )
 
 
-def _about(run: PricedRun) -> dict[str, Any]:
+def _about(run: PricedRun) -> dict[str, object]:
     return {
         "run": str(run.run_dir),
         "predictor": run.predictor,
@@ -224,7 +224,7 @@ def _part(
     error_a: NDArray[np.float64],
     error_b: NDArray[np.float64],
     inside: NDArray[np.bool_],
-) -> dict[str, Any]:
+) -> dict[str, object]:
     n = int(inside.sum())
     means = {
         side: float(error[inside].mean()) if n else None

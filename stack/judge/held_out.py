@@ -9,7 +9,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +30,14 @@ from stack.price.confidence import CONFIDENCE_DIR
 from stack.price.engine import Engine
 from stack.price.held_out import price_by_engine
 from stack.price.loading import load_engine, load_run_confidence
-from stack.records import Chosen, ConfidenceRecord
+from stack.records import (
+    Chosen,
+    ConfidenceRecord,
+    HeldOut,
+    HeldOutPart,
+    HeldOutScore,
+    IntervalRecord,
+)
 from stack.run import PREDICTIONS, Run
 
 HELD_OUT_DIR = "held_out"
@@ -112,9 +118,7 @@ def served_log_prices(run: Run, predictor: str) -> NDArray[np.float32]:
     return log_price
 
 
-def score_held_out(
-    run: Run, config: StackConfig, *, chosen: str
-) -> dict[str, Any] | None:
+def score_held_out(run: Run, config: StackConfig, *, chosen: str) -> HeldOut | None:
     """Compare all predictors on the held-out products.
 
     Parameters
@@ -127,8 +131,8 @@ def score_held_out(
 
     Returns
     -------
-    dict or None
-        As `stack.records.HeldOut`; None if no product is held out.
+    HeldOut or None
+        None if no product is held out.
     """
     rows = run.held_out_rows()
     if not len(rows):
@@ -138,7 +142,7 @@ def score_held_out(
     trained = groups[np.asarray(run.array("finetune/folds")) >= 0]
     is_known, own_groups = np.isin(groups[rows], trained), groups[rows]
 
-    def compared(name: str) -> dict[str, Any]:
+    def compared(name: str) -> HeldOutScore:
         errors = checked_smape_rows(price, prices[name], where="score_held_out")
         difference = paired_bootstrap(
             price,
@@ -148,33 +152,35 @@ def score_held_out(
             seed=config.seed,
             groups=own_groups,
         )
-        return {
-            "name": name,
-            "label": LABELS[name],
-            "smape": float(errors.mean()),
-            "smape_se": standard_error(errors, own_groups),
-            "difference": None if name == "chosen" else asdict(difference),
-        }
+        return HeldOutScore(
+            name=name,
+            label=LABELS[name],
+            smape=float(errors.mean()),
+            smape_se=standard_error(errors, own_groups),
+            difference=None
+            if name == "chosen"
+            else IntervalRecord.model_validate(asdict(difference)),
+        )
 
     judged = _judge_served(run, chosen)
     dates = run.finetune.dates
-    return {
-        "n": len(rows),
-        "test_from": dates.test_from if dates else None,
-        "n_undated": run.finetune.n_undated,
-        "predictors": [compared(name) for name in LABELS],
-        "known": score_part(price, prices, is_known),
-        "new": score_part(price, prices, ~is_known),
-        "bias": log_bias(price, prices["chosen"], own_groups),
-        "coverage": {
+    return HeldOut(
+        n=len(rows),
+        test_from=dates.test_from if dates else None,
+        n_undated=run.finetune.n_undated,
+        predictors=[compared(name) for name in LABELS],
+        known=HeldOutPart.model_validate(score_part(price, prices, is_known)),
+        new=HeldOutPart.model_validate(score_part(price, prices, ~is_known)),
+        bias=log_bias(price, prices["chosen"], own_groups),
+        coverage={
             str(level): float(((low <= price) & (price <= high)).mean())
             for level in LEVELS
             for low, high in [(judged.low[level], judged.high[level])]
         },
-        "confidence": measure_sureness(
+        confidence=measure_sureness(
             price, prices["chosen"], judged.within, _read(run, _UNLIKE) > 0
         ),
-    }
+    )
 
 
 def write_held_out(run: Run, path: Path, *, chosen: str) -> None:

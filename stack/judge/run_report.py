@@ -105,24 +105,28 @@ def judge_run(run: Run, config: StackConfig, report: dict[str, Any]) -> dict[str
     predicted = to_price(run.out_of_fold(chosen)[priced], run.price_unit)
     nested = read_nested(run, chosen)
     without_each = read_ablation(run, config) or {}
+    intervals = measure_intervals(
+        price,
+        predicted,
+        nested,
+        has_photo=np.asarray(run.array("embed/image_ok"))[priced],
+        constant=read_constant(run, chosen),
+    )
+    sureness = measure_sureness(price, predicted, nested.within, read_unlike(run))
+    ablation = score_without_each(
+        targets.log_price[priced],
+        {names: log_price[priced] for names, log_price in without_each.items()},
+        groups=groups,
+    )
+    tested = held_out.score_held_out(run, config, chosen=chosen)
+    served = held_out.served_log_prices(run, chosen)
+    periods = score_by_period(run, served, run.out_of_fold("network"))
     return {
         **report,
         "n_unpriced": run.finetune.n_unpriced_dropped,
-        "intervals": measure_intervals(
-            price,
-            predicted,
-            nested,
-            has_photo=np.asarray(run.array("embed/image_ok"))[priced],
-            constant=read_constant(run, chosen),
-        ),
-        "confidence": measure_sureness(
-            price, predicted, nested.within, read_unlike(run)
-        ),
-        "ablation": score_without_each(
-            targets.log_price[priced],
-            {names: log_price[priced] for names, log_price in without_each.items()},
-            groups=groups,
-        ),
+        "intervals": [part.as_json() for part in intervals],
+        "confidence": sureness.as_json(),
+        "ablation": [part.as_json() for part in ablation],
         "ratios": ratio_study(
             price,
             predicted,
@@ -132,12 +136,8 @@ def judge_run(run: Run, config: StackConfig, report: dict[str, Any]) -> dict[str
             ),
             seed=config.seed,
         ),
-        "held_out": held_out.score_held_out(run, config, chosen=chosen),
-        "periods": score_by_period(
-            run,
-            held_out.served_log_prices(run, chosen),
-            run.out_of_fold("network"),
-        ),
+        "held_out": tested and tested.as_json(),
+        "periods": [period.as_json() for period in periods],
     }
 
 

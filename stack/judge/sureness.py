@@ -6,8 +6,7 @@ Gneiting and Raftery (2007), "Strictly Proper Scoring Rules, Prediction, and
 Estimation", section 6.2: the interval score.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +14,15 @@ from numpy.typing import NDArray
 from stack.judge.evaluate import price_bands
 from stack.judge.nested import Nested
 from stack.price.calibration import LEVELS, SHARES
+from stack.records import (
+    Coverage,
+    CoverageByPhoto,
+    CoverageOfBand,
+    CoverageOfPart,
+    Sureness,
+    Surest,
+    Tenth,
+)
 
 CURVE = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 """Shares of the products, the surest first, whose errors are reported."""
@@ -29,7 +37,7 @@ def measure_intervals(
     *,
     has_photo: NDArray[np.bool_],
     constant: Nested,
-) -> list[dict[str, Any]]:
+) -> list[Coverage]:
     """Measure how many prices the intervals contain, and how wide they are.
 
     Parameters
@@ -44,27 +52,27 @@ def measure_intervals(
 
     Returns
     -------
-    list of dict
-        As `stack.records.Coverage`, for each level.
+    list of Coverage
+        One for each level.
     """
     sure = nested.within[20]
     return [
-        {
-            "level": level,
-            "coverage": float(inside.mean()),
-            "width_ratio": float(np.median(high / low)),
-            "score": interval_score(price, low, high, level),
-            "score_constant": interval_score(
+        Coverage(
+            level=level,
+            coverage=float(inside.mean()),
+            width_ratio=float(np.median(high / low)),
+            score=interval_score(price, low, high, level),
+            score_constant=interval_score(
                 price, constant.low[level], constant.high[level], level
             ),
-            "bands": _by_fifth(price, inside),
-            "by_predicted": _by_fifth(predicted, inside),
-            "by_confidence": _by_fifth(sure, inside),
-            "by_photo": {
-                name: _share(inside[of_name])
-                for name, of_name in (("present", has_photo), ("absent", ~has_photo))
-            },
-        }
+            bands=_by_fifth(price, inside),
+            by_predicted=_by_fifth(predicted, inside),
+            by_confidence=_by_fifth(sure, inside),
+            by_photo=CoverageByPhoto(
+                present=_of_part(inside[has_photo]),
+                absent=_of_part(inside[~has_photo]),
+            ),
+        )
         for level in LEVELS
         for low, high in [(nested.low[level], nested.high[level])]
         for inside in [(low <= price) & (price <= high)]
@@ -96,7 +104,7 @@ def measure_sureness(
     predicted: NDArray[np.floating],
     within: Mapping[int, NDArray[np.floating]],
     unlike: NDArray[np.bool_],
-) -> dict[str, Any]:
+) -> Sureness:
     """Compare probabilities with what happened.
 
     Parameters
@@ -109,73 +117,63 @@ def measure_sureness(
 
     Returns
     -------
-    dict
-        As `stack.records.Sureness`.
+    Sureness
     """
     error = np.abs(predicted - price) / price
     surest = np.argsort(-within[20], kind="stable")
-    return {
-        "reliability": {
+    heads = [(share, surest[: round(share * len(surest))]) for share in CURVE]
+    return Sureness(
+        reliability={
             str(share): _by_tenth(within[share], error <= share / 100)
             for share in SHARES
         },
-        "curve": [
-            _surest(error, within[20], surest[: round(share * len(surest))], share)
-            for share in CURVE
-            if round(share * len(surest))
+        curve=[
+            Surest(
+                share=share,
+                n=len(rows),
+                least=float(within[20][rows].min()),
+                median_ape=float(100 * np.median(error[rows])),
+                within_20=float((error[rows] <= 0.2).mean()),
+            )
+            for share, rows in heads
+            if len(rows)
         ],
-        "n_unlike": int(unlike.sum()),
-        "median_ape_unlike": _median_ape(error[unlike]),
-    }
+        n_unlike=int(unlike.sum()),
+        median_ape_unlike=(
+            float(100 * np.median(error[unlike])) if unlike.any() else None
+        ),
+    )
 
 
 def _by_fifth(
     values: NDArray[np.floating], inside: NDArray[np.bool_]
-) -> list[dict[str, Any]]:
+) -> list[CoverageOfBand]:
     return [
-        {
-            "low": float(values[band].min()),
-            "high": float(values[band].max()),
-            "n": int(band.sum()),
-            "coverage": float(inside[band].mean()),
-        }
+        CoverageOfBand(
+            low=float(values[band].min()),
+            high=float(values[band].max()),
+            n=int(band.sum()),
+            coverage=float(inside[band].mean()),
+        )
         for band in price_bands(values)
     ]
 
 
 def _by_tenth(
     probability: NDArray[np.floating], is_right: NDArray[np.bool_]
-) -> list[dict[str, Any]]:
+) -> list[Tenth]:
     order = np.argsort(probability, kind="stable")
     return [
-        {
-            "n": len(rows),
-            "predicted": float(probability[rows].mean()),
-            "found": float(is_right[rows].mean()),
-        }
+        Tenth(
+            n=len(rows),
+            predicted=float(probability[rows].mean()),
+            found=float(is_right[rows].mean()),
+        )
         for rows in np.array_split(order, _N_TENTHS)
         if len(rows)
     ]
 
 
-def _surest(
-    error: NDArray[np.floating],
-    within: NDArray[np.floating],
-    rows: Sequence[int] | NDArray[np.intp],
-    share: float,
-) -> dict[str, Any]:
-    return {
-        "share": share,
-        "n": len(rows),
-        "least": float(within[rows].min()),
-        "median_ape": _median_ape(error[rows]),
-        "within_20": float((error[rows] <= 0.2).mean()),
-    }
-
-
-def _share(inside: NDArray[np.bool_]) -> dict[str, Any]:
-    return {"n": len(inside), "coverage": float(inside.mean()) if len(inside) else None}
-
-
-def _median_ape(error: NDArray[np.floating]) -> float | None:
-    return float(100 * np.median(error)) if len(error) else None
+def _of_part(inside: NDArray[np.bool_]) -> CoverageOfPart:
+    n = len(inside)
+    return CoverageOfPart(n=n, coverage=float(inside.mean()) if n else None)

@@ -27,7 +27,7 @@ class Interval:
     high: float
 
     def __str__(self) -> str:
-        return f"{self.mean:+.3f} (95 % interval {self.low:+.3f} to {self.high:+.3f})"
+        return f"{self.mean:+.2f} (95 % interval {self.low:+.2f} to {self.high:+.2f})"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,18 +174,23 @@ def checked_smape_rows(
 def _sentence(against_network: Interval, against_blend: Interval) -> str:
     if against_network.high < 0:
         verdict = (
-            f"The stacker is used: its SMAPE differs from the network's by "
-            f"{against_network}, wholly below zero."
+            f"The stacker is used: its SMAPE is {_lower(against_network)} than the "
+            f"network's."
         )
     else:
         verdict = (
-            f"The network is used alone: the stacker's SMAPE differs from it by "
-            f"{against_network}, not wholly below zero."
+            f"The network is used alone: the stacker is not better beyond the noise. "
+            f"SMAPE of the stacker minus that of the network: {against_network}."
         )
     if against_blend.high < 0:
         control = "The stacker beats the blend control"
     elif against_blend.low > 0:
         control = "The blend control beats the stacker"
     else:
-        control = "The stacker does not beat the blend control beyond the noise"
+        control = "The stacker is not better than the blend control beyond the noise"
     return f"{verdict} {control}: {against_blend}."
+
+
+def _lower(interval: Interval) -> str:
+    low, high = -interval.high, -interval.low
+    return f"{-interval.mean:.2f} lower (95 % interval {low:.2f} to {high:.2f})"

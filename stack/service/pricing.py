@@ -5,20 +5,24 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from embed.chunks import Photo, prepare_chunk
 from embed.errors import InputError, UnreadableImage
-from embed.store.manifest import require_stage
+from embed.store.manifest import read_record, require_stage
 from embed.table.encode import encode
 from embed.text import MISSING_TEXT, compose_text, parse_fields
 from stack.price.calibration import LEVELS, SHARES
 from stack.price.predictor import Predictor
-from stack.records import StackManifest
+from stack.records import Report, StackManifest
+from stack.run import REPORT_NAME
 from stack.service.errors import ApiError, no_explanations
 from stack.service.schemas import Explanation, Interval, Placeholder, PriceAnswer
+
+if TYPE_CHECKING:
+    from stack.explain.explanation import Explanation as ProductExplanation
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +57,12 @@ class Judged:
     flags: list[str]
 
 
+def _score_of(run_dir: Path) -> float | None:
+    report = read_record(run_dir / "stack" / REPORT_NAME, Report)
+    scores = {row.name: row.smape for row in report.predictors} if report else {}
+    return scores.get("chosen")
+
+
 class Pricer:
     """A finished run that prices products and explains prices.
 
@@ -77,6 +87,7 @@ class Pricer:
         self.run_key = require_stage(run_dir, StackManifest).key
         folds = None if only_fold is None else [only_fold]
         self.predictor = Predictor(run_dir, n_threads=n_threads, folds=folds)
+        self.smape = None if folds else _score_of(run_dir)
         self.image_size = self.predictor.config.photo_size
         self.table = self.predictor.run.embed.table
         self.chosen: Literal["network", "stacker"] = (
@@ -143,25 +154,28 @@ class Pricer:
         """
         product = self._screened(product)
         try:
-            record = self._explanation(product)
+            found = self._explanation(product)
         except InputError as error:
             logger.warning("no explanations: %s", error)
             raise no_explanations() from None
-        image = record.get("image") or {}
+        without_photo = found.image.without_photo_percent if found.image else None
         explanation = Explanation.model_validate(
-            {**record, "without_photo_percent": image.get("without_photo_percent")}
+            {**found.as_dict(), "without_photo_percent": without_photo}
         )
+        ends = {
+            level: (low, high)
+            for level in LEVELS
+            for low, high in [found.intervals[str(level)]]
+        }
         features = encode(self.table, self._columns([product]), n_products=1)
         answer = self._answer(
             product,
             Judged(
-                price=record["price"],
-                ends={
-                    level: tuple(record["intervals"][str(level)]) for level in LEVELS
-                },
-                within={percent: record["within"][str(percent)] for percent in SHARES},
-                unlike=record["unlike"],
-                flags=record["flags"],
+                price=found.price,
+                ends=ends,
+                within={percent: found.within[str(percent)] for percent in SHARES},
+                unlike=found.unlike,
+                flags=found.flags,
             ),
             odd_cells=[reason for _, reason in (*features.unreadable, *features.rare)],
         )
@@ -178,7 +192,7 @@ class Pricer:
         """Leave out a picture that the run treated as a stand-in."""
         return replace(product, photo=self.predictor.screen(product.photo))
 
-    def _explanation(self, product: Product) -> dict[str, Any]:
+    def _explanation(self, product: Product) -> "ProductExplanation":
         from stack.explain.explanation import explain_product  # late: not all need it
 
         photo = product.photo
@@ -189,7 +203,7 @@ class Pricer:
             cells=product.cells,
             n_words=N_WORDS,
             n_similar=N_SIMILAR,
-        ).as_dict()
+        )
 
     def _answer(
         self,
