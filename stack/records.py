@@ -348,8 +348,8 @@ class Report(Record):
     verdict: VerdictRecord
     doubts: Doubts = Field(default_factory=Doubts)
     best: BestReachable | None
-    intervals: list[Coverage]
-    confidence: Sureness
+    intervals: list[Coverage] = Field(default_factory=list)
+    confidence: Sureness | None = None
     ablation: list[AblationScore] = Field(default_factory=list)
     ratios: RatioStudy | None = None
     held_out: HeldOut | None = None

@@ -179,7 +179,12 @@ def test_predict_py_prices_as_the_run_does_without_its_packages(
 ):
     images_dir = sample_catalog.parent / "images"
     rows = prices_by_script(
-        model_of[chosen], sample_catalog, images_dir, "--intervals", "90"
+        model_of[chosen],
+        sample_catalog,
+        images_dir,
+        "--intervals",
+        "90",
+        "--confidence",
     )
     catalog = read_catalog(sample_catalog)
     assert [row["sample_id"] for row in rows] == catalog.sample_id.tolist()
@@ -189,11 +194,16 @@ def test_predict_py_prices_as_the_run_does_without_its_packages(
     np.testing.assert_allclose(np.log1p(found), np.log1p(expected), rtol=0, atol=1e-3)
     substituted = read_json(run_of[chosen] / "embed" / "manifest.json")["substituted"]
     assert min(substituted.values()) > 0  # some had no text, some no photo
-    low, high = read_json(run_of[chosen] / "stack" / "manifest.json")["intervals"]["90"]
-    for column, offset in (("price_low", low), ("price_high", high)):
+    judged = predict_prices(
+        run_of[chosen], catalog, images_dir=images_dir, level=90, n_threads=1
+    )
+    for column in ("price_low", "price_high"):
         end = np.array([float(row[column]) for row in rows])
-        expected_end = np.maximum(np.expm1(np.log1p(expected) + offset), 0.01)
+        expected_end = getattr(judged, column)
         np.testing.assert_allclose(end, expected_end, rtol=2e-3, atol=1e-3)
+    for column in ("within_10", "within_20", "unlike"):
+        sure = [float(row[column]) for row in rows]
+        np.testing.assert_allclose(sure, getattr(judged, column), atol=0.03)
 
 
 def test_predict_py_flags_what_pricestack_predict_flags(

@@ -71,10 +71,11 @@ def _price(explanation: Explanation) -> str:
     outer_low, outer_high = map(amount, explanation.intervals["90"])
     return (
         f"Price {amount(explanation.price)}; the 80 % interval is {low} to {high}, the "
-        f"90 % interval {outer_low} to {outer_high}. It is within 20 % of the true "
-        f"price with a probability of {percent(explanation.within['20'])}, within "
-        f"10 % with one of {percent(explanation.within['10'])} (`evaluate` shows how "
-        f"far intervals and probabilities come true)."
+        f"90 % interval {outer_low} to {outer_high} (made to contain the price of 80 "
+        f"and 90 % of all new products together; `evaluate` shows how many by price). "
+        f"The probability that the price is within 20 % of the true one is "
+        f"{percent(explanation.within['20'], 0)}; within 10 %, "
+        f"{percent(explanation.within['10'], 0)}."
     )
 
 

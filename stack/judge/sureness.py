@@ -24,7 +24,7 @@ from stack.records import (
     Tenth,
 )
 
-CURVE = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
+CURVE = (0.1, 0.3, 0.5, 0.7, 1.0)
 """Shares of the products, the surest first, whose errors are reported."""
 
 _N_TENTHS = 10
