@@ -29,6 +29,7 @@ from stack.explain.command import explain_command
 from stack.export.command import export_command
 from stack.html_report.command import report_command
 from stack.judge.commands import compare_command, runs_command
+from stack.price.calibration import LEAST_LEVEL, MOST_LEVEL
 from stack.review.command import review_command
 from stack.service.command import serve_command
 
@@ -160,7 +161,7 @@ def evaluate_main(run_dir: Path, n_folds: int | None) -> None:
     Example:
       evaluate --run runs/mine --folds 5
     """
-    from stack.fit import evaluate_run
+    from stack.judge.run_report import evaluate_run
     from stack.tell.report import format_report
 
     click.echo(format_report(evaluate_run(run_dir, n_folds=n_folds)))
@@ -185,9 +186,23 @@ def evaluate_main(run_dir: Path, n_folds: int | None) -> None:
 @click.option(
     "--intervals",
     "level",
-    type=click.Choice(["80", "90"]),
+    type=click.IntRange(LEAST_LEVEL, MOST_LEVEL),
     help="Add the columns price_low and price_high: an interval for each product, made "
     "to contain the true price for this percentage of products.",
+)
+@click.option(
+    "--confidence",
+    is_flag=True,
+    help="Add the columns within_10 and within_20, the probabilities that the price is "
+    "within 10 % and 20 % of the true one, and unlike: 1 for a product that is unlike "
+    "all trained ones.",
+)
+@click.option(
+    "--auto-at",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    metavar="RATE",
+    help="Add the column auto: 1 for the prices that may be used unseen, chosen so "
+    "that this share of them, such as 0.8, is within 20 % of the true price.",
 )
 @click.option(
     "--flags",
@@ -210,11 +225,7 @@ def predict_command(
     catalog_path: Path,
     images_dir: Path | None,
     out_path: Path,
-    level: str | None,
-    flags: bool,
     only_new: bool,
-    only_fold: int | None,
-    n_threads: int,
     **options: Any,
 ) -> None:
     """Price new products with a finished run.
@@ -236,15 +247,10 @@ def predict_command(
     from stack.price.catalog import predict_prices, write_prices
     from stack.price.only_new import PriceOptions, predict_new
 
+    wanted = PriceOptions(**options)
     if only_new:
-        price_options = PriceOptions(
-            level=None if level is None else int(level),
-            flags=flags,
-            only_fold=only_fold,
-            n_threads=n_threads,
-        )
         new_prices = predict_new(
-            out_path, run_dir, catalog, images_dir=images_dir, options=price_options
+            out_path, run_dir, catalog, images_dir=images_dir, options=wanted
         )
         n_new = 0 if new_prices is None else len(new_prices.price)
         click.echo(
@@ -252,23 +258,31 @@ def predict_command(
             f"new."
         )
         if new_prices is not None:
-            _mention_doubts(new_prices, flags=flags)
+            _mention_doubts(new_prices, flags=wanted.flags)
         return
     prices = predict_prices(
         run_dir,
         catalog,
         images_dir=images_dir,
-        level=int(level or 90),
-        n_threads=n_threads,
-        only_fold=only_fold,
+        level=wanted.level or 90,
+        n_threads=wanted.n_threads,
+        only_fold=wanted.only_fold,
+        auto_at=wanted.auto_at,
     )
-    write_prices(out_path, catalog, prices, intervals=level is not None, flags=flags)
+    write_prices(
+        out_path,
+        catalog,
+        prices,
+        intervals=wanted.level is not None,
+        confidence=wanted.confidence,
+        flags=wanted.flags,
+    )
     click.echo(f"{catalog.n_products} prices written to {out_path}.")
-    _mention_doubts(prices, flags=flags)
+    _mention_doubts(prices, flags=wanted.flags)
 
 
 def _mention_doubts(prices: "CatalogPrices", *, flags: bool) -> None:
-    """Count the prices with placeholders, odd cells or doubts."""
+    """Count the prices with placeholders, odd cells or doubts, and the sure ones."""
     from stack.price.flags import NO_PHOTO, NO_TEXT
 
     n_texts, n_photos = prices.n_lacking(NO_TEXT), prices.n_lacking(NO_PHOTO)
@@ -290,6 +304,13 @@ def _mention_doubts(prices: "CatalogPrices", *, flags: bool) -> None:
         where = "see the column flags" if flags else "give --flags to see which and why"
         click.echo(
             f"Doubtful: {prices.n_doubtful} of {len(prices.price)} prices; {where}."
+        )
+    if (automatic := prices.automatic) is not None:
+        click.echo(
+            f"Automatic: {prices.auto.sum()} of {len(prices.price)} prices are marked. "
+            f"Out of fold, {100 * automatic.rate:.1f} % of such prices are within 20 % "
+            f"of the true one ({automatic.n} products of the run, "
+            f"{100 * automatic.share:.0f} %)."
         )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from embed.catalog.amounts import amount
 from embed.encoders.specs import RANDOM
+from stack.tell.sureness import curve_sentence
 from stack.tell.template import load_template
 
 # By published name; other files have licences of their own.
@@ -63,6 +64,9 @@ def model_card(
         table_columns=[f"{c['name']} ({c['kind']})" for c in embed.get("table", [])],
         # Runs without a record have both.
         inputs=finetune["config"].get("inputs", "both"),
+        curve=curve_sentence(sureness)
+        if (sureness := report.get("confidence"))
+        else "",
         doubts=report.get("doubts", {}).get("sentences", []),
         bands=[
             (f"{amount(band['low'])} to {amount(band['high'])}", band)

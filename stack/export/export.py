@@ -41,6 +41,7 @@ from stack.export.target import (
     require_free,
     whole_folder,
 )
+from stack.price.confidence import CONFIDENCE_DIR
 from stack.run import (
     RAW_DIR,
     REPORT_NAME,
@@ -51,7 +52,7 @@ from stack.run import (
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 5
+FORMAT = 6
 CARD_NAME = "MODEL_CARD.md"
 TOKENIZER_NAME = "tokenizer.json"
 # The code that predict.py needs, unchanged. It is imported without PyTorch.
@@ -116,6 +117,11 @@ def write_export(finished: FinishedRun, folder: Path) -> None:
     """
     _write_towers(finished, folder)
     _copy_boosters(finished, folder)
+    shutil.copytree(
+        finished.run.run_dir / "stack" / CONFIDENCE_DIR,
+        folder / CONFIDENCE_DIR,
+        ignore=shutil.ignore_patterns("sizes.npy", "unlike.npy", "*.crc32"),
+    )
     _copy_code(folder, packages=_required_packages(finished))
     if _price_blocks(finished):
         write_price_blocks(finished.run, _price_blocks(finished), folder)
@@ -212,7 +218,8 @@ def _required_packages(finished: FinishedRun) -> list[str]:
     """Return the packages that an export needs, by their names for pip."""
     packages = ["numpy", "pillow", "onnxruntime"]
     packages += ["tokenizers"] * (finished.run.embed.inputs.text_spec is not None)
-    packages += ["lightgbm"] * finished.is_stacked
+    has_trees = finished.is_stacked or finished.stack.confidence.has_boosters
+    packages += ["lightgbm"] * has_trees
     packages += ["scikit-learn", "pydantic"] * bool(_price_blocks(finished))
     n_priced = int((finished.run.targets().folds >= 0).sum())
     is_indexed = n_priced > finished.stack_config.exact_up_to
@@ -303,7 +310,7 @@ def _predictors(finished: FinishedRun) -> dict[str, object]:
     run, boosters = finished.run, _boosters(finished)
     blocks = list(finished.stack_config.blocks)
     settings: dict[str, object] = {
-        "intervals": finished.stack.intervals,
+        "confidence": finished.stack.confidence.as_json(),
         "blocks": blocks,
         "price_blocks": _price_blocks(finished),
         "log_price_columns": {

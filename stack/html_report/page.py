@@ -25,9 +25,10 @@ from stack.html_report.products import (
 )
 from stack.html_report.records import count_problems, stage_record
 from stack.html_report.words import group_score, score_words
-from stack.records import Report
+from stack.records import Report, Tenth
 from stack.run import RAW_DIR, FinishedRun, open_finished_run
 from stack.tell.ratios import ratio_parts, ratio_sentence
+from stack.tell.sureness import WHY_BY_TRUE_PRICE
 from stack.tell.template import load_template
 
 _FACTORS = (1.1, 1.25, 1.5, 2, 3, 5)
@@ -115,8 +116,19 @@ def _accuracy(report: Report, judged: Judged) -> dict[str, object]:
         "calibration": charts.calibration_chart(judged.price, judged.predicted),
         "coverage": charts.coverage_chart(intervals) if intervals else None,
         "intervals": intervals,
+        "sureness": report.confidence,
+        "tenths": _tenths(report),
+        "why_by_true_price": WHY_BY_TRUE_PRICE,
         "within": _within(judged),
     }
+
+
+def _tenths(report: Report) -> list[tuple[Tenth, Tenth]]:
+    """Return the tenths of both probabilities, row by row."""
+    if report.confidence is None:  # reports of older versions have none
+        return []
+    reliability = report.confidence.reliability
+    return list(zip(reliability["10"], reliability["20"], strict=True))
 
 
 def _within(judged: Judged) -> list[tuple[float, int]]:

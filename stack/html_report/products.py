@@ -33,6 +33,9 @@ class ShownProduct:
     predicted: float
     low: float
     high: float
+    within_20: float
+    """Probability that the price is within 20 % of the true one."""
+
     error: float
     """SMAPE, 0 to 200."""
 
@@ -84,6 +87,7 @@ def show_products(
             predicted=float(judged.predicted[place]),
             low=float(judged.low[place]),
             high=float(judged.high[place]),
+            within_20=float(judged.within_20[place]),
             error=float(judged.error[place]),
         )
         for place, photo in zip(places.tolist(), photos, strict=True)

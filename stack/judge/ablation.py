@@ -22,6 +22,9 @@ from stack.records import AblationScore
 
 logger = logging.getLogger(__name__)
 
+ABLATION_DIR = "ablation"
+"""Folder of the log prices without each block, in the stacking stage's folder."""
+
 
 def left_out(blocks: Sequence[str]) -> list[tuple[str, ...]]:
     """Return the blocks to leave out, one fit after another.

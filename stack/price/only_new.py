@@ -65,6 +65,8 @@ class PriceOptions:
     level: int | None = None
     """Level of the prediction intervals in percent; None without intervals."""
 
+    confidence: bool = False
+    auto_at: float | None = None
     flags: bool = False
     only_fold: int | None = None
     n_threads: int = 2
@@ -101,7 +103,12 @@ def predict_new(
     CacheError, WeightsError, ConfigError
         As `predict_prices`, or if the record is damaged.
     """
-    columns = price_columns(intervals=options.level is not None, flags=options.flags)
+    columns = price_columns(
+        intervals=options.level is not None,
+        confidence=options.confidence,
+        auto=options.auto_at is not None,
+        flags=options.flags,
+    )
     matches = match_photos(catalog, images_dir)
     for note in matches.notes:
         logger.info("%s", note)
@@ -119,7 +126,11 @@ def predict_new(
         if lateness is not None:  # read from the column as a whole
             lateness = dataclasses.replace(lateness, days=lateness.days[new])
         prices = price_products(
-            predictor, inputs, level=options.level or 90, lateness=lateness
+            predictor,
+            inputs,
+            level=options.level or 90,
+            lateness=lateness,
+            auto_at=options.auto_at,
         )
         new_cells = price_cells(prices, columns)
         cells |= zip((hashes[row] for row in new), new_cells, strict=True)
@@ -168,6 +179,8 @@ def _model(run: Run, options: PriceOptions) -> dict[str, str]:
             for option, value in (
                 ("--only-fold", options.only_fold),
                 ("--intervals", options.level),
+                ("--confidence", options.confidence),
+                ("--auto-at", options.auto_at),
                 ("--flags", options.flags),
                 ("--threads", options.n_threads),
             )

@@ -14,8 +14,7 @@ from embed.errors import InputError, UnreadableImage
 from embed.store.manifest import read_record, require_stage
 from embed.table.encode import encode
 from embed.text import MISSING_TEXT, compose_text, parse_fields
-from stack.judge.intervals import LEVELS
-from stack.price.flags import flag_price
+from stack.price.calibration import LEVELS, SHARES
 from stack.price.predictor import Predictor
 from stack.records import Report, StackManifest
 from stack.run import REPORT_NAME
@@ -41,6 +40,21 @@ class Product:
     """Cells by table column."""
 
     sample_id: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """A price, how sure it is, and the reasons to doubt it."""
+
+    price: float
+    ends: dict[int, tuple[float, float]]
+    """Ends of the prediction interval by level."""
+
+    within: dict[int, float]
+    """Probability to be within so many percent of the true price."""
+
+    unlike: bool
+    flags: list[str]
 
 
 def _score_of(run_dir: Path) -> float | None:
@@ -105,21 +119,26 @@ class Pricer:
         for row, reason in (*chunk.unreadable, *chunk.rare):
             odd_cells[row].append(reason)
         predicted = self.predictor.predict(chunk)
-        bounds = self.predictor.intervals.bounds
-        ends = {level: bounds(predicted.log_price, level=level) for level in LEVELS}
+        confidence = self.predictor.confidence
+        ends = {level: confidence.bounds(predicted, level=level) for level in LEVELS}
+        within = {percent: confidence.within(predicted, percent) for percent in SHARES}
+        doubts = self.predictor.doubts(predicted)
         return [
             self._answer(
                 product,
-                price=float(predicted.price[row]),
-                flags=flag_price(
-                    float(predicted.price[row]),
-                    float(predicted.network_factor[row]),
-                    self.predictor.trained,
+                Judged(
+                    price=float(predicted.price[row]),
+                    ends={
+                        level: (float(low[row]), float(high[row]))
+                        for level, (low, high) in ends.items()
+                    },
+                    within={
+                        percent: float(probability[row])
+                        for percent, probability in within.items()
+                    },
+                    unlike=bool(predicted.unlike[row]),
+                    flags=doubts[row],
                 ),
-                ends={
-                    level: (float(low[row]), float(high[row]))
-                    for level, (low, high) in ends.items()
-                },
                 odd_cells=odd_cells[row],
             )
             for row, product in enumerate(products)
@@ -151,9 +170,13 @@ class Pricer:
         features = encode(self.table, self._columns([product]), n_products=1)
         answer = self._answer(
             product,
-            price=found.price,
-            flags=found.flags,
-            ends=ends,
+            Judged(
+                price=found.price,
+                ends=ends,
+                within={percent: found.within[str(percent)] for percent in SHARES},
+                unlike=found.unlike,
+                flags=found.flags,
+            ),
             odd_cells=[reason for _, reason in (*features.unreadable, *features.rare)],
         )
         return answer.model_copy(update={"explanation": explanation})
@@ -185,25 +208,26 @@ class Pricer:
     def _answer(
         self,
         product: Product,
+        judged: Judged,
         *,
-        price: float,
-        flags: list[str],
-        ends: dict[int, tuple[float, float]],
         odd_cells: Sequence[str],
     ) -> PriceAnswer:
         return PriceAnswer(
             sample_id=product.sample_id,
-            price=price,
+            price=judged.price,
             intervals=[
                 Interval(level=level, price_low=low, price_high=high)
-                for level, (low, high) in ends.items()
+                for level, (low, high) in judged.ends.items()
             ],
+            within_10=judged.within[10],
+            within_20=judged.within[20],
+            unlike=judged.unlike,
             predictor=self.chosen,
             placeholders=[
                 *_placeholders(product),
                 *(Placeholder(field="table", reason=reason) for reason in odd_cells),
             ],
-            flags=flags,
+            flags=judged.flags,
         )
 
 

@@ -199,6 +199,19 @@ class PriceAnswer(BaseModel):
     sample_id: str | None = None
     price: Annotated[float, Field(gt=0, description="Catalog currency.")]
     intervals: list[Interval]
+    within_10: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="Probability that the price is within 10 % of the true one.",
+        ),
+    ]
+    within_20: Annotated[float, Field(ge=0, le=1, description="The same for 20 %.")]
+    unlike: Annotated[
+        bool,
+        Field(description="Whether the product is unlike all trained products."),
+    ]
     predictor: Literal["network", "stacker"]
     placeholders: list[Placeholder]
     flags: Annotated[list[str], Field(description="Reasons to doubt the price.")]

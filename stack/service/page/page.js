@@ -147,7 +147,10 @@ function showPrice(answer) {
     element("p", { class: "price" }, money(answer.price)),
     rangeOf(answer),
     element("p", {}, element("b", {}, line(narrow)),
-      " contains the true price of 8 in 10 new products, ", line(wide), " of 9 in 10."));
+      " contains the true price of 8 in 10 new products, ", line(wide), " of 9 in 10."),
+    element("p", {}, "It is within 20 % of the true price with a probability of ",
+      element("b", {}, `${Math.round(100 * answer.within_20)} %`), ", within 10 % with ",
+      `${Math.round(100 * answer.within_10)} %.`));
   if (notes.childElementCount) $("price-box").append(notes);
   if (!currency) {
     $("price-box").append(element("p", { class: "hint" }, "In the catalog's currency."));
