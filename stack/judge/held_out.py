@@ -85,7 +85,7 @@ def price_held_out(
         confidence=load_run_confidence(run, confidence, folds),
     )
     served = price_by_engine(run, engine)
-    price_by: dict[str, Callable[[], NDArray[np.floating]]] = {
+    price_by: dict[str, Callable[[], NDArray[np.floating | np.bool_]]] = {
         "ridge": lambda: price_by_ridge(run, seed=config.seed),
         "lightgbm": lambda: price_by_lightgbm(run, config),
         "network": lambda: run.array(PREDICTIONS["network"])[rows],
