@@ -6,7 +6,7 @@ from pydantic import Field, RootModel
 
 from embed.store.records import FileRecord, Manifest, Record
 from embed.store.rules import Count, CountFromOne, FileName, Real, Requires, Text, whole
-from stack.blocks.spaces import SearchRecall
+from stack.blocks.recall import SearchRecall
 from stack.config import StackConfig
 
 Chosen = Literal["network", "stacker"]
