@@ -33,6 +33,7 @@ from stack.blocks.fitted import (
     prices_of,
 )
 from stack.blocks.neighbours import Neighbours
+from stack.blocks.recall import SearchRecall
 from stack.blocks.registry import (
     BLOCKS,
     PRICE_BLOCKS,
@@ -41,7 +42,7 @@ from stack.blocks.registry import (
     Network,
     Start,
 )
-from stack.blocks.spaces import RECALL_NAME, SearchRecall
+from stack.blocks.spaces import read_recall
 from stack.config import StackConfig
 from stack.judge import held_out, out_of_fold
 from stack.judge.ablation import ABLATION_DIR, fit_without_each
@@ -137,9 +138,7 @@ def _fit_stack(run: Run, config: StackConfig, key: str) -> dict[str, Any]:
 
 def _recall(stage_dir: Path) -> dict[str, SearchRecall]:
     """Return the recall of approximate searches, for the manifest."""
-    recall = read_record(
-        stage_dir / BLOCKS_DIR / Neighbours.name / RECALL_NAME, SearchRecall
-    )
+    recall = read_recall(stage_dir / BLOCKS_DIR / Neighbours.name)
     return {} if recall is None else {"recall": recall}
 
 

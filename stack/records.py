@@ -15,7 +15,7 @@ from embed.store.rules import (
     Text,
     whole,
 )
-from stack.blocks.spaces import SearchRecall
+from stack.blocks.recall import SearchRecall
 from stack.config import StackConfig
 
 Chosen = Literal["network", "stacker"]

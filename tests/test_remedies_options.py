@@ -56,6 +56,7 @@ SETTINGS = {  # part of the message: command, option, a bad and a good value
     "--per-host must be at least 1": ("images", "--per-host", 0, 1),
     "--retries must be at least 0": ("images", "--retries", -1, 0),
     "--timeout must be a positive": ("images", "--timeout", 0, 0.5),
+    "--exact-up-to must be at least 100": ("stack", "--exact-up-to", 99, 100),
     "--seeds must be at least 1": ("stack", "--seeds", 0, 1),
     "--blocks must be one or more": ("stack", "--blocks", "fused,fused", "fused"),
     "--blocks must have \0 beside": ("stack", "--blocks", "start", "start,kernel"),

@@ -15,6 +15,7 @@ from stack.blocks.kernel import Kernel
 from stack.blocks.nearest import unit_rows
 from stack.blocks.neighbours import Neighbours
 from stack.blocks.rare_terms import RareTerms, cosines_of_terms
+from stack.blocks.recall import SearchRecall
 
 BOUND = 150
 
@@ -87,7 +88,7 @@ def test_the_neighbours_of_a_large_catalog_are_nearly_the_exact_ones(
 
 
 def test_recall_is_measured(fitted):
-    recall = spaces.SearchRecall.model_validate_json(
+    recall = SearchRecall.model_validate_json(
         (fitted[1] / "neighbours/recall.json").read_bytes()
     ).root
     assert set(recall) == {"text", "image", "fused", "words"}
@@ -98,7 +99,7 @@ def test_a_poor_search_is_given_more_effort(catalog, monkeypatch, tmp_path):
     monkeypatch.setattr(spaces, "_LEAST_RARE", 1)
     fit("neighbours", *catalog, tmp_path, exact_up_to=BOUND)
     path = tmp_path / "blocks/neighbours/recall.json"
-    recall = spaces.SearchRecall.model_validate_json(path.read_bytes()).root
+    recall = SearchRecall.model_validate_json(path.read_bytes()).root
     assert recall["words"].effort > 1
 
 

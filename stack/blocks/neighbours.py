@@ -16,15 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from embed.store.durable import save_array
-from embed.store.manifest import read_record, write_json
+from embed.store.manifest import write_json
 from stack.blocks.block import EXACT_UP_TO, Column, PriceBlock, log_price
 from stack.blocks.inputs import BlockInputs, Known, Prices
 from stack.blocks.nearest import References
 from stack.blocks.spaces import (
     RECALL_NAME,
-    SearchRecall,
     index_spaces,
     load_references,
+    read_recall,
     rows_of_spaces,
 )
 from stack.blocks.terms import inverse_frequency, save_terms, weigh
@@ -113,7 +113,7 @@ class Neighbours(PriceBlock):
         assert prices is not None
         price = prices.log_price.astype(np.float32)
         usable = prices.known_to(folds)
-        recall = read_record(folder / RECALL_NAME, SearchRecall)
+        recall = read_recall(folder)
         spaces = {}
         for space, rows in rows_of_spaces(features, prices).items():
             spaces[space] = Space(

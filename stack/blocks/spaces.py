@@ -7,15 +7,13 @@ products; the record beside the index contains the recall that was measured.
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import RootModel
 
 from embed.store.arrays import read_rows
-from embed.store.records import Record
-from embed.store.rules import CountFromOne, Real, Text
+from embed.store.manifest import read_record
 from stack.blocks.index import LEAST_EFFORT, DenseIndex, index_rows
 from stack.blocks.inputs import BlockInputs, Features, Prices
 from stack.blocks.nearest import (
@@ -28,6 +26,9 @@ from stack.blocks.nearest import (
     unit_rows,
 )
 from stack.blocks.terms import load_terms
+
+if TYPE_CHECKING:
+    from stack.blocks.recall import SearchRecall, SpaceRecall
 
 logger = logging.getLogger(__name__)
 
@@ -43,21 +44,6 @@ _DOUBLINGS = 6
 _ROUNDING = 1e-5
 
 
-class SpaceRecall(Record):
-    """Recall of an approximate search in one space."""
-
-    recall_at_10: Real
-    """Share of the ten nearest products that the search finds, 0 to 1."""
-
-    effort: CountFromOne
-    """Effort of each search: of an index, the rows that it keeps at a time; of words,
-    the largest number of products that a rare word is in."""
-
-
-class SearchRecall(RootModel[dict[Text, SpaceRecall]]):
-    """recall.json of the block: the spaces that are not searched exactly."""
-
-
 def rows_of_spaces(features: Features, prices: Prices) -> dict[str, NDArray[np.intp]]:
     """Return the rows of the priced products in each space."""
     priced = prices.folds >= 0
@@ -68,7 +54,7 @@ def rows_of_spaces(features: Features, prices: Prices) -> dict[str, NDArray[np.i
 
 def index_spaces(
     products: BlockInputs, prices: Prices, folder: Path, *, exact_up_to: int
-) -> SearchRecall:
+) -> "SearchRecall":
     """Index the spaces that are large, and measure the recall in each.
 
     Parameters
@@ -78,6 +64,8 @@ def index_spaces(
     exact_up_to : int
         Number of products up to which a space has no index.
     """
+    from stack.blocks.recall import SearchRecall  # late: an export may lack pydantic
+
     features, recall = products.features, {}
     for space, rows in rows_of_spaces(features, prices).items():
         if len(rows) <= exact_up_to:
@@ -89,13 +77,20 @@ def index_spaces(
     return SearchRecall(recall)
 
 
+def read_recall(folder: Path) -> "SearchRecall | None":
+    """Read the recall in a block's folder; None if all spaces are searched exactly."""
+    from stack.blocks.recall import SearchRecall
+
+    return read_record(folder / RECALL_NAME, SearchRecall)
+
+
 def load_references(
     space: str,
     folder: Path,
     features: Features,
     rows: NDArray[np.intp],
     usable: NDArray[np.bool_],
-    recall: SearchRecall | None,
+    recall: "SearchRecall | None",
 ) -> References:
     """Load the references of a space.
 
@@ -150,8 +145,10 @@ def _measure(
     prices: Prices,
     rows: NDArray[np.intp],
     folder: Path,
-) -> SpaceRecall:
+) -> "SpaceRecall":
     """Double the effort until products of one fold find their nearest outside it."""
+    from stack.blocks.recall import SpaceRecall
+
     usable = prices.folds[rows] != 0
     others = np.flatnonzero(~usable)
     drawn = np.random.default_rng(0).permutation(others)[:_N_QUERIES]
