@@ -55,8 +55,8 @@ SMOOTH_L1_EPOCHS, SMAPE_EPOCHS = 0, 1
 """Epochs from a former run's networks."""
 
 RATE_SHARE = 0.1
-"""Share of the learning rates of a network from nothing. At the full rates, networks of
-1,049 products lost what they had learned, see docs/changes.md."""
+"""Share of the learning rates of a network from nothing. At the full rates, networks
+lose what they have learned, see docs/changes.md."""
 
 _RATES = ("text_learning_rate", "image_learning_rate", "fusion_learning_rate")
 _FROM_NOTHING = ("smooth_l1_epochs", "smape_epochs", *_RATES)
