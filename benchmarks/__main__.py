@@ -1,7 +1,7 @@
-"""Run every benchmark, or those named, and write RESULTS.md from what was measured.
+"""Run all benchmarks, or those named, and write RESULTS.md from their records.
 
 `python -m benchmarks` runs all; `python -m benchmarks growth stacker` runs two;
-`python -m benchmarks --render` only writes the page anew, from `benchmarks/records/`.
+`python -m benchmarks --render` runs none and writes the page again.
 """
 
 import json
@@ -23,9 +23,11 @@ NAMES = (
 )
 HEAD = """# What pricestack takes
 
-Medians over the rounds of `make bench` on the Amazon catalog of SCORES.md, each way in
-a process of its own, the ways in turn within a round. The plain ways are in this
-folder, beside ours; `records/` has what each round took.
+Speed and memory, measured by `make bench` on the Amazon catalog of
+[SCORES](SCORES.md). A benchmark compares ways to do the same work: "ours" is
+pricestack's; "plain", "padded" and others are simpler code, described at the top of the
+benchmark's module in this folder. Each way runs in its own process, once per round. The
+table has medians over the rounds, and `records/` the results of each.
 
 | What | Rate | Time | Peak memory | Against ours |
 |---|---|---|---|---|
@@ -33,7 +35,7 @@ folder, beside ours; `records/` has what each round took.
 
 
 def render() -> str:
-    """Return the page, from the records of all benchmarks that have been run."""
+    """Return the page, from the records of the benchmarks in `benchmarks/records/`."""
     lines, machines = [], []
     for name in NAMES:
         path = RECORDS / f"{name}.json"

@@ -38,7 +38,7 @@ from embed.terminal.options import one_line_errors, run_option
     type=click.Path(path_type=Path, file_okay=False),
     metavar="RUN",
     help="Run whose features are reused: only texts and photos that it lacks are "
-    "encoded. It also finds photos replaced by others of the same name and size.  "
+    "encoded. Photos are compared by their bytes, not only by name and size.  "
     "[default: an earlier stage of the same run]",
 )
 @catalog_options
@@ -46,7 +46,8 @@ from embed.terminal.options import one_line_errors, run_option
 @click.option(
     "--parse-prices",
     is_flag=True,
-    help='Read prices such as "$1,299.00", "1.299,00 €" or "12,50"; later stages, too.',
+    help='Read prices such as "$1,299.00", "1.299,00 €" or "12,50", in later stages '
+    "too.",
 )
 @click.option(
     "--decimal-sign",
@@ -71,19 +72,20 @@ from embed.terminal.options import one_line_errors, run_option
 )
 @click.option(
     "--text-prefix",
-    help="Text before each product's text, such as 'passage: ' for E5.  [default: the "
+    help="Prefix of each product's text, such as 'passage: ' for E5.  [default: the "
     "encoder's prompt for documents, if it records one]",
 )
 @click.option(
     "--random-weights",
     is_flag=True,
-    help="Start an image encoder whose weights cannot be found from random numbers.",
+    help="If the weights of the photo encoder cannot be found, start it from random "
+    "numbers.",
 )
 @click.option(
     "--max-tokens",
     default=EmbedConfig.max_tokens,
     show_default=True,
-    help="Tokens kept of each text.",
+    help="Largest number of tokens of a text; the rest is cut off.",
 )
 @click.option(
     "--image-size",
@@ -96,7 +98,7 @@ from embed.terminal.options import one_line_errors, run_option
     type=click.Choice(get_args(Precision)),
     default=EmbedConfig.precision,
     show_default=True,
-    help="auto: bf16 where the processor has it. fp32: exact.",
+    help="auto: bf16 if the processor has it, else fp32, which is exact.",
 )
 @click.option(
     "--backend",
@@ -106,29 +108,38 @@ from embed.terminal.options import one_line_errors, run_option
     help="Backend that computes the features; auto: the fastest that is installed.",
 )
 @click.option(
-    "--threads", "n_threads", default=EmbedConfig.n_threads, show_default=True
+    "--threads",
+    "n_threads",
+    default=EmbedConfig.n_threads,
+    show_default=True,
+    help="Threads for arithmetic.",
 )
 @click.option(
     "--workers",
     "n_workers",
     default=EmbedConfig.n_workers,
     show_default=True,
-    help="Workers that decode photos; the arrays are the same for any number.",
+    help="Threads that decode photos; their number does not change the arrays.",
 )
 @click.option(
     "--keep-shared-photos",
     is_flag=True,
-    help="Keep a picture that many products of unlike texts share; otherwise it is "
-    "taken for a stand-in and counts as no photo.",
+    help="Use a picture that many unlike products share. By default it counts as a "
+    "stand-in, so these products have no photo.",
 )
-@click.option("--seed", default=EmbedConfig.seed, show_default=True)
+@click.option(
+    "--seed",
+    default=EmbedConfig.seed,
+    show_default=True,
+    help="Seed of the random weights.",
+)
 @click.option(
     "--text-decimal-sign",
     type=click.Choice(get_args(TextDecimalSign)),
     default=EmbedConfig.text_decimal_sign,
     show_default=True,
     help='Decimal sign of sizes in texts: with . "1,500 g" is 1500 g. auto: inferred '
-    "from the catalog's names. Later stages use the same sign.",
+    "from the names of the products. Later stages use the same sign.",
 )
 @one_line_errors
 def embed_command(
@@ -151,7 +162,7 @@ def embed_command(
     config = EmbedConfig(**settings)
     catalog = read_and_mention(catalog_path, columns)
     _mention_prices(catalog)
-    click.echo(f"{catalog.n_products} products. Loading the encoders …", err=True)
+    click.echo(f"{catalog.n_products} products", err=True)
     from embed.extract import extract  # late, because it imports torch
     from embed.photos.stand_ins import describe_stand_ins
 

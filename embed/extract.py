@@ -115,17 +115,34 @@ def _extract(
     stage_dir = run_dir / "embed"
     stage_dir.mkdir(exist_ok=True)
     remove_partial_files(stage_dir)
-    finished = _finished(stage_dir, parts)
+    manifest = _finished(stage_dir, parts)
     # Reading all photos takes long, so the names and sizes in the key have to do.
-    if finished is not None and not (
+    if manifest is not None and not (
         reuse and photos_changed(inputs, stage_dir, catalog.n_products)
     ):
-        finished = _with_catalog(finished, catalog, stage_dir, locations)
-        verify_embedding(stage_dir, finished)
-        (stage_dir / _PROGRESS_NAME).unlink(missing_ok=True)
-        remove_before(run_dir)
+        manifest = _with_catalog(manifest, catalog, stage_dir, locations)
+        verify_embedding(stage_dir, manifest)
         logger.info("%s: up to date", stage_dir)
-        return finished
+    else:
+        manifest = _write_stage(
+            inputs, config, run_dir, parts=parts, locations=locations, reuse=reuse
+        )
+    (stage_dir / _PROGRESS_NAME).unlink(missing_ok=True)
+    remove_before(run_dir)
+    return manifest
+
+
+def _write_stage(
+    inputs: Inputs,
+    config: EmbedConfig,
+    run_dir: Path,
+    *,
+    parts: dict[str, object],
+    locations: dict[str, object],
+    reuse: Path | None,
+) -> EmbedManifest:
+    """Write the stage from its first row, or from where a stopped run got to."""
+    catalog, stage_dir = inputs.catalog, run_dir / "embed"
     known = open_reuse(reuse, run_dir, inputs=inputs, config=config, parts=parts)
     stage_dir.mkdir(exist_ok=True)
     done = _progress(stage_dir, content_key(parts), catalog.n_products)
@@ -146,7 +163,7 @@ def _extract(
         stage="embed",
         key=content_key(parts),
         config=config,
-        inputs=EmbedInputs(**parts, **locations),
+        inputs=EmbedInputs.model_validate({**parts, **locations}),
         n_products=catalog.n_products,
         attribute_names=attribute_names(inputs.table),
         table=list(inputs.table),
@@ -160,8 +177,6 @@ def _extract(
     )
     verify_embedding(stage_dir, manifest)
     write_record(stage_dir / MANIFEST_NAME, manifest)
-    (stage_dir / _PROGRESS_NAME).unlink(missing_ok=True)
-    remove_before(run_dir)
     return manifest
 
 
@@ -195,7 +210,7 @@ def _with_catalog(
     manifest: EmbedManifest,
     catalog: Catalog,
     stage_dir: Path,
-    locations: dict[str, Any],
+    locations: dict[str, object],
 ) -> EmbedManifest:
     """Update a finished stage's catalog copy: prices may change, the key has none."""
     write_run_catalog(

@@ -2,12 +2,11 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 from embed.chunks import Inputs
 from embed.config import EmbedConfig
-from embed.encoders.specs import NONE, ImageSpec, TextSpec
-from embed.encoders.weights import IMAGE_FILES, RANDOM, TEXT_FILES, weights_key
+from embed.encoders.specs import NONE, RANDOM, ImageSpec, TextSpec
+from embed.encoders.weights import IMAGE_FILES, TEXT_FILES, weights_key
 from embed.formats import FORMAT, TEXT_FORMAT
 from embed.store.manifest import sha256_strings
 
@@ -26,7 +25,7 @@ _NOT_IN_KEY = (
 
 def key_parts(
     inputs: Inputs, config: EmbedConfig, images_dir: Path | None
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return all that the arrays depend on, for the key of the stage."""
     # The key has the name and size of each photo: hashing every file would take as long
     # as the work that an unchanged key saves.
@@ -61,11 +60,11 @@ def key_parts(
     }
 
 
-def _as_json(spec: TextSpec | ImageSpec | None) -> dict[str, Any] | None:
+def _as_json(spec: TextSpec | ImageSpec | None) -> dict[str, object] | None:
     return spec.as_json() if spec else None
 
 
-def _table_parts(inputs: Inputs) -> dict[str, Any]:
+def _table_parts(inputs: Inputs) -> dict[str, object]:
     """Return the table columns; without any, they leave the key unchanged."""
     columns = [dataclasses.asdict(column) for column in inputs.table]
     return {"table": columns} if columns else {}
@@ -78,7 +77,7 @@ def _size(photo: Path) -> int:
         return -1
 
 
-def locations_of(inputs: Inputs, images_dir: Path | None) -> dict[str, Any]:
+def locations_of(inputs: Inputs, images_dir: Path | None) -> dict[str, object]:
     """Return where later stages find the inputs; the key covers their content."""
     text, image = inputs.encoders.text_weights, inputs.encoders.image_weights
     no_image = RANDOM if inputs.encoders.image_spec else NONE

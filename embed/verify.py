@@ -16,10 +16,10 @@ ROW_ARRAYS = ("text", "image", "text_ok", "image_ok", "attributes")
 """Arrays with one row of fixed width for each product."""
 
 RAGGED_ARRAYS = ("tokens", "thumbnails")
-"""Arrays with a row of its own length for each product."""
+"""Arrays with one row for each product, whose length varies."""
 
 CHECKED_ARRAYS = ROW_ARRAYS + RAGGED_ARRAYS
-"""Arrays in the order of the columns of checksums.npy."""
+"""Arrays with checksums by chunk, in the order of the columns of checksums.npy."""
 
 CHECKSUMS_NAME = "checksums.npy"
 
@@ -37,7 +37,7 @@ def verify_embedding(
         Folder with checksums.npy, uint32 of shape (n_chunks, len(CHECKED_ARRAYS)).
     manifest : EmbedManifest
     names : sequence of str
-        Arrays of `CHECKED_ARRAYS` to check; all other files are always checked.
+        Arrays of `CHECKED_ARRAYS` to check. All other files are checked in any case.
 
     Raises
     ------

@@ -20,10 +20,10 @@ _OPEN = {
 _SETTINGS: tuple[tuple[str, type, str], ...] = (
     ("smooth_l1_epochs", int, "Epochs of phase 1, SmoothL1 on log price."),
     ("smape_epochs", int, "Epochs of phase 2, differentiable SMAPE."),
-    ("batch_size", int, "Products for one update."),
+    ("batch_size", int, "Number of products in an update."),
     ("max_tokens", int, "Largest number of tokens of a text."),
     ("image_size", int, "Side of the photos, pixels."),
-    ("freeze_layers", int, "First layers of the text tower that are not trained."),
+    ("freeze_layers", int, "First layers of the text tower to leave untrained."),
 )
 
 
@@ -44,10 +44,16 @@ def _setting_options(command: Any) -> Any:
     type=click.Choice(get_args(Recipe)),
     default=FinetuneConfig.recipe,
     show_default=True,
-    help="default: our settings, by measurement. paper: those of the source document.",
+    help="default: settings chosen by measurement. paper: the settings of the source "
+    "document.",
 )
 @click.option(
-    "--folds", "n_folds", default=FinetuneConfig.n_folds, show_default=True, type=int
+    "--folds",
+    "n_folds",
+    default=FinetuneConfig.n_folds,
+    show_default=True,
+    type=int,
+    help="Number of folds; time grows with it.",
 )
 @click.option(
     "--only-fold",
@@ -67,15 +73,21 @@ def _setting_options(command: Any) -> Any:
     default=FinetuneConfig.hold_out,
     show_default=True,
     metavar="SHARE",
-    help="Keep this share of the products, at random, from every stage; the stack "
-    "stage scores the final predictor on them.",
+    help="Hold out this share of the products, at random: no model is fitted on them, "
+    "and the stack stage scores the final predictor on them.",
 )
 @click.option(
     "--test-from",
     metavar="DATE",
-    help="Keep the products of this date, such as 2024-03-31, and later from every "
-    "stage, as --hold-out does; none: train on all.  [default: with a time column and "
+    help="Hold out the products of this date, such as 2024-03-31, and later, as "
+    "--hold-out does; none: hold out nothing.  [default: with a time column and "
     "without --hold-out, the date that leaves about a fifth of the products]",
+)
+@click.option(
+    "--start-from",
+    metavar="RUN",
+    help="Begin from the networks of a finished run of an earlier version of the "
+    "catalog. Settings that you do not give are that run's, with fewer epochs.",
 )
 @click.option(
     "--inputs",
@@ -100,7 +112,11 @@ def _setting_options(command: Any) -> Any:
     help="auto: fp16 on CUDA, bf16 on a CPU that has it, else fp32.",
 )
 @click.option(
-    "--threads", "n_threads", default=FinetuneConfig.n_threads, show_default=True
+    "--threads",
+    "n_threads",
+    default=FinetuneConfig.n_threads,
+    show_default=True,
+    help="Threads for arithmetic.",
 )
 @click.option(
     "--seed",
@@ -113,8 +129,8 @@ def _setting_options(command: Any) -> Any:
     "n_seeds",
     default=FinetuneConfig.n_seeds,
     show_default=True,
-    help="Number of networks of each fold: the first has the seed, the next the seed "
-    "plus 1 and so on. A price is their mean. Two take twice the time.",
+    help="Number of networks of each fold; their seeds count up from the seed above. A "
+    "price is their mean on the log scale. Two take twice the time.",
 )
 @click.option(
     "--set",
@@ -140,9 +156,9 @@ def _setting_options(command: Any) -> Any:
     "minutes",
     metavar="MINUTES",
     type=float,
-    help="Choose settings with which the training takes about this long here, by "
-    "measurement: the towers that are trained, then epochs, folds last. Settings that "
-    "you give stay as they are.",
+    help="Measure the speed of this machine, and choose settings so that the training "
+    "takes about this long: train fewer layers, then fewer epochs, fewer folds last. "
+    "Settings that you give stay as they are.",
 )
 @one_line_errors
 def finetune_command(
@@ -154,6 +170,7 @@ def finetune_command(
     tensorboard: bool,
     assignments: tuple[str, ...],
     minutes: float | None,
+    start_from: str | None,
     **settings: Any,
 ) -> None:
     """Train the network once per fold, in RUN/finetune.
@@ -166,9 +183,20 @@ def finetune_command(
         require_tensorboard()
     tracking = Tracking(held_out=track_held_out, tensorboard=tensorboard)
     changes = {name: value for name, value in settings.items() if value is not None}
-    own_options = {"recipe", *settings}
+    own_options = {"recipe", "start_from", *settings}
     changes |= read_settings(assignments, FinetuneConfig, own_options=own_options)
-    config = dataclasses.replace(RECIPES[recipe], **changes)
+    base = RECIPES[recipe]
+    if start_from is not None:
+        from finetune.start import settings_from  # imported here, as it loads torch
+
+        base = settings_from(Path(start_from))
+        kept = {"n_threads"}  # what the machine offers now
+        changes = {n: v for n, v in changes.items() if n in kept or not _is_default(n)}
+        if not _is_default("recipe"):
+            changes["recipe"] = recipe
+        if changes.keys() & {"hold_out", "test_from"}:  # instead of the former test
+            base = dataclasses.replace(base, hold_out=0.0, test_from=None)
+    config = dataclasses.replace(base, **changes)
     from finetune.out_of_fold import finetune  # imported here, as it loads torch
     from finetune.timing.limit import TimeLimit
 

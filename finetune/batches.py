@@ -16,20 +16,20 @@ from embed.photos.decode import read_thumbnail
 from embed.store.arrays import RaggedRows, read_rows, release_rows
 from embed.text import cut_tokens
 
-_POOL_BATCHES = 32  # batches that are sorted by length together
+_POOL_BATCHES = 32  # number of batches whose rows are sorted by length together
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Inputs of the network for some products."""
+    """Inputs of the network for one batch of products."""
 
     tokens: torch.Tensor  # int64 (batch, length)
     mask: torch.Tensor  # int64 (batch, length)
     photos: torch.Tensor  # uint8 (n_images, size, size, 3), or float32 features
     image_rows: torch.Tensor  # int64 (n_images,)
     attributes: torch.Tensor  # float32 (batch, n_attributes), NaN: unknown
-    hidden: torch.Tensor | None = None  # float16 (batch, length, dim), of frozen layers
-    wide: torch.Tensor | None = None  # float32 (batch,), nested log price
+    hidden: torch.Tensor | None = None  # float16 (batch, length, dim)
+    wide: torch.Tensor | None = None  # float32 (batch,), log price of the wide part
 
     def to(self, device: torch.device) -> "Batch":
         """Move all tensors to a device."""
@@ -67,7 +67,7 @@ class ProductCache:
     image_size : int
         Side of the photos, pixels.
     frozen_photos : bool
-        Whether batches hold frozen features in place of photos.
+        Whether batches contain frozen features instead of photos.
     use_photos : bool
         If False, no product has a photo.
     pad_id : int
@@ -129,9 +129,9 @@ class ProductCache:
         rows : ndarray of shape (batch,)
             Catalog rows.
         augment : Generator, optional
-            Crops and mirrors the photos at random; without it they are whole.
+            Random numbers to crop and mirror the photos; None leaves them whole.
         image_dropout : float, optional
-            Share of the photos to leave out, drawn by `augment`.
+            Share of the photos to leave out at random; ignored without `augment`.
         wide : ndarray of shape (n_products,), optional
             Log prices to use instead of those from the network's wide part.
         """
@@ -152,7 +152,7 @@ class ProductCache:
     def text_batch(
         self, rows: NDArray[np.integer]
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Load token ids and mask, int64 Tensors of shape (batch, length)."""
+        """Load token ids and their mask, int64 tensors of shape (batch, length)."""
         return pad_tokens(
             [cut_tokens(self.tokens[int(row)], self.max_tokens) for row in rows],
             self.pad_id,
@@ -204,7 +204,7 @@ def shuffled_batches(
     batch_size : int
         Approximate size of each batch; at least 2 rows if there are that many.
     rng : Generator
-        The same state gives the same batches.
+        Generator; the same state gives the same batches.
     """
     shuffled = rng.permutation(rows)
     batches: list[NDArray[np.integer]] = []

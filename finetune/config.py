@@ -171,6 +171,10 @@ class FinetuneConfig:
     """Side of the network's input photo, pixels. None: 160, which takes half the work
     of 224; for a photo tower that takes one size only, that size."""
 
+    start_from: Text | None = None
+    """Folder of a finished run, of an earlier version of the catalog, from whose
+    networks the training begins. The manifest records its name only."""
+
     precision: Precision = "auto"
     """`auto`: fp16 with a gradient scaler on CUDA, bf16 on a CPU that has it, fp32
     elsewhere."""

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from embed.store.manifest import (
     sha256_file,
     write_record,
 )
+from finetune.config import FinetuneConfig
 from finetune.job import Job, network_folders, stage_arrays
 from finetune.network.model import PriceNetwork
 from finetune.network.saved import (
@@ -28,6 +30,7 @@ from finetune.network.saved import (
 )
 from finetune.records import FoldRecord, NetworkRecord
 from finetune.score import smape, to_price
+from finetune.start import load_start
 from finetune.training.checkpoint import remove_checkpoint
 from finetune.training.frozen_layers import skip_frozen_layers
 from finetune.training.guards import TrainingError
@@ -91,6 +94,9 @@ def _trained(job: Job, fold: int, seed_at: int) -> tuple[PriceNetwork, float]:
     """
     started = time.monotonic()
     config = job.config.of_seed(seed_at)
+    begins = job.start is not None and fold not in job.start.new_folds
+    if job.start is not None:
+        config = job.start.settings_of(fold, config)
     folder = network_folder(job.stage_dir, fold, seed_at)
     folder.mkdir(exist_ok=True)
     network = network_of_run(job.embed, config)
@@ -102,17 +108,14 @@ def _trained(job: Job, fold: int, seed_at: int) -> tuple[PriceNetwork, float]:
         stage_dir=job.stage_dir,
         key=job.networks_key,
     )
-    record = read_record(folder / RECORD_NAME, NetworkRecord, key=job.networks_key)
-    if record is not None:
-        path = folder / MODEL_NAME
-        if path.is_file() and sha256_file(path) == record.model_sha256:
-            prepare_torch(network, config, job.arithmetic)
-            load_weights(network, folder, job.stage_dir)
-            remove_checkpoint(folder)
-            logger.info("%s: trained already", path)
-            return network, record.seconds
-        logger.warning("%s: is not as it was written, so it is trained again", path)
+    seconds = _load_trained(job, network, config, folder)
+    if seconds is not None:
+        return network, seconds
     (folder / RECORD_NAME).unlink(missing_ok=True)
+    if job.start is not None and begins:
+        load_start(
+            network, job.start, fold=fold, seed_at=seed_at, table=job.embed.table
+        )
     try:
         train_network(
             network,
@@ -126,6 +129,7 @@ def _trained(job: Job, fold: int, seed_at: int) -> tuple[PriceNetwork, float]:
             groups=job.groups,
             sample_ids=job.sample_ids,
             tracking=job.tracking,
+            keep_scales=begins,
         )
     except TrainingError as error:
         if job.config.n_seeds == 1:
@@ -143,6 +147,24 @@ def _trained(job: Job, fold: int, seed_at: int) -> tuple[PriceNetwork, float]:
     )
     remove_checkpoint(folder)
     return network, seconds
+
+
+def _load_trained(
+    job: Job, network: PriceNetwork, config: FinetuneConfig, folder: Path
+) -> float | None:
+    """Load a network that is trained already; return the seconds that it took."""
+    record = read_record(folder / RECORD_NAME, NetworkRecord, key=job.networks_key)
+    if record is None:
+        return None
+    path = folder / MODEL_NAME
+    if not path.is_file() or sha256_file(path) != record.model_sha256:
+        logger.warning("%s: is not as it was written, so it is trained again", path)
+        return None
+    prepare_torch(network, config, job.arithmetic)
+    load_weights(network, folder, job.stage_dir)
+    remove_checkpoint(folder)
+    logger.info("%s: trained already", path)
+    return record.seconds
 
 
 def _apply(job: Job, fold: int, seed_at: int, network: PriceNetwork) -> None:

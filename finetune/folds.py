@@ -1,6 +1,6 @@
 """Assign products to folds: duplicates together, prices balanced, reproducible."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 from embed.errors import ConfigError
 
 
-def duplicate_groups(*keys: Sequence[str]) -> NDArray[np.int64]:
+def duplicate_groups(*keys: Sequence[Hashable]) -> NDArray[np.int64]:
     """Group rows that share a key, directly or through other rows.
 
     Parameters
     ----------
-    *keys : sequence of str, one per row
-        Kinds of key, such as text and photo. Rows that share a non-empty key of the
-        same kind are in one group.
+    *keys : sequence of str or int, one per row
+        Kinds of key, such as text and photo. Rows that share a key of the same kind,
+        other than "" and 0, are in one group.
 
     Returns
     -------
@@ -31,7 +31,7 @@ def duplicate_groups(*keys: Sequence[str]) -> NDArray[np.int64]:
         return row
 
     for kind in keys:
-        first: dict[str, int] = {}
+        first: dict[Hashable, int] = {}
         for row, key in enumerate(kind):
             if key:
                 lower, upper = sorted((root(first.setdefault(key, row)), root(row)))
@@ -46,6 +46,7 @@ def assign_folds(
     n_folds: int,
     seed: int,
     order_keys: Sequence[str] | None = None,
+    allowed: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.int8]:
     """Assign whole groups to folds of equal size and similar prices.
 
@@ -64,6 +65,10 @@ def assign_folds(
         The same input and seed give the same folds.
     order_keys : sequence of str, one per product, optional
         Keys, such as ids, that break ties in price regardless of the order of rows.
+    allowed : ndarray of bool, shape (n_products, n_folds), optional
+        Folds that each product may be in, at least one and the same for a whole group.
+        Groups that may not be in all folds come first, each in the emptiest of its
+        folds. Default: all.
 
     Returns
     -------
@@ -85,6 +90,18 @@ def assign_folds(
     rng = np.random.default_rng(seed)
     fold_of_group = np.zeros(len(sizes), dtype=np.int8)
     filled = np.zeros(n_folds, dtype=np.int64)
+    if allowed is not None:
+        allowed_of_group = np.empty((len(sizes), n_folds), dtype=bool)
+        allowed_of_group[member] = allowed[priced]
+        n_allowed = allowed_of_group.sum(axis=1)
+        is_free = n_allowed == n_folds
+        # Groups with one fold first, so the others see how full the folds are.
+        bound = order[~is_free[order]]
+        for group in bound[np.lexsort((-sizes[bound], n_allowed[bound]))]:
+            place = np.where(allowed_of_group[group], filled, len(price))
+            fold_of_group[group] = fold = int(np.argmin(place))
+            filled[fold] += sizes[group]
+        order = order[is_free[order]]
     for group in order[sizes[order] > 1]:
         fold = int(np.argmin(filled + rng.random(n_folds)))
         fold_of_group[group] = fold

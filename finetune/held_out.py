@@ -16,6 +16,7 @@ from embed.errors import ConfigError
 from finetune.config import NO_TEST, FinetuneConfig
 from finetune.folds import draw_share
 from finetune.records import DatesRecord
+from finetune.seen import Ties
 
 DEFAULT_SHARE = 0.2
 """Share of the priced products that the default date of the test holds out, about."""
@@ -49,6 +50,7 @@ def split_products(
     price: NDArray[np.float64],
     groups: NDArray[np.integer],
     config: FinetuneConfig,
+    ties: Ties | None = None,
 ) -> Split:
     """Divide the products of a run.
 
@@ -60,6 +62,9 @@ def split_products(
     groups : ndarray of shape (n_products,)
         Products of one group are drawn together. By date they may be divided.
     config : FinetuneConfig
+    ties : Ties, optional
+        What the products share with those of a former run. Products that it held out
+        at random stay held out; of the others, only new ones are drawn.
 
     Returns
     -------
@@ -76,13 +81,7 @@ def split_products(
     held_out = undated = np.zeros(len(price), dtype=bool)
     first_day: float | None = None
     if config.hold_out:
-        held_out = draw_share(
-            price,
-            groups,
-            share=config.hold_out,
-            seed=config.seed,
-            order_keys=[str(sample_id) for sample_id in catalog.sample_id],
-        )
+        held_out = _draw(catalog, price, groups, config, ties)
         _require_both_sides(priced, held_out, f"--hold-out {config.hold_out:g}")
         logger.info(
             "%d of %d priced products are held out at random: no stage trains on them.",
@@ -112,6 +111,28 @@ def split_products(
         dates=None
         if days is None
         else _record_dates(days, is_trained, held_out, first_day),
+    )
+
+
+def _draw(
+    catalog: Catalog,
+    price: NDArray[np.float64],
+    groups: NDArray[np.integer],
+    config: FinetuneConfig,
+    ties: Ties | None,
+) -> NDArray[np.bool_]:
+    """Draw products at random; those of a former run stay on their side."""
+    stay_out = is_known = np.zeros(len(price), dtype=bool)
+    if ties is not None:
+        is_trained = ties.seen_by.any(axis=1)
+        stay_out = ties.held_out & ~is_trained & ~np.isnan(price)
+        is_known = ties.held_out | is_trained
+    return stay_out | draw_share(
+        np.where(is_known, np.nan, price),
+        groups,
+        share=config.hold_out,
+        seed=config.seed,
+        order_keys=[str(sample_id) for sample_id in catalog.sample_id],
     )
 
 

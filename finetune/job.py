@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from embed.catalog.own_copy import read_run_catalog
 from embed.catalog.price_checks import describe_unpriced, require_prices
+from embed.catalog.reader import Catalog
 from embed.encoders.specs import NONE
 from embed.errors import ConfigError
 from embed.machine import pick_device
@@ -24,7 +25,9 @@ from finetune.network.arithmetic import Arithmetic, choose_arithmetic
 from finetune.network.model import FUSED_DIM
 from finetune.network.saved import network_folder
 from finetune.price_unit import choose_price_unit, to_log_price
-from finetune.products import choose_anchors, product_groups
+from finetune.products import choose_anchors, group_products, product_keys
+from finetune.seen import ProductKeys, tie_products
+from finetune.start import Start, open_start, settle_start
 from finetune.training.tracking import Tracking
 
 logger = logging.getLogger(__name__)
@@ -50,6 +53,7 @@ class Job:
     sample_ids: NDArray[np.str_]
     anchor_rows: NDArray[np.int64]
     tracking: Tracking
+    start: Start | None  # the former run whose networks go on
     key: str
     networks_key: str  # the same for any number of seeds
 
@@ -72,10 +76,87 @@ def prepare_job(
     embed = require_embedded(run_dir)
     config = _settle(config, embed)
     embed_dir = run_dir / "embed"
-    needed = ("tokens", "thumbnails", "attributes", "image_ok")
-    frozen = ("image",) if config.freeze_image else ()
-    verify_embedding(embed_dir, embed, needed + frozen)
+    cache = _open_cache(embed_dir, embed, config)
     catalog = read_run_catalog(run_dir, embed)
+    price = _prices(catalog, drop_unpriced)
+    dealt = _deal(run_dir, embed, catalog, price, config)
+    arithmetic = choose_arithmetic(config.precision, pick_device())
+    settings = _key_settings(config)
+    n_seeds = {"n_seeds": settings.pop("n_seeds")}
+    key_parts = _key_parts(embed, config, arithmetic, dealt)
+    if catalog.groups:  # the embedding stage does not depend on them
+        key_parts["groups"] = sha256_strings(map(str, dealt.groups.tolist()))
+    if dealt.start is not None:
+        config = dataclasses.replace(config, start_from=dealt.start.record.name)
+    return Job(
+        stage_dir=run_dir / "finetune",
+        embed=embed,
+        config=config,
+        arithmetic=arithmetic,
+        cache=cache,
+        price=dealt.split.price,
+        price_unit=dealt.price_unit,
+        n_unpriced=int(np.isnan(price).sum()),
+        split=dealt.split,
+        folds=dealt.folds,
+        groups=dealt.groups,
+        sample_ids=catalog.sample_id,
+        anchor_rows=choose_anchors(cache, config.seed),
+        tracking=tracking,
+        start=dealt.start,
+        key=content_key({**key_parts, "settings": settings | n_seeds}),
+        networks_key=content_key({**key_parts, "settings": settings}),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Dealt:
+    """Products dealt to folds, or held out."""
+
+    split: Split
+    groups: NDArray[np.int64]
+    price_unit: float
+    folds: NDArray[np.int8]
+    start: Start | None
+
+
+def _deal(
+    run_dir: Path,
+    embed: EmbedManifest,
+    catalog: Catalog,
+    price: NDArray[np.float64],
+    config: FinetuneConfig,
+) -> _Dealt:
+    """Deal the products to folds; with a former run, those that stay keep their own."""
+    keep_shared = embed.config.keep_shared_photos
+    keys = product_keys(catalog, run_dir / "embed", keep_shared=keep_shared)
+    groups = group_products(catalog, keys, keep_shared=keep_shared)
+    start, ties = open_start(run_dir, config, embed), None
+    if start is not None:
+        ids = catalog.sample_id.tolist()
+        ties = tie_products(ProductKeys.of_catalog(ids, keys), start.seen)
+        groups = ties.groups
+    split = split_products(catalog, price, groups, config, ties)
+    price_unit, allowed = _price_unit(split.price, config), None
+    if start is not None and ties is not None:
+        price_unit = start.manifest.price_unit
+        start, allowed = settle_start(start, ties, split)
+    folds = assign_folds(
+        split.price / price_unit,
+        groups,
+        n_folds=config.n_folds,
+        seed=config.seed,
+        order_keys=[str(sample_id) for sample_id in catalog.sample_id],
+        allowed=allowed,
+    )
+    _require_enough(folds, config.n_folds)
+    return _Dealt(
+        split=split, groups=groups, price_unit=price_unit, folds=folds, start=start
+    )
+
+
+def _prices(catalog: Catalog, drop_unpriced: bool) -> NDArray[np.float64]:
+    """Return the prices, NaN where unpriced; mention how many products are."""
     price = require_prices(catalog, drop_unpriced=drop_unpriced)
     if n_unpriced := int(np.isnan(price).sum()):
         logger.warning(
@@ -83,7 +164,17 @@ def prepare_job(
             n_unpriced,
             describe_unpriced(catalog),
         )
-    cache = ProductCache(
+    return price
+
+
+def _open_cache(
+    embed_dir: Path, embed: EmbedManifest, config: FinetuneConfig
+) -> ProductCache:
+    """Return the checked inputs of the networks."""
+    needed = ("tokens", "thumbnails", "attributes", "image_ok")
+    frozen = ("image",) if config.freeze_image else ()
+    verify_embedding(embed_dir, embed, needed + frozen)
+    return ProductCache(
         embed_dir,
         max_tokens=config.n_tokens,
         image_size=config.photo_size,
@@ -91,65 +182,42 @@ def prepare_job(
         use_photos=config.sees_photos,
         pad_id=embed.inputs.text_spec.pad_id if embed.inputs.text_spec else 0,
     )
-    groups = product_groups(
-        catalog,
-        embed_dir,
-        keep_shared=embed.config.keep_shared_photos,
-    )
-    split = split_products(catalog, price, groups, config)
-    price = split.price
-    price_unit = _price_unit(price, config)
-    folds = assign_folds(
-        price / price_unit,
-        groups,
-        n_folds=config.n_folds,
-        seed=config.seed,
-        order_keys=[str(sample_id) for sample_id in catalog.sample_id],
-    )
-    _require_enough(folds, config.n_folds)
+
+
+def _key_settings(config: FinetuneConfig) -> dict[str, object]:
+    """Return the settings that the arrays depend on."""
     settings = dataclasses.asdict(config)
-    for name in ("n_threads", "hold_out", "test_from"):
+    for name in ("n_threads", "hold_out", "test_from", "start_from"):
         del settings[name]
     if config.inputs == "both":  # keeps the key of runs without this setting
         del settings["inputs"]
-    arithmetic = choose_arithmetic(config.precision, pick_device())
-    key_parts = {
+    return settings
+
+
+def _key_parts(
+    embed: EmbedManifest,
+    config: FinetuneConfig,
+    arithmetic: Arithmetic,
+    dealt: _Dealt,
+) -> dict[str, object]:
+    """Return what the arrays depend on besides settings and groups."""
+    split = dealt.split
+    parts: dict[str, object] = {
         "format": FORMAT,
         "embed": embed.key,
         # With another number of threads, features have the same key but other bytes.
         "image_features": embed.as_json()["files"] if config.freeze_image else None,
-        "settings": settings,
         "autocast": str(arithmetic.autocast_dtype),
         "device": arithmetic.device.type,
-        "price_sha256": sha256_strings(map(repr, price.tolist())),
+        "price_sha256": sha256_strings(map(repr, split.price.tolist())),
     }
-    if catalog.groups:  # the embedding stage does not depend on them
-        key_parts["groups"] = sha256_strings(map(str, groups.tolist()))
     if split.held_out.any():
-        key_parts["held_out"] = sha256_strings(map(str, split.held_out.tolist()))
-    if price_unit != 1:  # keeps the key of runs without a unit
-        key_parts["price_unit"] = price_unit
-    network_settings = {
-        name: value for name, value in settings.items() if name != "n_seeds"
-    }
-    return Job(
-        stage_dir=run_dir / "finetune",
-        embed=embed,
-        config=config,
-        arithmetic=arithmetic,
-        cache=cache,
-        price=price,
-        price_unit=price_unit,
-        n_unpriced=n_unpriced,
-        split=split,
-        folds=folds,
-        groups=groups,
-        sample_ids=catalog.sample_id,
-        anchor_rows=choose_anchors(cache, config.seed),
-        tracking=tracking,
-        key=content_key(key_parts),
-        networks_key=content_key({**key_parts, "settings": network_settings}),
-    )
+        parts["held_out"] = sha256_strings(map(str, split.held_out.tolist()))
+    if dealt.start is not None:
+        parts["start"] = dealt.start.manifest_sha256
+    if dealt.price_unit != 1:  # keeps the key of runs without a unit
+        parts["price_unit"] = dealt.price_unit
+    return parts
 
 
 def _settle(config: FinetuneConfig, embed: EmbedManifest) -> FinetuneConfig:

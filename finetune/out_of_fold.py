@@ -84,6 +84,11 @@ def finetune(
     with run_lock(run_dir):
         job = prepare_job(run_dir, config, drop_unpriced, tracking)
         if limit is not None:
+            if job.start is not None:
+                raise ConfigError(
+                    "--time-limit and --start-from exclude each other: the settings of "
+                    "a former run stay. Leave --time-limit out and give fewer epochs."
+                )
             config = settings_within(job, limit, only_fold=only_fold)
             if config != job.config:
                 job = prepare_job(run_dir, config, drop_unpriced, tracking)
@@ -142,6 +147,7 @@ def _planned_arrays(job: Job) -> dict[str, NDArray[Any]]:
         "groups.npy": job.groups,
         "anchor_rows.npy": job.anchor_rows,
         **held_out,
+        **(job.start.arrays() if job.start else {}),
     }
 
 
@@ -163,6 +169,7 @@ def _finish_stage(job: Job) -> FinetuneManifest | None:
         log_price[job.folds < 0] = average_log_prices(log_prices.mean(axis=1))
         log_price.flush()  # type: ignore[attr-defined]
     priced = job.folds >= 0
+    start = {"start": job.start.record} if job.start else {}
     manifest = FinetuneManifest(
         stage="finetune",
         key=job.key,
@@ -174,6 +181,7 @@ def _finish_stage(job: Job) -> FinetuneManifest | None:
         n_undated=job.split.n_undated,
         dates=job.split.dates,
         price_unit=job.price_unit,
+        **start,
         smape=smape(job.price[priced], to_price(log_price[priced], job.price_unit)),
         folds=folds,
         files=record_files(job.stage_dir, _finished_files(job)),

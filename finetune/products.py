@@ -21,10 +21,10 @@ _LARGE_SHARE = 0.05  # of all products, in one group of duplicates
 logger = logging.getLogger(__name__)
 
 
-def product_groups(
+def product_keys(
     catalog: Catalog, embed_dir: Path, *, keep_shared: bool = False
-) -> NDArray[np.int64]:
-    """Group products with the same text, photo, link or cell of a group column.
+) -> dict[str, list[str]]:
+    """Return what identifies each product: text, photo, link, cells of group columns.
 
     Photos are compared by their pixels, links as whole strings. A link does not join
     products whose photos differ. Nor does it join products of unlike texts, as such
@@ -40,8 +40,9 @@ def product_groups(
 
     Returns
     -------
-    ndarray of shape (n_products,)
-        Group of each product.
+    dict of str to list of str
+        Keys of each kind, one per product; "" if a product has none. Products with the
+        same key are duplicates.
     """
     cache = ProductCache(embed_dir, max_tokens=512, image_size=32)
     texts = [" ".join(text.lower().split()) for text in catalog.text]
@@ -54,8 +55,42 @@ def product_groups(
         f"cell of {name!r}": group_names(cells)
         for name, cells in catalog.groups.items()
     }
-    groups = duplicate_groups(texts, links, photos, *own_groups.values())
-    keys = {"text": texts, "photo": photos, "link": links, **own_groups}
+    return {"text": texts, "photo": photos, "link": links, **own_groups}
+
+
+def product_groups(
+    catalog: Catalog, embed_dir: Path, *, keep_shared: bool = False
+) -> NDArray[np.int64]:
+    """Group products that share a key of `product_keys`, whose parameters these are.
+
+    Returns
+    -------
+    ndarray of shape (n_products,)
+        Group of each product.
+    """
+    keys = product_keys(catalog, embed_dir, keep_shared=keep_shared)
+    return group_products(catalog, keys, keep_shared=keep_shared)
+
+
+def group_products(
+    catalog: Catalog, keys: Mapping[str, Sequence[str]], *, keep_shared: bool = False
+) -> NDArray[np.int64]:
+    """Group products that share a key, and warn if a group is large.
+
+    Parameters
+    ----------
+    catalog : Catalog
+    keys : mapping of str to sequence of str
+        Keys from `product_keys`.
+    keep_shared : bool
+        Whether links also join products of unlike texts.
+
+    Returns
+    -------
+    ndarray of shape (n_products,)
+        Group of each product.
+    """
+    groups = duplicate_groups(*keys.values())
     _mention_large_group(catalog, groups, keys, keep_shared=keep_shared)
     return groups
 

@@ -114,6 +114,23 @@ class DatesRecord(Record):
     last_held_out: Text | None
 
 
+class StartRecord(Record):
+    """The run from whose networks a run's training began."""
+
+    name: Text
+    manifest_sha256: Text
+    """sha256 of the finetune/manifest.json of that run."""
+
+    key_kinds: list[Text]
+    """Kinds of the columns of seen_keys.npy."""
+
+    new_folds: list[Annotated[int, whole(0, 126)]]
+    """Folds whose networks began from nothing."""
+
+    from_nothing: dict[Text, Count | Real]
+    """Epochs and learning rates of networks that begin from nothing."""
+
+
 class FinetuneManifest(Manifest):
     """finetune/manifest.json."""
 
@@ -135,6 +152,9 @@ class FinetuneManifest(Manifest):
 
     price_unit: Positive = 1.0
     """Amount of catalog currency that the run counts as 1."""
+
+    start: StartRecord | None = None
+    """Given if the training began from the networks of another run."""
 
     smape: Real
     folds: list[FoldRecord]

@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from embed.config import Backend
 from embed.encoders.backends import FrozenTower, Tower, batch_sizes
 from embed.encoders.embedder import EncoderSource
 from embed.encoders.pooling import MEAN, pool_tokens
-from embed.encoders.specs import ImageSpec, Pooling
+from embed.encoders.specs import Pooling
 from embed.encoders.towers import (
     ImageEncoder,
     ImageTower,
@@ -110,59 +110,33 @@ class ServedNetworks:
     ) -> None:
         self._max_tokens, self._n_seeds = config.n_tokens, config.n_seeds
         self._sees_photos = config.sees_photos
-        texts = [
-            network.text_backbone
-            for network in networks
-            if network.text_backbone is not None
-        ]
-
-        def freeze(
-            name: Literal["text", "image"], load: Callable[[], Tower]
-        ) -> FrozenTower:
-            return FrozenTower(
-                load, name=name, backend=backend, dtype=dtype, device=device
-            )
-
-        def load_text() -> Tower:
-            n_shared = n_frozen_layers(texts[0], config.freeze_layers)
-            return TextTowers(texts, n_shared=n_shared, pooling=networks[0].pooling)
-
-        def load_image(backbone: nn.Module, spec: ImageSpec) -> Tower:
-            return ImageTower(
-                copy.deepcopy(backbone),
-                size=config.photo_size,
-                spec=spec,
-                exact_start=False,
-            )
-
         sizes = batch_sizes(backend, device)
+        freeze = partial(FrozenTower, backend=backend, dtype=dtype, device=device)
         self._text: TextEncoder | NoEncoder = NoEncoder()
+        texts = [
+            backbone
+            for network in networks
+            if (backbone := network.text_backbone) is not None
+        ]
         if texts:
+            pooling = networks[0].pooling
             self._text = TextEncoder(
-                freeze("text", load_text),
+                freeze(_text_towers(texts, pooling, config), name="text"),
                 dim=sum(network.text_dim for network in networks),
                 batch_tokens=sizes.tokens,
                 pad_id=pad_id,
             )
         self._images = [
             ImageEncoder(
-                freeze(
-                    "image",
-                    partial(load_image, network.image_backbone, network.image_spec),
-                ),
+                freeze(load_image, name="image"),
                 batch_images=sizes.images,
                 dim=network.image_dim,
             )
             for network in networks
-            if network.image_backbone is not None and network.image_spec is not None
+            if (load_image := _image_tower(network, config)) is not None
         ]
-        # The compiled towers have their own copy of the weights.
         for network in networks:
-            network.text_backbone, network.image_backbone = None, None
-            # In float32 a price would depend on the batch size.
-            network.text_projection.double()
-            network.image_projection.double()
-            network.head.double()
+            _drop_backbones(network)
         self._networks = [network.eval() for network in networks]
 
     @classmethod
@@ -297,6 +271,39 @@ class ServedNetworks:
             priced.append((log_price, embedded))
         folds = range(0, len(priced), self._n_seeds)
         return [_average(priced[first : first + self._n_seeds]) for first in folds]
+
+
+def _text_towers(
+    backbones: Sequence[nn.Module], pooling: Sequence[Pooling], config: FinetuneConfig
+) -> Callable[[], Tower]:
+    """Return a call that makes the tower of all networks' text backbones."""
+
+    def load() -> Tower:
+        n_shared = n_frozen_layers(backbones[0], config.freeze_layers)
+        return TextTowers(backbones, n_shared=n_shared, pooling=pooling)
+
+    return load
+
+
+def _image_tower(
+    network: PriceNetwork, config: FinetuneConfig
+) -> Callable[[], Tower] | None:
+    """Return a call that makes the tower of a network's photo backbone, if any."""
+    backbone, spec = network.image_backbone, network.image_spec
+    if backbone is None or spec is None:
+        return None
+    return lambda: ImageTower(
+        copy.deepcopy(backbone), size=config.photo_size, spec=spec, exact_start=False
+    )
+
+
+def _drop_backbones(network: PriceNetwork) -> None:
+    # The compiled towers have their own copy of the weights.
+    network.text_backbone, network.image_backbone = None, None
+    # In float32 a price would depend on the batch size.
+    network.text_projection.double()
+    network.image_projection.double()
+    network.head.double()
 
 
 def _average(

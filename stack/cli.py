@@ -29,6 +29,8 @@ from stack.explain.command import explain_command
 from stack.export.command import export_command
 from stack.html_report.command import report_command
 from stack.judge.commands import compare_command, runs_command
+from stack.price.calibration import LEAST_LEVEL, MOST_LEVEL
+from stack.review.command import review_command
 from stack.service.command import serve_command
 
 if TYPE_CHECKING:
@@ -53,6 +55,7 @@ def main() -> None:
     With a finished run:
       pricestack report --run runs/mine
       pricestack explain --run runs/mine --sample-id ID
+      pricestack review --run runs/mine
       pricestack audit --run runs/mine
       pricestack serve --run runs/mine
     """
@@ -64,18 +67,23 @@ def main() -> None:
     "--blocks",
     default=",".join(StackConfig.blocks),
     show_default=True,
-    help=f"Features of the trees, of: {', '.join(BLOCKS)}. The last "
-    f"{len(PRICE_BLOCKS)} are fitted on prices, out of fold.",
+    help="Blocks of features for the trees, separated by commas. All blocks: "
+    f"{', '.join(BLOCKS)}. The last {len(PRICE_BLOCKS)} are fitted on prices, out of "
+    "fold.",
 )
 @click.option(
-    "--threads", "n_threads", default=StackConfig.n_threads, show_default=True
+    "--threads",
+    "n_threads",
+    default=StackConfig.n_threads,
+    show_default=True,
+    help="Threads for boosters at the same time and for other arithmetic.",
 )
 @click.option(
     "--objective",
     type=click.Choice(get_args(Objective)),
     default=StackConfig.objective,
     show_default=True,
-    help="Loss of the trees on log price: absolute error, or SMAPE.",
+    help="Loss of the trees: absolute error of the log price, or SMAPE.",
 )
 @click.option(
     "--tune",
@@ -84,7 +92,14 @@ def main() -> None:
     default=StackConfig.n_trials,
     show_default=True,
     metavar="N",
-    help="Try N other settings for each fold, inside its own training rows.",
+    help="Try N other settings for each fold's booster, judged on a part of its "
+    "training rows.",
+)
+@click.option(
+    "--seed",
+    default=StackConfig.seed,
+    show_default=True,
+    help="Seed of the rows and columns of each tree, and of the bootstrap.",
 )
 @click.option(
     "--exact-up-to",
@@ -94,25 +109,25 @@ def main() -> None:
     help="Priced products up to which similar products are searched exactly and the "
     "kernel ridge compares all with all.",
 )
-@click.option("--seed", default=StackConfig.seed, show_default=True)
 @click.option(
     "--seeds",
     "n_seeds",
     default=StackConfig.n_seeds,
     show_default=True,
-    help="Boosters of each fold, one per seed; their mean is used.",
+    help="Number of boosters of each fold, one per seed; their mean is used.",
 )
 @click.option(
     "--ablation/--no-ablation",
     default=StackConfig.ablation,
     show_default=True,
-    help="Also fit the stacker without each block, to report what each adds.",
+    help="Fit the trees again without each block, to report what the block adds.",
 )
 @one_line_errors
 def stack_command(run_dir: Path, blocks: str, **settings: Any) -> None:
     """Fit boosters on the network's residual and judge them, in RUN/stack.
 
-    With the block start, on the residual of its blend with a kernel ridge.
+    The residual is the error that remains in the log price. With the block start, it is
+    the error of a blend: network and kernel ridge, a regression on similar products.
 
     \b
     Example:
@@ -136,7 +151,7 @@ def stack_command(run_dir: Path, blocks: str, **settings: Any) -> None:
     "--folds",
     "n_folds",
     type=int,
-    help="Expected number of folds of the run; another number is an error.",
+    help="Expected number of folds; if the run has another number, the command fails.",
 )
 @one_line_errors
 def evaluate_main(run_dir: Path, n_folds: int | None) -> None:
@@ -146,7 +161,7 @@ def evaluate_main(run_dir: Path, n_folds: int | None) -> None:
     Example:
       evaluate --run runs/mine --folds 5
     """
-    from stack.fit import evaluate_run
+    from stack.judge.run_report import evaluate_run
     from stack.tell.report import format_report
 
     click.echo(format_report(evaluate_run(run_dir, n_folds=n_folds)))
@@ -171,21 +186,35 @@ def evaluate_main(run_dir: Path, n_folds: int | None) -> None:
 @click.option(
     "--intervals",
     "level",
-    type=click.Choice(["80", "90"]),
-    help="Add the columns price_low and price_high, which enclose the true price of "
-    "that percentage of new products.",
+    type=click.IntRange(LEAST_LEVEL, MOST_LEVEL),
+    help="Add the columns price_low and price_high: an interval for each product, made "
+    "to contain the true price for this percentage of products.",
+)
+@click.option(
+    "--confidence",
+    is_flag=True,
+    help="Add the columns within_10 and within_20, the probabilities that the price is "
+    "within 10 % and 20 % of the true one, and unlike: 1 for a product that is unlike "
+    "all trained ones.",
+)
+@click.option(
+    "--auto-at",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    metavar="RATE",
+    help="Add the column auto: 1 for the prices that may be used unseen, chosen so "
+    "that this share of them, such as 0.8, is within 20 % of the true price.",
 )
 @click.option(
     "--flags",
     is_flag=True,
     help="Add the column flags: reasons to doubt a price, such as networks that "
-    "disagree, a price outside those trained on, no usable text.",
+    "disagree, a price above all training prices, no usable text.",
 )
 @click.option(
     "--only-new",
     is_flag=True,
-    help="Keep the prices of the earlier file whose products, models and options are "
-    "unchanged, by a record beside the file; price the other products.",
+    help="Price only new and changed products, and keep the other prices of the "
+    "earlier file. A record beside the file shows what has changed.",
 )
 @only_fold_option
 @catalog_options
@@ -196,16 +225,12 @@ def predict_command(
     catalog_path: Path,
     images_dir: Path | None,
     out_path: Path,
-    level: str | None,
-    flags: bool,
     only_new: bool,
-    only_fold: int | None,
-    n_threads: int,
     **options: Any,
 ) -> None:
     """Price new products with a finished run.
 
-    The catalog's columns are the run's, unless options name others.
+    The columns have the same names as in the run's catalog, unless options name others.
 
     \b
     Example:
@@ -222,15 +247,10 @@ def predict_command(
     from stack.price.catalog import predict_prices, write_prices
     from stack.price.only_new import PriceOptions, predict_new
 
+    wanted = PriceOptions(**options)
     if only_new:
-        price_options = PriceOptions(
-            level=None if level is None else int(level),
-            flags=flags,
-            only_fold=only_fold,
-            n_threads=n_threads,
-        )
         new_prices = predict_new(
-            out_path, run_dir, catalog, images_dir=images_dir, options=price_options
+            out_path, run_dir, catalog, images_dir=images_dir, options=wanted
         )
         n_new = 0 if new_prices is None else len(new_prices.price)
         click.echo(
@@ -238,23 +258,31 @@ def predict_command(
             f"new."
         )
         if new_prices is not None:
-            _mention_doubts(new_prices, flags=flags)
+            _mention_doubts(new_prices, flags=wanted.flags)
         return
     prices = predict_prices(
         run_dir,
         catalog,
         images_dir=images_dir,
-        level=int(level or 90),
-        n_threads=n_threads,
-        only_fold=only_fold,
+        level=wanted.level or 90,
+        n_threads=wanted.n_threads,
+        only_fold=wanted.only_fold,
+        auto_at=wanted.auto_at,
     )
-    write_prices(out_path, catalog, prices, intervals=level is not None, flags=flags)
+    write_prices(
+        out_path,
+        catalog,
+        prices,
+        intervals=wanted.level is not None,
+        confidence=wanted.confidence,
+        flags=wanted.flags,
+    )
     click.echo(f"{catalog.n_products} prices written to {out_path}.")
-    _mention_doubts(prices, flags=flags)
+    _mention_doubts(prices, flags=wanted.flags)
 
 
 def _mention_doubts(prices: "CatalogPrices", *, flags: bool) -> None:
-    """Count the prices with placeholders, odd cells or doubts."""
+    """Count the prices with placeholders, odd cells or doubts, and the sure ones."""
     from stack.price.flags import NO_PHOTO, NO_TEXT
 
     n_texts, n_photos = prices.n_lacking(NO_TEXT), prices.n_lacking(NO_PHOTO)
@@ -277,10 +305,23 @@ def _mention_doubts(prices: "CatalogPrices", *, flags: bool) -> None:
         click.echo(
             f"Doubtful: {prices.n_doubtful} of {len(prices.price)} prices; {where}."
         )
+    if (automatic := prices.automatic) is not None:
+        click.echo(
+            f"Automatic: {prices.auto.sum()} of {len(prices.price)} prices are marked. "
+            f"Out of fold, {100 * automatic.rate:.1f} % of such prices are within 20 % "
+            f"of the true one ({automatic.n} products of the run, "
+            f"{100 * automatic.share:.0f} %)."
+        )
 
 
 @click.command("sample")
-@click.option("--products", "n_products", default=600, show_default=True)
+@click.option(
+    "--products",
+    "n_products",
+    default=600,
+    show_default=True,
+    help="Number of products.",
+)
 @click.option(
     "--out",
     "out_dir",
@@ -288,10 +329,16 @@ def _mention_doubts(prices: "CatalogPrices", *, flags: bool) -> None:
     required=True,
     help="Folder to write catalog.csv, law.csv and images/ to.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Seed of the products; the same seed gives the same files.",
+)
 @one_line_errors
 def sample_command(n_products: int, out_dir: Path, seed: int) -> None:
-    """Draw a sample catalog whose prices follow a stated law with stated noise.
+    """Generate a sample catalog whose prices follow a known formula plus noise.
 
     \b
     Example:
@@ -314,6 +361,7 @@ for command in (
     predict_command,
     report_command,
     explain_command,
+    review_command,
     audit_command,
     export_command,
     serve_command,

@@ -5,7 +5,16 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, RootModel
 
 from embed.store.records import FileRecord, Manifest, Record
-from embed.store.rules import Count, CountFromOne, FileName, Real, Requires, Text, whole
+from embed.store.rules import (
+    Count,
+    CountFromOne,
+    FileName,
+    Flag,
+    Real,
+    Requires,
+    Text,
+    whole,
+)
 from stack.blocks.recall import SearchRecall
 from stack.config import StackConfig
 
@@ -15,7 +24,25 @@ _SmapeByPredictor = Annotated[
     dict[Text, Real | None],
     Requires("median", "lightgbm", "network", "blend", "stacker", "chosen"),
 ]
-_Pair = tuple[Real, Real]
+
+
+class ConfidenceRecord(Record):
+    """What a run knows of the errors of its prices, beside its arrays."""
+
+    blocks: list[Text]
+    """Blocks that the size of an error is predicted from."""
+
+    has_boosters: Flag
+    """Whether boosters predict the size; otherwise it is always `usual_size`."""
+
+    usual_size: Real
+    """Mean size of the errors of log prices, out of fold."""
+
+    unknown_size: Real
+    """Size of the error for a product of which nothing is known."""
+
+    limits: dict[Text, Real]
+    """Distance by column, beyond which a product is unlike the trained ones."""
 
 
 class StackManifest(Manifest):
@@ -27,8 +54,7 @@ class StackManifest(Manifest):
     finetune_key: Text
     config: StackConfig
     chosen: Chosen
-    intervals: Annotated[dict[Text, _Pair], Requires("80", "90")]
-    """By level, the offsets from a log price to both ends of its interval."""
+    confidence: ConfidenceRecord
 
     rounds: dict[Text, list[Count]] = Field(default_factory=dict)
     """By predictor, the trees of each fold's booster."""
@@ -71,11 +97,14 @@ class ByPhoto(Record):
 
 
 class IntervalRecord(Record):
-    """A mean difference and its 95 % interval."""
+    """A difference in SMAPE (points of 0 to 200) and its 95 % interval."""
 
     mean: Real
     low: Real
     high: Real
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.2f} (95 % interval {self.low:+.2f} to {self.high:+.2f})"
 
 
 class VerdictRecord(Record):
@@ -83,7 +112,11 @@ class VerdictRecord(Record):
 
     chosen: Chosen
     interval_network: IntervalRecord
+    """SMAPE(stacker) - SMAPE(network)."""
+
     interval_blend: IntervalRecord
+    """SMAPE(stacker) - SMAPE(blend control)."""
+
     sentence: Text
 
 
@@ -124,13 +157,75 @@ class CoverageOfBand(Record):
     coverage: Real
 
 
+class CoverageOfPart(Record):
+    """Share of the prices of some products that an interval contains."""
+
+    n: Count
+    coverage: Real | None
+
+
+class CoverageByPhoto(Record):
+    """Coverage with and without a photo."""
+
+    present: CoverageOfPart
+    absent: CoverageOfPart
+
+
 class Coverage(Record):
     """Share of the prices that the intervals of a level contain."""
 
     level: Annotated[int, whole(1, 99)]
     coverage: Real
     width_ratio: Real
+    """Median of high over low end."""
+
+    score: Real
+    """Mean interval score in ln price."""
+
+    score_constant: Real
+    """The same for intervals that have one width in log price."""
+
     bands: list[CoverageOfBand]
+    """By fifths of the true price, the cheapest first."""
+
+    by_predicted: list[CoverageOfBand]
+    """By fifths of the predicted price."""
+
+    by_confidence: list[CoverageOfBand]
+    """By fifths of the probability to be within 20 %, the least sure first."""
+
+    by_photo: CoverageByPhoto
+
+
+class Tenth(Record):
+    """Probability and share of right prices in a tenth of the products."""
+
+    n: CountFromOne
+    predicted: Real
+    found: Real
+
+
+class Surest(Record):
+    """Errors of a share of the products, those with the surest prices."""
+
+    share: Real
+    n: CountFromOne
+    least: Real
+    """Lowest probability in the share that the price is within 20 % of the true one."""
+
+    median_ape: Real
+    within_20: Real
+
+
+class Sureness(Record):
+    """How far probabilities came true, out of fold."""
+
+    reliability: Annotated[dict[Text, list[Tenth]], Requires("10", "20")]
+    """By percent of the true price: tenths of the probability, the lowest first."""
+
+    curve: list[Surest]
+    n_unlike: Count
+    median_ape_unlike: Real | None
 
 
 class AblationScore(Record):
@@ -139,7 +234,10 @@ class AblationScore(Record):
     left_out: list[Text]
     smape: Real
     adds: Real | None
+    """SMAPE without the blocks minus SMAPE with all; None with all blocks."""
+
     adds_se: Real | None
+    """Standard error of `adds` over products, not over seeds."""
 
 
 class Doubts(Record):
@@ -235,6 +333,8 @@ class HeldOut(Record):
     coverage: dict[Text, Real]
     """Share of true prices inside the prediction intervals, by level."""
 
+    confidence: Sureness
+
 
 class Period(Record):
     """Scores of the products of one period, out of fold or held out."""
@@ -260,6 +360,7 @@ class Report(Record):
     doubts: Doubts = Field(default_factory=Doubts)
     best: BestReachable | None
     intervals: list[Coverage] = Field(default_factory=list)
+    confidence: Sureness | None = None
     ablation: list[AblationScore] = Field(default_factory=list)
     ratios: RatioStudy | None = None
     held_out: HeldOut | None = None

@@ -1,6 +1,6 @@
-"""A run whose networks are trained: its records and its arrays, checked when opened.
+"""Open a run whose networks are trained, and check its records and arrays.
 
-It imports neither torch nor LightGBM.
+The module imports neither torch nor LightGBM.
 """
 
 import shlex
@@ -35,7 +35,7 @@ PREDICTIONS = {
 """Arrays of out-of-fold log1p prices, by predictor."""
 
 RAW_DIR = "lightgbm"
-"""Folder of the boosters that give the block `lightgbm`."""
+"""Folder of the boosters whose predictions are the block `lightgbm`."""
 
 REPORT_NAME = "report.json"
 
@@ -48,13 +48,13 @@ def report_remedy(run_dir: Path) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Targets:
-    """Prices and folds that models are fitted to and judged by, product by product."""
+    """True prices, folds and groups of the products, to fit and judge models."""
 
     price: NDArray[np.float64]
     """True prices, catalog currency, shape (n_products,); NaN where not trained on."""
 
     log_price: NDArray[np.float64]
-    """log1p of the prices in units of the run, as `price`."""
+    """log1p price in units of the run; shape and NaN as in `price`."""
 
     folds: NDArray[np.integer]
     """0 to n_folds - 1, shape (n_products,); -1 where not trained on."""
@@ -65,19 +65,20 @@ class Targets:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """The finished stages that stacking reads."""
+    """The embedding and fine-tuning stages of a run, both finished."""
 
     run_dir: Path
     embed: EmbedManifest
     finetune: FinetuneManifest
 
     def array(self, name: str) -> NDArray[Any]:
-        """Memory-map an array, named as `stage/name`; refuse a damaged one.
+        """Memory-map an array, named as `stage/name`.
 
         Raises
         ------
         CacheError
-            If the array is not as its stage wrote it.
+            If an array of `embed` or `finetune` is not as its stage wrote it. Those of
+            `stack` are not checked here, see `open_finished_run`.
         """
         stage, _, array = name.partition("/")
         if stage == "embed":
@@ -115,7 +116,9 @@ class Run:
         return read_run_catalog(self.run_dir, self.embed)
 
     def best_prices(self) -> NDArray[np.float64] | None:
-        """Return the best predictable prices, shape (n_products,), if the law is known.
+        """Return the best predictable prices, shape (n_products,).
+
+        Only the bundled sample has them, as the law of its prices is known; else None.
 
         Raises
         ------
@@ -141,7 +144,7 @@ class Run:
         )
 
     def price_range(self) -> tuple[float, float]:
-        """Return the cheapest and the dearest true price, catalog currency."""
+        """Return the lowest and the highest training price, catalog currency."""
         price = self.array("finetune/price")
         return float(np.nanmin(price)), float(np.nanmax(price))
 
@@ -154,12 +157,12 @@ class Run:
     def held_out_prices(self) -> NDArray[np.float64]:
         """Return the true prices of `held_out_rows`, catalog currency.
 
-        No stage keeps them; they come from the run's catalog.
+        They come from the run's catalog; no stage stores them in an array.
 
         Raises
         ------
         CacheError
-            If a price is not usable, because the catalog was read again.
+            If a price is not usable, because the catalog changed since fine-tuning.
         """
         catalog, rows = self.catalog(), self.held_out_rows()
         price = np.full(catalog.n_products, np.nan)
@@ -246,8 +249,8 @@ def open_finished_run(
     ----------
     run_dir : Path
     verify : sequence of str
-        Stages whose files are all compared with their checksums: `finetune`, `stack`.
-        Each array is compared when it is read, in any case.
+        Stages whose files are all compared with their checksums now: `finetune`,
+        `stack`. `Run.array` compares those of `embed` and `finetune` in any case.
 
     Raises
     ------

@@ -20,7 +20,7 @@ from stack.service.service import Service
 class Standin:
     """Prices a product by the length of its text, plus 1000 with a photo."""
 
-    run_key, chosen, image_size = "0" * 64, "network", 8
+    run_key, chosen, smape, image_size = "0" * 64, "network", 50.5, 8
     table = ()
 
     def __init__(self) -> None:
@@ -61,6 +61,9 @@ class Standin:
             sample_id=product.sample_id,
             price=price,
             intervals=[Interval(level=80, price_low=price / 2, price_high=price * 2)],
+            within_10=0.3,
+            within_20=0.5,
+            unlike=False,
             predictor="network",
             placeholders=missing if lacks else [],
             flags=[],
@@ -86,6 +89,18 @@ def client_of(
         if ready:
             wait_until_ready(client)
         yield client
+
+
+def failed_of(response: Response, number: int) -> dict[str, str]:
+    """Return the error of one product of a batch; all others must have a price."""
+    assert response.status_code == 200, response.text
+    prices = response.json()["prices"]
+    assert [row for row, one in enumerate(prices) if "price" not in one] == [number]
+    assert list(prices[number]) == ["sample_id", "error"]
+    error: dict[str, str] = prices[number]["error"]
+    assert list(error) == ["where", "message", "what_to_do"]
+    assert all(error.values())
+    return error
 
 
 def error_of(response: Response, status: int) -> dict[str, str]:

@@ -72,7 +72,7 @@ def test_every_file_of_a_finished_run_is_recorded(run_dir):
         if stage == "finetune":
             assert "seed_log_price.npy" in recorded  # for people; no stage reads it
         not_arrays = {"manifest.json", "plan.json", "report.json", "history.csv"}
-        not_arrays |= {"network.json"}
+        not_arrays |= {"network.json", "out_of_fold.csv"}
         assert recorded == {
             path.relative_to(stage_dir).as_posix()
             for path in stage_dir.rglob("*")

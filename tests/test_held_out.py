@@ -178,7 +178,11 @@ def test_dates_are_recorded_anew_without_training_again(tested_run, tmp_path):
 def test_a_single_group_has_a_bias_without_an_interval():
     price, predicted = np.array([1.0, 2.0]), np.array([2.0, 4.0])
     bias = log_bias(price, predicted, np.array([3, 3]))
-    assert bias == {"mean": pytest.approx(np.log(2)), "low": None, "high": None}
+    assert bias.as_json() == {
+        "mean": pytest.approx(np.log(2)),
+        "low": None,
+        "high": None,
+    }
 
 
 def test_held_out_products_get_the_prices_that_the_run_serves(

@@ -18,7 +18,7 @@ from finetune.out_of_fold import finetune
 from finetune.training.tracking import UNTRACKED
 from stack.cli import main
 from stack.export.export import export_run
-from stack.export.predict_file import price_catalog
+from stack.export.predict_file import Columns, price_catalog
 from stack.fit import fit_stack
 from stack.price.catalog import predict_prices, write_prices
 from stack.price.onnx_model import Model
@@ -168,7 +168,9 @@ def test_an_export_is_in_the_currency_of_the_catalog(runs, sample_catalog, tmp_p
     greatest = export_run(runs["0.001"], tmp_path / "model")
     assert greatest is not None  # the check compared both
     photos = sample_catalog.parent / "images"
-    found = price_catalog(Model(tmp_path / "model"), sample_catalog, photos, "90")
+    found = price_catalog(
+        Model(tmp_path / "model"), sample_catalog, photos, Columns(level=90)
+    )
     expected = priced(runs["0.001"], read_catalog(sample_catalog), photos)
     prices = [[float(cell) for cell in row[1:]] for row in found]
     columns = (expected.price, expected.price_low, expected.price_high)

@@ -8,6 +8,7 @@ import test_remedies_catalog
 import test_remedies_inputs
 import test_remedies_options
 import test_remedies_runs
+import test_remedies_start
 import test_remedies_time
 import test_remedies_training
 from remedies import ADVICE_TRIED, TEMPLATES, texts_with
@@ -17,6 +18,7 @@ MODULES = (
     test_remedies_inputs,
     test_remedies_options,
     test_remedies_runs,
+    test_remedies_start,
     test_remedies_time,
     test_remedies_training,
 )
@@ -29,8 +31,13 @@ NOT_RUN = {  # part of a message: why its advice is not taken here
     "Decimal sign of the prices: with . 1,299": _HELP,
     "Price only with the models of this fold": _HELP,
     "Column that --table auto leaves out": _HELP,
+    "Column of units sold; the money at stake": _HELP,
+    "File with the ids and the column of --units-column": _HELP,
     "Column of dates, so that `finetune`": _HELP,
-    "Keep the products of this date, such as": _HELP,
+    "Hold out the products of this date, such as": _HELP,
+    "Begin from the networks of a finished run": _HELP,
+    "is not the network that --start-from names": "the files are checked just before; "
+    "only another process can change them meanwhile",
     "Values of table columns were changed by --table": "no advice: what --table did",
     "features must be finite and below": "features that overflow less precise "
     "arithmetic alone need an encoder that makes them",

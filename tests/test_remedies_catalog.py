@@ -336,7 +336,7 @@ def test_a_column_of_words_is_used_as_category(shell, with_table, embed):
     shell.accepted(*command, "--category-column", "maker")
 
 
-@advice("If it is made from the price, do not name it")
+@advice("is made from the price, do not name it")
 def test_a_column_that_gives_the_price_away_is_ignored_or_allowed(
     shell, with_table, embed
 ):

@@ -3,6 +3,7 @@
 import itertools
 import re
 import socket
+import subprocess
 import sys
 from importlib.metadata import metadata, version
 
@@ -338,6 +339,29 @@ def test_a_currency_is_given_by_its_code_or_left_out(shell, serve, way):
     shell.accepted(*serve, "--port", 0, *(("--currency", way) if way else ()))
 
 
+@advice("must be a path without a slash at its end", "must be a scheme and a host")
+@pytest.mark.parametrize(
+    ("option", "wrong"),
+    [("--root-path", "/prices/"), ("--allow-origin", "https://shop.example/")],
+)
+def test_a_prefix_and_an_origin_are_given_as_the_message_does(
+    shell, serve, option, wrong
+):
+    message = shell.refused(*serve, "--port", 0, option, wrong)
+    right = re.search(r"Give for example ([^ ,]+)", message).group(1)
+    shell.accepted(*serve, "--port", 0, option, right)
+
+
+@advice("must contain one line of at least")
+def test_a_key_is_made_by_the_command(shell, serve, tmp_path):
+    path = tmp_path / "key.txt"
+    path.write_text("short")
+    message = shell.refused(*serve, "--port", 0, "--api-key-file", path)
+    command = re.search(r"`(.+)`", message).group(1)
+    subprocess.run(command, shell=True, check=True, cwd=tmp_path)  # noqa: S602
+    shell.accepted(*serve, "--port", 0, "--api-key-file", path)
+
+
 UNLISTED = {  # part of the message: what --set is given, and what it is to be given
     "has an option of its own": ("batch_size=2", None),
     "must be NAME=VALUE, such as": ("clip_norm", "clip_norm=1"),
@@ -359,3 +383,25 @@ def test_a_setting_without_an_option_is_set(shell, run_dir, part):
         return
     assert right.partition("=")[0] in message
     shell.accepted(*finetune, "--set", right)
+
+
+@advice(
+    "is read for --units-column alone",
+    "must contain numbers with one decimal sign",
+    "the run has no table column of this name",
+)
+def test_units_sold_come_from_the_file_and_column_that_are_named(shell, run_dir):
+    rows = rows_of(shell.catalog)
+    sales = write_rows(
+        run_dir.parent / "sales.csv",
+        [{"sample_id": row["sample_id"], "sold": "12", "shop": "Acme"} for row in rows],
+    )
+    review = ("review", "--run", run_dir)
+    message = shell.refused(*review, "--units-column", "sold")
+    assert options_in(message) == ["--units-column", "--catalog"]
+    message = shell.refused(*review, "--catalog", sales)
+    assert options_in(message) == ["--catalog", "--units-column", "--catalog"]
+    shell.accepted(*review)
+    units = (*review, "--catalog", sales, "--units-column")
+    assert options_in(shell.refused(*units, "shop")) == ["--units-column"]
+    shell.accepted(*units, "sold")

@@ -82,18 +82,18 @@ def test_the_block_whose_loss_costs_most_comes_first():
     sigmas = {(): 0.2, ("fused",): 0.1, ("kernel", "start"): 0.9}
     of = {names: true + rng.normal(0, s, 300) for names, s in sigmas.items()}
     whole, *others = score_without_each(true, of, groups=np.arange(300))
-    assert whole["left_out"] == []
-    assert whole["adds"] is whole["adds_se"] is None
-    assert [part["left_out"] for part in others] == [["kernel", "start"], ["fused"]]
+    assert whole.left_out == []
+    assert whole.adds is whole.adds_se is None
+    assert [part.left_out for part in others] == [["kernel", "start"], ["fused"]]
     price = to_price(true)
     for part in (whole, *others):
-        predicted = to_price(of[tuple(part["left_out"])])
-        assert part["smape"] == pytest.approx(smape(price, predicted))
+        predicted = to_price(of[tuple(part.left_out)])
+        assert part.smape == pytest.approx(smape(price, predicted))
     for part in others:
-        assert part["adds"] == pytest.approx(part["smape"] - whole["smape"])
-        difference = smape_rows(price, to_price(of[tuple(part["left_out"])]))
+        assert part.adds == pytest.approx(part.smape - whole.smape)
+        difference = smape_rows(price, to_price(of[tuple(part.left_out)]))
         difference -= smape_rows(price, to_price(of[()]))
-        assert part["adds_se"] == pytest.approx(difference.std(ddof=1) / 300**0.5)
+        assert part.adds_se == pytest.approx(difference.std(ddof=1) / 300**0.5)
 
 
 @pytest.mark.one_in(3)

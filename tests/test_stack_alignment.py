@@ -215,10 +215,12 @@ def test_anchors_without_photo_have_no_say_in_the_image_tower(planted):
 
 
 @pytest.mark.parametrize("n_photos", [0, 1, 5])
-def test_few_photos_leave_the_image_tower_finite(planted, n_photos):
+def test_few_photos_leave_the_image_tower_finite(planted, n_photos, caplog):
     few = np.zeros_like(planted["image_ok"])
     few[planted["anchor_rows"][:n_photos]] = True
     alignment, _ = fit(planted, image_ok=few)
+    assert "Use 3 folds" not in caplog.text
+    assert n_photos or not caplog.text
     assert np.isfinite(alignment).all()
     expected = fit(planted)[0][:, TEXT, TEXT]
     np.testing.assert_array_equal(alignment[:, TEXT, TEXT], expected)

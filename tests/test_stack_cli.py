@@ -253,7 +253,28 @@ def test_predict_writes_intervals_when_asked(run_dir, sample_catalog, tmp_path):
             float, (row["price_low"], row["price"], row["price_high"])
         )
         assert 0 < low < price < high
-    assert call(*arguments, "--intervals", 95).exit_code == 2
+    assert call(*arguments, "--intervals", 100).exit_code == 2
+
+
+def test_predict_writes_confidence_and_marks_sure_prices_when_asked(
+    run_dir, sample_catalog, tmp_path
+):
+    out = tmp_path / "prices.csv"
+    arguments = ("predict", "--run", run_dir, "--catalog", sample_catalog, "--out", out)
+    result = call(
+        *arguments, "--threads", 1, "--confidence", "--intervals", 60, "--auto-at", 1e-6
+    )
+    assert result.exit_code == 0, result.output
+    with out.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == [
+        *("sample_id", "price", "price_low", "price_high"),
+        *("within_10", "within_20", "unlike", "auto"),
+    ]
+    assert {row["unlike"] for row in rows} <= {"0", "1"}
+    n_auto = sum(row["auto"] == "1" for row in rows)
+    assert f"Automatic: {n_auto} of 40 prices are marked. Out of fold," in result.output
+    assert all(row["auto"] == "0" for row in rows if row["unlike"] == "1")
 
 
 def test_predict_takes_the_columns_of_the_run_unless_others_are_named(

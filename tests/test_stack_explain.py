@@ -250,12 +250,22 @@ def test_json_has_the_promised_keys_and_finite_numbers(explained):
         record = found.as_dict()
         assert json.loads(json.dumps(record, allow_nan=False)) == record
         assert list(record) == [
-            *("price", "log_price", "price_unit", "flags", "intervals", "parts"),
-            *("features", "words", "attributes", "table", "image", "similar"),
+            *("price", "log_price", "price_unit", "flags", "intervals", "within"),
+            *(
+                "unlike",
+                "parts",
+                "features",
+                "words",
+                "attributes",
+                "table",
+                "image",
+                "similar",
+            ),
         ]
         assert list(record["intervals"]) == ["80", "90"]
         low, high = record["intervals"]["90"]
         assert 0 < low <= record["price"] <= high
+        assert 0 < record["within"]["10"] <= record["within"]["20"] < 1
         assert set(record["parts"][0]) == {"name", "log_price", "factor"}
         assert record["parts"][0]["name"] == "network"
         assert set(record["words"][0]) == {"text", "change_percent"}

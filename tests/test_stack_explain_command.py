@@ -164,6 +164,8 @@ def explanation(**changed):
         "price_unit": 1.0,
         "flags": ["networks disagree by a factor of 9.9"],
         "intervals": {"80": [9e6, 2e7], "90": [8e6, 3e7]},
+        "within": {"10": 0.123, "20": 0.456},
+        "unlike": False,
         "parts": [part("network", 16.0), part("all products alike", 0.3)],
         "features": [],
         "words": [WordEffect(text="\x1b[2Jword " * 40, change_percent=-99.9)],

@@ -179,7 +179,12 @@ def test_predict_py_prices_as_the_run_does_without_its_packages(
 ):
     images_dir = sample_catalog.parent / "images"
     rows = prices_by_script(
-        model_of[chosen], sample_catalog, images_dir, "--intervals", "90"
+        model_of[chosen],
+        sample_catalog,
+        images_dir,
+        "--intervals",
+        "90",
+        "--confidence",
     )
     catalog = read_catalog(sample_catalog)
     assert [row["sample_id"] for row in rows] == catalog.sample_id.tolist()
@@ -189,11 +194,16 @@ def test_predict_py_prices_as_the_run_does_without_its_packages(
     np.testing.assert_allclose(np.log1p(found), np.log1p(expected), rtol=0, atol=1e-3)
     substituted = read_json(run_of[chosen] / "embed" / "manifest.json")["substituted"]
     assert min(substituted.values()) > 0  # some had no text, some no photo
-    low, high = read_json(run_of[chosen] / "stack" / "manifest.json")["intervals"]["90"]
-    for column, offset in (("price_low", low), ("price_high", high)):
+    judged = predict_prices(
+        run_of[chosen], catalog, images_dir=images_dir, level=90, n_threads=1
+    )
+    for column in ("price_low", "price_high"):
         end = np.array([float(row[column]) for row in rows])
-        expected_end = np.maximum(np.expm1(np.log1p(expected) + offset), 0.01)
+        expected_end = getattr(judged, column)
         np.testing.assert_allclose(end, expected_end, rtol=2e-3, atol=1e-3)
+    for column in ("within_10", "within_20", "unlike"):
+        sure = [float(row[column]) for row in rows]
+        np.testing.assert_allclose(sure, getattr(judged, column), atol=0.03)
 
 
 def test_predict_py_flags_what_pricestack_predict_flags(
@@ -277,7 +287,7 @@ def test_a_network_on_frozen_photos_is_exported_with_the_frozen_encoder(
         assert (tmp_path / chosen / "frozen" / "image.onnx").is_file()
         assert not (tmp_path / chosen / "fold-0" / "image.onnx").exists()
         expected = np.log1p(predicted_by_run(run_dir, catalog, images_dir))
-        rows = price_catalog(Model(tmp_path / chosen), sample_catalog, images_dir, None)
+        rows = price_catalog(Model(tmp_path / chosen), sample_catalog, images_dir)
         found = np.log1p([float(price) for _, price in rows])
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3)
 
@@ -292,7 +302,7 @@ def test_networks_of_one_input_alone_are_exported_as_they_price(
     for chosen in ("network", "stacker"):
         export_run(choose(run_dir, chosen), tmp_path / chosen, check=False)
         expected = np.log1p(predicted_by_run(run_dir, catalog, images_dir))
-        rows = price_catalog(Model(tmp_path / chosen), sample_catalog, images_dir, None)
+        rows = price_catalog(Model(tmp_path / chosen), sample_catalog, images_dir)
         found = np.log1p([float(price) for _, price in rows])
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-3)
     alone = {"text": "text alone", "image": "photo alone"}[inputs]

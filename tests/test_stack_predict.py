@@ -77,6 +77,9 @@ def as_prices(price):
         price=price,
         price_low=price / 2,
         price_high=2 * price,
+        within_10=np.full(len(price), 0.25),
+        within_20=np.full(len(price), 0.5),
+        unlike=np.arange(len(price)) == 1,
         doubts=(("networks disagree",), *[()] * (len(price) - 1)),
         lacks=((NO_PHOTO,), *[()] * (len(price) - 1)),
     )

@@ -185,8 +185,19 @@ def test_prices_lie_in_their_intervals(fitted, products):
     _, low_80, high_80 = fitted.predict_interval(products, level=80)
     assert (low <= low_80).all()
     assert (high_80 <= high).all()
-    with pytest.raises(ConfigError, match="level must be one of 80, 90"):
-        fitted.predict_interval(products, level=85)
+    _, lows, highs = fitted.predict_interval(products, level=(80, 90))
+    np.testing.assert_array_equal(lows, np.column_stack([low_80, low]))
+    np.testing.assert_array_equal(highs, np.column_stack([high_80, high]))
+    with pytest.raises(ConfigError, match="level must be 50 to 99"):
+        fitted.predict_interval(products, level=100)
+
+
+def test_confidence_is_a_frame_with_the_index_of_the_products(fitted, products):
+    sure = fitted.confidence(products)
+    assert list(sure.columns) == ["within_10", "within_20", "unlike"]
+    assert sure.index.equals(products.index)
+    assert (sure["within_10"] <= sure["within_20"]).all()
+    assert sure["unlike"].dtype == bool
 
 
 def test_score_is_r_squared(fitted, products):

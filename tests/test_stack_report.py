@@ -5,7 +5,8 @@ import pytest
 
 from stack.config import StackConfig
 from stack.judge.evaluate import PREDICTOR_LABELS, evaluate_predictions
-from stack.judge.intervals import interval_coverage
+from stack.judge.nested import judge_by_other_parts
+from stack.judge.sureness import measure_intervals, measure_sureness
 from stack.tell.lines import WIDTH
 from stack.tell.report import format_report
 
@@ -29,9 +30,17 @@ def make_report(*, scale=1.0, stacker_sigma=0.3, best=True):
         config=StackConfig(n_bootstrap=200),
         best_price=price * 1.1 if best else None,
     )
-    report["intervals"] = interval_coverage(
-        price, predictions["stacker"], folds, price_unit=1
+    log_price = predictions["stacker"]
+    nested = judge_by_other_parts(
+        log_price, np.log1p(price) - log_price, folds, np.ones((5, N)), price_unit=1
     )
+    judged = price, np.expm1(log_price)
+    intervals = measure_intervals(
+        *judged, nested, has_photo=np.arange(N) % 7 > 0, constant=nested
+    )
+    report["intervals"] = [part.as_json() for part in intervals]
+    unlike = np.arange(N) < 3
+    report["confidence"] = measure_sureness(*judged, nested.within, unlike).as_json()
     return json.loads(json.dumps(report))
 
 
@@ -48,6 +57,17 @@ def test_the_report_says_how_many_prices_the_intervals_hold():
     for part in report["intervals"]:
         share = f"{100 * part['coverage']:.1f} % of the true prices"
         assert f"{part['level']} % intervals contain {share}" in text
+
+
+def test_the_report_says_how_far_the_surest_prices_are_off():
+    report = make_report()
+    text = " ".join(format_report(report).split())
+    error = {
+        part["share"]: part["median_ape"] for part in report["confidence"]["curve"]
+    }
+    assert f"{error[0.3]:.1f} % for the surest 30 %" in text
+    assert f"{error[1.0]:.1f} % for all." in text
+    assert "3 products are unlike the others" in text
 
 
 def test_the_report_says_where_the_intervals_hold_fewer():

@@ -333,7 +333,7 @@ def test_missing_or_broken_boosters_are_refused(tmp_path, capfd):
     folder = tmp_path / "stack"
     folder.mkdir()
     remedy = rf"Delete the folder {folder} and run `make stack "
-    with pytest.raises(CacheError, match=rf"holds no booster-0\.txt.*{remedy}"):
+    with pytest.raises(CacheError, match=rf"contains no booster-0\.txt.*{remedy}"):
         load_boosters(folder, feature_names=[])
     (folder / "booster-0.txt").write_text("tree\n")
     with pytest.raises(CacheError, match=rf"not a whole LightGBM model.*{remedy}"):

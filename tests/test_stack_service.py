@@ -1,6 +1,7 @@
 import base64
 import json
 import shutil
+from importlib import metadata
 
 import numpy as np
 import pytest
@@ -67,8 +68,11 @@ def test_prices_are_those_of_the_predictor(pricers, sample_catalog, chosen):
     np.testing.assert_allclose(prices, expected.price, rtol=1e-3)
     np.testing.assert_allclose(alone, expected.price, rtol=0.02)
     assert {one["predictor"] for one in found} == {chosen}
+    sure = pricer.predictor.confidence.within(expected, 20)
+    np.testing.assert_allclose([one["within_20"] for one in found], sure, atol=0.05)
+    assert [one["unlike"] for one in found] == expected.unlike.tolist()
     for number, level in enumerate((80, 90)):
-        low, high = pricer.predictor.intervals.bounds(expected.log_price, level=level)
+        low, high = pricer.predictor.confidence.bounds(expected, level=level)
         intervals = [one["intervals"][number] for one in found]
         assert [one["level"] for one in intervals] == [level] * 6
         ends = [(one["price_low"], one["price_high"]) for one in intervals]
@@ -140,6 +144,8 @@ def test_health_says_what_serves(real, pricers):
         "status": "ready",
         "run": pricer.run_key,
         "chosen": "stacker",
+        "smape": pricer.smape,
+        "version": metadata.version("pricestack"),
         "currency": None,
         "table": [],
     }

@@ -2,14 +2,15 @@ import asyncio
 import base64
 import json
 import time
+from importlib import metadata
 
 import pytest
 from photo_bytes import saved
-from service_standin import Standin, client_of, error_of, wait_until_ready
+from service_standin import Standin, client_of, error_of, failed_of, wait_until_ready
 
 from embed.errors import CacheError
 from stack.service import bodies
-from stack.service.hosts import LocalHosts
+from stack.service.access import LocalHosts
 
 PHOTO = saved("JPEG")
 JSON = {"content-type": "application/json"}
@@ -76,7 +77,7 @@ def test_a_photo_sent_on_purpose_that_cannot_be_read_is_an_error(client):
     assert "truncated" in error["message"]
     broken = base64.b64encode(b"no photo").decode()
     products = [{"text": "a"}, {"text": "b", "image": broken}]
-    error = error_of(client.post("/prices", json={"products": products}), 422)
+    error = failed_of(client.post("/prices", json={"products": products}), 1)
     assert error["where"] == "products[1].image"
     assert "not a photo in a known format" in error["message"]
 
@@ -160,8 +161,35 @@ def test_a_batch_has_1_to_256_products(client, n_products):
 
 def test_a_field_deep_in_a_batch_is_named(client):
     sent = {"products": [{"text": "a"}, {"text": "b", "image": 3}]}
-    error = error_of(client.post("/prices", json=sent), 422)
+    error = failed_of(client.post("/prices", json=sent), 1)
     assert error["where"] == "products[1].image"
+
+
+@pytest.mark.parametrize(
+    ("bad", "where", "sample_id"),
+    [
+        (None, "products[1]", None),
+        ("tea", "products[1]", None),
+        ({}, "products[1].text", None),
+        ({"sample_id": "b"}, "products[1].text", "b"),
+        ({"text": "b", "sample_id": 3}, "products[1].sample_id", None),
+        ({"text": "b", "price": 3, "sample_id": "b"}, "products[1].price", "b"),
+        ({"text": "b" * 100_001}, "products[1].text", None),
+        ({"text": "b", "table": {"a": [1]}}, "products[1].table.a", None),
+    ],
+)
+def test_a_bad_product_does_not_fail_the_others(client, bad, where, sample_id):
+    good = {"text": "tea", "sample_id": "a"}
+    response = client.post("/prices", json={"products": [good, bad, good]})
+    assert failed_of(response, 1)["where"] == where
+    prices = response.json()["prices"]
+    assert [one["sample_id"] for one in prices] == ["a", sample_id, "a"]
+    assert prices[0] == prices[2]
+
+
+def test_a_batch_of_bad_products_is_answered(client):
+    response = client.post("/prices", json={"products": [{}]})
+    assert failed_of(response, 0)["where"] == "products[0].text"
 
 
 def test_a_body_or_photo_that_is_too_long_is_refused(client, monkeypatch):
@@ -207,9 +235,13 @@ def test_until_the_run_is_loaded_prices_are_refused(standin):
             "status": "loading",
             "run": None,
             "chosen": None,
+            "smape": None,
+            "version": metadata.version("pricestack"),
             "currency": "INR",
             "table": [],
         }
+        assert client.get("/ready").status_code == 503
+        assert client.get("/live").json() == {"status": "live"}
         response = client.post("/price", json={"text": "tea"})
         assert "loaded" in error_of(response, 503)["message"]
         assert response.headers["retry-after"] == "5"
@@ -284,7 +316,8 @@ def test_the_api_describes_the_bodies_it_takes(client):
     assert models["ProductRequest"]["required"] == ["text"]
     assert models["ProductForm"]["properties"]["photo"]["format"] == "binary"
     assert models["BatchRequest"]["properties"]["products"]["maxItems"] == 256
-    assert set(api["paths"]) == {"/price", "/prices", "/health", "/metrics"}
+    paths = {"/price", "/prices", "/health", "/live", "/ready", "/metrics"}
+    assert set(api["paths"]) == paths
 
 
 @pytest.mark.parametrize(

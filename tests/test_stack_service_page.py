@@ -99,6 +99,7 @@ def test_text_and_photo_give_a_price_and_then_what_moved_it(page, photo):
     assert price_shown(page) == pytest.approx(answer["price"], abs=0.006)
     low = answer["intervals"][0]["price_low"]
     expect(page.locator("#price-box")).to_contain_text(f"{low:,.2f} to ")
+    expect(page.locator("#price-box")).to_contain_text("with a probability of")
     similar = page.get_by_role("region", name="Similar products")
     expect(similar.get_by_role("listitem")).to_have_count(5, timeout=LONG)
     moved = page.get_by_role("region", name="What moved it")

@@ -2,11 +2,9 @@ import base64
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import numpy as np
 import pytest
 from service_standin import Standin, client_of, error_of
 
-from embed.errors import UnreadableImage
 from stack.service.schemas import MAX_PRODUCTS
 from stack.service.service import EXPLANATION_COST
 
@@ -105,25 +103,6 @@ def test_a_price_waits_for_two_explanations_at_most(client, standin, monkeypatch
     assert {one.result().status_code for one in [*slow, quick]} == {200}
     assert done.count("explanation") == 5
     assert done.index("price") <= 2
-
-
-def test_a_bad_photo_of_a_batch_ends_the_reading_of_the_others(client, monkeypatch):
-    n_read = 0
-
-    def decode(content, *, size):
-        nonlocal n_read
-        n_read += 1
-        if content == b"bad":
-            raise UnreadableImage("it is bad")
-        time.sleep(0.05)
-        return np.zeros((size, size, 3), np.uint8)
-
-    monkeypatch.setattr("stack.service.photos.decode_photo", decode)
-    bad, good = ({"text": "a", "image": encoded(one)} for one in (b"bad", b"good"))
-    response = client.post("/prices", json={"products": [bad] + [good] * 100})
-    assert error_of(response, 422)["where"] == "products[0].image"
-    assert client.post("/price", json=good).status_code == 200
-    assert n_read < 10  # this one is read after what was left of the others
 
 
 def encoded(content):

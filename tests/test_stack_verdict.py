@@ -60,8 +60,16 @@ def test_the_bootstrap_keeps_memory_bounded():
 @pytest.mark.parametrize(
     ("sigma", "chosen", "words"),
     [
-        (0.3, "stacker", "The stacker is used: .* wholly below zero.*beats the blend"),
-        (0.4, "network", "network is used alone: .* not wholly below zero"),
+        (
+            0.3,
+            "stacker",
+            r"The stacker is used: .* lower .95 % interval \d.*beats the blend",
+        ),
+        (
+            0.4,
+            "network",
+            r"network is used alone: .* not better beyond the noise.*interval -",
+        ),
         (0.6, "network", "The blend control beats the stacker"),
     ],
 )

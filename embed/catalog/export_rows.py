@@ -1,7 +1,7 @@
 """Find the products among the rows of a shop's export, and their inherited cells.
 
-Every function takes the cells of all rows by role (`embed.catalog.exports` names the
-columns) and returns the products in file order.
+The public functions take the cells of all rows by role (`embed.catalog.exports` names
+the column of each role) and return the products in file order.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class ProductRows:
     """Row of each product, from 0."""
 
     parents: list[int]
-    """Row that fills the blank cells of each product."""
+    """Row that fills the blank cells of each product, except price and id."""
 
     ids: list[str]
     text: list[str]
@@ -56,9 +56,9 @@ def plain(cells: Roles) -> ProductRows:
 def shopify(cells: Roles) -> ProductRows:
     """Return each variant as a product, with the title, text and photo of its handle.
 
-    A row with only a handle and a photo adds a photo to the product before it. The
-    variant's options join the name; without them, variants of different sizes and
-    prices would have the same text.
+    A row with only a handle and a photo is not a product. The option values are
+    appended to the name; without them, variants of different sizes and prices would
+    have the same text.
     """
     filled, left_out = _filled(cells)
     variant_roles = ("title", "price", "sku", *_OPTIONS)
@@ -95,8 +95,8 @@ def shopify(cells: Roles) -> ProductRows:
 def woocommerce(cells: Roles) -> ProductRows:
     """Return simple products and variations; a variation inherits from its parent.
 
-    Groups of products, and variable products with variations in the file, have no price
-    and are left out.
+    Groups of products without a price, and variable products with variations in the
+    file, are left out.
     """
     filled, left_out = _filled(cells)
     kinds = {row: _kind(cells["type"][row]) for row in filled}
@@ -130,7 +130,7 @@ def woocommerce(cells: Roles) -> ProductRows:
 
 
 def amazon(cells: Roles) -> ProductRows:
-    """Return all rows as products except parents, which cannot be bought."""
+    """Return all filled rows as products except parents, which cannot be bought."""
     filled, left_out = _filled(cells)
     is_parent = [cells["parentage"][row].strip().lower() == "parent" for row in filled]
     rows = [row for row, skip in zip(filled, is_parent, strict=True) if not skip]
@@ -166,7 +166,7 @@ def _own_or(cells: Sequence[str], row: int, parent: int) -> str:
 def _text(cells: Roles, row: int, parent: int, *, options: Sequence[str] = ()) -> str:
     """Label name, bullets and description, each on one line.
 
-    On one line, no part of a description can be mistaken for a label.
+    A description of several lines could contain what looks like a label.
     """
     name = ", ".join([_line(_own_or(cells["title"], row, parent)), *options])
     lines = [f"Item Name: {name}"]
@@ -190,7 +190,7 @@ def _options(cells: Roles, row: int) -> list[str]:
 
 
 def _variant_ids(skus: Sequence[str], handles: Sequence[str]) -> list[str]:
-    """Return each SKU that is unique among all ids, else the handle and a number."""
+    """Return each SKU if it is unique among all ids, else the handle and a number."""
     n_variants: Counter[str] = Counter()
     numbered = []
     for handle in handles:
@@ -204,16 +204,16 @@ def _variant_ids(skus: Sequence[str], handles: Sequence[str]) -> list[str]:
 
 
 def _kind(written: str) -> str:
-    """Return the type of a product without "virtual" or "downloadable"."""
+    """Return the product type in a cell; ignore "virtual" and "downloadable"."""
     words = written.lower().replace(",", " ").split()
     kinds = [word for word in words if word not in ("virtual", "downloadable")]
     return kinds[0] if kinds else "simple"
 
 
 def _woo_parents(cells: Roles, kinds: Mapping[int, str]) -> tuple[dict[int, int], int]:
-    """Return the row of each variation's parent, and how many have none."""
+    """Return the row of each variation's parent, and how many have no parent."""
     by_name: dict[str, int] = {}
-    for role in ("sku", "id"):  # an id overrides an equal SKU
+    for role in ("sku", "id"):  # a SKU may be written as an id, "id:5"; the id counts
         possible_parents = (row for row, kind in kinds.items() if kind != "variation")
         for row in possible_parents:
             if name := cells[role][row].strip():
@@ -234,7 +234,7 @@ def _woo_parents(cells: Roles, kinds: Mapping[int, str]) -> tuple[dict[int, int]
 
 
 def _woo_options(cells: Roles, row: int, parent: int) -> list[str]:
-    """Return a variation's attributes that its name does not have yet."""
+    """Return a variation's attributes that are not in its name."""
     if row == parent:
         return []
     name = _line(_own_or(cells["title"], row, parent)).lower()

@@ -44,7 +44,7 @@ def write_run_catalog(
     import pyarrow as pa  # type: ignore[import-untyped]  # late: it takes a second
     from pyarrow import parquet
 
-    columns: dict[str, Any] = {
+    columns: dict[str, object] = {
         "sample_id": pa.array(catalog.sample_id.tolist(), pa.large_string()),
         "text": pa.array(catalog.text, pa.large_string()),
         "image_link": pa.array(catalog.image_link, pa.large_string()),

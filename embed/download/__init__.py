@@ -1,1 +1,1 @@
-"""The photos that a catalog links to, downloaded into a folder."""
+"""Download the photos that a catalog links to."""

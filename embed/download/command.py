@@ -47,7 +47,7 @@ _N_KINDS_SHOWN = 5
     "--retries",
     default=DownloadConfig.retries,
     show_default=True,
-    help="Further requests for a link after a failure that may be temporary.",
+    help="Number of further requests for a link after a failure that may be temporary.",
 )
 @click.option(
     "--timeout",
@@ -69,8 +69,8 @@ def images_command(
 ) -> None:
     """Download the photos that a catalog links to.
 
-    A second run requests only missing photos. OUT/downloads.csv lists the outcome of
-    each row with its reason; missing photos are not an error.
+    A second run requests only missing photos. OUT/downloads.csv lists each row with
+    its outcome and the reason. Photos that cannot be downloaded are not an error.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""`downloads.csv`: the outcome of each row's download, with its reason."""
+"""Write and read `downloads.csv`, the outcome of each row's download."""
 
 import csv
 import io
@@ -22,12 +22,12 @@ class LogRow:
     Attributes
     ----------
     file : str
-        Path below the folder of photos; "" if the row has none. If the row's name is
-        taken, the file that has the name.
+        Path of the photo below the folder; "" without a photo. If `status` is `taken`,
+        the other photo's path.
     status : Status
-        `ok`: downloaded in this run; `kept`: was there; `failed`: see `reason`;
-        `taken`: the folder has another photo under the row's name; `no link`: the
-        catalog has none; `not asked`: the run was stopped before.
+        `ok`: downloaded in this run; `kept`: already there; `failed`: see `reason`;
+        `taken`: another photo has the row's file name; `no link`: the catalog has no
+        link; `not asked`: the run was stopped before the request.
     reason : str
         Why there is no photo; the part before a colon is the kind of reason.
     n_bytes : int
@@ -52,14 +52,14 @@ class LogRow:
 
 @dataclass(frozen=True)
 class Recorded:
-    """Source of a photo in the folder: its link, "" if another catalog's."""
+    """Link and size of a photo in the folder; link "" if the link is unknown."""
 
     link: str
     n_bytes: int
 
 
 def write_log(path: Path, rows: Iterable[LogRow]) -> None:
-    """Write `downloads.csv` whole or not at all.
+    """Write `downloads.csv` completely or not at all.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def write_log(path: Path, rows: Iterable[LogRow]) -> None:
 
 
 def read_log(path: Path) -> dict[str, Recorded]:
-    """Read the sources of the photos of an earlier run.
+    """Read the links and sizes of the photos of an earlier run.
 
     Parameters
     ----------
@@ -86,12 +86,12 @@ def read_log(path: Path) -> dict[str, Recorded]:
     Returns
     -------
     dict of str to Recorded
-        Source of each file below the folder of photos.
+        Link and size by the photo's path below the folder.
 
     Raises
     ------
     ConfigError
-        If `write_log` did not write the file in this form.
+        If the file does not have the form that `write_log` writes.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:

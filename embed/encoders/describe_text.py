@@ -4,7 +4,6 @@ Encoders made by sentence-transformers record their pooling (`modules.json`, the
 `1_Pooling/config.json`) and their prompts (`config_sentence_transformers.json`).
 """
 
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any, get_args
 
 from transformers import PreTrainedConfig
 
-from embed.encoders.files import load_tokenizer, read_text_config
+from embed.encoders.files import load_tokenizer, read_json, read_text_config
 from embed.encoders.specs import Pooling, TextSpec
 from embed.encoders.weights import WeightsError
 
@@ -26,6 +25,7 @@ _LONGEST = 8192  # tokens, for encoders without a table of positions
 # The first position of these is that after their padding token's id.
 _OFFSET_TYPES = ("camembert", "mpnet", "roberta", "xlm-roberta", "xlm-roberta-xl")
 _N_SPECIAL_TOKENS = 2
+_REMEDY = "Give the encoder's own file, or delete it."
 _OLD_NAMES: Mapping[str, Pooling] = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_max_tokens": "max",
@@ -108,7 +108,7 @@ def _pooling(folder: Path) -> tuple[list[Pooling], bool]:
     if not path.is_file():
         return ["mean"], True
     place = None
-    for module in _read(path, list):
+    for module in read_json(path, list, remedy=_REMEDY):
         known = module if isinstance(module, dict) else {}
         kind = str(known.get("type")).rsplit(".", 1)[-1]
         if kind == "Pooling":
@@ -129,7 +129,7 @@ def _pooling(folder: Path) -> tuple[list[Pooling], bool]:
 
 
 def _read_pooling(path: Path) -> tuple[list[Pooling], bool]:
-    record = _read(path, dict)
+    record = read_json(path, dict, remedy=_REMEDY)
     names = record.get("pooling_mode") or [
         pooling for name, pooling in _OLD_NAMES.items() if record.get(name)
     ]
@@ -148,20 +148,7 @@ def _prompt(folder: Path) -> str:
     path = folder / PROMPTS_NAME
     if not path.is_file():
         return ""
-    record = _read(path, dict)
+    record = read_json(path, dict, remedy=_REMEDY)
     prompts = record.get("prompts") or {}
     names = (record.get("default_prompt_name"), *_DOCUMENT_PROMPTS)
     return next((str(prompts[name]) for name in names if prompts.get(name)), "")
-
-
-def _read(path: Path, kind: type) -> Any:
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(record, kind):
-            raise ValueError(f"found {type(record).__name__}")
-    except (OSError, ValueError, RecursionError) as error:
-        raise WeightsError(
-            f"{path}: not readable as JSON ({error}). Give the encoder's own file, or "
-            f"delete it."
-        ) from error
-    return record

@@ -4,12 +4,14 @@ import contextlib
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from tokenizers import Tokenizer
 from transformers import AutoConfig, PreTrainedConfig
 
-from embed.encoders.weights import WeightsError
+from embed.encoders.weights import WeightsError, first_line
+
+_Value = TypeVar("_Value")
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
@@ -30,7 +32,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises plain Exception
         raise WeightsError(
-            f"{path}: not a tokenizer ({_first_line(error)}). Give the encoder's own."
+            f"{path}: not a tokenizer ({first_line(error)}). Give the encoder's own."
         ) from error
     n_tokens = tokenizer.get_vocab_size()
     n_embeddings = int(read_text_config(folder).vocab_size)
@@ -75,8 +77,27 @@ def one_line_of_transformers(
     except Exception as error:  # transformers passes on errors of many libraries
         raise WeightsError(
             f"{kind} encoder {folder}: not a model that transformers loads "
-            f"({_first_line(error)}). Give a folder with config.json, {needed[kind]}."
+            f"({first_line(error)}). Give a folder with config.json, {needed[kind]}."
         ) from error
+
+
+def read_json(path: Path, kind: type[_Value], *, remedy: str) -> _Value:
+    """Read an encoder's JSON file, which contains a value of this type.
+
+    Raises
+    ------
+    WeightsError
+        If it does not; the message ends with the remedy.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(record, kind):
+            raise ValueError(f"found {type(record).__name__}")
+    except (OSError, ValueError, RecursionError) as error:
+        raise WeightsError(
+            f"{path}: not readable as JSON ({error}). {remedy}"
+        ) from error
+    return record
 
 
 def require_plain_encoder(
@@ -95,13 +116,7 @@ def require_plain_encoder(
             f"not supported. Merge it into model.safetensors, or remove it."
         )
     path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise WeightsError(
-            f"{path}: not readable as JSON ({_first_line(error)}). Give the encoder's "
-            f"own."
-        ) from error
+    config = read_json(path, object, remedy="Give the encoder's own.")
     # transformers reads a name with a slash as a code repository, and loads it.
     named = [name for name in _attention_names(config) if "/" in str(name)]
     if named:
@@ -122,7 +137,3 @@ def _attention_names(config: object) -> Iterator[object]:
         if "attn_implementation" in str(name):
             yield value
         yield from _attention_names(value)
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n", 1)[0][:200] or type(error).__name__

@@ -24,6 +24,7 @@ def pool_tokens(
     hidden : Tensor of shape (batch, tokens, dim)
     mask : Tensor of shape (batch, tokens), 1 for the first tokens, then 0
     poolings : sequence of str
+        Ways to pool; their vectors are concatenated in this order.
 
     Returns
     -------
@@ -61,7 +62,7 @@ def _mean_sqrt_len(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
 
 def _weighted_mean(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Average with weights 1, 2, 3, …, as Muennighoff, 2022, arXiv:2202.08904."""
+    """Average with weights 1, 2, 3, … (Muennighoff, 2022, arXiv:2202.08904)."""
     return mean_pool(hidden, mask * mask.cumsum(1))
 
 

@@ -22,6 +22,9 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 NONE = "none"
 """Name in place of an encoder: the run has none for that input."""
 
+RANDOM = "random"
+"""Recorded in place of weights that were drawn at random."""
+
 
 class TextSpec(Record):
     """A text encoder."""

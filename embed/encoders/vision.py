@@ -5,7 +5,6 @@ or to features (batch, dim).
 """
 
 import importlib.util
-import json
 import re
 import warnings
 from collections.abc import Callable, Mapping
@@ -19,7 +18,11 @@ from torch import nn
 from torchvision import models
 from transformers import AutoConfig, AutoModel, PreTrainedConfig
 
-from embed.encoders.files import one_line_of_transformers, require_plain_encoder
+from embed.encoders.files import (
+    one_line_of_transformers,
+    read_json,
+    require_plain_encoder,
+)
 from embed.encoders.specs import EFFICIENTNET_B0, IMAGENET_MEAN, IMAGENET_STD, ImageSpec
 from embed.encoders.weights import (
     TORCHVISION_NAMES,
@@ -30,6 +33,7 @@ from embed.encoders.weights import (
 )
 
 PREPROCESSOR_NAME = "preprocessor_config.json"
+_REMEDY = "Give a folder with the encoder's own files."
 _TIMM = "timm/"  # before a name of timm's
 _FIXED_SIZE = ("vit_", "maxvit_")  # names of torchvision's that take one size only
 # torchvision's files of DenseNet have names of an older version of the network.
@@ -150,7 +154,7 @@ def describe_folder(folder: Path) -> ImageSpec:
     WeightsError
         If a file is missing or does not describe such an encoder.
     """
-    config = _read_json(folder / "config.json")
+    config = read_json(folder / "config.json", dict, remedy=_REMEDY)
     if "architecture" in config and "model_type" not in config:
         try:
             return describe_timm(str(config["architecture"]), config["pretrained_cfg"])
@@ -161,7 +165,7 @@ def describe_folder(folder: Path) -> ImageSpec:
                 f"{folder / 'config.json'}: does not describe an encoder of timm "
                 f"({error!r}). Give the encoder's own."
             ) from error
-    settings = _read_json(folder / PREPROCESSOR_NAME)
+    settings = read_json(folder / PREPROCESSOR_NAME, dict, remedy=_REMEDY)
     try:
         size = _photo_side(settings)
         mean, std = _channels(settings["image_mean"]), _channels(settings["image_std"])
@@ -351,16 +355,3 @@ def _photo_side(settings: Mapping[str, Any]) -> int:
     if not isinstance(size, int) or not 32 <= size <= 1024:
         raise ValueError(f"size is {size!r}")
     return size
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(record, dict):
-            raise ValueError(f"found {type(record).__name__}")
-    except (OSError, ValueError, RecursionError) as error:
-        raise WeightsError(
-            f"{path}: not readable as JSON ({error}). Give a folder with the "
-            f"encoder's own files."
-        ) from error
-    return record

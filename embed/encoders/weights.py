@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torchvision import models
 from torchvision.models import EfficientNet_B0_Weights
 
-from embed.encoders.specs import EFFICIENTNET_B0, NONE
+from embed.encoders.specs import EFFICIENTNET_B0, NONE, RANDOM
 from embed.errors import InputError
 from embed.records import EmbedManifest
 from embed.store.manifest import sha256_file
@@ -39,9 +39,6 @@ TORCHVISION_NAMES = tuple(
     name for name in models.list_models(module=models) if name not in _UNUSABLE
 )
 """Networks of torchvision that can be photo encoders."""
-
-RANDOM = "random"
-"""Recorded in place of weights that were drawn at random."""
 
 _TIMEOUT_S = 20.0  # without an answer from the server
 
@@ -182,7 +179,7 @@ def read_image_weights(path: Path) -> dict[str, torch.Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # each reader has its own errors for a bad file
         raise WeightsError(
-            f"{path}: not readable as weights ({_one_line(error)}). Give a "
+            f"{path}: not readable as weights ({first_line(error)}). Give a "
             f".safetensors file, or a .pth file of plain tensors."
         ) from error
     if not isinstance(state, dict):
@@ -265,7 +262,7 @@ def _search_text(name: str) -> tuple[Path | None, list[str]]:
         try:
             return _complete_folder(source(name)), []
         except (OSError, ValueError) as error:  # every hub error is one of the two
-            tried.append(_one_line(error))
+            tried.append(first_line(error))
     return None, tried
 
 
@@ -289,13 +286,13 @@ def _search_image(name: str) -> tuple[Path | None, list[str]]:
         try:
             return _download(url, cached), []
         except (OSError, HTTPException) as error:
-            tried.append(f"the download: {_one_line(error)}")
+            tried.append(f"the download: {first_line(error)}")
     elif "/" in place and not Path(place).is_absolute():
         for source in (_image_from_hub_cache, _image_from_hub):
             try:
                 return _complete_folder(source(place), "image", IMAGE_FILES), []
             except (OSError, ValueError) as error:
-                tried.append(_one_line(error))
+                tried.append(first_line(error))
     return None, tried
 
 
@@ -359,7 +356,7 @@ def _fetched(name: str, files: Sequence[str]) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=list(files)))
     except Exception as error:  # the hub client's errors share no base class
-        raise ValueError(f"the hub: {_one_line(error)}") from error
+        raise ValueError(f"the hub: {first_line(error)}") from error
 
 
 def _download(url: str, target: Path) -> Path:
@@ -381,5 +378,6 @@ def _download(url: str, target: Path) -> Path:
     return partial.replace(target)
 
 
-def _one_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """Return an error's first line for a message; without one, its class."""
     return str(error).strip().split("\n", 1)[0][:200] or type(error).__name__

@@ -1,4 +1,4 @@
-"""Turn attributes into bins for linear models; prices are not linear in sizes."""
+"""Turn attributes into bins for linear models: prices are not linear in sizes."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,8 +8,8 @@ N_BINS = 25
 """Number of bins of each attribute's known values, with about equal counts."""
 
 BIN_WEIGHT = 0.4
-"""Value in the column of a product's bin. The terms of each text have length 1; a
-larger weight means less shrinkage by a ridge."""
+"""Value in the column of a product's bin; the vector of a text's terms has length 1. A
+ridge shrinks the weights of columns with larger values less."""
 
 _BEYOND = np.finfo(np.float32).max
 
@@ -25,7 +25,7 @@ def bin_edges(attributes: NDArray[np.float32]) -> NDArray[np.float32]:
     Returns
     -------
     ndarray of shape (n_attributes, N_BINS - 1), float32
-        Distinct quantiles in ascending order, padded with the largest float32.
+        Distinct quantiles in ascending order, then the largest float32 as padding.
     """
     edges = np.full((attributes.shape[1], N_BINS - 1), _BEYOND, np.float32)
     shares = np.linspace(0, 1, N_BINS + 1)[1:-1]
@@ -45,7 +45,7 @@ def bin_columns(
     Parameters
     ----------
     attributes : ndarray of shape (n_products, n_attributes)
-        Attributes; NaN where unknown, which is the last bin of each attribute.
+        Attributes, NaN where unknown; unknown values have a bin of their own, the last.
     edges : ndarray of shape (n_attributes, N_BINS - 1)
         Bounds from `bin_edges`; a value equal to a bound is in the bin below it.
 

@@ -1,7 +1,8 @@
-"""Words of sizes in product names: units, containers, pieces and misleading words.
+"""List the words beside sizes in product names, by what they mean for a size.
 
-English, German, French, Spanish, Portuguese, Italian, Dutch and Japanese, in lower case
-without accents, as `embed.sizes.tokens` writes them.
+Units, containers, pieces, and words that show that a number is no size. The languages
+are English, German, French, Spanish, Portuguese, Italian, Dutch and Japanese. Words are
+in lower case without accents, as `embed.sizes.tokens` writes them.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 OUNCE_G, FLUID_OUNCE_ML = 28.3495, 29.5735
 POUND_G = 453.592
 
-# kind, size in base units, spellings without signs or spaces
+# kind, number of base units, spellings without signs or spaces
 _SPELLINGS: tuple[tuple[Kind, float, str], ...] = (
     ("mass", 1e-3, "mg milligram milligrams"),
     ("mass", 1.0, "g gr grs gm gms gram grams gramm gramms grammes gramos gramas"),
@@ -44,7 +45,7 @@ UNITS = {
     for kind, factor, spellings in _SPELLINGS
     for spelling in spellings.split()
 }
-"""Kind and base units (g, ml, pieces) of each spelling of a catalog's unit field."""
+"""Kind of each spelling of a unit, and its number of base units (g, ml or pieces)."""
 
 OUNCES = {"oz", "ozs", "onz", "ounce", "ounces"}
 IMPERIAL = {
@@ -52,7 +53,7 @@ IMPERIAL = {
     for spelling, (kind, factor) in UNITS.items()
     if kind != "count" and factor not in (1e-3, 1.0, 10.0, 100.0, 1e3)
 }
-"""Units of countries that write a decimal point."""
+"""Units of countries whose decimal sign is a point."""
 
 FACTORS_IN_WORDS = {
     **dict.fromkeys(("twin", "duo", "double", "doppel", "doble", "duplo"), 2),
@@ -70,7 +71,7 @@ FACTORS_IN_WORDS = {
     **dict.fromkeys(("twelve", "zwolf", "douze", "doce", "doze", "dodici"), 12),
     "twaalf": 12,
 }
-"""Words that are counts beside a word for a pack: "twin pack", "pack of six"."""
+"""Words that are a count beside a word for a pack: "twin pack", "pack of six"."""
 
 PACKS_IN_WORDS = {
     **dict.fromkeys(("doppelpack", "doppelpackung", "twinpack", "duopack"), 2),
@@ -78,11 +79,12 @@ PACKS_IN_WORDS = {
     **dict.fromkeys(("dreierpack", "tripack", "triopack", "triplepack"), 3),
     **{"viererpack": 4, "sechserpack": 6, "sixpack": 6, "zehnerpack": 10},
 }
+"""Words for a pack that include its count."""
 
-# One letter for each class of word; the rules of `embed.sizes.grammar` use them. The
-# other letters are n for numbers, N for numbers that count nothing, m for units of mass
-# and volume, T and U for the two tables above, x, ~ for other signs, and signs
-# themselves.
+# A letter for each class of words, for the rules of `embed.sizes.grammar`. Further
+# classes: n for numbers, N for numbers that count nothing, m for units of mass and
+# volume, T and U for the two tables above, x for itself, w for other words. Common
+# signs such as + stand for themselves; all other signs are ~.
 _CLASSES: dict[str, str] = {
     # a pack of several things
     "p": "pack packs pk pks pck pkg pkgs package packages packung packungen case cs "
@@ -125,7 +127,7 @@ _CLASSES: dict[str, str] = {
     "serviettes piles bougies ampoules oeufs eponges gobelets pilas servilletas "
     "huevos bolsitas sobres ovos guardanapos pilhas saches uova tovaglioli "
     "eieren servetten batterijen",
-    # pieces that are swallowed: a mass beside them is a dose
+    # pieces that people swallow: a mass beside them is a dose
     "C": "capsule capsules tablet tablets softgel softgels gummies caplet caplets "
     "lozenges pills pill gelcaps vegcaps tabletten kapsel kapseln gelules "
     "capsulas comprimes comprime comprimidos comprimido compresse tabletas "
@@ -152,7 +154,7 @@ _CLASSES: dict[str, str] = {
     "pulgadas polegadas pollici zentimeter centimeters meter meters metre "
     "metres metros metri mtr mtrs",
     "d": "w h d wide deep high tall long breit hoch tief",
-    # a number after these is a name
+    # a number after these is part of a name
     "L": "size sizes model modell modele modelo modello no nr n num number route "
     "type typ tipo item ref sku zin serie series version style grade stage step "
     "phase level age ages vol part windows playstation area studio channel "
@@ -177,7 +179,7 @@ WORD_CLASS = {
     word: letter for letter, words in _CLASSES.items() for word in words.split()
 } | {word: letter for word, letter in _CONFLICTS.items() if letter}
 
-# Compounds have the class of their last part: "Spülmaschinentabs", "theezakjes".
+# A compound has the class of its last part: "Spülmaschinentabs", "theezakjes".
 ENDINGS = {
     **dict.fromkeys(("packung", "pack", "kiste", "kasten"), "p"),
     **dict.fromkeys(("kapseln", "tabletten"), "C"),
@@ -197,14 +199,17 @@ CARAT_WORDS = {
     "emerald", "gemstone", "moissanite", "solitaire", "studs", "karat", "zirconia",
     "bracelet", "jewelry", "jewellery", "oro", "solid",
 }
+"""Words near "ct" that show that it means carat, not count."""
 ELECTRONIC_WORDS = {
     "gb", "tb", "mah", "mp", "smartphone", "phone", "mobile", "router", "modem", "wifi",
     "lte", "galaxy", "iphone", "redmi", "hotspot", "sim", "tablet", "unlocked", "pixel",
     "oneplus", "moto", "realme", "vivo", "oppo", "xiaomi", "network",
 }
 # fmt: on
+"""Words that show that 5 g is a mobile network, not a mass."""
 
 TEA_WORDS = {"tea", "tee", "thee", "tisane", "infusion", "rooibos"}
+"""Words that show that bags are tea bags, which are pieces."""
 
 # Containers that are sold empty, so their litres are a capacity. An amount in oz or ml
 # may still be a food named after the container ("kettle chips 5 oz").

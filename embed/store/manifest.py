@@ -1,4 +1,7 @@
-"""Manifests of stages: written last, by rename, so a manifest means "finished"."""
+"""Read and write JSON records, among them the manifests of stages.
+
+A manifest is written last, by rename, so a stage with a manifest has finished.
+"""
 
 import hashlib
 import json
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 
 MANIFEST_NAME = "manifest.json"
 _PACKAGES = (
+    "pricestack",
     "torch",
     "torchvision",
     "transformers",
@@ -63,7 +67,9 @@ def read_json(path: Path) -> dict[str, Any] | None:
             f"stage again."
         ) from error
     if not isinstance(record, dict):
-        raise CacheError(f"{path}: must be a JSON object. Delete it and run again.")
+        raise CacheError(
+            f"{path}: must be a JSON object. Delete it and run the stage again."
+        )
     return record
 
 
@@ -90,7 +96,7 @@ def read_record(
     CacheError
         If the file exists and is not such a record.
     """
-    from embed.store.records import check_record  # late: an export has no pydantic
+    from embed.store.records import check_record  # late: exports lack pydantic
 
     record = read_json(path)
     if record is None or (key is not None and record.get("key") != key):
@@ -109,8 +115,8 @@ def require_utf8(run_dir: Path) -> None:
     path = str(run_dir.absolute())
     if any("\ud800" <= character <= "\udfff" for character in path):
         raise CacheError(
-            f"{path}: the path of a run folder must be UTF-8. Rename the folder that "
-            f"is not, or name a run folder elsewhere."
+            f"{path}: the path of a run folder must be UTF-8. Rename the folder "
+            f"whose name is not, or choose a run folder elsewhere."
         )
 
 
@@ -173,10 +179,10 @@ def make_command(run_dir: Path, stage: str) -> str:
 
 
 def remedy(path: Path) -> str:
-    """Return the advice on a damaged stage, given its folder or a file in it."""
+    """Return the advice on a damaged stage or export, given a path in it."""
     stages = (folder for folder in (path, *path.parents) if folder.name in _TARGETS)
-    if (stage_dir := next(stages, None)) is None:  # the file of an exported model
-        return "Copy it again from where it was made."
+    if (stage_dir := next(stages, None)) is None:  # a file of an exported model
+        return "Copy the exported model again from where it was made."
     command = make_command(stage_dir.parent, stage_dir.name)
     return (
         f"Delete the folder {stage_dir} and run `{command}` again, with the same "
@@ -185,7 +191,7 @@ def remedy(path: Path) -> str:
 
 
 def content_key(parts: Mapping[str, Any]) -> str:
-    """Return the sha256 (hex) of a JSON-serialisable mapping, in any key order."""
+    """Return the sha256 (hex) of a mapping as JSON, whatever the order of its keys."""
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 

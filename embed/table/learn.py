@@ -20,16 +20,16 @@ class GiveawayError(CatalogError):
         self.column = column
         name = shlex.quote(column)
         super().__init__(
-            f"{path}: {fault}. If it is made from the price, do not name it; with "
-            f"--table auto, leave it out by --ignore-column {name}. If new products "
-            f"have it before they have a price, use it with --allow-column {name}"
+            f"{path}: {fault}. If {column!r} is made from the price, do not name it; "
+            f"with --table auto, leave it out by --ignore-column {name}. If new "
+            f"products have it before they have a price, use --allow-column {name}"
         )
 
 
 def learn_table(catalog: Catalog) -> tuple[TableColumn, ...]:
-    """Learn how the table columns of a catalog are written, and their categories.
+    """Learn how the cells of each table column are written, and its categories.
 
-    Prices are used to refuse columns, not to learn from them.
+    Prices serve only to refuse columns that give the price away.
 
     Raises
     ------

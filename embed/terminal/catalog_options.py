@@ -76,24 +76,34 @@ def catalog_options(command: Callable[..., Any]) -> Callable[..., Any]:
             default=_DEFAULT.text,
             show_default=True,
             help="Column of text; repeat it to join several, in the order given. "
-            '"": products without texts.',
+            '"": a catalog without texts.',
         ),
-        click.option("--id-column", default=_DEFAULT.sample_id, show_default=True),
-        click.option("--price-column", default=_DEFAULT.price, show_default=True),
+        click.option(
+            "--id-column",
+            default=_DEFAULT.sample_id,
+            show_default=True,
+            help="Column of unique ids.",
+        ),
+        click.option(
+            "--price-column",
+            default=_DEFAULT.price,
+            show_default=True,
+            help="Column of prices.",
+        ),
         click.option(
             "--image-column",
             default=_DEFAULT.image,
             show_default=True,
-            help="Column of links or file names of the photos; the first of several "
-            "in a cell is used.",
+            help="Column of links or file names of the photos; if a cell has several, "
+            "the first is used.",
         ),
         click.option(
             "--export",
             type=click.Choice(get_args(ExportName)),
             default=_DEFAULT.export,
             show_default=True,
-            help="Shop software that wrote the file; auto: detected from the header. "
-            "none: each row is a product, in the columns named here.",
+            help="Shop software that wrote the file. auto: detected from the header. "
+            "none: a plain table with a product in each row.",
         ),
         click.option(
             "--encoding",
@@ -102,7 +112,7 @@ def catalog_options(command: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option(
             "--delimiter",
-            help="Separator of the cells: a sign, or "
+            help="Character between cells, or its name: "
             f"{', '.join(DELIMITER_NAMES)}.  [default: detected from the header]",
         ),
     )
@@ -137,7 +147,8 @@ def table_options(command: Callable[..., Any]) -> Callable[..., Any]:
             type=click.Choice(get_args(TableChoice)),
             default=_DEFAULT.table,
             show_default=True,
-            help="auto: use every other column too, by the kind of its cells.",
+            help="named: use only the columns of the three options above. auto: use "
+            "every other column too, by the kind of its cells.",
         ),
         click.option(
             "--ignore-column",
@@ -157,13 +168,14 @@ def table_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "groups",
             multiple=True,
             help="Column of groups, such as a seller or a product family: products of "
-            "one group share a fold; repeat it for more. It is no table column.",
+            "one group share a fold; repeat it for more. It is not used as a table "
+            "column.",
         ),
         click.option(
             "--time-column",
             "time",
             help="Column of dates, so that `finetune` can hold out later products as a "
-            "test. With --table auto it is no table column.",
+            "test. --table auto does not use it.",
         ),
     )
     for option in reversed(options):

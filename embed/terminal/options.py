@@ -47,7 +47,7 @@ only_fold_option = click.option(
     type=int,
     callback=fold_from_one,
     help="Price only with the models of this fold, counted from 1; about twice as "
-    "fast. `evaluate` scores single folds in its table.",
+    "fast. The scores of `evaluate` are of such single folds.",
 )
 
 run_option = click.option(
@@ -56,7 +56,7 @@ run_option = click.option(
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("runs/sample"),
     show_default=True,
-    help="Run folder; each stage has a folder in it.",
+    help="Run folder, with a folder for each stage.",
 )
 
 

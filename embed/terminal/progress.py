@@ -1,4 +1,4 @@
-"""Show the progress of long work: a bar on a terminal, else a line now and then."""
+"""Show the progress of long work: a bar on a terminal, else log lines."""
 
 import logging
 import sys
@@ -29,7 +29,7 @@ class BesideBars(logging.StreamHandler[TextIO]):
 
 @contextmanager
 def hidden_progress() -> Iterator[None]:
-    """Show no progress within the block."""
+    """Hide the progress of all work within a `with` block."""
     token = _is_shown.set(False)
     try:
         yield
@@ -45,12 +45,12 @@ def track(
     Parameters
     ----------
     items : iterable of (int, item)
-        Items with their units of work, which count as done when the next item is
+        Each item with its units of work. They count as done when the next item is
         requested.
     total : int
         Units of all items.
     label, unit : str
-        Name of the work and of its units, such as "embed" and "products".
+        Name of the work and of its units, for example "embed" and "products".
     """
     if not _is_shown.get():
         yield from (item for _, item in items)

@@ -4,14 +4,13 @@ import dataclasses
 import difflib
 import json
 from collections.abc import Collection, Sequence
-from typing import Any
 
 from embed.errors import ConfigError
 
 
 def read_settings(
     assignments: Sequence[str], config: type, *, own_options: Collection[str]
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Read the settings that `--set` assigns.
 
     Parameters

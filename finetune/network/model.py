@@ -162,17 +162,21 @@ class PriceNetwork(nn.Module):
             Values, n_attributes / 2 of them; the codes of categories after them are
             not used.
         """
+        self.fit_limits(log_price)
         self.price_centre.fill_(float(np.median(log_price)))
         self.price_scale.fill_(max(float(log_price.std()), 1e-3))
-        if self.bound_price:
-            least, greatest = np.expm1([log_price.min(), log_price.max()])
-            limits = np.log1p([least / PRICE_MARGIN, greatest * PRICE_MARGIN])
-            self.price_limits.copy_(torch.from_numpy(limits))
         for column in range(len(self.attribute_mean)):
             known = attributes[:, column][~np.isnan(attributes[:, column])]
             if len(known):
                 self.attribute_mean[column] = float(known.mean())
                 self.attribute_scale[column] = max(float(known.std()), 1e-3)
+
+    def fit_limits(self, log_price: NDArray[np.float64]) -> None:
+        """Set the limits of prices from the log1p prices of training rows."""
+        if self.bound_price:
+            least, greatest = np.expm1([log_price.min(), log_price.max()])
+            limits = np.log1p([least / PRICE_MARGIN, greatest * PRICE_MARGIN])
+            self.price_limits.copy_(torch.from_numpy(limits))
 
     def begin_text_at(self, n_layers: int) -> None:
         """Prepare `fuse` to start from the output of a BERT's first layers.

@@ -1,7 +1,7 @@
 """Measure how fast this machine trains the networks of a run, on a sample of products.
 
-It runs the steps of the training itself. No network is kept, and no result depends on
-what is measured.
+It runs the steps of the training itself. No network is kept. Without --time-limit, no
+result depends on what is measured.
 """
 
 from dataclasses import dataclass

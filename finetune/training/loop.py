@@ -59,8 +59,9 @@ from finetune.training.tracking import (
 
 logger = logging.getLogger(__name__)
 _EVALUATION_BATCH = 64
-# Up to this number of tokens, matrix products beat PyTorch's fused attention on a CPU,
-# whose backward pass takes six times its forward pass; they store all weights.
+# On a CPU, the backward pass of PyTorch's fused attention takes six times as long as
+# its forward pass. Up to this number of tokens, plain matrix products are faster, but
+# they store all attention weights.
 _EAGER_ATTENTION_TOKENS = 128
 
 
@@ -102,13 +103,17 @@ def train_network(
     groups: NDArray[np.integer] | None = None,
     sample_ids: NDArray[np.str_] | None = None,
     tracking: Tracking = UNTRACKED,
+    keep_scales: bool = False,
 ) -> None:
-    """Train on some rows of the catalog; the network ends with its averaged weights.
+    """Train a network, in place, on some rows of the catalog.
+
+    It ends with its averaged weights. If these price the training rows clearly worse
+    than in training, it ends with the weights of the last update, or raises.
 
     Parameters
     ----------
     network : PriceNetwork
-        Untrained network; its scales and its wide part are fitted here, on `rows`.
+        Network to train; its scales and its wide part are fitted here, on `rows`.
     cache : ProductCache
     log_price : ndarray of shape (n_products,)
         log1p price, NaN where unpriced; training reads only `rows`.
@@ -122,9 +127,11 @@ def train_network(
     groups : ndarray of shape (n_products,), optional
         Duplicates share a number; None: there are no duplicates.
     sample_ids : ndarray of shape (n_products,), optional
-        Names of products in errors; without them, errors name rows.
+        Ids of products for error messages; without them, messages name rows.
     tracking : Tracking
         Records to write; they do not affect the weights.
+    keep_scales : bool
+        Whether to fit only the limits of prices, as the network is trained already.
 
     Raises
     ------
@@ -133,7 +140,9 @@ def train_network(
         last whole epoch stays as it is.
     """
     prepare_torch(network, config, arithmetic)
-    network.fit_scales(log_price[rows], cache.attributes[rows])
+    network.fit_limits(log_price[rows])
+    if not keep_scales:
+        network.fit_scales(log_price[rows], cache.attributes[rows])
     wide, seed = None, [config.seed, fold, config.n_epochs]
     if network.wide is not None:
         rng = np.random.default_rng(seed)
@@ -223,7 +232,7 @@ def prepare_torch(
 ) -> None:
     """Configure torch so that training and pricing give the same bytes each time."""
     torch.use_deterministic_algorithms(True, warn_only=True)
-    # Filling each new tensor first would take some percent of the time.
+    # By default, torch now fills each new tensor, which takes some percent of the time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     is_short = config.n_tokens <= _EAGER_ATTENTION_TOKENS
     text = network.text_backbone
@@ -245,7 +254,7 @@ def take_step(
     Parameters
     ----------
     state : TrainingState
-        Its optimizer has the learning rates of this step.
+        State before the step; its optimizer has the learning rates of this step.
     batch : Batch
     target : Tensor of shape (batch,), float32
         log1p price.
@@ -257,7 +266,7 @@ def take_step(
     -------
     loss : float
     smape : float
-        Percent, of the prices before the update.
+        SMAPE of the batch before the update, percent.
     norm : float
         Norm of the gradient, before clipping.
 
@@ -327,7 +336,7 @@ def apply_network(
     Raises
     ------
     TrainingError
-        If a value is not finite; the message names products as in `train_network`.
+        If a price or embedding is not finite; the message names the products.
     """
     network.to(arithmetic.device).eval()
     log_price = np.zeros(len(rows), dtype=np.float32)
@@ -363,14 +372,14 @@ def _held_out_smape(
     held_out = np.setdiff1d(np.flatnonzero(np.isfinite(log_price)), training.rows)
     if not len(held_out):
         return None
-    # A copy leaves modes, statistics and weights of the trained network unchanged.
+    # In a copy, because this changes weights, statistics and mode of the network.
     network = copy.deepcopy(state.network)
     prepare_to_serve(network, state.average, training, arithmetic=arithmetic, seed=seed)
     try:
         predicted, _ = apply_network(
             network, training.cache, held_out, arithmetic=arithmetic
         )
-    except TrainingError as error:  # recording must not stop training
+    except TrainingError as error:  # a record must not stop the training
         logger.warning("No held-out SMAPE of this epoch: %s", error)
         return None
     return round(smape(np.expm1(log_price[held_out]), to_price(predicted)), 4)

@@ -15,13 +15,21 @@ from embed.terminal.options import one_line_errors, run_option, threads_option
     type=click.IntRange(min=2),
     default=30,
     show_default=True,
-    help="Products that each fold's network prices again.",
+    help="Number of products that each fold's network prices again.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Seed of the drawn products and the shuffled prices.",
+)
 @threads_option
 @one_line_errors
 def audit_command(run_dir: Path, n_products: int, seed: int, n_threads: int) -> None:
-    """Check a finished run for leaks: one line per check; exit code 1 if one fails.
+    """Check a finished run for leaks: prices that enter their own prediction.
+
+    The command prints one line for each check. If a check fails, the exit code is 1.
 
     \b
     Example:

@@ -12,11 +12,11 @@ from stack.audit.records import AuditedRun, Check
 from stack.price.engine import Predicted
 from stack.price.predictor import Predictor
 
-_REPRODUCED = 0.03  # log price: float16 and batch composition change it
+_REPRODUCED = 0.03  # log price; float16 and other batches change it by less
 
 
 def check_priced_again(audited: AuditedRun, n_products: int) -> Check:
-    """Reproduce stored prices by the networks that held them out, and by no others."""
+    """Check that only the models that held a product out give its stored price."""
     rows = audited.sample(n_products)
     folds = np.unique(audited.folds[rows]).tolist()
     by_fold = [_predicted(audited, rows, fold) for fold in folds]
@@ -36,18 +36,19 @@ def check_priced_again(audited: AuditedRun, n_products: int) -> Check:
         others = float(np.median(gaps[~is_own]))
         passed &= own < _REPRODUCED and others > 3 * own
         details.append(
-            f"{name} of the own fold within {own:.4f} of the stored log price, others "
-            f"within {others:.4f}"
+            f"{name} {own:.4f} in the fold that held the product out, {others:.4f} in "
+            f"the others"
         )
     return Check(
         name="priced again",
         passed=passed,
-        detail=f"{len(rows)} products: {'; '.join(details)}",
+        detail=f"{len(rows)} products, difference from the stored log price: "
+        f"{'; '.join(details)}",
     )
 
 
 def _predicted(audited: AuditedRun, rows: NDArray[np.intp], fold: int) -> Predicted:
-    """Price products by one fold alone, with their ids and rows exchanged."""
+    """Price products by the models of one fold, under other ids and in other rows."""
     predictor = Predictor(
         audited.run.run_dir, n_threads=audited.n_threads, folds=[fold]
     )
@@ -57,7 +58,7 @@ def _predicted(audited: AuditedRun, rows: NDArray[np.intp], fold: int) -> Predic
 def _chunk_of(
     audited: AuditedRun, predictor: Predictor, rows: NDArray[np.intp]
 ) -> Chunk:
-    """Prepare products with their photos, or with the run's thumbnails."""
+    """Prepare products with their photos; without a folder, with the thumbnails."""
     catalog = audited.catalog
     sample = catalog.take(rows.tolist())
     folder = audited.run.embed.inputs.images_dir

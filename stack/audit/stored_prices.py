@@ -47,11 +47,11 @@ def check_soundness(audited: AuditedRun) -> Check:
         audited.groups[rows],
         by_network=audited.run.anchor_prices(),
     )
-    by_fold = _join([fold["smape"]["network"] for fold in doubts["folds"]])
+    by_fold = _join([fold.smape["network"] for fold in doubts.folds])
     return Check(
         name="soundness",
-        passed=not doubts["sentences"],
-        detail=" ".join([f"SMAPE of the networks {by_fold}.", *doubts["sentences"]]),
+        passed=not doubts.sentences,
+        detail=" ".join([f"SMAPE of the networks {by_fold}.", *doubts.sentences]),
     )
 
 

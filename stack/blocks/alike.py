@@ -1,4 +1,4 @@
-"""Describe the prices and sizes of the products that `kernel` finds most alike."""
+"""Describe prices and sizes of the products that block `kernel` finds most similar."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,29 +21,29 @@ _SIZES = (
     "log_largest_number",
 )
 _PLACES = [ATTRIBUTE_NAMES.index(name) for name in _SIZES]
-# Powers of the similarity that weigh a product.
+# A similar product is weighed by this power of its similarity.
 _MEAN_SHARPNESS, _SHARPNESS = 4, 6
 _LEAST = 1e-6
 
 COLUMNS = (
     *(
-        log_price(f"median-{n}", f"median price of the {n} most alike")
+        log_price(f"median-{n}", f"median price of the {n} most similar")
         for n in _MEDIANS
     ),
-    log_price("weighted", "weighted price of the most alike"),
+    log_price("weighted", "weighted mean price of the most similar"),
     *(
-        log_price(f"quantile-{n}", f"{n} % quantile of prices of the most alike")
+        log_price(f"quantile-{n}", f"{n} % quantile of prices of the most similar")
         for n in _QUANTILES
     ),
     *(
-        Column(f"spread-{n}", f"spread of prices of the {n} most alike")
+        Column(f"spread-{n}", f"spread of prices of the {n} most similar")
         for n in _SPREADS
     ),
     *(
-        Column(f"similarity-{n}", f"similarity of number {n} of the most alike")
+        Column(f"similarity-{n}", f"similarity of number {n} of the most similar")
         for n in _RANKS
     ),
-    *(Column(f"larger-{n}", f"{n} of the most alike, less its own") for n in _SIZES),
+    *(Column(f"larger-{n}", f"{n} of the most similar minus its own") for n in _SIZES),
 )
 
 
@@ -58,19 +58,20 @@ def describe(
     Parameters
     ----------
     similarity : ndarray of shape (n, m)
-        1 for the same product, somewhat more if both have a photo.
+        Similarity of n products to m products of known price: 1 for the same product,
+        somewhat more if both have a photo.
     log_price : ndarray of shape (m,)
         log1p price.
     sizes, other_sizes : ndarray of shape (n, 2 a) and (m, 2 a)
-        Standardised attributes and flags, as in `Parts`.
+        `a` standardised attributes, then a flag for each, as in `Parts`.
 
     Returns
     -------
     ndarray of shape (n, len(COLUMNS))
-        Medians of the first few log prices, means and quantiles weighed by similarity,
-        standard deviations, similarities by rank, and how much larger the similar
-        products are on average, in standard deviations. NaN where no size is known,
-        or where there is no similar product.
+        Of the most similar products: medians of the log prices of the first few, mean
+        and quantiles weighed by similarity, standard deviations, similarities by rank,
+        and how much larger these products are on average, in standard deviations. NaN
+        where no size is known, or if m is 0.
     """
     places, similarities = find_nearest(similarity, N_ALIKE)
     if not places.size:
@@ -93,7 +94,7 @@ def describe(
 def _quantiles(
     price: NDArray[np.float32], weight: NDArray[np.float32]
 ) -> list[NDArray[np.float32]]:
-    """Return weighted quantiles: the first price that reaches each share of weight."""
+    """Return weighted quantiles: the lowest price at which each share is reached."""
     order = np.argsort(price, axis=1, kind="stable")
     ordered = np.take_along_axis(price, order, axis=1)
     reached = np.take_along_axis(weight, order, axis=1).cumsum(axis=1)

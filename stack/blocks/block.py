@@ -1,7 +1,7 @@
 """The interface of a block: a group of columns of the boosters' features.
 
-A block is a class. Other code asks it for its columns, its files and its prices; no
-other module lists the blocks by name (`stack.blocks.registry` has all of them).
+Each block is a class that gives its columns, its files and its labels. Only
+`stack.blocks.registry` lists all blocks.
 """
 
 from abc import ABC, abstractmethod
@@ -28,7 +28,7 @@ class Column(NamedTuple):
     name: str
 
     label: str
-    """Plain English, for an explanation."""
+    """Plain English name for explanations."""
 
     is_log_price: bool = False
     is_category: bool = False
@@ -36,7 +36,7 @@ class Column(NamedTuple):
 
 
 def log_price(name: str, label: str) -> Column:
-    """Make a column that is a log price."""
+    """Return a column that is a log price."""
     return Column(name, label, is_log_price=True)
 
 
@@ -46,7 +46,7 @@ class Block:
     name: ClassVar[str]
 
     label: ClassVar[str]
-    """Plain English, for an explanation."""
+    """Plain English name for explanations."""
 
     columns: ClassVar[tuple[Column, ...]] = ()
     """Columns in order; if empty, they are numbered, as `NAME-0`."""
@@ -56,7 +56,7 @@ class Block:
     stage computes it."""
 
     computed_from: ClassVar[tuple[str, ...]] = ()
-    """Other blocks that the trees need too, as this one is computed from them."""
+    """Other blocks that the trees need too, because this one is computed from them."""
 
     is_default: ClassVar[bool] = True
     """Whether the trees use the block unless the settings list other blocks."""
@@ -78,7 +78,7 @@ class Block:
 
     @classmethod
     def log_prices_of(cls, embed: "EmbedManifest") -> list[int]:
-        """Return the places of the columns that are log prices, as for `columns_of`."""
+        """Return the places in `columns_of` of the columns that are log prices."""
         columns = enumerate(cls.columns_of(embed))
         return [place for place, column in columns if column.is_log_price]
 
@@ -90,7 +90,7 @@ class Block:
 
 
 class PriceBlock(Block, ABC):
-    """A block that is fitted on prices; an instance is fitted, ready to predict."""
+    """A block that is fitted on prices; an instance is fitted and can predict."""
 
     needs_prices: ClassVar[bool] = False
     """Whether `load` reads the prices of the run's products."""
@@ -108,7 +108,7 @@ class PriceBlock(Block, ABC):
         *,
         exact_up_to: int = EXACT_UP_TO,
     ) -> None:
-        """Fit the block for each fold on the prices of the others, and save it.
+        """Fit the block for each fold on the prices of the other folds, and save it.
 
         Parameters
         ----------
@@ -125,7 +125,7 @@ class PriceBlock(Block, ABC):
     @classmethod
     @abstractmethod
     def load(cls, folder: Path, known: Known, folds: Collection[int]) -> Self:
-        """Load the block as fitted on the prices that some folds may use.
+        """Load the block, fitted on the prices that the models of some folds may use.
 
         Parameters
         ----------
@@ -134,7 +134,8 @@ class PriceBlock(Block, ABC):
         known : Known
             The run's products, or its priced products alone.
         folds : collection of int
-            For a single fold, the prices of its own products are not used.
+            Folds whose models predict. For a single fold, the prices of its own
+            products are not used.
 
         Raises
         ------
@@ -144,4 +145,4 @@ class PriceBlock(Block, ABC):
 
     @abstractmethod
     def predict(self, products: BlockInputs) -> NDArray[np.float32]:
-        """Return the block's columns, shape (n_products, d); NaN where missing."""
+        """Return the block's columns, shape (n_products, d); NaN where unknown."""

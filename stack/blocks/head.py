@@ -1,9 +1,10 @@
-"""The head of a composed text: its amount, its unit and the product's name.
+"""Read the head of a composed text: its amount, its unit and the product's name.
 
 `embed.text.compose_text` puts the value and unit first, then the name, as sentences.
-Reading them back keeps the blocks on the same text as the encoders. A name that
-contains a sentence is cut there: 93 % of the 7,232 Amazon names are recovered exactly,
-and a ridge on them scores like one on the names themselves (56.7 SMAPE).
+Reading them back gives the blocks the same text as the encoders. A name that contains
+the end of a sentence is cut there: 93 % of the 7,232 Amazon names are recovered
+exactly. Ridge regression on the names read back scores like that on the original names
+(56.7 SMAPE).
 """
 
 import re
@@ -14,7 +15,7 @@ _AMOUNT = re.compile(
     _NUMBER + r"(?: ([^\d.!?]{1,24}(?:\. ?oz)?))?[.!?] ", re.IGNORECASE
 )
 _END = re.compile(r"(?<=[^\s.!?]{2})[.!?] (?=[^a-z(])")
-_SHORTEST_NAME = 15  # before it, "Dr. " and "St. " do not end a sentence
+_SHORTEST_NAME = 15  # characters, in which "Dr. " and "St. " do not end it
 _LONGEST_NAME = 250
 _PUNCTUATION = re.compile(r"[^\w\s]|_")
 
@@ -27,18 +28,18 @@ class Head:
     """Value and unit, "72 Fl Oz"."""
 
     unit: str
-    """Unit in small letters without punctuation, "fl oz"."""
+    """Unit in lower case without punctuation, "fl oz"."""
 
     name: str
 
     @property
     def words(self) -> list[str]:
-        """Words of the name, in small letters without punctuation."""
+        """Words of the name, in lower case without punctuation."""
         return _plain(self.name).split()
 
 
 def read_head(text: str) -> Head:
-    """Find amount and name in a composed text.
+    """Find amount, unit and name in a composed text.
 
     Parameters
     ----------

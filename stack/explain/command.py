@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @click.command("explain")
 @run_option
-@click.option("--sample-id", required=True, help="Product of the run's catalog.")
+@click.option("--sample-id", required=True, help="Id of a product of the run.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON instead of text.")
 @click.option(
     "--image-map",
@@ -39,7 +39,8 @@ if TYPE_CHECKING:
     "image_grid",
     default=7,
     show_default=True,
-    help="Parts along each side of the photo; 0 leaves the map out.",
+    help="Number of parts along each side of the photo; 0 leaves them out, which is "
+    "faster.",
 )
 @click.option(
     "--words",
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     type=click.IntRange(min=1),
     default=10,
     show_default=True,
-    help="Words and phrases shown.",
+    help="Largest number of words and phrases to show.",
 )
 @click.option(
     "--similar",
@@ -55,15 +56,15 @@ if TYPE_CHECKING:
     type=click.IntRange(min=0),
     default=5,
     show_default=True,
-    help="Products shown.",
+    help="Largest number of similar products to show.",
 )
 @click.option(
     "--table",
     "values",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Price it with this value of a table column instead of its own; repeat it for "
-    "more columns. A blank value is unknown.",
+    help="Price the product with this value of a table column instead of its own; "
+    "repeat it for more columns. A blank value means unknown.",
 )
 @threads_option
 @one_line_errors
@@ -80,9 +81,9 @@ def explain_command(
 ) -> None:
     """Explain why a product of a run is priced as it is.
 
-    The output lists the parts of the price, its change when a word, a size, a table
-    column or a part of the photo is left out, and the prices of similar products. Such
-    a change is not a cause: the same word may have no effect in another text.
+    The output lists the parts of the price, the change of the price without each word,
+    size, table column or part of the photo, and the prices of similar products. Such a
+    change is not a causal effect: in another text, the word may change nothing.
 
     \b
     Example:
@@ -141,7 +142,7 @@ def _check_options(map_path: Path | None, image_grid: int, run_dir: Path) -> Non
 def _read_values(
     values: Sequence[str], table: "Sequence[TableColumn]"
 ) -> dict[str, str]:
-    """Return the cells that --table gives."""
+    """Return the cells that the option --table sets, by column."""
     pairs = [value.partition("=") for value in values]
     if wrong := [name for name, sign, _ in pairs if not sign]:
         raise ConfigError(

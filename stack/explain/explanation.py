@@ -9,15 +9,13 @@ occlusion, the change when a part of the input is left out.
 import dataclasses
 import weakref
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stack.explain.parts import Feature, Part, build_up
 from stack.explain.variants import Variants, make_variants
-from stack.judge.intervals import LEVELS
-from stack.price.flags import flag_price
+from stack.price.calibration import LEVELS, SHARES
 from stack.price.predictor import Predictor
 from stack.price.similar import PricedProducts, SimilarProduct
 
@@ -82,6 +80,12 @@ class Explanation:
     intervals: dict[str, list[float]]
     """Low and high end, catalog currency, by level in percent."""
 
+    within: dict[str, float]
+    """Probability that the price is within so many percent of the true one."""
+
+    unlike: bool
+    """Whether the product is unlike all that the run was trained on."""
+
     parts: list[Part]
     """The network's price first."""
 
@@ -103,7 +107,7 @@ class Explanation:
     similar: list[SimilarProduct]
     """Priced products of the run, most similar first."""
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """Return the explanation as plain objects for JSON; all numbers are finite."""
         return dataclasses.asdict(self)
 
@@ -160,7 +164,7 @@ def explain_product(
         cells=cells,
     )
     predicted = predictor.predict(variants.chunk)
-    price = predicted.price
+    price, confidence = predicted.price, predictor.confidence
     words, attributes, without_photo, grid = variants.split(
         (100 * (price / price[0] - 1)).tolist()
     )
@@ -169,10 +173,18 @@ def explain_product(
         price=float(price[0]),
         log_price=float(predicted.log_price[0]),
         price_unit=predicted.price_unit,
-        flags=flag_price(
-            float(price[0]), float(predicted.network_factor[0]), predictor.trained
-        ),
-        intervals=_intervals(predictor, predicted.log_price[:1]),
+        flags=predictor.doubts(predicted)[0],
+        intervals={
+            str(level): [
+                float(end[0]) for end in confidence.bounds(predicted, level=level)
+            ]
+            for level in LEVELS
+        },
+        within={
+            str(percent): float(confidence.within(predicted, percent)[0])
+            for percent in SHARES
+        },
+        unlike=bool(predicted.unlike[0]),
         parts=parts,
         features=features,
         words=_word_effects(variants, words)[: max(n_words, 0)],
@@ -216,15 +228,6 @@ def _check_photo(photo: NDArray[np.uint8] | None, size: int) -> None:
             f"explain_product: photo must have shape {(size, size, 3)}, as the run's "
             f"photos have, got {photo.shape}"
         )
-
-
-def _intervals(
-    predictor: Predictor, log_price: NDArray[np.float64]
-) -> dict[str, list[float]]:
-    ends = {
-        level: predictor.intervals.bounds(log_price, level=level) for level in LEVELS
-    }
-    return {str(level): [float(end[0]) for end in pair] for level, pair in ends.items()}
 
 
 def _size(effect: WordEffect | AttributeEffect) -> float:

@@ -13,6 +13,7 @@ from stack.explain.explanation import AttributeEffect, Explanation
 from stack.explain.parts import NETWORK, START
 from stack.explain.product import RunProduct
 from stack.tell.lines import WIDTH, wrap
+from stack.tell.numbers import percent
 
 _N_SHOWN_FEATURES = 10
 _NOTICEABLE = 0.005  # of the price: float16 and other batch sizes change less
@@ -71,7 +72,10 @@ def _price(explanation: Explanation) -> str:
     return (
         f"Price {amount(explanation.price)}; the 80 % interval is {low} to {high}, the "
         f"90 % interval {outer_low} to {outer_high} (made to contain the price of 80 "
-        f"and 90 % of all new products together; `evaluate` shows how many by price)."
+        f"and 90 % of all new products together; `evaluate` shows how many by price). "
+        f"The probability that the price is within 20 % of the true one is "
+        f"{percent(explanation.within['20'], 0)}; within 10 %, "
+        f"{percent(explanation.within['10'], 0)}."
     )
 
 

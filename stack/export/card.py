@@ -9,6 +9,8 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from embed.catalog.amounts import amount
+from embed.encoders.specs import RANDOM
+from stack.tell.sureness import curve_sentence
 from stack.tell.template import load_template
 
 # By published name; other files have licences of their own.
@@ -62,6 +64,9 @@ def model_card(
         table_columns=[f"{c['name']} ({c['kind']})" for c in embed.get("table", [])],
         # Runs without a record have both.
         inputs=finetune["config"].get("inputs", "both"),
+        curve=curve_sentence(sureness)
+        if (sureness := report.get("confidence"))
+        else "",
         doubts=report.get("doubts", {}).get("sentences", []),
         bands=[
             (f"{amount(band['low'])} to {amount(band['high'])}", band)
@@ -85,7 +90,7 @@ def _tower(embed: Mapping[str, Any], name: str) -> str:
 def _encoder(embed: Mapping[str, Any], name: str) -> str:
     if embed["inputs"][f"{name}_spec"] is None:
         return "none"
-    if embed["inputs"][f"{name}_weights"] == "random":
+    if embed["inputs"][f"{name}_weights"] == RANDOM:
         return f"{name} encoder with random weights"
     encoder = str(embed["config"][f"{name}_encoder"])
     if encoder not in _LICENCES:  # a path
@@ -96,7 +101,7 @@ def _encoder(embed: Mapping[str, Any], name: str) -> str:
 def _licence(embed: Mapping[str, Any], name: str) -> str:
     if embed["inputs"][f"{name}_spec"] is None:
         return "no weights"
-    if embed["inputs"][f"{name}_weights"] == "random":
+    if embed["inputs"][f"{name}_weights"] == RANDOM:
         return "random numbers, none"
     encoder = str(embed["config"][f"{name}_encoder"])
     if encoder in _LICENCES:

@@ -15,18 +15,19 @@ from stack.export.target import PACKAGES
     "out_dir",
     type=click.Path(path_type=Path),
     required=True,
-    help="Folder to write; a new or empty one, or an earlier export with nothing else "
-    "in it.",
+    help="Folder to write: new, empty, or an earlier export without other files, which "
+    "is replaced.",
 )
 @click.option(
     "--check/--no-check",
     default=True,
     show_default=True,
-    help="Price some of the run's products with both, and stop if they differ.",
+    help="Price some products with the run and with the export, and stop if the prices "
+    "differ.",
 )
 @one_line_errors
 def export_command(run_dir: Path, out_dir: Path, check: bool) -> None:
-    """Write a finished run as ONNX graphs and a script that needs no PyTorch.
+    """Write a finished run as ONNX models and a script that needs no PyTorch.
 
     \b
     Example:

@@ -8,7 +8,6 @@ from importlib import metadata
 from itertools import product
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 
@@ -42,6 +41,7 @@ from stack.export.target import (
     require_free,
     whole_folder,
 )
+from stack.price.confidence import CONFIDENCE_DIR
 from stack.run import (
     RAW_DIR,
     REPORT_NAME,
@@ -52,7 +52,7 @@ from stack.run import (
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 5
+FORMAT = 6
 CARD_NAME = "MODEL_CARD.md"
 TOKENIZER_NAME = "tokenizer.json"
 # The code that predict.py needs, unchanged. It is imported without PyTorch.
@@ -117,6 +117,11 @@ def write_export(finished: FinishedRun, folder: Path) -> None:
     """
     _write_towers(finished, folder)
     _copy_boosters(finished, folder)
+    shutil.copytree(
+        finished.run.run_dir / "stack" / CONFIDENCE_DIR,
+        folder / CONFIDENCE_DIR,
+        ignore=shutil.ignore_patterns("sizes.npy", "unlike.npy", "*.crc32"),
+    )
     _copy_code(folder, packages=_required_packages(finished))
     if _price_blocks(finished):
         write_price_blocks(finished.run, _price_blocks(finished), folder)
@@ -213,7 +218,8 @@ def _required_packages(finished: FinishedRun) -> list[str]:
     """Return the packages that an export needs, by their names for pip."""
     packages = ["numpy", "pillow", "onnxruntime"]
     packages += ["tokenizers"] * (finished.run.embed.inputs.text_spec is not None)
-    packages += ["lightgbm"] * finished.is_stacked
+    has_trees = finished.is_stacked or finished.stack.confidence.has_boosters
+    packages += ["lightgbm"] * has_trees
     packages += ["scikit-learn", "pydantic"] * bool(_price_blocks(finished))
     n_priced = int((finished.run.targets().folds >= 0).sum())
     is_indexed = n_priced > finished.stack_config.exact_up_to
@@ -239,7 +245,7 @@ def _copy_code(folder: Path, *, packages: Sequence[str]) -> None:
     (folder / LICENCE_NAME).write_text(licence_text(), encoding="utf-8")
 
 
-def _manifest(finished: FinishedRun, folder: Path) -> dict[str, Any]:
+def _manifest(finished: FinishedRun, folder: Path) -> dict[str, object]:
     return {
         "kind": KIND,
         "format": FORMAT,
@@ -265,7 +271,7 @@ def _manifest(finished: FinishedRun, folder: Path) -> dict[str, Any]:
     }
 
 
-def _inputs(embed: EmbedManifest) -> dict[str, Any]:
+def _inputs(embed: EmbedManifest) -> dict[str, object]:
     """Return what the model reads of a product, and how."""
     text_spec = embed.inputs.text_spec
     return {
@@ -283,7 +289,7 @@ def _inputs(embed: EmbedManifest) -> dict[str, Any]:
     }
 
 
-def _networks(config: FinetuneConfig, folder: Path) -> dict[str, Any]:
+def _networks(config: FinetuneConfig, folder: Path) -> dict[str, object]:
     """Return the folders of the networks and the inputs that they use."""
     return {
         "folds": [
@@ -299,12 +305,12 @@ def _networks(config: FinetuneConfig, folder: Path) -> dict[str, Any]:
     }
 
 
-def _predictors(finished: FinishedRun) -> dict[str, Any]:
+def _predictors(finished: FinishedRun) -> dict[str, object]:
     """Return the blocks and boosters that make a price of the networks' outputs."""
     run, boosters = finished.run, _boosters(finished)
     blocks = list(finished.stack_config.blocks)
-    settings: dict[str, Any] = {
-        "intervals": finished.stack.intervals,
+    settings: dict[str, object] = {
+        "confidence": finished.stack.confidence.as_json(),
         "blocks": blocks,
         "price_blocks": _price_blocks(finished),
         "log_price_columns": {

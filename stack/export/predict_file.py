@@ -12,11 +12,9 @@ import csv
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
-
-import numpy as np
 
 from embed.catalog.amounts import csv_amount
 from embed.catalog.columns import DELIMITER_NAMES, ExportName
@@ -26,7 +24,6 @@ from embed.photos.decode import load_image
 from embed.photos.files import find_photos
 from embed.table.encode import encode
 from embed.text import MISSING_TEXT, compose_text, parse_fields
-from finetune.price_unit import to_price
 from stack.price.flags import NO_PHOTO, NO_TEXT, flag_price
 from stack.price.onnx_model import Model
 
@@ -42,24 +39,48 @@ _COLUMN_OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """Columns of the file of prices beside sample_id and price."""
+
+    level: int | None = None
+    """Level of the interval in percent; None without its ends."""
+
+    confidence: bool = False
+    auto_at: float | None = None
+    flags: bool = False
+
+    @property
+    def names(self) -> list[str]:
+        """Return all columns of the file, in order."""
+        return [
+            "sample_id",
+            "price",
+            *(("price_low", "price_high") if self.level else ()),
+            *(("within_10", "within_20", "unlike") if self.confidence else ()),
+            *(("auto",) if self.auto_at else ()),
+            *(("flags",) if self.flags else ()),
+        ]
+
+
 def price_catalog(
     model: Model,
     catalog_path: Path,
     images: Path | None,
-    level: str | None,
-    *,
-    flags: bool = False,
+    wanted: Columns = Columns(),
     **options: Any,
 ) -> list[list[str]]:
-    """Return sample_id, price, ends of the interval and doubts of each product.
+    """Return the cells of each product, in the order of `wanted.names`.
 
     `options` are fields of `CatalogColumns`; None stands for the model's own.
     """
+    least = 0.0
+    if wanted.auto_at:
+        least = model.confidence.automatic_from(wanted.auto_at).least
     columns = _columns(model.settings["columns"], options)
     catalog = read_catalog(catalog_path, columns=columns)
     for note in catalog.notes:
         print(f"{catalog_path.name}: {note}", file=sys.stderr)  # noqa: T201
-    offsets = [0.0, *(model.settings["intervals"][level] if level else ())]
     table = encode(model.table, catalog.table, n_products=catalog.n_products)
     odd_cells: dict[int, list[str]] = {}
     for row, reason in (*table.unreadable, *table.rare):
@@ -73,21 +94,34 @@ def price_catalog(
             photo = load_image(path, size=size) if path else None
         cells = {name: column[row] for name, column in catalog.table.items()}
         predicted = model.predict(text, photo, cells)
-        prices = to_price(
-            predicted.log_price + np.array(offsets), model.settings["price_unit"]
+        price = float(predicted.price[0])
+        within_10, within_20 = (
+            float(model.confidence.within(predicted, percent)[0])
+            for percent in (10, 20)
         )
-        rows.append([sample_id, *(csv_amount(price) for price in prices)])
-        if flags:
-            doubts = flag_price(
-                float(prices[0]),
-                float(predicted.network_factor[0]),
-                model.settings["trained"],
-            )
-            if compose_text(parse_fields(text)) == MISSING_TEXT:
-                doubts.append(NO_TEXT)
-            if photo is None:
-                doubts.append(NO_PHOTO)
-            rows[-1].append("; ".join((*doubts, *odd_cells.get(row, ()))))
+        unlike = bool(predicted.unlike[0])
+        cells_of = {
+            "sample_id": sample_id,
+            "price": csv_amount(price),
+            "within_10": f"{within_10:.3f}",
+            "within_20": f"{within_20:.3f}",
+            "unlike": f"{unlike:d}",
+            "auto": f"{within_20 >= least and not unlike:d}",
+        }
+        if wanted.level:
+            low, high = model.confidence.bounds(predicted, level=wanted.level)
+            cells_of["price_low"] = csv_amount(float(low[0]))
+            cells_of["price_high"] = csv_amount(float(high[0]))
+        doubts = flag_price(
+            price,
+            float(predicted.network_factor[0]),
+            model.settings["trained"],
+            unlike=unlike,
+        )
+        doubts += [NO_TEXT] * (compose_text(parse_fields(text)) == MISSING_TEXT)
+        doubts += [NO_PHOTO] * (photo is None)
+        cells_of["flags"] = "; ".join((*doubts, *odd_cells.get(row, ())))
+        rows.append([cells_of[name] for name in wanted.names])
     return rows
 
 
@@ -111,7 +145,13 @@ def main() -> None:
     parser.add_argument("--catalog", type=Path, required=True, help="file of products")
     parser.add_argument("--images", type=Path, help="folder of the photos")
     parser.add_argument("--out", type=Path, required=True, help="CSV file to write")
-    parser.add_argument("--intervals", choices=["80", "90"], help="percent")
+    parser.add_argument("--intervals", type=int, help="percent, 50 to 99")
+    parser.add_argument(
+        "--confidence",
+        action="store_true",
+        help="probabilities to be within 10 and 20 percent of the true price",
+    )
+    parser.add_argument("--auto-at", type=float, help="wanted share of right prices")
     parser.add_argument("--flags", action="store_true", help="reasons to doubt a price")
     for option, settings in _COLUMN_OPTIONS.items():
         parser.add_argument(option, **settings)
@@ -125,19 +165,17 @@ def main() -> None:
         model = Model(Path(__file__).resolve().parent)
         names = [settings["dest"] for settings in _COLUMN_OPTIONS.values()]
         columns = {name: getattr(arguments, name) for name in names}
-        rows = price_catalog(
-            model,
-            arguments.catalog,
-            arguments.images,
-            arguments.intervals,
+        wanted = Columns(
+            level=arguments.intervals,
+            confidence=arguments.confidence,
+            auto_at=arguments.auto_at,
             flags=arguments.flags,
-            **columns,
         )
-        heads = ["sample_id", "price"]
-        heads += ["price_low", "price_high"] if arguments.intervals else []
-        lines = [[*heads, "flags"] if arguments.flags else heads, *rows]
+        rows = price_catalog(
+            model, arguments.catalog, arguments.images, wanted, **columns
+        )
         with arguments.out.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file, lineterminator="\n").writerows(lines)
+            csv.writer(file, lineterminator="\n").writerows([wanted.names, *rows])
     except (InputError, OSError) as error:
         parser.error(str(error))
 

@@ -29,8 +29,8 @@ _PACKAGES = {"jinja2": "jinja2", "matplotlib": "matplotlib"}
 def report_command(run_dir: Path, out_path: Path | None, open_it: bool) -> None:
     """Write the results of a finished run as one HTML file.
 
-    The file needs no network: charts, photos and style are in it. It shows text and
-    photos of 40 products, so share it as you would share the catalog.
+    The file contains its charts, photos and style, so it needs no internet. It shows
+    texts and photos of 40 products, so share it as you would share the catalog.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""Learning curves from each fold's history.csv."""
+"""Draw learning curves from each fold's history.csv."""
 
 import csv
 import itertools
@@ -15,7 +15,7 @@ from embed.store.manifest import MANIFEST_NAME, make_command
 from finetune.training.tracking import HISTORY_NAME
 from stack.html_report.svg import GREY, drawing, new_axes, to_svg
 
-_MOST_NAMED = 10  # folds in a legend
+_MOST_NAMED = 10  # with more folds, the chart has no legend
 _NEEDED = ("epoch", "loss", "train_smape")
 
 
@@ -44,12 +44,12 @@ def read_histories(finetune_dir: Path, n_folds: int) -> list[FoldHistory]:
 
 
 def loss_chart(histories: Sequence[FoldHistory]) -> str:
-    """Draw the training loss of each fold, phases apart, as SVG."""
+    """Draw the training loss of each fold as SVG, with a line for each phase."""
     return _chart(histories, ["loss"], name="loss", label="Training loss")
 
 
 def smape_chart(histories: Sequence[FoldHistory]) -> str:
-    """Draw the SMAPE of each fold on its training rows and on other rows, as SVG."""
+    """Draw the SMAPE of each fold on training and held-out rows, as SVG."""
     others = [name for name in held_out_columns(histories) if name != "train_smape"]
     label = "SMAPE, 0 to 200"
     return _chart(histories, ["train_smape", *others], name="epochs", label=label)
@@ -112,7 +112,7 @@ def _chart(
 def _lines(
     history: FoldHistory, column: str
 ) -> list[tuple[Sequence[float], Sequence[float]]]:
-    """Split a curve at the phases, whose losses are different functions."""
+    """Split a curve of losses at each new phase, which has another loss function."""
     epochs, values = history.columns["epoch"], history.columns[column]
     if column != "loss":
         return [(epochs, values)]

@@ -10,8 +10,8 @@ from embed.errors import CacheError
 from embed.store.manifest import read_record
 from finetune.price_unit import to_price
 from finetune.score import smape_rows
+from stack.judge.confidence import read_nested
 from stack.judge.evaluate import PREDICTOR_LABELS
-from stack.judge.intervals import Intervals
 from stack.records import Report
 from stack.run import REPORT_NAME, FinishedRun, report_remedy
 
@@ -35,6 +35,9 @@ class Judged:
     low: NDArray[np.float64]
     high: NDArray[np.float64]
     """Ends of the intervals of `INTERVAL_LEVEL` percent, catalog currency."""
+
+    within_20: NDArray[np.float64]
+    """Probability that the price is within 20 % of the true one."""
 
     error: NDArray[np.float64]
     """SMAPE of the row, 0 to 200."""
@@ -92,14 +95,14 @@ def judge(finished: FinishedRun, n_products: int) -> Judged:
     log_price = run.out_of_fold(finished.chosen)[rows]
     price = targets.price[rows]
     predicted = to_price(log_price, run.price_unit)
-    intervals = Intervals.of_manifest(finished.stack, price_unit=run.price_unit)
-    low, high = intervals.bounds(log_price, level=INTERVAL_LEVEL)
+    nested = read_nested(run, finished.chosen)
     return Judged(
         rows=rows,
         price=price,
         predicted=predicted,
-        low=low,
-        high=high,
+        low=nested.low[INTERVAL_LEVEL],
+        high=nested.high[INTERVAL_LEVEL],
+        within_20=nested.within[20],
         error=smape_rows(price, predicted),
         has_photo=np.asarray(run.array("embed/image_ok")[rows]),
         groups=targets.groups[rows],

@@ -25,9 +25,10 @@ from stack.html_report.products import (
 )
 from stack.html_report.records import count_problems, stage_record
 from stack.html_report.words import group_score, score_words
-from stack.records import Report
+from stack.records import Report, Tenth
 from stack.run import RAW_DIR, FinishedRun, open_finished_run
 from stack.tell.ratios import ratio_parts, ratio_sentence
+from stack.tell.sureness import WHY_BY_TRUE_PRICE
 from stack.tell.template import load_template
 
 _FACTORS = (1.1, 1.25, 1.5, 2, 3, 5)
@@ -82,7 +83,9 @@ def render_report(run_dir: Path) -> str:
     )
 
 
-def _facts(finished: FinishedRun, report: Report, catalog: Catalog) -> dict[str, Any]:
+def _facts(
+    finished: FinishedRun, report: Report, catalog: Catalog
+) -> dict[str, object]:
     scores = {row.name: row for row in report.predictors}
     return {
         "run_name": finished.run.run_dir.resolve().name,
@@ -95,14 +98,14 @@ def _facts(finished: FinishedRun, report: Report, catalog: Catalog) -> dict[str,
     }
 
 
-def _ratios(report: Report) -> dict[str, Any]:
+def _ratios(report: Report) -> dict[str, object]:
     if report.ratios is None:  # reports of older versions have none
         return {}
     study = report.ratios.as_json()
     return {"ratio_sentence": ratio_sentence(study), "ratio_parts": ratio_parts(study)}
 
 
-def _accuracy(report: Report, judged: Judged) -> dict[str, Any]:
+def _accuracy(report: Report, judged: Judged) -> dict[str, object]:
     labels = {str(row.name): row.label for row in report.predictors}
     intervals = report.intervals
     return {
@@ -113,8 +116,19 @@ def _accuracy(report: Report, judged: Judged) -> dict[str, Any]:
         "calibration": charts.calibration_chart(judged.price, judged.predicted),
         "coverage": charts.coverage_chart(intervals) if intervals else None,
         "intervals": intervals,
+        "sureness": report.confidence,
+        "tenths": _tenths(report),
+        "why_by_true_price": WHY_BY_TRUE_PRICE,
         "within": _within(judged),
     }
+
+
+def _tenths(report: Report) -> list[tuple[Tenth, Tenth]]:
+    """Return the tenths of both probabilities, row by row."""
+    if report.confidence is None:  # reports of older versions have none
+        return []
+    reliability = report.confidence.reliability
+    return list(zip(reliability["10"], reliability["20"], strict=True))
 
 
 def _within(judged: Judged) -> list[tuple[float, int]]:
@@ -123,7 +137,7 @@ def _within(judged: Judged) -> list[tuple[float, int]]:
     return [(factor, int((distance <= np.log(factor)).sum())) for factor in _FACTORS]
 
 
-def _training(finished: FinishedRun) -> dict[str, Any]:
+def _training(finished: FinishedRun) -> dict[str, object]:
     run, names = finished.run, finished.run.embed.attribute_names
     stack_dir = run.run_dir / "stack"
     n_folds = run.finetune.config.n_folds
@@ -147,7 +161,7 @@ def _training(finished: FinishedRun) -> dict[str, Any]:
     }
 
 
-def _groups(judged: Judged, catalog: Catalog) -> dict[str, Any]:
+def _groups(judged: Judged, catalog: Catalog) -> dict[str, object]:
     names = [parse_fields(catalog.text[row]).name for row in judged.rows]
     words = score_words(names, judged.error)
     n = len(judged.error)
@@ -165,7 +179,7 @@ def _groups(judged: Judged, catalog: Catalog) -> dict[str, Any]:
 
 def _products(
     finished: FinishedRun, judged: Judged, catalog: Catalog
-) -> dict[str, Any]:
+) -> dict[str, object]:
     def shown(places: NDArray[np.intp]) -> Any:
         return show_products(places, judged=judged, run=finished.run, catalog=catalog)
 

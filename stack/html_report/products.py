@@ -33,6 +33,9 @@ class ShownProduct:
     predicted: float
     low: float
     high: float
+    within_20: float
+    """Probability that the price is within 20 % of the true one."""
+
     error: float
     """SMAPE, 0 to 200."""
 
@@ -73,7 +76,7 @@ def show_products(
     CacheError
         If the thumbnails are damaged.
     """
-    photos = _photos(run, judged.rows[places])
+    photos = photo_uris(run, judged.rows[places])
     return [
         ShownProduct(
             sample_id=str(catalog.sample_id[judged.rows[place]]),
@@ -84,6 +87,7 @@ def show_products(
             predicted=float(judged.predicted[place]),
             low=float(judged.low[place]),
             high=float(judged.high[place]),
+            within_20=float(judged.within_20[place]),
             error=float(judged.error[place]),
         )
         for place, photo in zip(places.tolist(), photos, strict=True)
@@ -97,7 +101,14 @@ def shorten(text: str) -> str:
     return text[:TEXT_CHARS].rsplit(" ", 1)[0] + " \N{HORIZONTAL ELLIPSIS}"
 
 
-def _photos(run: Run, rows: NDArray[np.integer]) -> list[str | None]:
+def photo_uris(run: Run, rows: NDArray[np.integer]) -> list[str | None]:
+    """Return the thumbnails of some rows as data URIs; None where there is none.
+
+    Raises
+    ------
+    CacheError
+        If the thumbnails are damaged.
+    """
     thumbnails = run.thumbnails()
     jpegs = (thumbnails[row].tobytes() for row in rows)
     return [_data_uri(jpeg) if jpeg else None for jpeg in jpegs]

@@ -9,7 +9,6 @@ the trees can start from are not left out alone.
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +18,12 @@ from embed.store.durable import save_array
 from finetune.score import smape_rows, to_price
 from stack.blocks.registry import BLOCKS, STARTS
 from stack.judge.verdict import standard_error
+from stack.records import AblationScore
 
 logger = logging.getLogger(__name__)
+
+ABLATION_DIR = "ablation"
+"""Folder of the log prices without each block, in the stacking stage's folder."""
 
 
 def left_out(blocks: Sequence[str]) -> list[tuple[str, ...]]:
@@ -90,7 +93,7 @@ def score_without_each(
     found: Mapping[tuple[str, ...], NDArray[np.floating]],
     *,
     groups: NDArray[np.integer],
-) -> list[dict[str, Any]]:
+) -> list[AblationScore]:
     """Measure how much worse the stacker is without each block.
 
     Parameters
@@ -104,10 +107,8 @@ def score_without_each(
 
     Returns
     -------
-    list of dict
-        `left_out` (names), `smape`, and `adds`: SMAPE without them minus SMAPE with
-        all blocks, `adds_se` its standard error over products (not over seeds). The fit
-        on all blocks comes first, with None for both; then the largest `adds` first.
+    list of AblationScore
+        The fit on all blocks comes first; then the largest `adds` first.
     """
     if not found:
         return []
@@ -117,18 +118,21 @@ def score_without_each(
         for names, predicted in found.items()
     }
     all_blocks = errors.pop(())
-    scores: list[dict[str, Any]] = [
-        {
-            "left_out": list(names),
-            "smape": float(rows.mean()),
-            "adds": float((rows - all_blocks).mean()),
-            "adds_se": standard_error(rows - all_blocks, groups),
-        }
-        for names, rows in errors.items()
+    losses = {names: rows - all_blocks for names, rows in errors.items()}
+    return [
+        AblationScore(
+            left_out=[], smape=float(all_blocks.mean()), adds=None, adds_se=None
+        ),
+        *(
+            AblationScore(
+                left_out=list(names),
+                smape=float(errors[names].mean()),
+                adds=float(loss.mean()),
+                adds_se=standard_error(loss, groups),
+            )
+            for names, loss in sorted(losses.items(), key=lambda of: -of[1].mean())
+        ),
     ]
-    scores.sort(key=lambda part: -part["adds"])
-    first = {"left_out": [], "smape": float(all_blocks.mean()), "adds": None}
-    return [{**first, "adds_se": None}, *scores]
 
 
 def _paths(blocks: Sequence[str], folder: Path) -> dict[tuple[str, ...], Path]:

@@ -14,7 +14,7 @@ from stack.judge.run_list import format_runs, list_runs
 from stack.tell.comparison import format_comparison
 
 _json_option = click.option(
-    "--json", "as_json", is_flag=True, help="Print JSON in place of a table."
+    "--json", "as_json", is_flag=True, help="Print JSON instead of a table."
 )
 _run_folder = click.Path(path_type=Path, file_okay=False)
 
@@ -24,7 +24,7 @@ _run_folder = click.Path(path_type=Path, file_okay=False)
 @_json_option
 @one_line_errors
 def runs_command(folder: Path, as_json: bool) -> None:
-    """List the runs below FOLDER (runs), best first, with their problems.
+    """List the runs below FOLDER, by default runs, best first, with their problems.
 
     \b
     Example:
@@ -45,7 +45,7 @@ def runs_command(folder: Path, as_json: bool) -> None:
     type=click.Choice(get_args(Predictor)),
     default="chosen",
     show_default=True,
-    help="Predictor to compare; chosen: each run's own verdict.",
+    help="Predictor to compare; chosen: the one that each run uses.",
 )
 @click.option(
     "--seed",

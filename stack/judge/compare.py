@@ -1,6 +1,6 @@
 """Compare two runs on the products that both have priced out of fold."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,8 +14,8 @@ from finetune.price_unit import to_price
 from finetune.score import smape_rows
 from stack.config import StackConfig
 from stack.judge.evaluate import score, score_by_band
-from stack.judge.verdict import Interval, paired_bootstrap
-from stack.records import StackManifest
+from stack.judge.verdict import paired_bootstrap
+from stack.records import IntervalRecord, StackManifest
 from stack.run import PREDICTIONS, open_run
 
 Predictor = Literal["chosen", "network", "stacker", "lightgbm", "blend"]
@@ -59,7 +59,7 @@ def compare_runs(
     predictor: Predictor = "chosen",
     n_bootstrap: int = StackConfig.n_bootstrap,
     seed: int = StackConfig.seed,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Compare two runs, paired over the products that they have in common.
 
     Parameters
@@ -103,7 +103,7 @@ def compare_runs(
         "n_common": len(a.price),
         "price_mismatch": mismatch,
         "scores": {side: _scores(a.price, prices[side], a.groups) for side in prices},
-        "difference": asdict(difference),
+        "difference": difference.as_json(),
         "closer": {
             "a": float((error_a < error_b).mean()),
             "b": float((error_b < error_a).mean()),
@@ -169,7 +169,7 @@ def _require_shape(rows: NDArray[Any], path: Path, n_products: int) -> None:
         )
 
 
-def _pair(a: PricedRun, b: PricedRun) -> tuple[PricedRun, PricedRun, dict[str, Any]]:
+def _pair(a: PricedRun, b: PricedRun) -> tuple[PricedRun, PricedRun, dict[str, object]]:
     """Restrict both runs to their common products, in the order of A."""
     _, in_a, in_b = np.intersect1d(
         a.sample_id, b.sample_id, assume_unique=True, return_indices=True
@@ -201,7 +201,7 @@ def _pair(a: PricedRun, b: PricedRun) -> tuple[PricedRun, PricedRun, dict[str, A
     )
 
 
-def _about(run: PricedRun) -> dict[str, Any]:
+def _about(run: PricedRun) -> dict[str, object]:
     return {
         "run": str(run.run_dir),
         "predictor": run.predictor,
@@ -224,7 +224,7 @@ def _part(
     error_a: NDArray[np.float64],
     error_b: NDArray[np.float64],
     inside: NDArray[np.bool_],
-) -> dict[str, Any]:
+) -> dict[str, object]:
     n = int(inside.sum())
     means = {
         side: float(error[inside].mean()) if n else None
@@ -266,7 +266,7 @@ def _notes(
     return notes
 
 
-def _sentence(difference: Interval, n: int) -> str:
+def _sentence(difference: IntervalRecord, n: int) -> str:
     finding = f"SMAPE of A minus B on {n:,} common products: {difference}"
     if difference.high < 0:
         return f"A is better. {finding}, wholly below zero."

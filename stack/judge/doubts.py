@@ -5,7 +5,7 @@ is a hundred times too high.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,13 +25,59 @@ _APART_SHARE = 0.2
 _JUDGED = ("network", "chosen")
 
 
+@dataclass(frozen=True, kw_only=True)
+class FoldScore:
+    """Scores of a fold by `network` and `chosen`, the predictor that serves."""
+
+    fold: int
+    """Number of the fold, from 0."""
+
+    n: int
+    smape: dict[str, float]
+    smape_se: dict[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Networks:
+    """Agreement of the folds' networks on the same products."""
+
+    n: int
+    """Number of products."""
+
+    median_factor: float
+    """Median over products of the factor between the highest and lowest price."""
+
+    n_apart: int
+    """Products whose factor is above `DISAGREEMENT`."""
+
+    far: list[float]
+    """For each network, the share of products on which it is that factor away from the
+    median of the others."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doubts:
+    """Reasons to doubt a run, and the figures behind them."""
+
+    folds: list[FoldScore]
+    networks: Networks | None
+    trained: dict[str, float]
+    """Cheapest and dearest true price: `low` and `high`."""
+
+    outside: dict[str, dict[str, int]]
+    """By predictor, how many prices lie `below` and `above` the true ones."""
+
+    sentences: list[str]
+    """Each doubt, for users; empty if there is none."""
+
+
 def find_doubts(
     price: NDArray[np.floating],
     folds: NDArray[np.integer],
     predicted: Mapping[str, NDArray[np.floating]],
     groups: NDArray[np.integer] | None = None,
     by_network: NDArray[np.floating] | None = None,
-) -> dict[str, Any]:
+) -> Doubts:
     """Look for folds, prices and averages that do not fit the rest of a run.
 
     Parameters
@@ -47,56 +93,39 @@ def find_doubts(
         Duplicates share a number; they count once in standard errors.
     by_network : ndarray of shape (n_folds, m), optional
         Prices of a sample of products by the network of each fold, catalog currency.
-
-    Returns
-    -------
-    dict
-        `folds`: for each fold `fold` (from 0), `n`, and `smape` and `smape_se` of the
-        network and the chosen predictor. `trained`: cheapest and dearest true price.
-        `networks`: from `compare_networks`, or None.
-        `outside`: for both predictors, how many prices lie `below` and `above` them.
-        `sentences`: each doubt, for users; empty if there is none.
     """
     scores = [
         _score_fold(fold, price, folds, predicted, groups) for fold in np.unique(folds)
     ]
     low, high = float(price.min()), float(price.max())
     networks = None if by_network is None else compare_networks(by_network)
-    return {
-        "folds": scores,
-        "networks": networks,
-        "trained": {"low": low, "high": high},
-        "outside": {
+    return Doubts(
+        folds=scores,
+        networks=networks,
+        trained={"low": low, "high": high},
+        outside={
             name: {
                 "below": int((predicted[name] < low).sum()),
                 "above": int((predicted[name] > high).sum()),
             }
             for name in _JUDGED
         },
-        "sentences": [
+        sentences=[
             *_far_folds(scores),
             *_far_networks(networks),
             *_wild_prices(predicted, low, high),
             *_far_errors(price, predicted),
         ],
-    }
+    )
 
 
-def compare_networks(prices: NDArray[np.floating]) -> dict[str, Any]:
+def compare_networks(prices: NDArray[np.floating]) -> Networks:
     """Measure how far the networks of the folds agree on the same products.
 
     Parameters
     ----------
     prices : ndarray of shape (n_folds, m)
         Prices by the network of each fold, catalog currency.
-
-    Returns
-    -------
-    dict
-        `n`: m. `median_factor`: the median over products of the factor between the
-        highest and the lowest price. `n_apart`: products whose factor is above
-        `DISAGREEMENT`. `far`: for each network, the share of products on which it is
-        that factor away from the median of the others.
     """
     factor = price_factor(prices)
     far = []
@@ -104,12 +133,12 @@ def compare_networks(prices: NDArray[np.floating]) -> dict[str, Any]:
         others = np.median(np.delete(prices, fold, axis=0), axis=0)
         apart = price_factor(np.array([prices_of_fold, others])) > DISAGREEMENT
         far.append(float(apart.mean()))
-    return {
-        "n": prices.shape[1],
-        "median_factor": float(np.median(factor)),
-        "n_apart": int((factor > DISAGREEMENT).sum()),
-        "far": far,
-    }
+    return Networks(
+        n=prices.shape[1],
+        median_factor=float(np.median(factor)),
+        n_apart=int((factor > DISAGREEMENT).sum()),
+        far=far,
+    )
 
 
 def _score_fold(
@@ -118,40 +147,40 @@ def _score_fold(
     folds: NDArray[np.integer],
     predicted: Mapping[str, NDArray[np.floating]],
     groups: NDArray[np.integer] | None,
-) -> dict[str, Any]:
+) -> FoldScore:
     inside = folds == fold
     own_groups = None if groups is None else groups[inside]
     errors = {
         name: smape_rows(price[inside], predicted[name][inside]) for name in _JUDGED
     }
-    return {
-        "fold": int(fold),
-        "n": int(inside.sum()),
-        "smape": {name: float(rows.mean()) for name, rows in errors.items()},
-        "smape_se": {
+    return FoldScore(
+        fold=int(fold),
+        n=int(inside.sum()),
+        smape={name: float(rows.mean()) for name, rows in errors.items()},
+        smape_se={
             name: standard_error(rows, own_groups) for name, rows in errors.items()
         },
-    }
+    )
 
 
-def _far_folds(scores: list[dict[str, Any]]) -> list[str]:
+def _far_folds(scores: list[FoldScore]) -> list[str]:
     """Describe each fold whose network is far worse than the median fold."""
-    middle = float(np.median([score["smape"]["network"] for score in scores]))
+    middle = float(np.median([score.smape["network"] for score in scores]))
     return [
-        f"Fold {score['fold'] + 1} of {len(scores)} has SMAPE {own:.1f} by its "
+        f"Fold {score.fold + 1} of {len(scores)} has SMAPE {own:.1f} by its "
         f"network, the middle fold {middle:.1f}: that network went wrong, or its "
         f"products are unlike the others. Look at them, or train with another --seed."
         for score in scores
-        if (own := score["smape"]["network"]) - middle
-        > max(_FAR_POINTS, _FAR_ERRORS * score["smape_se"]["network"])
+        if (own := score.smape["network"]) - middle
+        > max(_FAR_POINTS, _FAR_ERRORS * score.smape_se["network"])
     ]
 
 
-def _far_networks(networks: Mapping[str, Any] | None) -> list[str]:
+def _far_networks(networks: Networks | None) -> list[str]:
     """Describe each network far from the others; if none, whether all are far apart."""
     if networks is None:
         return []
-    far, n, n_apart = networks["far"], networks["n"], networks["n_apart"]
+    far, n, n_apart = networks.far, networks.n, networks.n_apart
     limit = max(_FAR_SHARE, _FAR_TIMES * float(np.median(far)))
     sentences = [
         f"The network of fold {fold + 1} is a factor of {DISAGREEMENT:g} or more away "

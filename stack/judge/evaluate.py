@@ -102,7 +102,7 @@ def score(
 
 def score_by_band(
     price: NDArray[np.floating], predicteds: Mapping[str, NDArray[np.floating]]
-) -> list[dict[str, Any]]:
+) -> list[dict[str, object]]:
     """Return the SMAPE of each predictor in each fifth of the true prices.
 
     Parameters
@@ -232,18 +232,11 @@ def evaluate_predictions(
     prices["median"] = median_of_other_folds(true, folds[in_fold])
     prices["chosen"] = prices[verdict.chosen]
     prices = {name: prices[name] for name in PREDICTOR_LABELS}
-    report: dict[str, Any] = {
+    report: dict[str, object] = {
         "n_products": int(in_fold.sum()),
         "n_unpriced": int((~in_fold).sum()),
         "n_folds": len(np.unique(folds[in_fold])),
-        "predictors": [
-            {
-                "name": name,
-                "label": label,
-                **asdict(score(true, prices[name], fold_groups, price_unit=price_unit)),
-            }
-            for name, label in PREDICTOR_LABELS.items()
-        ],
+        "predictors": _score_all(true, prices, fold_groups, price_unit=price_unit),
         "bands": score_by_band(true, prices),
         "image": {
             "present": score_part(true, prices, image_ok[in_fold]),
@@ -253,9 +246,11 @@ def evaluate_predictions(
             name: calibration_slope(true, prices[name])
             for name in ("network", "chosen")
         },
-        "verdict": asdict(verdict),
-        "doubts": find_doubts(
-            true, folds[in_fold], prices, fold_groups, by_network=by_network
+        "verdict": verdict.as_json(),
+        "doubts": asdict(
+            find_doubts(
+                true, folds[in_fold], prices, fold_groups, by_network=by_network
+            )
         ),
         "best": None,
     }
@@ -266,6 +261,24 @@ def evaluate_predictions(
         json.dumps(report), parse_constant=lambda _: None
     )
     return as_json
+
+
+def _score_all(
+    price: NDArray[np.floating],
+    prices: Mapping[str, NDArray[np.floating]],
+    groups: NDArray[np.integer] | None,
+    *,
+    price_unit: float,
+) -> list[dict[str, object]]:
+    """Return the rows of the comparison, in order."""
+    return [
+        {
+            "name": name,
+            "label": label,
+            **asdict(score(price, prices[name], groups, price_unit=price_unit)),
+        }
+        for name, label in PREDICTOR_LABELS.items()
+    ]
 
 
 def median_of_other_folds(
@@ -282,7 +295,7 @@ def score_part(
     price: NDArray[np.floating],
     predicteds: Mapping[str, NDArray[np.floating]],
     inside: NDArray[np.bool_],
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Return the number of some products, and the SMAPE of each predictor on them.
 
     Parameters

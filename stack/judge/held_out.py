@@ -7,9 +7,8 @@ import csv
 import io
 import logging
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +21,22 @@ from finetune.price_unit import to_price
 from stack.config import StackConfig
 from stack.judge.baselines import price_by_lightgbm, price_by_ridge
 from stack.judge.evaluate import PREDICTOR_LABELS, score_part
-from stack.judge.intervals import LEVELS, Intervals
+from stack.judge.nested import Nested
 from stack.judge.periods import log_bias
+from stack.judge.sureness import measure_sureness
 from stack.judge.verdict import checked_smape_rows, paired_bootstrap, standard_error
+from stack.price.calibration import LEVELS, SHARES, Calibration
+from stack.price.confidence import CONFIDENCE_DIR
+from stack.price.engine import Engine
 from stack.price.held_out import price_by_engine
+from stack.price.loading import load_engine, load_run_confidence
+from stack.records import (
+    Chosen,
+    ConfidenceRecord,
+    HeldOut,
+    HeldOutPart,
+    HeldOutScore,
+)
 from stack.run import PREDICTIONS, Run
 
 HELD_OUT_DIR = "held_out"
@@ -42,10 +53,14 @@ LABELS = {
 
 _PRICED = tuple(name for name in LABELS if name not in ("median", "chosen"))
 
+_ERROR_SIZE, _UNLIKE = "error_size", "unlike"  # arrays beside the log prices
+
 logger = logging.getLogger(__name__)
 
 
-def price_held_out(run: Run, config: StackConfig) -> None:
+def price_held_out(
+    run: Run, config: StackConfig, *, chosen: Chosen, confidence: ConfidenceRecord
+) -> None:
     """Write the held-out products' log prices; keep those that exist already.
 
     Parameters
@@ -53,30 +68,45 @@ def price_held_out(run: Run, config: StackConfig) -> None:
     run : Run
         Run whose boosters have been fitted.
     config : StackConfig
+    chosen : {"network", "stacker"}
+        Predictor that the verdict chose.
+    confidence : ConfidenceRecord
+        What the run knows of the errors of the chosen prices.
     """
     rows = run.held_out_rows()
     if not len(rows):
         return
     logger.info("held-out products: priced by all predictors and two baselines")
-    price_by: dict[str, Callable[[], NDArray[np.floating]]] = {
+    folds = range(run.finetune.config.n_folds)
+    stacker = load_engine(run, config.blocks, folds)
+    network = Engine(price_unit=run.price_unit)
+    engine = replace(
+        stacker if chosen == "stacker" else network,
+        confidence=load_run_confidence(run, confidence, folds),
+    )
+    served = price_by_engine(run, engine)
+    price_by: dict[str, Callable[[], NDArray[np.floating | np.bool_]]] = {
         "ridge": lambda: price_by_ridge(run, seed=config.seed),
         "lightgbm": lambda: price_by_lightgbm(run, config),
         "network": lambda: run.array(PREDICTIONS["network"])[rows],
         "blend": lambda: run.array(PREDICTIONS["blend"])[rows],
-        "stacker": lambda: price_by_engine(run, config.blocks),
+        "stacker": lambda: (
+            (served if chosen == "stacker" else price_by_engine(run, stacker)).log_price
+        ),
+        _ERROR_SIZE: lambda: served.error_size,
+        _UNLIKE: lambda: served.unlike,
     }
     folder = run.run_dir / "stack" / HELD_OUT_DIR
     folder.mkdir(exist_ok=True)
-    for name in _PRICED:
+    for name, compute in price_by.items():
         path = folder / f"{name}.npy"
         if not path.exists():
-            save_array(path, np.asarray(price_by[name](), np.float32))
+            save_array(path, np.asarray(compute(), np.float32))
 
 
 def held_out_log_prices(run: Run) -> dict[str, NDArray[np.float32]]:
     """Return the held-out products' log1p prices by predictor, in units of the run."""
-    folder = run.run_dir / "stack" / HELD_OUT_DIR
-    return {name: np.asarray(read_rows(folder / f"{name}.npy")) for name in _PRICED}
+    return {name: _read(run, name) for name in _PRICED}
 
 
 def served_log_prices(run: Run, predictor: str) -> NDArray[np.float32]:
@@ -87,9 +117,7 @@ def served_log_prices(run: Run, predictor: str) -> NDArray[np.float32]:
     return log_price
 
 
-def score_held_out(
-    run: Run, config: StackConfig, *, chosen: str, intervals: Intervals
-) -> dict[str, Any] | None:
+def score_held_out(run: Run, config: StackConfig, *, chosen: str) -> HeldOut | None:
     """Compare all predictors on the held-out products.
 
     Parameters
@@ -99,13 +127,11 @@ def score_held_out(
         Resamples and seed of the intervals.
     chosen : str
         Predictor that the verdict chose.
-    intervals : Intervals
-        Prediction intervals of the run.
 
     Returns
     -------
-    dict or None
-        As `stack.records.HeldOut`; None if no product is held out.
+    HeldOut or None
+        None if no product is held out.
     """
     rows = run.held_out_rows()
     if not len(rows):
@@ -115,7 +141,7 @@ def score_held_out(
     trained = groups[np.asarray(run.array("finetune/folds")) >= 0]
     is_known, own_groups = np.isin(groups[rows], trained), groups[rows]
 
-    def compared(name: str) -> dict[str, Any]:
+    def compared(name: str) -> HeldOutScore:
         errors = checked_smape_rows(price, prices[name], where="score_held_out")
         difference = paired_bootstrap(
             price,
@@ -125,30 +151,33 @@ def score_held_out(
             seed=config.seed,
             groups=own_groups,
         )
-        return {
-            "name": name,
-            "label": LABELS[name],
-            "smape": float(errors.mean()),
-            "smape_se": standard_error(errors, own_groups),
-            "difference": None if name == "chosen" else asdict(difference),
-        }
+        return HeldOutScore(
+            name=name,
+            label=LABELS[name],
+            smape=float(errors.mean()),
+            smape_se=standard_error(errors, own_groups),
+            difference=None if name == "chosen" else difference,
+        )
 
-    log_price = held_out_log_prices(run)[chosen]
+    judged = _judge_served(run, chosen)
     dates = run.finetune.dates
-    return {
-        "n": len(rows),
-        "test_from": dates.test_from if dates else None,
-        "n_undated": run.finetune.n_undated,
-        "predictors": [compared(name) for name in LABELS],
-        "known": score_part(price, prices, is_known),
-        "new": score_part(price, prices, ~is_known),
-        "bias": log_bias(price, prices["chosen"], own_groups),
-        "coverage": {
+    return HeldOut(
+        n=len(rows),
+        test_from=dates.test_from if dates else None,
+        n_undated=run.finetune.n_undated,
+        predictors=[compared(name) for name in LABELS],
+        known=HeldOutPart.model_validate(score_part(price, prices, is_known)),
+        new=HeldOutPart.model_validate(score_part(price, prices, ~is_known)),
+        bias=log_bias(price, prices["chosen"], own_groups),
+        coverage={
             str(level): float(((low <= price) & (price <= high)).mean())
             for level in LEVELS
-            for low, high in [intervals.bounds(log_price, level=level)]
+            for low, high in [(judged.low[level], judged.high[level])]
         },
-    }
+        confidence=measure_sureness(
+            price, prices["chosen"], judged.within, _read(run, _UNLIKE) > 0
+        ),
+    )
 
 
 def write_held_out(run: Run, path: Path, *, chosen: str) -> None:
@@ -195,6 +224,25 @@ def find_trained_on(run: Run) -> dict[str, int]:
     n_early = int((~(days[rows] >= first)).sum())
     n_late = int((~(days[trained] < first)).sum())
     return {**counts, "too early": n_early, "too late but trained on": n_late}
+
+
+def _judge_served(run: Run, chosen: str) -> Nested:
+    """Return the served intervals and probabilities of the held-out products."""
+    folder = run.run_dir / "stack" / CONFIDENCE_DIR
+    calibration = Calibration.load(folder, price_unit=run.price_unit)
+    judged = held_out_log_prices(run)[chosen], _read(run, _ERROR_SIZE)
+    ends = {level: calibration.bounds(*judged, level=level) for level in LEVELS}
+    return Nested(
+        low={level: low for level, (low, _) in ends.items()},
+        high={level: high for level, (_, high) in ends.items()},
+        within={
+            share: calibration.within(*judged, share=share / 100) for share in SHARES
+        },
+    )
+
+
+def _read(run: Run, name: str) -> NDArray[np.float32]:
+    return np.asarray(read_rows(run.run_dir / "stack" / HELD_OUT_DIR / f"{name}.npy"))
 
 
 def _prices(run: Run, chosen: str) -> dict[str, NDArray[np.float64]]:

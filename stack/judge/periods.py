@@ -1,6 +1,4 @@
-"""Scores and bias by period: how prices drift away from a model."""
-
-from typing import Any
+"""Score prices by period, to show how they drift away from a model."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +7,7 @@ from embed.catalog.split_columns import read_days, write_day
 from finetune.price_unit import to_price
 from finetune.score import smape
 from stack.judge.verdict import standard_error
+from stack.records import Bias, Period
 from stack.run import Run
 
 _MOST_PERIODS = 12
@@ -17,21 +16,20 @@ _Z95 = 1.96  # half the width of a 95 % interval, in standard errors
 
 def score_by_period(
     run: Run, chosen: NDArray[np.floating], network: NDArray[np.floating]
-) -> list[dict[str, Any]]:
-    """Score the prices of each month, of each quarter or year if there are many.
+) -> list[Period]:
+    """Score the prices of each month, or of quarters or years if there are many months.
 
     Parameters
     ----------
     run : Run
     chosen, network : ndarray of shape (n_products,)
-        log1p prices in units of the run: out of fold where a product is trained on,
-        by all folds where it is held out. Later products that are held out have rows
-        of their own.
+        log1p prices in units of the run: out of fold for training products, by all
+        folds for held-out products. Products held out by date have rows of their own.
 
     Returns
     -------
-    list of dict
-        As `stack.records.Period`, in order of time; empty without a time column.
+    list of Period
+        In order of time; empty without a time column.
     """
     days = read_days(run.catalog())
     if days is None:
@@ -53,13 +51,13 @@ def score_by_period(
             for predictor, log_price in (("network", network), ("chosen", chosen))
         }
         periods.append(
-            {
-                "period": str(name),
-                "n": len(inside),
-                "n_held_out": int(is_held_out[inside].sum()),
-                "smape": {k: smape(price[inside], p) for k, p in prices.items()},
-                "bias": log_bias(price[inside], prices["chosen"], groups[inside]),
-            }
+            Period(
+                period=str(name),
+                n=len(inside),
+                n_held_out=int(is_held_out[inside].sum()),
+                smape={k: smape(price[inside], p) for k, p in prices.items()},
+                bias=log_bias(price[inside], prices["chosen"], groups[inside]),
+            )
         )
     return periods
 
@@ -68,7 +66,7 @@ def log_bias(
     price: NDArray[np.floating],
     predicted: NDArray[np.floating],
     groups: NDArray[np.integer],
-) -> dict[str, float | None]:
+) -> Bias:
     """Return the mean of ln(predicted / true price) and its 95 % interval.
 
     Parameters
@@ -80,15 +78,14 @@ def log_bias(
 
     Returns
     -------
-    dict
-        `mean`, `low` and `high`; below 0, prices are predicted too low. One group gives
-        no interval: both ends are None.
+    Bias
+        Below 0, predictions are too low. With a single group, there is no interval.
     """
     ratio = np.log(predicted) - np.log(price)
     mean, error = float(ratio.mean()), standard_error(ratio, groups)
     if len(np.unique(groups)) < 2:
-        return {"mean": mean, "low": None, "high": None}
-    return {"mean": mean, "low": mean - _Z95 * error, "high": mean + _Z95 * error}
+        return Bias(mean=mean, low=None, high=None)
+    return Bias(mean=mean, low=mean - _Z95 * error, high=mean + _Z95 * error)
 
 
 def _periods(dates: list[str]) -> NDArray[np.str_]:

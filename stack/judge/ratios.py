@@ -8,7 +8,6 @@ Bias", Fair & Equitable 9(8), for PRB.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +32,7 @@ def ratio_study(
     *,
     categories: Mapping[str, NDArray[np.str_]],
     seed: int,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Measure how predicted prices relate to true ones, overall and in parts.
 
     Parameters
@@ -57,7 +56,7 @@ def ratio_study(
     """
     level = price_level(price, predicted)
 
-    def study(rows: NDArray[np.bool_]) -> dict[str, Any]:
+    def study(rows: NDArray[np.bool_]) -> dict[str, object]:
         return _study(price[rows], predicted[rows], groups[rows], seed=seed)
 
     everything = np.ones(len(price), dtype=np.bool_)
@@ -171,7 +170,7 @@ def _study(
     groups: NDArray[np.integer],
     *,
     seed: int,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     values = measures(price, predicted)
     half_widths = _deviations(price, predicted, groups, seed=seed)
     return {

@@ -7,41 +7,13 @@ between two equally good predictors into a difference 38 times in 100 instead of
 (1,000 products, 200 trials).
 """
 
-from dataclasses import dataclass
-from typing import Literal
-
 import numpy as np
 from numpy.typing import NDArray
 
 from finetune.score import smape_rows
+from stack.records import IntervalRecord, VerdictRecord
 
 _DRAWS_AT_ONCE = 2**20
-
-
-@dataclass(frozen=True, kw_only=True)
-class Interval:
-    """A difference in SMAPE (points of 0 to 200) and its 95 % interval."""
-
-    mean: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.mean:+.3f} (95 % interval {self.low:+.3f} to {self.high:+.3f})"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """The predictor that serves, and the reason."""
-
-    chosen: Literal["network", "stacker"]
-    interval_network: Interval
-    """SMAPE(stacker) - SMAPE(network)."""
-
-    interval_blend: Interval
-    """SMAPE(stacker) - SMAPE(blend control)."""
-
-    sentence: str
 
 
 def paired_bootstrap(
@@ -52,7 +24,7 @@ def paired_bootstrap(
     n_bootstrap: int,
     seed: int,
     groups: NDArray[np.integer] | None = None,
-) -> Interval:
+) -> IntervalRecord:
     """Bootstrap the percentile interval of SMAPE(predicted) - SMAPE(reference).
 
     Parameters
@@ -69,7 +41,7 @@ def paired_bootstrap(
 
     Returns
     -------
-    Interval
+    IntervalRecord
         Points of SMAPE (0 to 200); below zero, `predicted` is better.
 
     References
@@ -90,7 +62,9 @@ def paired_bootstrap(
         drawn = generator.integers(n, size=(stop - start, n))
         means[start:stop] = total[drawn].sum(axis=1) / size[drawn].sum(axis=1)
     low, high = np.quantile(means, [0.025, 0.975])
-    return Interval(mean=float(difference.mean()), low=float(low), high=float(high))
+    return IntervalRecord(
+        mean=float(difference.mean()), low=float(low), high=float(high)
+    )
 
 
 def decide(
@@ -102,7 +76,7 @@ def decide(
     n_bootstrap: int,
     seed: int,
     groups: NDArray[np.integer] | None = None,
-) -> Verdict:
+) -> VerdictRecord:
     """Accept the stacker only if it is better than the network beyond the noise.
 
     Parameters
@@ -114,7 +88,7 @@ def decide(
 
     Returns
     -------
-    Verdict
+    VerdictRecord
         `chosen` is "stacker" only if its 95 % interval against the network lies below
         zero. The blend does not decide: it shows what the trees gain over an average.
     """
@@ -124,7 +98,7 @@ def decide(
         )
         for reference in (network, blend)
     )
-    return Verdict(
+    return VerdictRecord(
         chosen="stacker" if against_network.high < 0 else "network",
         interval_network=against_network,
         interval_blend=against_blend,
@@ -171,21 +145,26 @@ def checked_smape_rows(
     return smape_rows(price, predicted)
 
 
-def _sentence(against_network: Interval, against_blend: Interval) -> str:
+def _sentence(against_network: IntervalRecord, against_blend: IntervalRecord) -> str:
     if against_network.high < 0:
         verdict = (
-            f"The stacker is used: its SMAPE differs from the network's by "
-            f"{against_network}, wholly below zero."
+            f"The stacker is used: its SMAPE is {_lower(against_network)} than the "
+            f"network's."
         )
     else:
         verdict = (
-            f"The network is used alone: the stacker's SMAPE differs from it by "
-            f"{against_network}, not wholly below zero."
+            f"The network is used alone: the stacker is not better beyond the noise. "
+            f"SMAPE of the stacker minus that of the network: {against_network}."
         )
     if against_blend.high < 0:
         control = "The stacker beats the blend control"
     elif against_blend.low > 0:
         control = "The blend control beats the stacker"
     else:
-        control = "The stacker does not beat the blend control beyond the noise"
+        control = "The stacker is not better than the blend control beyond the noise"
     return f"{verdict} {control}: {against_blend}."
+
+
+def _lower(interval: IntervalRecord) -> str:
+    low, high = -interval.high, -interval.low
+    return f"{-interval.mean:.2f} lower (95 % interval {low:.2f} to {high:.2f})"

@@ -1,4 +1,4 @@
-"""The photos of a DataFrame, gathered in a run folder as links."""
+"""Gather the photos of a DataFrame as links in a run folder."""
 
 import os
 import re
@@ -32,20 +32,20 @@ def photo_name(path: Path) -> str:
 
 
 def gather_photos(sources: Mapping[str, Path | None], folder: Path) -> None:
-    """Link photos into a folder, or copy them; delete those of an earlier fit there.
+    """Link or copy photos into a folder, and delete from it those of an earlier fit.
 
     Parameters
     ----------
     sources : mapping of str to Path or None
         Paths by `photo_name`; unreadable files are left out.
     folder : Path
-        Folder of the links; made if missing.
+        Folder for the links; made if missing.
 
     Raises
     ------
     ConfigError
-        If the folder contains a file that no fit put there, or one of the photos.
-        Nothing is deleted then.
+        If the folder contains a file that no fit put there, or one of the source
+        photos. Nothing is deleted then.
     """
     folder.mkdir(exist_ok=True)
     # Hidden files (of file managers) stay.
@@ -55,7 +55,7 @@ def gather_photos(sources: Mapping[str, Path | None], folder: Path) -> None:
     for name in present - set(sources):
         (folder / name).unlink()
     for name, path in sources.items():
-        # No pipe or device: copying one may never end. Such a product has no photo.
+        # Copying a pipe or device may never end; such a product has no photo.
         if path is not None and name not in present and _is_readable(path):
             _link_or_copy(path, folder / name)
 
@@ -75,15 +75,16 @@ def mention_lists(image_column: str | None, n_lists: int) -> None:
 def find_by_name(
     links: Sequence[str], photos: Sequence[Path | None], images_dir: Path
 ) -> list[Path | None]:
-    """Look up the photos whose path has no file in the folder, by name.
+    """Look up photos in a folder by name, if their own path has no file.
 
     Parameters
     ----------
     links : sequence of str
         Path or link of each photo, "" for none.
     photos : sequence of Path or None
-        Path that each link leads to.
+        Path that each link leads to; None for no photo.
     images_dir : Path
+        Folder to look in; it need not exist.
 
     Returns
     -------
@@ -110,13 +111,13 @@ def find_by_name(
 
 
 def absolute(root: Path, path: str) -> Path | None:
-    """Return the absolute path of a photo without symbolic links; None for ""."""
+    """Return a photo's absolute path, symbolic links resolved; None for ""."""
     if not path:
         return None
     whole = root / expand_home(Path(path))
     try:
         return Path(os.path.realpath(whole))
-    except (OSError, ValueError):  # a loop of links, a NUL: opening it raises
+    except (OSError, ValueError):  # a loop of links or a NUL: opening it raises
         return whole.absolute()
 
 
@@ -129,14 +130,14 @@ def expand_home(path: Path) -> Path:
 
 
 def discard_copies(sources: Mapping[str, Path | None], folder: Path) -> None:
-    """Delete gathered copies of photos; links stay.
+    """Delete copies of photos that `gather_photos` made; links stay.
 
     Parameters
     ----------
     sources : mapping of str to Path or None
-        Argument of `gather_photos`.
+        Paths by `photo_name`, as for `gather_photos`.
     folder : Path
-        Folder of the copies; deleted if it is empty then.
+        Folder of the copies; deleted if it is then empty.
     """
     for name, path in sources.items():
         copy = folder / name
@@ -150,8 +151,8 @@ def _require_ours(names: set[str], folder: Path) -> None:
     foreign = sorted(name for name in names if not _OURS.fullmatch(name))
     if foreign:
         raise ConfigError(
-            f"{folder}: must contain only files of a fit, it contains "
-            f"{foreign[0]!r}. Move that elsewhere, or name another run_dir"
+            f"{folder}: must contain only files of a fit, but contains "
+            f"{foreign[0]!r}. Move that file elsewhere, or name another run_dir"
         )
 
 
@@ -159,8 +160,8 @@ def _require_elsewhere(sources: Mapping[str, Path | None], folder: Path) -> None
     whole = folder.resolve()
     if any(path is not None and path.parent == whole for path in sources.values()):
         raise ConfigError(
-            f"{folder}: photos given in X lie here, where fit keeps its own links and "
-            f"deletes those of other fits. Move them elsewhere, or name another run_dir"
+            f"{folder}: photos given in X lie here, but fit deletes files of earlier "
+            f"fits from this folder. Move the photos elsewhere, or name another run_dir"
         )
 
 

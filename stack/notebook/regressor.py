@@ -29,6 +29,7 @@ from stack.notebook.stages import require_enough, run_stages
 from stack.notebook.table import TableColumns, find_kinds, named_columns
 from stack.notebook.target import read_target
 from stack.notebook.verbosity import shown
+from stack.price.calibration import SHARES, require_level
 from stack.price.catalog import predict_chunks
 from stack.run import open_run
 
@@ -243,12 +244,12 @@ class PriceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         CacheError
             If the run folder is gone or contains another fit.
         """
-        log_price = self._log_price(X)
+        log_price, _, _ = self._judged(X)
         predictor = self._folder.predictor(n_threads=self.n_threads)
         return to_price(log_price, predictor.run.price_unit)
 
     def predict_interval(
-        self, X: pd.DataFrame, level: int = 90
+        self, X: pd.DataFrame, level: int | Sequence[int] = 90
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
         """Price products, with prediction intervals.
 
@@ -256,27 +257,65 @@ class PriceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         ----------
         X : DataFrame of shape (n_products, any)
             Products, as for `predict`.
-        level : int
-            Percent of new products whose price lies inside: 80 or 90.
+        level : int or sequence of int
+            Percent of new products whose price lies inside, 50 to 99.
 
         Returns
         -------
-        price, low, high : ndarray of shape (n_products,)
+        price : ndarray of shape (n_products,)
             Prices in the order of X and the currency of y.
+        low, high : ndarray of shape (n_products,) or (n_products, n_levels)
+            Ends of the intervals; with a sequence of levels, a column for each.
 
         Raises
         ------
         NotFittedError, CatalogError, CacheError
             As `predict`.
         ConfigError
-            If `level` is neither 80 nor 90.
+            If a level is not 50 to 99.
         """
         check_is_fitted(self)
-        intervals = self._folder.predictor(n_threads=self.n_threads).intervals
-        intervals.bounds(np.zeros(0), level=level)  # before the work, not after it
-        log_price = self._log_price(X)
-        price = to_price(log_price, intervals.price_unit)
-        return (price, *intervals.bounds(log_price, level=level))
+        levels = [level] if isinstance(level, int) else list(level)
+        for one in levels:  # before the work, not after it
+            require_level(one)
+        log_price, size, _ = self._judged(X)
+        predictor = self._folder.predictor(n_threads=self.n_threads)
+        bounds = predictor.confidence.calibration.bounds
+        ends = [bounds(log_price, size, level=one) for one in levels]
+        price = to_price(log_price, predictor.run.price_unit)
+        if isinstance(level, int):
+            return (price, *ends[0])
+        low, high = (np.column_stack(columns) for columns in zip(*ends, strict=True))
+        return price, low, high
+
+    def confidence(self, X: pd.DataFrame) -> pd.DataFrame:
+        """Return how sure the price of each product is.
+
+        Parameters
+        ----------
+        X : DataFrame of shape (n_products, any)
+            Products, as for `predict`.
+
+        Returns
+        -------
+        DataFrame of shape (n_products, 3)
+            With the index of X: `within_10` and `within_20`, the probabilities that
+            the price is within 10 % and 20 % of the true one, and `unlike`, whether
+            the product is unlike all that the regressor was trained on.
+
+        Raises
+        ------
+        NotFittedError, CatalogError, CacheError
+            As `predict`.
+        """
+        log_price, size, unlike = self._judged(X)
+        predictor = self._folder.predictor(n_threads=self.n_threads)
+        within = predictor.confidence.calibration.within
+        probabilities = {
+            f"within_{percent}": within(log_price, size, share=percent / 100)
+            for percent in SHARES
+        }
+        return pd.DataFrame({**probabilities, "unlike": unlike}, index=X.index)
 
     @property
     def run_dir_(self) -> Path:
@@ -293,11 +332,15 @@ class PriceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         tags.non_deterministic = self.random_state is None
         return tags
 
-    def _log_price(self, X: pd.DataFrame) -> NDArray[np.float64]:
+    def _judged(
+        self, X: pd.DataFrame
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+        """Return log prices, sizes of their errors, and which products are unlike."""
         check_is_fitted(self)
         products = self._products(X, self._kinds)
         catalog = products.catalog()
-        log_price = np.zeros(catalog.n_products)
+        log_price, size = np.zeros((2, catalog.n_products))
+        unlike = np.zeros(catalog.n_products, dtype=bool)
         reasons: dict[int, str] = {}
         with shown(self.verbose):
             predictor = self._folder.predictor(n_threads=self.n_threads)
@@ -305,12 +348,14 @@ class PriceRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
                 predictor.inputs(catalog, None), photos=products.photo
             )
             for chunk, predicted in predict_chunks(predictor, inputs):
-                log_price[chunk.rows.start : chunk.rows.stop] = predicted.log_price
+                rows = slice(chunk.rows.start, chunk.rows.stop)
+                log_price[rows], unlike[rows] = predicted.log_price, predicted.unlike
+                size[rows] = predicted.error_size
                 for row, photo in zip(chunk.rows, chunk.thumbnails, strict=True):
                     if isinstance(photo, UnreadableImage):
                         reasons[row] = str(photo)
         warn_of_placeholders(products, reasons, stacklevel=4)
-        return log_price
+        return log_price, size, unlike
 
     def _products(
         self, X: pd.DataFrame, kinds: Mapping[Hashable, TableKind] | None = None

@@ -83,7 +83,7 @@ class RunFolder:
             self._predictor = Predictor(self.path, n_threads=n_threads)
         return self._predictor
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         files = None
         if self._is_temporary:
             self._require_same_fit()

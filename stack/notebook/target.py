@@ -1,4 +1,4 @@
-"""Prices of a notebook's products, checked."""
+"""Read and check the prices that are given in a notebook."""
 
 from collections.abc import Sequence
 
@@ -16,13 +16,13 @@ def read_target(y: ArrayLike | None, sample_id: Sequence[str]) -> NDArray[np.flo
     ----------
     y : array-like of shape (n_products,)
     sample_id : sequence of str
-        Name of each product.
+        Id of each product, for messages.
 
     Raises
     ------
     CatalogError
         If y is None, its length is not the number of products, or a price is not a
-        positive, finite number; the message contains the row.
+        positive, finite number. The message names the first such rows.
     """
     from sklearn.utils import column_or_1d  # late: it takes a second
 
@@ -48,7 +48,7 @@ def read_target(y: ArrayLike | None, sample_id: Sequence[str]) -> NDArray[np.flo
         raise CatalogError(
             f"y must be prices, finite numbers above 0, however {len(bad)} of "
             f"{len(column)} are not ({shown}). Correct them, or leave these rows out "
-            f"of X and y; pandas.to_numeric makes numbers of text"
+            f"of X and y; pandas.to_numeric turns text into numbers"
         )
     return price
 
@@ -64,7 +64,7 @@ def _require_real(column: NDArray[np.generic]) -> None:
 
 
 def _number(value: object) -> float:
-    """Return NaN for a value that is not a number; text never is one."""
+    """Return a value as float; NaN for text and anything else that is no number."""
     if isinstance(value, str | bytes | bool | np.bool_):
         return float("nan")
     try:

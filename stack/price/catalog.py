@@ -3,7 +3,7 @@
 import csv
 import dataclasses
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +16,11 @@ from embed.errors import UnreadableImage
 from embed.store.durable import write_bytes
 from embed.terminal.progress import track
 from embed.text import MISSING_TEXT
+from stack.price.calibration import SHARES, require_level
+from stack.price.confidence import Automatic
 from stack.price.dates import Lateness, measure_lateness
 from stack.price.engine import Predicted
-from stack.price.flags import NO_PHOTO, NO_TEXT, flag_price
+from stack.price.flags import NO_PHOTO, NO_TEXT
 from stack.price.predictor import Predictor
 
 
@@ -35,6 +37,15 @@ class CatalogPrices:
     price_high: NDArray[np.float64]
     """High end of each prediction interval, as `price_low`."""
 
+    within_10: NDArray[np.float64]
+    """Probability that each price is within 10 % of the true one, (n_products,)."""
+
+    within_20: NDArray[np.float64]
+    """The same for 20 %."""
+
+    unlike: NDArray[np.bool_]
+    """Whether each product is unlike all that the run was trained on, (n_products,)."""
+
     doubts: tuple[tuple[str, ...], ...]
     """Reasons to doubt each price, from `stack.price.flags.flag_price`."""
 
@@ -43,6 +54,16 @@ class CatalogPrices:
 
     lateness: Lateness | None = None
     """Dates of the products; None without a time column."""
+
+    automatic: Automatic | None = None
+    """Which prices are sure enough to be used unseen; None if not asked for."""
+
+    @property
+    def auto(self) -> NDArray[np.bool_]:
+        """Whether each price may be used unseen, shape (n_products,)."""
+        assert self.automatic is not None
+        marked: NDArray[np.bool_] = self.within_20 >= self.automatic.least
+        return marked & ~self.unlike
 
     @property
     def n_doubtful(self) -> int:
@@ -67,6 +88,7 @@ def predict_prices(
     level: int = 90,
     n_threads: int = 2,
     only_fold: int | None = None,
+    auto_at: float | None = None,
 ) -> CatalogPrices:
     """Price the products of a catalog, in bounded memory.
 
@@ -79,18 +101,22 @@ def predict_prices(
     images_dir : Path, optional
         Folder of the photos.
     level : int
-        Level of the prediction intervals in percent: 80 or 90.
+        Level of the prediction intervals in percent, 50 to 99.
     n_threads : int
         Threads for arithmetic.
     only_fold : int, optional
         Price with the models of this fold alone.
+    auto_at : float, optional
+        Wanted share of right prices among those that `CatalogPrices.auto` marks; a
+        price is right within 20 % of the true one.
 
     Raises
     ------
     CacheError, WeightsError
         If the run is incomplete, or its encoders cannot be found.
     ConfigError
-        If the run has no intervals of this level, or no such fold.
+        If the level is another, the run has no such fold, or its prices do not reach
+        the wanted share.
     """
     folds = None if only_fold is None else [only_fold]
     predictor = Predictor(run_dir, n_threads=n_threads, folds=folds)
@@ -99,33 +125,46 @@ def predict_prices(
         predictor.inputs(catalog, images_dir),
         level=level,
         lateness=measure_lateness(catalog, predictor.run.finetune.dates),
+        auto_at=auto_at,
     )
 
 
 def price_products(
-    predictor: Predictor, inputs: Inputs, *, level: int, lateness: Lateness | None
+    predictor: Predictor,
+    inputs: Inputs,
+    *,
+    level: int,
+    lateness: Lateness | None,
+    auto_at: float | None = None,
 ) -> CatalogPrices:
     """Price products with a loaded run, as `predict_prices`."""
+    require_level(level)
+    confidence = predictor.confidence
+    automatic = None if auto_at is None else confidence.automatic_from(auto_at)
     n_products = inputs.catalog.n_products
-    log_price, price = np.zeros(n_products), np.zeros(n_products)
+    price, low, high, *within = np.zeros((3 + len(SHARES), n_products))
+    unlike = np.zeros(n_products, dtype=bool)
     doubts: list[tuple[str, ...]] = []
     lacks: list[tuple[str, ...]] = []
     for chunk, predicted in predict_chunks(predictor, inputs):
         rows = slice(chunk.rows.start, chunk.rows.stop)
-        log_price[rows], price[rows] = predicted.log_price, predicted.price
-        doubts += [
-            tuple(flag_price(float(p), float(factor), predictor.trained))
-            for p, factor in zip(predicted.price, predicted.network_factor, strict=True)
-        ]
+        price[rows], unlike[rows] = predicted.price, predicted.unlike
+        low[rows], high[rows] = confidence.bounds(predicted, level=level)
+        for probability, percent in zip(within, SHARES, strict=True):
+            probability[rows] = confidence.within(predicted, percent)
+        doubts += map(tuple, predictor.doubts(predicted))
         lacks += _lacks(chunk)
-    low, high = predictor.intervals.bounds(log_price, level=level)
     return CatalogPrices(
         price=price,
         price_low=low,
         price_high=high,
+        within_10=within[0],
+        within_20=within[1],
+        unlike=unlike,
         doubts=tuple(doubts),
         lacks=tuple(lacks),
         lateness=lateness,
+        automatic=automatic,
     )
 
 
@@ -174,6 +213,7 @@ def write_prices(
     prices: CatalogPrices,
     *,
     intervals: bool = False,
+    confidence: bool = False,
     flags: bool = False,
 ) -> None:
     """Write a CSV file of sample_id and price, whole or not at all.
@@ -183,31 +223,64 @@ def write_prices(
     path : Path
     catalog : Catalog
     prices : CatalogPrices
+        The file has a column auto if these are asked for prices to use unseen.
     intervals : bool
         Add the columns price_low and price_high.
+    confidence : bool
+        Add the columns within_10, within_20 and unlike.
     flags : bool
         Add the column flags: reasons to doubt the price, separated by "; ".
     """
-    columns = price_columns(intervals=intervals, flags=flags)
+    columns = price_columns(
+        intervals=intervals,
+        confidence=confidence,
+        auto=prices.automatic is not None,
+        flags=flags,
+    )
     write_bytes(path, as_csv(catalog, columns, price_cells(prices, columns)))
 
 
-def price_columns(*, intervals: bool, flags: bool) -> list[str]:
+def price_columns(
+    *, intervals: bool, confidence: bool, auto: bool, flags: bool
+) -> list[str]:
     """Return the columns of a file of prices, without sample_id."""
-    ends = ["price_low", "price_high"] if intervals else []
-    return ["price", *ends, *(["flags"] if flags else [])]
+    groups = (
+        (True, ["price"]),
+        (intervals, ["price_low", "price_high"]),
+        (confidence, ["within_10", "within_20", "unlike"]),
+        (auto, ["auto"]),
+        (flags, ["flags"]),
+    )
+    return [name for is_wanted, names in groups if is_wanted for name in names]
 
 
 def price_cells(prices: CatalogPrices, columns: Sequence[str]) -> list[list[str]]:
     """Return the cells of each product in these columns."""
-    amounts = [getattr(prices, name) for name in columns if name != "flags"]
-    cells = [[csv_amount(value) for value in row] for row in zip(*amounts, strict=True)]
-    if "flags" in columns:
-        late = prices.lateness.flags if prices.lateness else [""] * len(cells)
-        reasons = zip(prices.doubts, prices.lacks, late, strict=True)
-        for row, (doubts, lacks, date) in zip(cells, reasons, strict=True):
-            row.append("; ".join(filter(None, (*doubts, *lacks, date))))
-    return cells
+    by_column = [
+        _flag_cells(prices)
+        if name == "flags"
+        else [_WRITE.get(name, csv_amount)(value) for value in getattr(prices, name)]
+        for name in columns
+    ]
+    return [list(cells) for cells in zip(*by_column, strict=True)]
+
+
+_WRITE: dict[str, Callable[[float], str]] = {
+    "within_10": "{:.3f}".format,
+    "within_20": "{:.3f}".format,
+    "unlike": "{:d}".format,
+    "auto": "{:d}".format,
+}
+"""Functions that write the values of columns that are no amounts."""
+
+
+def _flag_cells(prices: CatalogPrices) -> list[str]:
+    late = prices.lateness.flags if prices.lateness else [""] * len(prices.price)
+    reasons = zip(prices.doubts, prices.lacks, late, strict=True)
+    return [
+        "; ".join(filter(None, (*doubts, *lacks, date)))
+        for doubts, lacks, date in reasons
+    ]
 
 
 def as_csv(

@@ -17,6 +17,7 @@ from finetune.price_unit import to_price
 from stack.blocks.block import PriceBlock
 from stack.blocks.inputs import BlockInputs, Features, split_attributes
 from stack.blocks.registry import STARTS, Start
+from stack.price.confidence import Confidence
 
 _MAX_LOG_BLEND = 50.0  # of two nearly constant models the best weights can be huge
 
@@ -80,6 +81,13 @@ class Predicted:
     """Highest price by the networks of the folds over the lowest, shape (n_products,);
     1 where one fold predicts."""
 
+    error_size: NDArray[np.float64]
+    """Expected size of the error of each log price, shape (n_products,); NaN without
+    the engine's confidence."""
+
+    unlike: NDArray[np.bool_]
+    """Whether each product is unlike all that the run was trained on, (n_products,)."""
+
     @property
     def price(self) -> NDArray[np.float64]:
         """Prices in catalog currency, finite and above 0."""
@@ -142,6 +150,9 @@ class Engine:
     price_blocks: Mapping[str, PriceBlock] = field(default_factory=dict)
     """Blocks that are fitted on prices."""
 
+    confidence: Confidence | None = None
+    """What is known of the errors of the prices."""
+
     def predict(self, encoded: Encoded) -> Predicted:
         """Price some products.
 
@@ -165,12 +176,18 @@ class Engine:
         log_price = network
         if self.trees is not None:
             log_price = self._correct(network, blocks, encoded)
+        error_size = np.full(len(network), np.nan)
+        unlike = np.zeros(len(network), dtype=bool)
+        if self.confidence is not None:
+            error_size, unlike = self.confidence.size(encoded, blocks, log_price)
         return Predicted(
             network_log_price=network,
             log_price=log_price,
             blocks=blocks,
             price_unit=self.price_unit,
             network_factor=price_factor(to_price(encoded.network_log_prices)),
+            error_size=error_size,
+            unlike=unlike,
         )
 
     def _correct(

@@ -6,11 +6,17 @@ DISAGREEMENT = 3.0
 """The networks of a run's folds disagree on a product if their highest price is more
 than this many times their lowest."""
 
+UNLIKE = "unlike all trained products"
+
 NO_TEXT, NO_PHOTO = "no usable text", "no usable photo"
 
 
 def flag_price(
-    price: float, network_factor: float, trained: tuple[float, float]
+    price: float,
+    network_factor: float,
+    trained: tuple[float, float],
+    *,
+    unlike: bool,
 ) -> list[str]:
     """Return the reasons to doubt one price, usually none.
 
@@ -22,9 +28,11 @@ def flag_price(
         Highest price by the networks of the folds over the lowest one.
     trained : tuple of float
         Cheapest and dearest price that the run was trained on.
+    unlike : bool
+        Whether the product is unlike all that the run was trained on.
     """
     low, high = trained
-    flags = []
+    flags = [UNLIKE] if unlike else []
     if price > high:
         flags.append(f"above all trained prices (the dearest is {amount(high)})")
     if price < low:

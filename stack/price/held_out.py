@@ -3,34 +3,41 @@
 The networks' outputs are those of the fine-tuning stage; the engine is the served one.
 """
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from embed.text import compose_text, parse_fields
-from stack.price.engine import Encoded
-from stack.price.loading import load_engine
+from stack.price.engine import Encoded, Engine
 from stack.run import Run
 from stack.trees.alignment import align
 
 _CHUNK_ROWS = 1024
 
 
-def price_by_engine(run: Run, blocks: Sequence[str]) -> NDArray[np.float32]:
-    """Price the held-out products by the boosters of all folds.
+@dataclass(frozen=True, kw_only=True)
+class ServedPrices:
+    """Prices of held-out products as new products get them, shape (n_held_out,)."""
+
+    log_price: NDArray[np.float32]
+    """log1p price in units of the run."""
+
+    error_size: NDArray[np.float32]
+    """Expected size of its error; NaN without the engine's confidence."""
+
+    unlike: NDArray[np.bool_]
+    """Whether the product is unlike all that the run was trained on."""
+
+
+def price_by_engine(run: Run, engine: Engine) -> ServedPrices:
+    """Price the held-out products by the models of all folds.
 
     Parameters
     ----------
     run : Run
         Run whose boosters have been fitted.
-    blocks : sequence of str
-        Blocks that they were fitted on.
-
-    Returns
-    -------
-    ndarray of shape (n_held_out,), float32
-        log1p prices in units of the run.
+    engine : Engine
     """
     rows = run.held_out_rows()
     text, image = run.array("embed/text"), run.array("embed/image")
@@ -42,8 +49,8 @@ def price_by_engine(run: Run, blocks: Sequence[str]) -> NDArray[np.float32]:
     by_fold = by_seed.mean(axis=1)
     fused = run.array("finetune/held_out_fused")
     alignment = run.array("stack/alignment").astype(np.float64)
-    engine = load_engine(run, blocks, range(len(fused)))
-    log_price = np.zeros(len(rows), np.float32)
+    log_price, error_size = np.zeros((2, len(rows)), np.float32)
+    unlike = np.zeros(len(rows), dtype=bool)
     for start in range(0, len(rows), _CHUNK_ROWS):
         part = slice(start, start + _CHUNK_ROWS)
         has_photo = image_ok[rows[part]]
@@ -60,5 +67,7 @@ def price_by_engine(run: Run, blocks: Sequence[str]) -> NDArray[np.float32]:
             text=text[rows[part]].astype(np.float32),
             image=np.where(has_photo[:, None], photo_features, np.float32(0)),
         )
-        log_price[part] = engine.predict(encoded).log_price
-    return log_price
+        predicted = engine.predict(encoded)
+        log_price[part], unlike[part] = predicted.log_price, predicted.unlike
+        error_size[part] = predicted.error_size
+    return ServedPrices(log_price=log_price, error_size=error_size, unlike=unlike)

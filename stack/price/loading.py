@@ -7,9 +7,12 @@ import numpy as np
 from finetune.network.model import FUSED_DIM
 from stack.blocks.fitted import block_matrix, load_blocks
 from stack.blocks.registry import BLOCKS, RAW_BLOCKS
+from stack.price.confidence import CONFIDENCE_DIR, Confidence, load_confidence
 from stack.price.engine import Engine, Trees
+from stack.records import ConfidenceRecord
 from stack.run import RAW_DIR, Run
-from stack.trees.boosters import load_boosters
+from stack.trees.boosters import load_boosters, read_booster
+from stack.trees.error_size import parts_of
 
 
 def load_engine(run: Run, blocks: Sequence[str], folds: Sequence[int]) -> Engine:
@@ -43,6 +46,37 @@ def load_engine(run: Run, blocks: Sequence[str], folds: Sequence[int]) -> Engine
         start_weights=weights,
         n_categories=len(run.embed.category_sizes),
         price_blocks=load_blocks(blocks, run, folds),
+    )
+
+
+def load_run_confidence(
+    run: Run, record: ConfidenceRecord, folds: Sequence[int]
+) -> Confidence:
+    """Load what a run knows of the errors of its prices.
+
+    Parameters
+    ----------
+    run : Run
+    record : ConfidenceRecord
+    folds : sequence of int
+        Folds that predict. The boosters are those fitted without them, if the run has
+        boosters of the error's size.
+
+    Raises
+    ------
+    CacheError
+        If a file is missing or damaged.
+    """
+    folder = run.run_dir / "stack" / CONFIDENCE_DIR
+    parts = np.unique(parts_of(np.asarray(folds))) if record.has_boosters else ()
+    return load_confidence(
+        folder,
+        record.as_json(),
+        boosters=[read_booster(folder / f"booster-{part}.txt") for part in parts],
+        log_price_columns={
+            name: BLOCKS[name].log_prices_of(run.embed) for name in record.blocks
+        },
+        price_unit=run.price_unit,
     )
 
 

@@ -19,7 +19,6 @@ from embed.catalog.reader import Catalog
 from embed.errors import CacheError
 from embed.photos.decode import photo_sha256
 from embed.photos.files import PhotoMatches, match_photos
-from embed.records import require_embedded
 from embed.store.durable import write_bytes
 from embed.store.manifest import (
     MANIFEST_NAME,
@@ -41,7 +40,7 @@ from stack.price.catalog import (
 )
 from stack.price.dates import Lateness, measure_lateness
 from stack.price.predictor import Predictor
-from stack.run import open_run
+from stack.run import Run, open_run
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +65,8 @@ class PriceOptions:
     level: int | None = None
     """Level of the prediction intervals in percent; None without intervals."""
 
+    confidence: bool = False
+    auto_at: float | None = None
     flags: bool = False
     only_fold: int | None = None
     n_threads: int = 2
@@ -102,13 +103,19 @@ def predict_new(
     CacheError, WeightsError, ConfigError
         As `predict_prices`, or if the record is damaged.
     """
-    columns = price_columns(intervals=options.level is not None, flags=options.flags)
+    columns = price_columns(
+        intervals=options.level is not None,
+        confidence=options.confidence,
+        auto=options.auto_at is not None,
+        flags=options.flags,
+    )
     matches = match_photos(catalog, images_dir)
     for note in matches.notes:
         logger.info("%s", note)
-    lateness = measure_lateness(catalog, open_run(run_dir).finetune.dates)
-    hashes = _input_hashes(run_dir, catalog, matches, lateness)
-    model = _model(run_dir, options)
+    run = open_run(run_dir)
+    lateness = measure_lateness(catalog, run.finetune.dates)
+    hashes = _input_hashes(run, catalog, matches, lateness)
+    model = _model(run, options)
     cells = _kept_cells(path, model, columns)
     new = [row for row, key in enumerate(hashes) if key not in cells]
     prices = None
@@ -119,7 +126,11 @@ def predict_new(
         if lateness is not None:  # read from the column as a whole
             lateness = dataclasses.replace(lateness, days=lateness.days[new])
         prices = price_products(
-            predictor, inputs, level=options.level or 90, lateness=lateness
+            predictor,
+            inputs,
+            level=options.level or 90,
+            lateness=lateness,
+            auto_at=options.auto_at,
         )
         new_cells = price_cells(prices, columns)
         cells |= zip((hashes[row] for row in new), new_cells, strict=True)
@@ -136,11 +147,11 @@ def record_path(path: Path) -> Path:
 
 
 def _input_hashes(
-    run_dir: Path, catalog: Catalog, matches: PhotoMatches, lateness: Lateness | None
+    run: Run, catalog: Catalog, matches: PhotoMatches, lateness: Lateness | None
 ) -> list[str]:
     """Return the sha256 of what each product's price and flags are computed from."""
     n_products = catalog.n_products
-    columns = require_embedded(run_dir).table
+    columns = run.embed.table
     table = [catalog.table.get(column.name, ("",) * n_products) for column in columns]
     # A number of a numeric type has one reading, a number as text may have two.
     plain = repr([column.name in catalog.plain_numbers for column in columns])
@@ -154,22 +165,22 @@ def _input_hashes(
         return [sha256_strings((plain, *row)) for row in rows]
 
 
-def _model(run_dir: Path, options: PriceOptions) -> dict[str, str]:
+def _model(run: Run, options: PriceOptions) -> dict[str, str]:
     """Return what all prices depend on, by the words for a message."""
     manifests = {
-        stage: sha256_file(run_dir / stage / MANIFEST_NAME)
+        stage: sha256_file(path)
         for stage in ("finetune", "stack")
-        if (run_dir / stage / MANIFEST_NAME).is_file()
+        if (path := run.run_dir / stage / MANIFEST_NAME).is_file()
     }
     return {
-        "the models": content_key(
-            {"embed": require_embedded(run_dir).key, **manifests}
-        ),
+        "the models": content_key({"embed": run.embed.key, **manifests}),
         **{
             option: str(value)
             for option, value in (
                 ("--only-fold", options.only_fold),
                 ("--intervals", options.level),
+                ("--confidence", options.confidence),
+                ("--auto-at", options.auto_at),
                 ("--flags", options.flags),
                 ("--threads", options.n_threads),
             )

@@ -8,6 +8,7 @@ pydantic.
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from embed.text import compose_text, cut_tokens, parse_fields
 from stack.blocks.block import PriceBlock
 from stack.blocks.inputs import Features, Known, Prices
 from stack.blocks.registry import PRICE_BLOCKS, RAW_BLOCKS
+from stack.price.confidence import CONFIDENCE_DIR, Confidence, load_confidence
 from stack.price.engine import Booster, Encoded, Engine, Predicted, Trees, half
 
 if TYPE_CHECKING:
@@ -61,7 +63,10 @@ class Model:
             TableColumn(**{name: _frozen(value) for name, value in column.items()})
             for column in self.settings["table"]
         ]
-        self._engine = _load_engine(folder, self.settings)
+        self.confidence = _load_confidence(folder, self.settings)
+        self._engine = replace(
+            _load_engine(folder, self.settings), confidence=self.confidence
+        )
         self._tokenizer: Tokenizer | None = None
         if self.settings["text_dim"]:
             self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -220,6 +225,18 @@ def _load_engine(folder: Path, settings: dict[str, Any]) -> Engine:
         start_weights=weights,
         n_categories=settings["n_categories"],
         price_blocks=load_price_blocks(folder, settings),
+    )
+
+
+def _load_confidence(folder: Path, settings: dict[str, Any]) -> Confidence:
+    folder = folder / CONFIDENCE_DIR
+    record = settings["confidence"]
+    return load_confidence(
+        folder,
+        record,
+        boosters=[_load_booster(path) for path in sorted(folder.glob("booster-*.txt"))],
+        log_price_columns=settings["log_price_columns"],
+        price_unit=settings["price_unit"],
     )
 
 

@@ -26,9 +26,9 @@ from embed.photos.stand_ins import known_stand_ins
 from embed.store.arrays import to_float16
 from finetune.serve import ServedNetworks, encode_once
 from stack.blocks.fitted import block_matrix
-from stack.judge.intervals import Intervals
 from stack.price.engine import Encoded, Engine, Predicted
-from stack.price.loading import load_engine
+from stack.price.flags import flag_price
+from stack.price.loading import load_engine, load_run_confidence
 from stack.run import open_finished_run
 from stack.trees.alignment import align
 from stack.trees.matrix import BlockMatrix
@@ -68,7 +68,8 @@ class Predictor:
         Whether the run chose the stacker.
     boosters : list of lightgbm.Booster
         They correct the networks; empty if the networks predict alone.
-    intervals : Intervals
+    confidence : Confidence
+        Intervals and probabilities of the prices.
     trained : tuple of float
         Cheapest and dearest price of the run, catalog currency.
 
@@ -109,13 +110,14 @@ class Predictor:
         self._blas = ThreadpoolController()
         self._stack_config = finished.stack_config
         self.trained = run.price_range()
-        self.intervals = Intervals.of_manifest(
-            finished.stack, price_unit=run.price_unit
-        )
         self.is_stacked = finished.is_stacked
-        self._engine = Engine(price_unit=run.price_unit)
+        engine = Engine(price_unit=run.price_unit)
         if self.is_stacked:
-            self._engine = load_engine(run, self._stack_config.blocks, self._folds)
+            engine = load_engine(run, self._stack_config.blocks, self._folds)
+        self.confidence = load_run_confidence(
+            run, finished.stack.confidence, self._folds
+        )
+        self._engine = dataclasses.replace(engine, confidence=self.confidence)
         trees = self._engine.trees
         # The engine uses less of LightGBM's boosters than explanations do.
         self.boosters = cast("list[lgb.Booster]", list(trees.boosters) if trees else [])
@@ -178,6 +180,18 @@ class Predictor:
                 encoded=encoded,
                 photo_rows=photo_rows,
             )
+
+    def doubts(self, predicted: Predicted) -> list[list[str]]:
+        """Return the reasons to doubt each price, from `stack.price.flags`."""
+        return [
+            flag_price(float(price), float(factor), self.trained, unlike=bool(unlike))
+            for price, factor, unlike in zip(
+                predicted.price,
+                predicted.network_factor,
+                predicted.unlike,
+                strict=True,
+            )
+        ]
 
     @contextmanager
     def _one_blas_thread(self) -> Iterator[None]:

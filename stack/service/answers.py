@@ -4,17 +4,20 @@ import asyncio
 from collections.abc import Coroutine
 from functools import partial
 from http import HTTPStatus
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from pydantic import ValidationError
 from starlette.requests import Request
 
 from embed.errors import InputError
 from embed.table.values import write_cells
 from stack.service import bodies, photos
-from stack.service.errors import ApiError
+from stack.service.errors import ApiError, of_validation
 from stack.service.pricing import Product
 from stack.service.schemas import (
-    BatchRequest,
+    AnyBatch,
+    ErrorDetail,
+    FailedProduct,
     PriceAnswer,
     PricesAnswer,
     ProductForm,
@@ -56,7 +59,7 @@ async def price_one(
 
 
 async def price_many(request: Request, service: Service) -> PricesAnswer:
-    """Price the products of a request, in order.
+    """Price the products of a request, in order; say why the others have no price.
 
     Raises
     ------
@@ -68,11 +71,11 @@ async def price_many(request: Request, service: Service) -> PricesAnswer:
         body = await bodies.read_body(
             request, most=bodies.MAX_BATCH_BODY_BYTES, take=take
         )
-        parse = partial(bodies.parse_json, body, BatchRequest)
+        parse = partial(bodies.parse_json, body, AnyBatch)
         products = (await service.in_pool(parse)).products
         with service.admitted(len(products)):
             answers = await _while_wanted(request, _many(service, products))
-    service.count(answers)
+    service.count([one for one in answers if isinstance(one, PriceAnswer)])
     return PricesAnswer(prices=answers)
 
 
@@ -104,22 +107,43 @@ def _json_product(body: bytes, source: PriceSource) -> Product:
     return _product(bodies.parse_json(body, ProductRequest), source)
 
 
-async def _many(service: Service, requests: list[ProductRequest]) -> list[PriceAnswer]:
+async def _many(
+    service: Service, asked: list[Any]
+) -> list[PriceAnswer | FailedProduct]:
     source = service.ready()
     reading = [
         asyncio.ensure_future(
-            service.in_pool(
-                partial(_product, request, source, where=f"products[{row}].")
-            )
+            service.in_pool(partial(_read, one, source, where=f"products[{number}]"))
         )
-        for row, request in enumerate(requests)
+        for number, one in enumerate(asked)
     ]
     try:
         products = await asyncio.gather(*reading)
     finally:  # a failed task does not end the others
         for task in reading:
             task.cancel()
-    return await service.price(products)
+    usable = [product for product in products if isinstance(product, Product)]
+    prices = iter(await service.price(usable) if usable else ())
+    return [
+        next(prices) if isinstance(product, Product) else product
+        for product in products
+    ]
+
+
+def _read(asked: Any, source: PriceSource, *, where: str) -> Product | FailedProduct:
+    """Read a product of a batch, or say what is wrong with it."""
+    try:
+        try:
+            request = ProductRequest.model_validate(asked)
+        except ValidationError as error:
+            raise of_validation(error, where=where) from None
+        return _product(request, source, where=f"{where}.")
+    except ApiError as error:
+        given = asked.get("sample_id") if isinstance(asked, dict) else None
+        return FailedProduct(
+            sample_id=given if isinstance(given, str) else None,
+            error=ErrorDetail(**error.body["error"]),
+        )
 
 
 def _product(

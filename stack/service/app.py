@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from functools import partial
+from importlib import metadata
 from importlib.resources import files
 from typing import Annotated, Any
 
@@ -29,6 +30,7 @@ from stack.service.schemas import (
     PricesAnswer,
     ProductForm,
     ProductRequest,
+    State,
 )
 from stack.service.service import Service
 
@@ -47,6 +49,7 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorAnswer, "description": description}
     for status, description in (
         (400, "The header Host is not a name of this machine."),
+        (401, "The key of the service is missing or wrong."),
         (408, "The body took too long to arrive."),
         (413, "The body or a photo is too large."),
         (415, "The content type is not supported."),
@@ -131,15 +134,28 @@ def _body(models: dict[str, type]) -> dict[str, Any]:
 
 
 def _add_state(app: FastAPI, service: Service, currency: str | None) -> None:
+    @app.get("/live")
+    async def live() -> State:
+        """Return 200 while the process answers."""
+        return State(status="live")
+
+    @app.get("/ready", response_model=State, responses={503: {"model": State}})
+    async def ready(response: Response) -> State:
+        """Return 200 if the service is ready, 503 while it loads the run."""
+        response.status_code = 200 if service.source else 503
+        return State(status="ready" if service.source else "loading")
+
     @app.get("/health", response_model=Health, responses={503: {"model": Health}})
     async def health(response: Response) -> Health:
-        """Return 200 if the service is ready, 503 while it loads the run."""
+        """Name the run that prices, its score and its table columns."""
         source = service.source
         response.status_code = 200 if source else 503
         return Health(
             status="ready" if source else "loading",
             run=source.run_key if source else None,
             chosen=source.chosen if source else None,
+            smape=source.smape if source else None,
+            version=metadata.version("pricestack"),
             currency=currency,
             table=[_known_column(column) for column in source.table] if source else [],
         )

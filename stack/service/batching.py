@@ -1,4 +1,4 @@
-"""Batches of waiting items for one thread, in the order of arrival."""
+"""Collect waiting items into batches for a thread, in the order of arrival."""
 
 import asyncio
 import time
@@ -18,7 +18,7 @@ class Full(Exception):
 
 
 class Room:
-    """A limit on how much is in progress at a time."""
+    """A limit on how much is in progress at the same time."""
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -26,9 +26,9 @@ class Room:
 
     @contextmanager
     def held(self) -> Iterator[Callable[[int], None]]:
-        """Yield a function that takes room for `n` more until the end of the block.
+        """Yield a function that takes room for `n` more, until the block ends.
 
-        It raises `Full` if less than `n` is left.
+        The function raises `Full` if less than `n` is left.
         """
         held = 0
 
@@ -46,7 +46,7 @@ class Room:
 
     @contextmanager
     def take(self, n: int) -> Iterator[None]:
-        """Hold room for `n`.
+        """Hold room for `n` until the block ends.
 
         Raises
         ------
@@ -65,13 +65,13 @@ class _Request(Generic[Item, Result]):
 
 
 class Batcher(Generic[Item, Result]):
-    """Call a function for many items at once, for callers that come one by one.
+    """Call a function for many items at once, for callers that come with a few each.
 
     Parameters
     ----------
     work : callable
-        Function from a list of items to their results, in order. It runs in `thread`,
-        never twice at a time if that has one worker.
+        Function from a list of items to their results, in order. It runs in `thread`;
+        if `thread` has one worker, no two calls run at the same time.
     thread : Executor
     most : int
         Largest number of items in a batch.
@@ -96,8 +96,8 @@ class Batcher(Generic[Item, Result]):
     async def ask(self, items: Sequence[Item]) -> list[Result]:
         """Return the result of each item.
 
-        Many items are asked for one batch at a time, so that other callers do not wait
-        for all of them.
+        Items beyond one batch join the queue when that batch is done, so that other
+        callers do not wait for all of them.
         """
         results: list[Result] = []
         for start in range(0, len(items), self._most):
@@ -112,7 +112,7 @@ class Batcher(Generic[Item, Result]):
         return list(await asyncio.gather(*(request.answer for request in requests)))
 
     async def run(self) -> None:
-        """Answer until cancelled."""
+        """Answer waiting items until cancelled."""
         while True:
             batch = await self._next()
             if batch:
@@ -126,7 +126,7 @@ class Batcher(Generic[Item, Result]):
         batch = [self._waiting.popleft() for _ in range(count)]
         if not self._waiting:
             self._arrived.clear()
-        # A client that left or waited too long has cancelled.
+        # The request of a client that left or waited too long is cancelled.
         return [request for request in batch if not request.answer.done()]
 
     async def _answer(self, batch: list[_Request[Item, Result]]) -> None:
@@ -145,7 +145,7 @@ class Batcher(Generic[Item, Result]):
     async def _answer_alone(
         self, batch: list[_Request[Item, Result]], error: Exception
     ) -> None:
-        """Answer each item alone, so that one that fails does not fail the others."""
+        """Answer each item alone, so that a failing item does not fail the others."""
         if len(batch) > 1:
             for request in batch:
                 await self._answer([request])

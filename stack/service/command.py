@@ -28,20 +28,40 @@ _PACKAGES = {
     "--host",
     default="127.0.0.1",
     show_default=True,
-    help="Address to listen on. There is no log-in: on an address that other machines "
-    "reach, such as 0.0.0.0, anyone can use the service.",
+    help="Address to listen on. On one that other machines reach, such as 0.0.0.0, "
+    "anyone can use the service unless you give --api-key-file.",
 )
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
     default=8080,
     show_default=True,
-    help="Port to listen on; 0 for any free one.",
+    help="Port to listen on; 0: any free one.",
 )
 @click.option(
     "--currency",
     help="Code of the catalog's currency, such as INR, for prices on the page.",
 )
+@click.option(
+    "--root-path",
+    default="",
+    help="Prefix of the paths behind a proxy, such as /prices.",
+)
+@click.option(
+    "--api-key-file",
+    "key_path",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="File with a key that requests must send: Authorization: Bearer KEY.",
+)
+@click.option(
+    "--allow-origin",
+    "origins",
+    multiple=True,
+    metavar="ORIGIN",
+    help="Let pages of this origin use the service (CORS), such as "
+    "https://shop.example; repeat it for more.",
+)
+@click.option("--access-log", is_flag=True, help="Log a line for each request.")
 @only_fold_option
 @threads_option
 @one_line_errors
@@ -50,13 +70,18 @@ def serve_command(
     host: str,
     port: int,
     currency: str | None,
+    root_path: str,
+    key_path: Path | None,
+    origins: tuple[str, ...],
+    access_log: bool,
     only_fold: int | None,
     n_threads: int,
 ) -> None:
-    """Predict prices over HTTP, with a page to try it.
+    """Predict prices over HTTP, and on a page in the browser.
 
-    A line tells when the service is ready. Ctrl-C or SIGTERM ends it after open
-    requests are answered. /docs lists the endpoints, /metrics counts for Prometheus.
+    The command prints a line when the service is ready. Ctrl-C or SIGTERM stops it
+    after the open requests are answered. /docs describes the endpoints, and /metrics
+    has counts for Prometheus.
 
     \b
     Example:
@@ -66,12 +91,20 @@ def serve_command(
     require_packages("serve", _PACKAGES)
     _check_currency(currency)
     open_finished_run(run_dir, verify=())  # before the port is opened
-    from stack.service.server import serve  # late: it brings torch and FastAPI
+    # Late, because both import FastAPI, and the second torch.
+    from stack.service.access import Access, read_key
+    from stack.service.server import serve
 
     serve(
         run_dir,
-        host=host,
-        port=port,
+        access=Access(
+            host=host,
+            port=port,
+            root_path=root_path,
+            key=read_key(key_path) if key_path else None,
+            origins=origins,
+            logs_requests=access_log,
+        ),
         currency=currency,
         n_threads=n_threads,
         only_fold=only_fold,

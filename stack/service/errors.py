@@ -56,14 +56,16 @@ class ApiError(Exception):
         return JSONResponse(self.body, self.status, headers=self.headers)
 
 
-def of_validation(error: ValidationError | RequestValidationError) -> ApiError:
-    """Return the answer for the first wrong field of a request."""
+def of_validation(
+    error: ValidationError | RequestValidationError, *, where: str = ""
+) -> ApiError:
+    """Return the answer for the first wrong field of a request, or of its part."""
     first: ErrorDetails = error.errors()[0]
     n_more = len(error.errors()) - 1
     message = first["msg"]
     return ApiError(
         HTTPStatus.UNPROCESSABLE_ENTITY,
-        where=place(first["loc"]),
+        where=place((where, *first["loc"]) if where else first["loc"]),
         message=f"{message} ({n_more} more problems)" if n_more else message,
         what_to_do=_REMEDIES.get(first["type"], _SEE),
     )
@@ -121,6 +123,17 @@ def foreign_host(host: str) -> ApiError:
         where="host",
         message=f"must be 127.0.0.1, localhost or [::1], found {host[:80]!r}",
         what_to_do="Use one of these; a proxy in front must send one as Host.",
+    )
+
+
+def no_key() -> ApiError:
+    """Return the answer to a request without the key of the service."""
+    return ApiError(
+        HTTPStatus.UNAUTHORIZED,
+        where="header Authorization",
+        message="must be Bearer and the key of the service",
+        what_to_do="Send it; who runs the service has the key (--api-key-file).",
+        headers={"WWW-Authenticate": "Bearer"},
     )
 
 

@@ -1,4 +1,4 @@
-"""Security headers, counts and a log of failures, around the application."""
+"""Add security headers to answers, count them, and log failures."""
 
 import logging
 import time
@@ -26,22 +26,33 @@ _RAW_HEADERS = [
 
 
 class Observed:
-    """An application whose every answer is counted and has the headers.
+    """An application that counts each answer of another and adds security headers.
 
     Parameters
     ----------
     app : ASGI application
-        Application that answers its own failures; its exceptions are logged here.
+        Application that answers even if it fails; its exceptions are logged here.
     metrics : Metrics
     paths : collection of str
-        Paths counted by name; the others count together, as clients can invent many.
+        Paths with counts of their own. All other paths, of which clients can invent any
+        number, share one count.
+    logs_requests : bool
+        Log a line for each request.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, paths: Collection[str]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        metrics: Metrics,
+        paths: Collection[str],
+        *,
+        logs_requests: bool = False,
+    ) -> None:
         self._app, self._metrics, self._paths = app, metrics, frozenset(paths)
+        self._logs_requests = logs_requests
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer."""
+        """Answer a request through the application."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -56,12 +67,14 @@ class Observed:
 
         try:
             await self._app(scope, receive, send_more)
-        except Exception:  # it was answered, or the client is gone
+        except Exception:  # the client has its answer, or is gone
             logger.exception("%s %s failed", scope["method"], self._path(scope))
         finally:
-            path = self._path(scope)
+            path, seconds = self._path(scope), time.monotonic() - started
             self._metrics.requests.labels(path, str(status)).inc()
-            self._metrics.seconds.labels(path).observe(time.monotonic() - started)
+            self._metrics.seconds.labels(path).observe(seconds)
+            if self._logs_requests:
+                logger.info("%s %s %d %.3f s", scope["method"], path, status, seconds)
 
     def _path(self, scope: Scope) -> str:
         return scope["path"] if scope["path"] in self._paths else "other"

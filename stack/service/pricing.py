@@ -5,21 +5,24 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from embed.chunks import Photo, prepare_chunk
 from embed.errors import InputError, UnreadableImage
-from embed.store.manifest import require_stage
+from embed.store.manifest import read_record, require_stage
 from embed.table.encode import encode
 from embed.text import MISSING_TEXT, compose_text, parse_fields
-from stack.judge.intervals import LEVELS
-from stack.price.flags import flag_price
+from stack.price.calibration import LEVELS, SHARES
 from stack.price.predictor import Predictor
-from stack.records import StackManifest
+from stack.records import Report, StackManifest
+from stack.run import REPORT_NAME
 from stack.service.errors import ApiError, no_explanations
 from stack.service.schemas import Explanation, Interval, Placeholder, PriceAnswer
+
+if TYPE_CHECKING:
+    from stack.explain.explanation import Explanation as ProductExplanation
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +40,27 @@ class Product:
     """Cells by table column."""
 
     sample_id: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """A price, how sure it is, and the reasons to doubt it."""
+
+    price: float
+    ends: dict[int, tuple[float, float]]
+    """Ends of the prediction interval by level."""
+
+    within: dict[int, float]
+    """Probability to be within so many percent of the true price."""
+
+    unlike: bool
+    flags: list[str]
+
+
+def _score_of(run_dir: Path) -> float | None:
+    report = read_record(run_dir / "stack" / REPORT_NAME, Report)
+    scores = {row.name: row.smape for row in report.predictors} if report else {}
+    return scores.get("chosen")
 
 
 class Pricer:
@@ -63,6 +87,7 @@ class Pricer:
         self.run_key = require_stage(run_dir, StackManifest).key
         folds = None if only_fold is None else [only_fold]
         self.predictor = Predictor(run_dir, n_threads=n_threads, folds=folds)
+        self.smape = None if folds else _score_of(run_dir)
         self.image_size = self.predictor.config.photo_size
         self.table = self.predictor.run.embed.table
         self.chosen: Literal["network", "stacker"] = (
@@ -94,21 +119,26 @@ class Pricer:
         for row, reason in (*chunk.unreadable, *chunk.rare):
             odd_cells[row].append(reason)
         predicted = self.predictor.predict(chunk)
-        bounds = self.predictor.intervals.bounds
-        ends = {level: bounds(predicted.log_price, level=level) for level in LEVELS}
+        confidence = self.predictor.confidence
+        ends = {level: confidence.bounds(predicted, level=level) for level in LEVELS}
+        within = {percent: confidence.within(predicted, percent) for percent in SHARES}
+        doubts = self.predictor.doubts(predicted)
         return [
             self._answer(
                 product,
-                price=float(predicted.price[row]),
-                flags=flag_price(
-                    float(predicted.price[row]),
-                    float(predicted.network_factor[row]),
-                    self.predictor.trained,
+                Judged(
+                    price=float(predicted.price[row]),
+                    ends={
+                        level: (float(low[row]), float(high[row]))
+                        for level, (low, high) in ends.items()
+                    },
+                    within={
+                        percent: float(probability[row])
+                        for percent, probability in within.items()
+                    },
+                    unlike=bool(predicted.unlike[row]),
+                    flags=doubts[row],
                 ),
-                ends={
-                    level: (float(low[row]), float(high[row]))
-                    for level, (low, high) in ends.items()
-                },
                 odd_cells=odd_cells[row],
             )
             for row, product in enumerate(products)
@@ -124,21 +154,29 @@ class Pricer:
         """
         product = self._screened(product)
         try:
-            record = self._explanation(product)
+            found = self._explanation(product)
         except InputError as error:
             logger.warning("no explanations: %s", error)
             raise no_explanations() from None
-        image = record.get("image") or {}
+        without_photo = found.image.without_photo_percent if found.image else None
         explanation = Explanation.model_validate(
-            {**record, "without_photo_percent": image.get("without_photo_percent")}
+            {**found.as_dict(), "without_photo_percent": without_photo}
         )
-        ends = {level: tuple(record["intervals"][str(level)]) for level in LEVELS}
+        ends = {
+            level: (low, high)
+            for level in LEVELS
+            for low, high in [found.intervals[str(level)]]
+        }
         features = encode(self.table, self._columns([product]), n_products=1)
         answer = self._answer(
             product,
-            price=record["price"],
-            flags=record["flags"],
-            ends=ends,
+            Judged(
+                price=found.price,
+                ends=ends,
+                within={percent: found.within[str(percent)] for percent in SHARES},
+                unlike=found.unlike,
+                flags=found.flags,
+            ),
             odd_cells=[reason for _, reason in (*features.unreadable, *features.rare)],
         )
         return answer.model_copy(update={"explanation": explanation})
@@ -154,7 +192,7 @@ class Pricer:
         """Leave out a picture that the run treated as a stand-in."""
         return replace(product, photo=self.predictor.screen(product.photo))
 
-    def _explanation(self, product: Product) -> dict[str, Any]:
+    def _explanation(self, product: Product) -> "ProductExplanation":
         from stack.explain.explanation import explain_product  # late: not all need it
 
         photo = product.photo
@@ -165,30 +203,31 @@ class Pricer:
             cells=product.cells,
             n_words=N_WORDS,
             n_similar=N_SIMILAR,
-        ).as_dict()
+        )
 
     def _answer(
         self,
         product: Product,
+        judged: Judged,
         *,
-        price: float,
-        flags: list[str],
-        ends: dict[int, tuple[float, float]],
         odd_cells: Sequence[str],
     ) -> PriceAnswer:
         return PriceAnswer(
             sample_id=product.sample_id,
-            price=price,
+            price=judged.price,
             intervals=[
                 Interval(level=level, price_low=low, price_high=high)
-                for level, (low, high) in ends.items()
+                for level, (low, high) in judged.ends.items()
             ],
+            within_10=judged.within[10],
+            within_20=judged.within[20],
+            unlike=judged.unlike,
             predictor=self.chosen,
             placeholders=[
                 *_placeholders(product),
                 *(Placeholder(field="table", reason=reason) for reason in odd_cells),
             ],
-            flags=flags,
+            flags=judged.flags,
         )
 
 

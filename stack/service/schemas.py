@@ -1,6 +1,6 @@
 """Define the fields of the service's requests and answers."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -122,6 +122,14 @@ class BatchRequest(BaseModel):
     ]
 
 
+class AnyBatch(BaseModel):
+    """A `BatchRequest` whose products are checked one by one."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    products: Annotated[list[Any], Field(min_length=1, max_length=MAX_PRODUCTS)]
+
+
 class Interval(BaseModel):
     """A prediction interval: it contains the price of `level` % of new products."""
 
@@ -191,16 +199,44 @@ class PriceAnswer(BaseModel):
     sample_id: str | None = None
     price: Annotated[float, Field(gt=0, description="Catalog currency.")]
     intervals: list[Interval]
+    within_10: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="Probability that the price is within 10 % of the true one.",
+        ),
+    ]
+    within_20: Annotated[float, Field(ge=0, le=1, description="The same for 20 %.")]
+    unlike: Annotated[
+        bool,
+        Field(description="Whether the product is unlike all trained products."),
+    ]
     predictor: Literal["network", "stacker"]
     placeholders: list[Placeholder]
     flags: Annotated[list[str], Field(description="Reasons to doubt the price.")]
     explanation: Explanation | None = None
 
 
+class ErrorDetail(BaseModel):
+    """Place, problem and remedy of an error."""
+
+    where: str
+    message: str
+    what_to_do: str
+
+
+class FailedProduct(BaseModel):
+    """A product of a batch that has no price, and why."""
+
+    sample_id: str | None = None
+    error: ErrorDetail
+
+
 class PricesAnswer(BaseModel):
     """Prices of some products, in the order of the request."""
 
-    prices: list[PriceAnswer]
+    prices: list[PriceAnswer | FailedProduct]
 
 
 class KnownColumn(BaseModel):
@@ -220,22 +256,24 @@ class KnownColumn(BaseModel):
     n_categories: int = 0
 
 
+class State(BaseModel):
+    """Whether the service runs, for probes."""
+
+    status: Literal["live", "loading", "ready"]
+
+
 class Health(BaseModel):
     """Status of the service, and the run that it uses."""
 
     status: Literal["loading", "ready"]
     run: Annotated[str | None, Field(description="Key of the run's stacking stage.")]
     chosen: Literal["network", "stacker"] | None
+    smape: Annotated[
+        float | None, Field(description="Out-of-fold SMAPE of the run, 0 to 200.")
+    ]
+    version: Annotated[str, Field(description="Version of pricestack.")]
     currency: str | None
     table: Annotated[list[KnownColumn], Field(description="Table columns of the run.")]
-
-
-class ErrorDetail(BaseModel):
-    """Place, problem and remedy of an error."""
-
-    where: str
-    message: str
-    what_to_do: str
 
 
 class ErrorAnswer(BaseModel):

@@ -9,11 +9,12 @@ from pathlib import Path
 from types import FrameType
 
 import uvicorn
+from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from embed.errors import ConfigError
+from stack.service.access import Access
 from stack.service.app import create_app
-from stack.service.hosts import LocalHosts
 from stack.service.metrics import Metrics
 from stack.service.observe import Observed
 from stack.service.pricing import Pricer
@@ -26,8 +27,7 @@ STOP_SECONDS = 10
 def serve(
     run_dir: Path,
     *,
-    host: str,
-    port: int,
+    access: Access,
     currency: str | None = None,
     n_threads: int = 2,
     only_fold: int | None = None,
@@ -38,10 +38,8 @@ def serve(
     Parameters
     ----------
     run_dir : Path
-    host : str
-        Address to listen on.
-    port : int
-        Port; 0 for any free one.
+    access : Access
+        Address, and who may use the service.
     currency : str, optional
         Currency code for prices on the page.
     n_threads : int
@@ -58,7 +56,7 @@ def serve(
     CacheError, WeightsError
         If the run is incomplete.
     """
-    listening = listen(host, port)
+    listening = listen(access.host, access.port)
     url = _url(listening)
     metrics = Metrics()
     failures: list[Exception] = []
@@ -78,7 +76,8 @@ def serve(
         on_ready=ready,
         on_failed=failed,
     )
-    server = _server(service, currency, is_local=_is_local(listening))
+    app = create_app(service, currency=currency)
+    server = _server(app, service.metrics, access, is_local=_is_local(listening))
     say(f"loading {run_dir}; {url}/health shows when it is ready")
     _run(server, listening)
     if failures:
@@ -87,12 +86,18 @@ def serve(
 
 
 def _server(
-    service: Service, currency: str | None, *, is_local: bool
+    app: FastAPI, metrics: Metrics, access: Access, *, is_local: bool
 ) -> uvicorn.Server:
-    app = create_app(service, currency=currency)
     paths = [route.path for route in app.routes if isinstance(route, APIRoute)]
     config = uvicorn.Config(
-        Observed(LocalHosts(app) if is_local else app, service.metrics, paths),
+        access.below_prefix(
+            Observed(
+                access.around(app, is_local=is_local),
+                metrics,
+                [access.root_path + path for path in paths],
+                logs_requests=access.logs_requests,
+            )
+        ),
         log_config=None,  # the commands set it up
         log_level=logging.WARNING,
         access_log=False,

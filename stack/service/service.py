@@ -33,6 +33,8 @@ class PriceSource(Protocol):
 
     run_key: str
     chosen: Literal["network", "stacker"]
+    smape: float | None
+    """Out-of-fold SMAPE, 0 to 200; None if the report lacks it."""
     image_size: int
     table: list[TableColumn]
 

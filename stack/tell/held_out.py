@@ -5,6 +5,7 @@ from typing import Any
 
 from stack.tell.lines import DASH, LABEL, wrap
 from stack.tell.numbers import percent, score
+from stack.tell.sureness import curve_sentence
 
 
 def format_held_out(report: Mapping[str, Any], chosen: str) -> list[str]:
@@ -65,6 +66,8 @@ def _sentences(held_out: Mapping[str, Any]) -> list[str]:
         )
         + ".",
     ]
+    if sureness := held_out.get("confidence"):  # runs of older versions have none
+        sentences.append(curve_sentence(sureness))
     if held_out["n_undated"]:
         sentences.append(
             f"{held_out['n_undated']:,} products without a date are neither trained on "

@@ -1,4 +1,4 @@
-"""Layout of plain-text reports in lines of at most 100 columns."""
+"""Lay out plain-text reports in lines of at most 100 characters."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -6,10 +6,10 @@ from typing import Any
 
 WIDTH = 100
 DASH = "-"
-"""Sign for a missing number; unlike an en dash, every terminal can show it."""
+"""Sign for a missing number: a hyphen, as some terminals cannot show an en dash."""
 
 LABEL = 26
-"""Columns of the first cell of a table's row."""
+"""Characters of a table's first column."""
 
 _CELL = 14
 
@@ -21,7 +21,7 @@ def wrap(
     hanging: str | None = None,
     whole_words: bool = False,
 ) -> str:
-    """Break a paragraph into lines of at most `WIDTH` columns.
+    """Break a paragraph into lines of at most `WIDTH` characters.
 
     Parameters
     ----------
@@ -44,13 +44,14 @@ def wrap(
 
 
 def table(rows: Sequence[tuple[str, Sequence[str]]], *, n_headings: int = 0) -> str:
-    """Lay out rows of a label and right-aligned cells.
+    """Lay out a table of labels and right-aligned cells.
 
     Parameters
     ----------
     rows : sequence of (str, sequence of str)
+        Label and cells of each row.
     n_headings : int
-        Rows above the rule; 0 for no rule.
+        Rows above a horizontal line; 0 for no line.
     """
     lines = [
         f"{label:{LABEL}}" + "".join(f"{cell:>{_CELL}}" for cell in cells)
@@ -62,7 +63,7 @@ def table(rows: Sequence[tuple[str, Sequence[str]]], *, n_headings: int = 0) -> 
 
 
 def difference(label: str, interval: Mapping[str, Any]) -> str:
-    """Write a row of a table: a difference and its interval."""
+    """Write a table row with a difference and its interval."""
     return (
         f"  {label:{LABEL - 2}}{interval['mean']:+9.3f}"
         f"   [{interval['low']:+.3f}, {interval['high']:+.3f}]"

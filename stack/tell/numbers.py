@@ -37,6 +37,11 @@ def count(value: int | None, none: str = NONE) -> str:
     return none if value is None else f"{value:,}"
 
 
+def quantity(value: float) -> str:
+    """Write a number of units, whole or not: 1,234 or 2.5."""
+    return f"{value:,.0f}" if value == round(value) else f"{value:,g}"
+
+
 def duration(seconds: float | None) -> str:
     """Write a time: 48 s, 12.5 min, 3.4 h."""
     if seconds is None:
@@ -88,6 +93,7 @@ FILTERS: Mapping[str, Callable[..., str]] = {
     "block_names": block_names,
     "cell": cell,
     "price": price,
+    "quantity": quantity,
     "score": score,
     "signed": signed,
     "ratio": ratio,

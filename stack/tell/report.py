@@ -7,8 +7,9 @@ from embed.catalog.amounts import short_amount
 from stack.price.flags import DISAGREEMENT
 from stack.tell.held_out import format_held_out
 from stack.tell.lines import DASH, LABEL, difference, table, wrap
-from stack.tell.numbers import block_names, count, percent, score, short_range
+from stack.tell.numbers import block_names, count, score, short_range
 from stack.tell.ratios import format_ratios
+from stack.tell.sureness import format_intervals, format_sureness
 
 _MAX_FOLDS = 10  # shown one by one
 _BLOCKS_WIDER = 18  # columns that names of blocks need beyond a usual label
@@ -44,7 +45,8 @@ def format_report(report: Mapping[str, Any]) -> str:
             "SMAPE by photo", report["image"], report["image"].values(), labels
         ),
         _calibration(report["calibration_slope"], labels["chosen"]),
-        _intervals(report["intervals"]),
+        format_intervals(report["intervals"]),
+        *_sureness(report.get("confidence")),  # runs of older versions have none
         *_doubts(report.get("doubts")),  # runs of older versions have none
         _verdict(report["verdict"]),
     ]
@@ -116,26 +118,8 @@ def _calibration(slopes: Mapping[str, float | None], chosen: str) -> str:
     )
 
 
-def _intervals(intervals: list[Mapping[str, Any]]) -> str:
-    coverages = "; ".join(
-        f"{part['level']} % intervals contain {percent(part['coverage'])} of the "
-        f"true prices (their high end is {part['width_ratio']:.1f} times the low one)"
-        for part in intervals
-    )
-    summary = wrap(
-        f"Prediction intervals, their ends from the other folds: {coverages}."
-    )
-    rows = [
-        ("Coverage by true price", _ranges(intervals[0]["bands"])),
-    ]
-    rows += [
-        (
-            f"{part['level']} % intervals",
-            [percent(band["coverage"]) for band in part["bands"]],
-        )
-        for part in intervals
-    ]
-    return f"{summary}\n\n{table(rows, n_headings=1)}"
+def _sureness(sureness: Mapping[str, Any] | None) -> list[str]:
+    return [format_sureness(sureness)] if sureness else []
 
 
 def _doubts(doubts: Mapping[str, Any] | None) -> list[str]:

@@ -14,7 +14,6 @@ a learned vector, which does not depend on the product.
 """
 
 import logging
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,7 +88,7 @@ def fit_alignment(
     anchor_folds: NDArray[np.integer],
     anchor_image_ok: NDArray[np.bool_],
     tower_dims: tuple[int, int] = TOWER_DIMS,
-) -> tuple[NDArray[np.float64], list[dict[str, Any]]]:
+) -> tuple[NDArray[np.float64], list[dict[str, object]]]:
     """Fit each fold's map into the common space, with a block for each tower.
 
     Parameters
@@ -115,7 +114,7 @@ def fit_alignment(
     """
     n_folds, _, dim = anchors.shape
     alignment = np.zeros((n_folds, dim + 1, dim))
-    residuals: list[dict[str, Any]] = []
+    residuals: list[dict[str, object]] = []
     for fold in range(n_folds):
         towers = _towers(fold, anchor_folds, anchor_image_ok, tower_dims)
         for name, (columns, in_common, used) in zip(_TOWER_NAMES, towers, strict=True):
@@ -127,12 +126,14 @@ def fit_alignment(
             alignment[fold, -1, columns] = moved[-1]
             if fold == 0:
                 continue
-            if not used.any():
+            # Without any photo the image half is a constant: nothing to align.
+            if not used.any() and (name == "text" or anchor_image_ok.any()):
                 logger.warning(
                     "alignment: no anchor outside folds 1 and %d for the %s tower; "
-                    "it stays unaligned. Use 3 folds or more.",
+                    "it stays unaligned.%s",
                     fold + 1,
                     name,
+                    " Use 3 folds or more." if n_folds < 3 else "",
                 )
             unturned = _apply(_standardise(source), source)
             residuals.append(

@@ -1,8 +1,8 @@
 """Blend two models: ln price = w1·ln network + w2·ln other.
 
-The blend with LightGBM is the control: a stacker with thousands of features should beat
-two weights. The blend with the kernel ridge is the start of the stacker's trees. The
-weights for a fold come from the other folds' rows only.
+The blend with LightGBM is the control: a stacker with thousands of features should be
+better than two weights. The stacker's trees start from the blend with the kernel ridge.
+The weights for a fold are fitted on the rows of the other folds only.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ from stack.judge.doubts import MARGIN
 from stack.price.engine import combine, price_logs
 
 NO_LIMITS = (-np.inf, np.inf)
-# Both pure models are corners, so the fit is never worse than either on its own rows.
+# Each model alone is a corner: on the fitted rows, no blend is worse than either.
 _FIRST_SIMPLEX = np.array([[1.0, 0.0], [0.0, 1.0], [0.6, 0.6]])
 
 
@@ -42,7 +42,8 @@ def blend_out_of_fold(
     Returns
     -------
     blended : ndarray of shape (n_products,), float32
-        log1p price; at most `MARGIN` times outside the prices of the other folds.
+        log1p price. Prices are clipped to a factor of `MARGIN` below the lowest and
+        above the highest price of the other folds.
     weights : ndarray of shape (n_folds, 2), float64
         Weights of `network` and `other`, for each fold.
 
@@ -59,7 +60,7 @@ def blend_out_of_fold(
     ranges = np.array(
         [(price[r].min() / MARGIN, price[r].max() * MARGIN) for r in others]
     )
-    # The last row serves fold -1, which indexes it.
+    # Fold -1 indexes the last row, the mean.
     row_weights = np.vstack([weights, weights.mean(axis=0)])[folds]
     low, high = np.log1p(np.vstack([ranges, ranges.mean(axis=0)])[folds]).T
     blended = np.clip(np.log1p(combine(logs, row_weights)), low, high).astype(
@@ -83,7 +84,8 @@ def fit_weights(
     logs : ndarray of shape (n, 2)
         ln of the two predicted prices.
     limits : tuple of float, optional
-        Smallest and largest weight. Two nearly constant models would get huge weights.
+        Smallest and largest weight; without limits, nearly constant models get huge
+        weights.
 
     Returns
     -------
@@ -91,7 +93,7 @@ def fit_weights(
     """
 
     def blend_smape(weights: NDArray[np.float64]) -> float:
-        # The optimiser's own bounds flatten the simplex on an edge.
+        # With `bounds`, `minimize` would move the simplex to an edge and flatten it.
         return smape(price, combine(logs, np.clip(weights, *limits)))
 
     result = minimize(
@@ -112,6 +114,6 @@ def _check(folds: NDArray[np.integer], **arrays: NDArray[np.floating]) -> None:
             )
     if int(folds.max()) < 1:
         raise ValueError(
-            "blend_out_of_fold: needs at least 2 folds, as the weights of each come "
-            "from the others"
+            "blend_out_of_fold: needs at least 2 folds, because the weights of each "
+            "fold are fitted on the others"
         )

@@ -1,4 +1,4 @@
-"""Store boosters as LightGBM's text, with checksums for resuming a stopped run."""
+"""Store boosters in LightGBM's text format, with checksums to resume a stopped run."""
 
 import logging
 import zlib
@@ -30,7 +30,7 @@ def average_boosters(boosters: Sequence[lgb.Booster]) -> lgb.Booster:
             for leaf in range(tree["num_leaves"]):
                 value = booster.get_leaf_output(number, leaf)
                 booster.set_leaf_output(number, leaf, value / len(boosters))
-    # One with trees first: a booster without trees has no settings to keep.
+    # The merged booster has the settings of the first; one without trees has none.
     first, *others = sorted(boosters, key=lambda booster: not booster.num_trees())
     merged = lgb.Booster(model_str=first.model_to_string())
     for booster in others:
@@ -49,23 +49,23 @@ def remove_boosters(folder: Path) -> None:
 def load_boosters(
     directory: Path, *, feature_names: Sequence[str]
 ) -> list[lgb.Booster]:
-    """Read the boosters that `fit_out_of_fold` kept, in the order of their folds.
+    """Read the boosters that `fit_out_of_fold` wrote, in the order of their folds.
 
     Parameters
     ----------
     directory : Path
         Folder of the boosters.
     feature_names : sequence of str
-        Columns of the matrix they will be used on.
+        Columns of the matrix that the boosters will price.
 
     Raises
     ------
     CacheError
-        If there is none, one cannot be read, or one was fitted on other features.
+        If there is no booster, or if one cannot be read or has other features.
     """
     n_boosters = len(list(directory.glob("booster-*.txt")))
     if not n_boosters:
-        raise CacheError(f"{directory}: holds no booster-0.txt. {remedy(directory)}")
+        raise CacheError(f"{directory}: contains no booster-0.txt. {remedy(directory)}")
     paths = [directory / f"booster-{fold}.txt" for fold in range(n_boosters)]
     return [_load_booster(path, list(feature_names)) for path in paths]
 
@@ -76,7 +76,7 @@ def read_booster(path: Path) -> lgb.Booster:
     Raises
     ------
     CacheError
-        If it cannot be read.
+        If the file is missing or is not a booster.
     """
     try:
         return lgb.Booster(model_str=path.read_text(encoding="utf-8"))
@@ -108,7 +108,7 @@ def keep_booster(path: Path, booster: lgb.Booster) -> None:
 
 
 def kept_booster(path: Path, feature_names: list[str]) -> lgb.Booster | None:
-    """Return the booster of a stopped run; None if it is missing or damaged."""
+    """Return the booster that a stopped run wrote; None if it is missing or damaged."""
     checksum = path.with_suffix(_CHECKSUM_SUFFIX)
     if not path.is_file() or not checksum.is_file():
         return None

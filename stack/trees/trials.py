@@ -120,7 +120,7 @@ def _suggest(trial: "optuna.Trial", config: StackConfig) -> StackConfig:
     )
 
 
-def settings_of_boosters(directory: Path) -> list[dict[str, Any]]:
+def settings_of_boosters(directory: Path) -> list[dict[str, object]]:
     """Read the settings of saved boosters from their files, in the order of the folds.
 
     Parameters
@@ -139,7 +139,7 @@ def settings_of_boosters(directory: Path) -> list[dict[str, Any]]:
     return [_settings(lgb.Booster(model_file=path).params) for path in paths]
 
 
-def _settings(params: dict[str, Any]) -> dict[str, Any]:
+def _settings(params: dict[str, Any]) -> dict[str, object]:
     if not params:
         return {}
     is_l1 = params["objective"] == "regression_l1"

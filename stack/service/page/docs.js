@@ -73,7 +73,7 @@ function show(api) {
 async function read() {
   const reading = document.getElementById("reading");
   try {
-    show(await (await fetch("/openapi.json")).json());
+    show(await (await fetch("openapi.json")).json());
     reading.textContent = "";
   } catch {
     reading.className = "error";

@@ -100,7 +100,7 @@ function productForm() {
 async function ask(path, form, signal) {
   let response;
   try {
-    response = await fetch(path, { method: "POST", body: form, signal });
+    response = await fetch(path, { method: "POST", body: form, signal, headers: keyHeader() });
   } catch {
     throw { where: "form", text: "The service does not answer. Is it still running?" };
   }
@@ -147,7 +147,10 @@ function showPrice(answer) {
     element("p", { class: "price" }, money(answer.price)),
     rangeOf(answer),
     element("p", {}, element("b", {}, line(narrow)),
-      " contains the true price of 8 in 10 new products, ", line(wide), " of 9 in 10."));
+      " contains the true price of 8 in 10 new products, ", line(wide), " of 9 in 10."),
+    element("p", {}, "It is within 20 % of the true price with a probability of ",
+      element("b", {}, `${Math.round(100 * answer.within_20)} %`), ", within 10 % with ",
+      `${Math.round(100 * answer.within_10)} %.`));
   if (notes.childElementCount) $("price-box").append(notes);
   if (!currency) {
     $("price-box").append(element("p", { class: "hint" }, "In the catalog's currency."));
@@ -222,7 +225,7 @@ function showSimilar(products) {
 async function explainIt(form, signal) {
   $("why-state").textContent = "Explaining the price…";
   try {
-    const answer = await ask("/price?explain=true", form, signal);
+    const answer = await ask("price?explain=true", form, signal);
     if (signal.aborted) return;
     showWhy(answer.explanation);
     showSimilar(answer.explanation.similar);
@@ -262,7 +265,7 @@ async function priceIt(event) {
   $("why-state").textContent = "";
   working(true);
   try {
-    const answer = await ask("/price", form, signal);
+    const answer = await ask("price", form, signal);
     if (signal.aborted) return;
     showPrice(answer);
     $("result").scrollIntoView({ block: "nearest" });
@@ -308,9 +311,20 @@ function listenToDrops(drop) {
   });
 }
 
+function keyHeader() {
+  const key = sessionStorage.getItem("key");
+  return key ? { Authorization: `Bearer ${key}` } : {};
+}
+
 async function watchHealth() {
   try {
-    const health = await (await fetch("/health")).json();
+    const response = await fetch("health", { headers: keyHeader() });
+    $("key-field").hidden = response.status !== 401;
+    if (response.status === 401) {
+      $("state").textContent = "This service needs a key.";
+      return;
+    }
+    const health = await response.json();
     currency = health.currency;
     const loading = health.status !== "ready";
     if (!loading) showTable(health.table);
@@ -324,6 +338,10 @@ async function watchHealth() {
 }
 
 $("form").addEventListener("submit", priceIt);
+$("key").addEventListener("change", () => {
+  sessionStorage.setItem("key", $("key").value.trim());
+  watchHealth();
+});
 $("text").addEventListener("input", () => showError("text", ""));
 $("text").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {

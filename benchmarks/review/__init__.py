@@ -1,0 +1,1 @@
+"""Measure how many planted price errors `pricestack review` finds, and names."""

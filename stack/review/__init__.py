@@ -1,0 +1,1 @@
+"""`pricestack review`: prices of a run's own catalog that may be wrong."""
