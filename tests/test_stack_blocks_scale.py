@@ -173,7 +173,9 @@ def test_a_damaged_index_is_refused(catalog, fitted, tmp_path):
     folder = tmp_path / "blocks/neighbours"
     np.save(folder / "text_index.npy", np.zeros(50, np.uint8))
     known = Known(features=products.features, prices=prices)
-    with pytest.raises(CacheError, match=r"text_index\.npy: is no index .*Copy it"):
+    with pytest.raises(
+        CacheError, match=r"text_index\.npy: is not a whole index.*Copy the exported"
+    ):
         Neighbours.load(folder, known, [0])
 
 

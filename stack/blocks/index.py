@@ -62,8 +62,7 @@ class DenseIndex:
             index = _faiss().deserialize_index(array)
         except (RuntimeError, ValueError, AssertionError) as error:
             raise CacheError(
-                f"{path}: is no index ({str(error).splitlines()[0]}). "
-                f"{remedy(path.parent)}"
+                f"{path}: is not a whole index of products. {remedy(path.parent)}"
             ) from error
         return cls(index)
 
