@@ -171,6 +171,16 @@ def test_evaluate_shows_how_many_prices_the_intervals_hold(shell, run_dir):
     assert re.search(r"Coverage by true price.*\n-+\n80 % intervals", table)
 
 
+@advice("the surest prices of the run")
+def test_a_rate_of_right_prices_that_the_run_reaches_is_named(shell, run_dir, tmp_path):
+    command = ("predict", "--run", run_dir, "--catalog", shell.catalog, "--threads", 1)
+    command = (*command, "--out", tmp_path / "prices.csv")
+    message = shell.refused(*command, "--auto-at", 0.999)
+    named = re.search(r"Give ([\d.]+) or less", message)
+    said = shell.accepted(*command, *(("--auto-at", named[1]) if named else ()))
+    assert not named or "prices are marked. Out of fold" in said
+
+
 @advice("products of the run")
 @pytest.mark.parametrize("wrong", ["1000001", "tea"])
 def test_a_product_that_there_is_is_explained(shell, run_dir, wrong):

@@ -94,7 +94,7 @@ def price_held_out(
             (served if chosen == "stacker" else price_by_engine(run, stacker)).log_price
         ),
         _ERROR_SIZE: lambda: served.error_size,
-        _UNLIKE: lambda: served.unlike,
+        _UNLIKE: lambda: served.unlike.astype(np.float32),
     }
     folder = run.run_dir / "stack" / HELD_OUT_DIR
     folder.mkdir(exist_ok=True)

@@ -171,10 +171,11 @@ class Confidence:
         reached = np.flatnonzero(usable & (rates >= rate))
         if not len(reached):
             best = math.floor(100 * rates[usable].max()) / 100
+            remedy = f"Give {best:.2f} or less" if best else "Leave --auto-at out"
             raise ConfigError(
                 f"--auto-at {rate:g}: out of fold, the surest prices of the run "
                 f"({LEAST_AUTOMATIC} or more) are within 20 % of the true one at a "
-                f"rate of at most {best:.2f}. Give {best:.2f} or less."
+                f"rate of at most {best:.2f}. {remedy}."
             )
         row = reached[-1]
         return Automatic(
