@@ -14,6 +14,7 @@ from embed.catalog.price_checks import (
 )
 from embed.catalog.reader import Catalog
 from embed.config import Backend, EmbedConfig, Precision, TextDecimalSign
+from embed.encoders.specs import NONE
 from embed.terminal.catalog_options import (
     catalog_option,
     catalog_options,
@@ -162,7 +163,9 @@ def embed_command(
     config = EmbedConfig(**settings)
     catalog = read_and_mention(catalog_path, columns)
     _mention_prices(catalog)
-    click.echo(f"{catalog.n_products} products", err=True)
+    has_encoder = (config.text_encoder, config.image_encoder) != (NONE, NONE)
+    loading = ". Loading the encoders …" if has_encoder else ""
+    click.echo(f"{catalog.n_products} products{loading}", err=True)
     from embed.extract import extract  # late, because it imports torch
     from embed.photos.stand_ins import describe_stand_ins
 

@@ -227,10 +227,12 @@ def test_a_shared_photo_that_could_be_read_only_later_has_features(
 
     monkeypatch.setattr(chunks, "load_image", first_fails)
     found = embed(records, chunk_size=chunk_size)
-    assert np.load(found / "image_ok.npy")[[8, 9, 15]].tolist() == [False, True, True]
-    image = np.load(found / "image.npy")
-    assert not image[8].any()
-    assert_close(image[[9, 15]], np.load(whole / "image.npy")[[9, 15]])
+    rows = np.array([8, 9, 15])
+    is_read = np.load(found / "image_ok.npy")[rows]
+    assert is_read.tolist() in ([False, True, True], [True, False, True])  # two threads
+    image, expected = np.load(found / "image.npy"), np.load(whole / "image.npy")
+    assert not image[rows[~is_read]].any()
+    assert_close(image[rows[is_read]], expected[rows[is_read]])
 
 
 def test_missing_inputs_get_a_placeholder_and_are_recorded(whole, records):

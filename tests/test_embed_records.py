@@ -84,7 +84,13 @@ STACK = {
     "finetune_key": "0",
     "config": {},
     "chosen": "network",
-    "intervals": {"80": [-0.5, 0.5], "90": [-0.9, 1.0]},
+    "confidence": {
+        "blocks": ["network"],
+        "has_boosters": False,
+        "usual_size": 0.4,
+        "unknown_size": 0.8,
+        "limits": {"neighbours-text-distance": 0.5},
+    },
     "files": {},
     "seconds": 1,
 }

@@ -172,7 +172,9 @@ def test_a_stopped_run_takes_the_blocks_it_has(run_dir, monkeypatch):
         monkeypatch.setattr(
             block,
             "fit",
-            lambda *given, n=name, f=block.fit: begun.append(n) or f(*given),
+            lambda *given, n=name, f=block.fit, **options: (
+                begun.append(n) or f(*given, **options)
+            ),
         )
     fit_stack(run_dir, config=CONFIG)
     assert begun == ["statistics"]

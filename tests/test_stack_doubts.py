@@ -64,15 +64,15 @@ def test_one_price_that_ran_away_is_counted_with_how_far():
 
 
 def test_a_price_in_the_usual_range_has_no_flag():
-    assert flag_price(20.0, 1.5, (3.0, 90.0)) == []
+    assert flag_price(20.0, 1.5, (3.0, 90.0), unlike=False) == []
 
 
 def test_flags_name_the_reason_and_the_figure():
-    assert flag_price(200.0, 4.0, (3.0, 90.0)) == [
+    assert flag_price(200.0, 4.0, (3.0, 90.0), unlike=False) == [
         "above all trained prices (the dearest is 90.00)",
         "networks disagree by a factor of 4.0",
     ]
-    assert flag_price(1.0, 1.0, (3.0, 90.0)) == [
+    assert flag_price(1.0, 1.0, (3.0, 90.0), unlike=False) == [
         "below all trained prices (the cheapest is 3.00)"
     ]
 

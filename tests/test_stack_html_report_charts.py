@@ -16,7 +16,15 @@ from stack.html_report.charts import (
 from stack.html_report.curves import FoldHistory, loss_chart, smape_chart
 from stack.html_report.svg import short_price
 from stack.judge.evaluate import PREDICTOR_LABELS, price_bands
-from stack.records import Band, Coverage, CoverageOfBand, IntervalRecord, VerdictRecord
+from stack.records import (
+    Band,
+    Coverage,
+    CoverageByPhoto,
+    CoverageOfBand,
+    CoverageOfPart,
+    IntervalRecord,
+    VerdictRecord,
+)
 
 PRICE_CHARTS = [density_chart, residual_chart, calibration_chart]
 LABELS = {"lightgbm": "A", "network": "B", "blend": "C", "stacker": "D"}
@@ -71,9 +79,20 @@ def all_charts():
         CoverageOfBand(low=band.low, high=band.high, n=band.n, coverage=0.9)
         for band in parts
     ]
+    part = CoverageOfPart(n=100, coverage=0.9)
     yield coverage_chart(
         [
-            Coverage(level=level, coverage=0.9, width_ratio=2.0, bands=covered)
+            Coverage(
+                level=level,
+                coverage=0.9,
+                width_ratio=2.0,
+                score=1.0,
+                score_constant=1.1,
+                bands=covered,
+                by_predicted=covered,
+                by_confidence=covered,
+                by_photo=CoverageByPhoto(present=part, absent=part),
+            )
             for level in (80, 90)
         ]
     )

@@ -12,8 +12,8 @@ from stack.html_report.curves import read_histories
 from stack.html_report.gains import read_gains
 from stack.html_report.products import (
     _data_uri,
-    _photos,
     median_products,
+    photo_uris,
     shorten,
     worst_products,
 )
@@ -99,14 +99,14 @@ def test_a_shown_photo_is_a_few_kilobytes():
 
 def test_a_catalog_without_any_photo_has_no_photos_to_show():
     run = types.SimpleNamespace(thumbnails=lambda: [np.zeros(0, np.uint8)] * 3)
-    assert _photos(run, np.array([0, 2])) == [None, None]
+    assert photo_uris(run, np.array([0, 2])) == [None, None]
 
 
 def test_each_row_has_its_own_photo():
     jpegs = [encode_thumbnail(np.full((8, 8, 3), v, np.uint8)) for v in (0, 250)]
     rows = [np.frombuffer(jpeg, np.uint8) for jpeg in (jpegs[0], b"", jpegs[1])]
     run = types.SimpleNamespace(thumbnails=lambda: rows)
-    white, none, black = _photos(run, np.array([2, 1, 0]))
+    white, none, black = photo_uris(run, np.array([2, 1, 0]))
     assert none is None
     assert (white, black) == (_data_uri(jpegs[1]), _data_uri(jpegs[0]))
     assert white != black

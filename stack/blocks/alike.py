@@ -43,7 +43,7 @@ COLUMNS = (
         Column(f"similarity-{n}", f"similarity of number {n} of the most similar")
         for n in _RANKS
     ),
-    *(Column(f"larger-{n}", f"{n} of the most similar minus its own") for n in _SIZES),
+    *(Column(f"larger-{n}", f"{n} of the most similar minus own") for n in _SIZES),
 )
 
 

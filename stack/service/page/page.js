@@ -319,7 +319,7 @@ function keyHeader() {
 async function watchHealth() {
   try {
     const response = await fetch("health", { headers: keyHeader() });
-    $("key-field").hidden = response.status !== 401;
+    $("key-form").hidden = response.status !== 401;
     if (response.status === 401) {
       $("state").textContent = "This service needs a key.";
       return;
@@ -338,6 +338,7 @@ async function watchHealth() {
 }
 
 $("form").addEventListener("submit", priceIt);
+$("key-form").addEventListener("submit", (event) => event.preventDefault());
 $("key").addEventListener("change", () => {
   sessionStorage.setItem("key", $("key").value.trim());
   watchHealth();
