@@ -1,7 +1,7 @@
 """Plant price errors in a catalog, review it, and score what is found and named.
 
     python -m benchmarks.review --catalog amazon/catalog.csv --images amazon/images \\
-      --work /tmp/review --seed 0 --reuse runs/amazon
+      --work runs/review --seed 0 --reuse runs/amazon
 
 `--reuse` names a finished run of the right catalog: its features are used again, as no
 feature depends on a price; networks and trees are fitted on the wrong prices. With
