@@ -38,8 +38,6 @@ NOT_RUN = {  # part of a message: why its advice is not taken here
     "anyone can use the service unless you give": _HELP,
     "Send it; who runs the service has the key": "tests/test_stack_service_access.py "
     "sends it",
-    "The photo encoder began with random weights": "no advice: what --random-weights "
-    "did",
     "is not the network that --start-from names": "the files are checked just before; "
     "only another process can change them meanwhile",
     "Values of table columns were changed by --table": "no advice: what --table did",

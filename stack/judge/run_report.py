@@ -24,8 +24,8 @@ from stack.judge.sureness import measure_intervals, measure_sureness
 from stack.run import PREDICTIONS, REPORT_NAME, Run, open_finished_run
 
 _RANDOM_WEIGHTS = (
-    "The photo encoder began with random weights (--random-weights): it knows only "
-    "what it learned from the photos of this catalog."
+    "The photo encoder began with random weights: it knows only what it learned from "
+    "the photos of this catalog."
 )
 
 

@@ -15,7 +15,7 @@ from stack.service import bodies, photos
 from stack.service.errors import ApiError, of_validation
 from stack.service.pricing import Product
 from stack.service.schemas import (
-    AnyBatch,
+    BatchRequest,
     ErrorDetail,
     FailedProduct,
     PriceAnswer,
@@ -71,7 +71,7 @@ async def price_many(request: Request, service: Service) -> PricesAnswer:
         body = await bodies.read_body(
             request, most=bodies.MAX_BATCH_BODY_BYTES, take=take
         )
-        parse = partial(bodies.parse_json, body, AnyBatch)
+        parse = partial(bodies.parse_json, body, BatchRequest)
         products = (await service.in_pool(parse)).products
         with service.admitted(len(products)):
             answers = await _while_wanted(request, _many(service, products))

@@ -113,21 +113,13 @@ class ProductForm(BaseModel):
 
 
 class BatchRequest(BaseModel):
-    """Some products to price; the answers are in the same order."""
+    """Some products to price, each checked by itself; answers are in the same order."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     products: Annotated[
-        list[ProductRequest], Field(min_length=1, max_length=MAX_PRODUCTS)
+        list[ProductRequest | Any], Field(min_length=1, max_length=MAX_PRODUCTS)
     ]
-
-
-class AnyBatch(BaseModel):
-    """A `BatchRequest` whose products are checked one by one."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    products: Annotated[list[Any], Field(min_length=1, max_length=MAX_PRODUCTS)]
 
 
 class Interval(BaseModel):
