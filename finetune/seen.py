@@ -79,7 +79,7 @@ class SeenProducts:
 
 @dataclass(frozen=True, kw_only=True)
 class Ties:
-    """What the products of a catalog share with those of former runs."""
+    """Products of a catalog that share something with those of former runs."""
 
     groups: NDArray[np.int64]
     """Shape (n_products,). Products of one group share a key, directly or through

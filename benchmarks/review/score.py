@@ -28,7 +28,7 @@ RANKINGS: dict[str, Callable[[Suspect], float] | None] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Right:
-    """What was planted in a product."""
+    """A wrong price that was planted."""
 
     kind: str
     factor: float

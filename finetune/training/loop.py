@@ -140,8 +140,9 @@ def train_network(
         last whole epoch stays as it is.
     """
     prepare_torch(network, config, arithmetic)
-    network.fit_limits(log_price[rows])
-    if not keep_scales:
+    if keep_scales:
+        network.fit_limits(log_price[rows])
+    else:
         network.fit_scales(log_price[rows], cache.attributes[rows])
     wide, seed = None, [config.seed, fold, config.n_epochs]
     if network.wide is not None:
